@@ -1,0 +1,387 @@
+"""Every hyperparameter, documented, typed and checked.
+
+The defaults are the values of the paper (Clavera et al. 2018, appendix A.3).
+Presets per environment live in `experiments/configs/`. The dataclasses are
+mutable, because command-line overrides assign to them; `make` copies the one
+it is given. Ranges stand beside the fields they bound, relations between
+fields in `_check_relations`, and `validate` reports all of them.
+"""
+
+import dataclasses
+import difflib
+import math
+import operator
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+
+class ConfigError(ValueError):
+  """A field's value is not allowed; the message names field, value, range."""
+
+
+def _setting(
+  default: Any,
+  *,
+  low: float | None = None,
+  high: float | None = None,
+  above: float | None = None,
+  below: float | None = None,
+  choices: tuple[str, ...] | None = None,
+) -> Any:
+  """A dataclass field with the closed and open bounds of its values."""
+  bounds = dict(low=low, high=high, above=above, below=below, choices=choices)
+  given = {name: bound for name, bound in bounds.items() if bound is not None}
+  return dataclasses.field(default=default, metadata=given)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class EnvConfig:
+  """The real world.
+
+  Attributes:
+    name: a name registered with `mbmpo_jax.envs`.
+  """
+
+  name: str = 'half_cheetah'
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class PolicyConfig:
+  """The Gaussian policy: a tanh MLP mean and a state-independent log-std.
+
+  Attributes:
+    hidden_sizes: units of each hidden layer.
+    init_std: initial standard deviation of every action dimension.
+    min_std: floor of the standard deviation, applied when it is read.
+    learn_std: whether the standard deviation is learned or stays `init_std`.
+  """
+
+  hidden_sizes: tuple[int, ...] = _setting((32, 32), low=1)
+  init_std: float = _setting(1.0, above=0)
+  min_std: float = _setting(1e-6, above=0)
+  learn_std: bool = True
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ModelConfig:
+  """The ensemble of dynamics models and how it is fitted.
+
+  Attributes:
+    num_models: members of the ensemble, K.
+    hidden_sizes: units of each hidden layer of a member.
+    learning_rate: Adam's step size.
+    batch_size: transitions per gradient step and member.
+    validation_fraction: share of the buffer each member holds out.
+    max_epochs: passes over the data after which every member stops.
+    early_stopping: whether a member stops once its validation loss rises above
+      its rolling mean; otherwise all run `max_epochs`.
+    rolling_persistence: weight of the past in that rolling mean.
+    clip_margin: predictions stay within what the buffer has seen, widened by
+      this many times its range; `None` leaves only a wide finite bound.
+    precision: of the ensemble's matrix products, in fit and imagination.
+  """
+
+  num_models: int = _setting(5, low=1)
+  hidden_sizes: tuple[int, ...] = _setting((512, 512), low=1)
+  learning_rate: float = _setting(1e-3, above=0)
+  batch_size: int = _setting(500, low=1)
+  validation_fraction: float = _setting(0.2, above=0, below=1)
+  max_epochs: int = _setting(500, low=1)
+  early_stopping: bool = True
+  rolling_persistence: float = _setting(0.95, low=0, below=1)
+  clip_margin: float | None = _setting(None, low=0)
+  precision: str = _setting(
+    'highest', choices=('highest', 'tensorfloat32', 'bfloat16')
+  )
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class CollectConfig:
+  """Real data.
+
+  Attributes:
+    num_trajectories: trajectories per iteration, shared out equally among the
+      adapted policies.
+    episode_length: steps per trajectory, a time limit.
+    collect_with: `adapted`, one adapted policy per task, or `meta`, the
+      unadapted one (the ablation of figure 6).
+    buffer_capacity: transitions kept, the newest.
+  """
+
+  num_trajectories: int = _setting(20, low=1)
+  episode_length: int = _setting(200, low=1)
+  collect_with: str = _setting('adapted', choices=('adapted', 'meta'))
+  buffer_capacity: int = _setting(100_000, low=2)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ImagineConfig:
+  """Imagined data: K * tasks_per_model * rollouts_per_task * horizon steps.
+
+  Attributes:
+    tasks_per_model: tasks P that share a member, each with its own rollouts.
+    rollouts_per_task: rollouts N of a task, before and after adaptation.
+    horizon: steps H of a rollout.
+  """
+
+  tasks_per_model: int = _setting(4, low=1)
+  rollouts_per_task: int = _setting(25, low=1)
+  horizon: int = _setting(200, low=1)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class MetaConfig:
+  """The meta-policy's optimisation.
+
+  Attributes:
+    num_meta_steps: trust-region steps per iteration.
+    inner_lr: step size alpha of the adaptation; 0 is the non-adaptive case.
+    inner_objective: `log_likelihood`, mean of log pi * A as in the paper, or
+      `likelihood_ratio`, the same gradient at theta but other curvature.
+    discount: gamma.
+    gae_lambda: lambda of generalised advantage estimation.
+    baseline_ridge: penalty of the linear baseline's least squares.
+    max_kl: trust region delta on the mean KL of the adapted policies.
+    cg_iterations: conjugate-gradient iterations per step.
+    damping: multiple of the identity added to the curvature.
+    backtrack_ratio: factor between the step lengths tried.
+    max_backtracks: step lengths tried before the step is rejected.
+    entropy_coef: weight of the adapted policies' entropy in the objective.
+  """
+
+  num_meta_steps: int = _setting(30, low=1)
+  inner_lr: float = _setting(1e-3, low=0)
+  inner_objective: str = _setting(
+    'log_likelihood', choices=('log_likelihood', 'likelihood_ratio')
+  )
+  discount: float = _setting(0.99, low=0, high=1)
+  gae_lambda: float = _setting(1.0, low=0, high=1)
+  baseline_ridge: float = _setting(1e-5, above=0)
+  max_kl: float = _setting(0.01, above=0)
+  cg_iterations: int = _setting(10, low=1)
+  damping: float = _setting(1e-5, low=0)
+  backtrack_ratio: float = _setting(0.8, above=0, below=1)
+  max_backtracks: int = _setting(15, low=1)
+  entropy_coef: float = _setting(0.0, low=0)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class RunConfig:
+  """The host's side of a run: how long, how often, what is kept.
+
+  Attributes:
+    num_iterations: iterations of collect, fit, improve.
+    eval_every: iterations between evaluations; the last one always evaluates.
+    eval_episodes: episodes per evaluation of the unadapted meta-policy.
+    checkpoint_every: iterations between checkpoints; the last one always saves.
+    keep_checkpoints: newest checkpoints kept.
+  """
+
+  num_iterations: int = _setting(100, low=1)
+  eval_every: int = _setting(1, low=1)
+  eval_episodes: int = _setting(20, low=1)
+  checkpoint_every: int = _setting(1, low=1)
+  keep_checkpoints: int = _setting(3, low=1)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Config:
+  """A whole experiment.
+
+  Attributes:
+    seed: of everything random in the run.
+    env: the real world.
+    policy: the meta-policy.
+    model: the ensemble and its fit.
+    collect: real data.
+    imagine: imagined data.
+    meta: inner and outer update.
+    run: iterations, evaluations, checkpoints.
+  """
+
+  seed: int = _setting(0, low=0, high=2**31 - 1)
+  env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
+  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
+  imagine: ImagineConfig = dataclasses.field(default_factory=ImagineConfig)
+  meta: MetaConfig = dataclasses.field(default_factory=MetaConfig)
+  run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+
+def validate(
+  config: Config, *, env_max_episode_steps: int | None = None
+) -> None:
+  """Checks names, types, ranges and relations of every field.
+
+  Args:
+    config: the configuration, after all overrides.
+    env_max_episode_steps: the environment's own step limit, where known.
+
+  Raises:
+    ConfigError: one line naming the first field at fault, its value and what
+      is allowed.
+  """
+  _check_names(config, Config)
+  for name, hint, bounds in _leaves(Config):
+    value = operator.attrgetter(name)(config)
+    if not (_has_type(value, hint) and _in_range(value, bounds)):
+      raise ConfigError(f'{name}={value!r}: must be {_allowed(hint, bounds)}')
+  _check_relations(config, env_max_episode_steps)
+
+
+def allowed_values() -> dict[str, str]:
+  """Every field's dotted name and, in words, the values it may take."""
+  return {
+    name: _allowed(hint, bounds) for name, hint, bounds in _leaves(Config)
+  }
+
+
+def flatten(config: Config) -> dict[str, Any]:
+  """Every field's dotted name and value."""
+  return {
+    name: operator.attrgetter(name)(config) for name, _, _ in _leaves(Config)
+  }
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+  """` (did you mean 'x'?)` for the known name closest to `name`, or ``."""
+  close = difflib.get_close_matches(name, list(known), n=1)
+  return f' (did you mean {close[0]!r}?)' if close else ''
+
+
+def _leaves(
+  section: type, prefix: str = ''
+) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
+  """Dotted name, type and bounds of every field below a section."""
+  hints = typing.get_type_hints(section)
+  for field in dataclasses.fields(section):
+    hint = hints[field.name]
+    if dataclasses.is_dataclass(hint):
+      yield from _leaves(typing.cast(type, hint), f'{prefix}{field.name}.')
+    else:
+      yield prefix + field.name, hint, field.metadata
+
+
+def _check_names(section: Any, kind: type, name: str = '') -> None:
+  """Sections are of their own type and hold no attribute that is no field.
+
+  A misspelt assignment in a configuration file would otherwise pass unseen.
+  """
+  if not isinstance(section, kind):
+    raise ConfigError(
+      f'{name or "config"}={section!r}: must be of type {kind.__name__}'
+    )
+  prefix = f'{name}.' if name else ''
+  hints = typing.get_type_hints(kind)
+  for attribute in vars(section):
+    if attribute not in hints:
+      raise ConfigError(
+        f'{prefix}{attribute}: unknown field{nearest(attribute, hints)}'
+      )
+  for child, hint in hints.items():
+    if dataclasses.is_dataclass(hint):
+      _check_names(
+        getattr(section, child), typing.cast(type, hint), prefix + child
+      )
+
+
+def _has_type(value: Any, hint: Any) -> bool:
+  if typing.get_origin(hint) is tuple:
+    item = typing.get_args(hint)[0]
+    return isinstance(value, tuple) and all(_has_type(v, item) for v in value)
+  if isinstance(hint, types.UnionType):
+    return any(_has_type(value, kind) for kind in typing.get_args(hint))
+  if hint is float:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return number and math.isfinite(value)
+  if hint is int:
+    return isinstance(value, int) and not isinstance(value, bool)
+  return isinstance(value, hint)
+
+
+_COMPARISONS = {
+  'low': ('>=', operator.ge),
+  'above': ('>', operator.gt),
+  'high': ('<=', operator.le),
+  'below': ('<', operator.lt),
+}
+
+
+def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
+  """Whether a value of the right type, or each of a tuple's, is in range."""
+  if value is None:
+    return True
+  if isinstance(value, tuple):
+    return all(_in_range(item, bounds) for item in value)
+  if 'choices' in bounds:
+    return value in bounds['choices']
+  return all(
+    holds(value, bounds[key])
+    for key, (_, holds) in _COMPARISONS.items()
+    if key in bounds
+  )
+
+
+def _allowed(hint: Any, bounds: Mapping[str, Any]) -> str:
+  """A type and its bounds in words: `an int >= 1`."""
+  if 'choices' in bounds:
+    return 'one of ' + ', '.join(repr(choice) for choice in bounds['choices'])
+  if isinstance(hint, types.UnionType):
+    kinds = [k for k in typing.get_args(hint) if k is not types.NoneType]
+    return ' or '.join(['None', *(_allowed(kind, bounds) for kind in kinds)])
+  if typing.get_origin(hint) is tuple:
+    words = 'a tuple of ' + typing.get_args(hint)[0].__name__
+  else:
+    words = {
+      int: 'an int',
+      float: 'a finite float',
+      bool: 'True or False',
+      str: 'a string',
+    }[hint]
+  limits = [
+    f'{symbol} {bounds[key]}'
+    for key, (symbol, _) in _COMPARISONS.items()
+    if key in bounds
+  ]
+  return f'{words} {" and ".join(limits)}'.rstrip()
+
+
+def _check_relations(config: Config, env_max_episode_steps: int | None) -> None:
+  collect, model = config.collect, config.model
+  steps = collect.num_trajectories * collect.episode_length
+  if collect.buffer_capacity < steps:
+    raise ConfigError(
+      f'collect.buffer_capacity={collect.buffer_capacity}: must be >= {steps},'
+      " one iteration's collect.num_trajectories * collect.episode_length"
+    )
+  if config.policy.init_std < config.policy.min_std:
+    raise ConfigError(
+      f'policy.init_std={config.policy.init_std}: must be >='
+      f' {config.policy.min_std}, policy.min_std'
+    )
+  tasks = model.num_models * config.imagine.tasks_per_model
+  if collect.collect_with == 'adapted' and collect.num_trajectories % tasks:
+    raise ConfigError(
+      f'collect.num_trajectories={collect.num_trajectories}: must be a multiple'
+      f' of {tasks}, the model.num_models * imagine.tasks_per_model tasks whose'
+      ' adapted policies share them'
+    )
+  held_out = int(steps * model.validation_fraction)
+  if not 0 < held_out < steps:
+    raise ConfigError(
+      f'model.validation_fraction={model.validation_fraction}: must leave at'
+      f' least one of {steps} transitions on each side of the split'
+    )
+  if env_max_episode_steps is not None:
+    for name, value in (
+      ('collect.episode_length', collect.episode_length),
+      ('imagine.horizon', config.imagine.horizon),
+    ):
+      if value > env_max_episode_steps:
+        raise ConfigError(
+          f'{name}={value}: must be <= {env_max_episode_steps}, the step limit'
+          f' of env.name={config.env.name!r}'
+        )

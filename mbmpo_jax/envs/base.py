@@ -1,0 +1,95 @@
+"""The contract between a world and a model-based method.
+
+`Environment` extends `brax.envs.Env`, so that brax's trainers and wrappers run
+on it, and adds what a method that imagines needs: the reward, the termination
+and the reset distribution as pure functions. `step` is written once, here, on
+top of them, so the imagined and the real reward cannot disagree.
+"""
+
+import abc
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+with warnings.catch_warnings():
+  # brax.envs imports jaxopt, which announces its own retirement.
+  warnings.filterwarnings('ignore', category=DeprecationWarning)
+  from brax import envs as brax_envs
+
+State = brax_envs.State
+
+
+class Environment(brax_envs.Env):
+  """A world whose reward and termination are functions of what is observed.
+
+  A subclass gives the physics (`initial_state`, `advance`, `observe`), the task
+  (`reward`, `done`) and its sizes. Every method is pure and works on a single
+  instance; callers `jax.vmap`. `reward`, `done` and `model_input` also accept
+  any leading batch shape.
+
+  Attributes:
+    max_episode_steps: the environment's own time limit, in steps.
+    dt: seconds of simulated time per step.
+    can_terminate: whether `done` is ever 1; where it is not, the collector
+      compiles no resets into its loop.
+  """
+
+  max_episode_steps: int
+  dt: float
+  can_terminate: bool = True
+
+  @abc.abstractmethod
+  def initial_state(self, rng: jax.Array) -> Any:
+    """Draws a physics state from the reset distribution; consumes `rng`."""
+
+  @abc.abstractmethod
+  def advance(self, pipeline_state: Any, action: jax.Array) -> Any:
+    """The physics state one step later, under `action` [A] in [-1, 1]."""
+
+  @abc.abstractmethod
+  def observe(self, pipeline_state: Any) -> jax.Array:
+    """The observation [O] of a physics state."""
+
+  @abc.abstractmethod
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """Rewards [...] of `obs` [..., O], `action` [..., A], `next_obs`."""
+
+  def done(self, next_obs: jax.Array) -> jax.Array:
+    """1. where `next_obs` [..., O] ends the episode; never, by default."""
+    return jnp.zeros(next_obs.shape[:-1], next_obs.dtype)
+
+  def model_input(self, obs: jax.Array) -> jax.Array:
+    """What a dynamics model sees of `obs` [..., O]; `obs`, by default."""
+    return obs
+
+  def initial_obs(self, rng: jax.Array) -> jax.Array:
+    """Draws a reset's observation [O] without physics; consumes `rng`."""
+    return self.observe(self.initial_state(rng))
+
+  def reset(self, rng: jax.Array) -> State:
+    """Starts an episode; consumes `rng`."""
+    pipeline_state = self.initial_state(rng)
+    obs = self.observe(pipeline_state)
+    zero = jnp.zeros((), obs.dtype)
+    return State(pipeline_state, obs, reward=zero, done=zero)
+
+  def step(self, state: State, action: jax.Array) -> State:
+    """Advances one step under `action` [A], clipped to [-1, 1]."""
+    action = jnp.clip(action, -1.0, 1.0)
+    pipeline_state = self.advance(state.pipeline_state, action)
+    next_obs = self.observe(pipeline_state)
+    return state.replace(
+      pipeline_state=pipeline_state,
+      obs=next_obs,
+      reward=self.reward(state.obs, action, next_obs),
+      done=self.done(next_obs),
+    )
+
+  @property
+  def backend(self) -> str:
+    """The physics engine's name, as brax wants it."""
+    return 'jax'

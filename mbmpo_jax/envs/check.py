@@ -1,0 +1,145 @@
+"""Proves an environment against the contract, and names what is wrong."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mbmpo_jax.envs import base
+
+_BATCH = 4
+
+
+class ContractError(ValueError):
+  """An environment breaks the contract; the message says which part."""
+
+
+def check_environment(env: base.Environment, *, seed: int = 0) -> None:
+  """Checks shapes, types, purity, rewards, resets and determinism.
+
+  Compiles one batched reset and step. The reward of `step` must equal
+  `reward(obs, action, next_obs)` to 1e-6 relative: the same formula compiled
+  twice is not bitwise equal.
+
+  Args:
+    env: the environment.
+    seed: of the resets and actions tried.
+
+  Raises:
+    ContractError: naming the environment, the part and the values.
+  """
+  name = type(env).__name__
+
+  def require(holds: Any, message: str) -> None:
+    if not holds:
+      raise ContractError(f'{name}: {message}')
+
+  for attribute in ('max_episode_steps', 'observation_size', 'action_size'):
+    size = getattr(env, attribute, None)
+    require(
+      isinstance(size, int) and size > 0,
+      f'{attribute}={size!r}: must be a positive int',
+    )
+  dt = getattr(env, 'dt', None)
+  require(
+    isinstance(dt, float) and dt > 0, f'dt={dt!r}: must be a float > 0, seconds'
+  )
+  _check_shapes(env, require)
+
+  actions = jax.random.uniform(
+    jax.random.PRNGKey(seed + 1), (_BATCH, env.action_size), minval=-1.5,
+    maxval=1.5,
+  )  # fmt: skip
+  keys = jax.random.split(jax.random.PRNGKey(seed), _BATCH)
+
+  # Compiled for a few steps' use only: optimising it would take longer.
+  @jax.jit
+  def first_step(keys: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
+    state = jax.vmap(env.reset)(keys)
+    after = jax.vmap(env.step)(state, actions)
+    clipped = jnp.clip(actions, -1.0, 1.0)
+    return {
+      'obs': state.obs,
+      'initial_obs': jax.vmap(env.initial_obs)(keys),
+      'next_obs': after.obs,
+      'reward': after.reward,
+      'reward()': env.reward(state.obs, clipped, after.obs),
+      'done': after.done,
+      'done()': env.done(after.obs),
+    }
+
+  first = jax.tree.map(np.asarray, first_step(keys, actions))
+  again = jax.tree.map(np.asarray, first_step(keys, actions))
+  for part, value in first.items():
+    require(np.all(np.isfinite(value)), f'{part} is not finite: {value}')
+    require(
+      np.array_equal(value, again[part]),
+      f'{part} differs between two calls with the same key',
+    )
+  for told, pure in (('reward', 'reward()'), ('done', 'done()')):
+    error = np.abs(first[told] - first[pure])
+    require(
+      np.all(error <= 1e-6 * (1.0 + np.abs(first[pure]))),
+      f"step's {told} {first[told]} differs from {pure} {first[pure]}"
+      ' of (obs, clipped action, next_obs)',
+    )
+  require(
+    np.all(np.isin(first['done'], (0.0, 1.0))),
+    f'done={first["done"]}: must be 0. or 1.',
+  )
+  require(
+    env.can_terminate or not np.any(first['done']),
+    'can_terminate is False, yet an episode ended',
+  )
+  for part in ('obs', 'initial_obs'):
+    require(
+      np.all(np.ptp(first[part], axis=0).max() > 0),
+      f'{part} of a reset is the same for every key: {first[part][0]}',
+    )
+
+
+def _check_shapes(env: base.Environment, require: Any) -> None:
+  """Traces every method, once single and once batched, without running it."""
+  float_type = jnp.zeros(()).dtype
+  key = jax.random.PRNGKey(0)
+  obs = jax.ShapeDtypeStruct((env.observation_size,), float_type)
+  action = jax.ShapeDtypeStruct((env.action_size,), float_type)
+
+  def trace(part: str, fn: Any, *args: Any) -> Any:
+    try:
+      return jax.eval_shape(fn, *args)
+    except Exception as error:
+      first_line = str(error).strip().split('\n')[0]
+      require(False, f'{part} cannot be traced by JAX: {first_line}')
+
+  def expect(part: str, found: Any, shape: tuple[int, ...]) -> None:
+    require(
+      getattr(found, 'shape', None) == shape and found.dtype == float_type,
+      f'{part} is {found}: must be {float_type}{list(shape)}',
+    )
+
+  state = trace('reset', env.reset, key)
+  after = trace('step', env.step, state, action)
+  require(
+    jax.tree.structure(state) == jax.tree.structure(after)
+    and jax.tree.leaves(state) == jax.tree.leaves(after),
+    'step changes the shapes, types or structure of the state',
+  )
+  expect('obs of reset', state.obs, obs.shape)
+  expect('reward of step', after.reward, ())
+  expect('done of step', after.done, ())
+  expect('initial_obs()', trace('initial_obs', env.initial_obs, key), obs.shape)
+  for batch in ((), (2, 3)):
+    batched_obs = jax.ShapeDtypeStruct(batch + obs.shape, float_type)
+    batched_action = jax.ShapeDtypeStruct(batch + action.shape, float_type)
+    reward = trace(
+      'reward', env.reward, batched_obs, batched_action, batched_obs
+    )
+    expect(f'reward() of a batch {list(batch)}', reward, batch)
+    done = trace('done', env.done, batched_obs)
+    expect(f'done() of a batch {list(batch)}', done, batch)
+    seen = trace('model_input', env.model_input, batched_obs)
+    require(
+      seen.shape[:-1] == batch, f'model_input() of a batch {batch} is {seen}'
+    )

@@ -1,0 +1,40 @@
+"""The 2-D point of the paper's section 6.3: walk to the origin.
+
+State `s` in R^2, uniform on [-2, 2]^2 at reset; `s' = s + 0.1 a` for `a` in
+[-1, 1]^2; reward `-||s||^2` of the state the step starts from; 30 steps.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax.envs import base
+
+MAX_STEP = 0.1
+
+
+class Point(base.Environment):
+  """2 observations, 2 actions, never done; the physics state is the state."""
+
+  max_episode_steps = 30
+  can_terminate = False
+  dt = 1.0
+  observation_size = 2
+  action_size = 2
+
+  def initial_state(self, rng: jax.Array) -> jax.Array:
+    """Draws a position uniformly from [-2, 2]^2."""
+    return jax.random.uniform(rng, (2,), minval=-2.0, maxval=2.0)
+
+  def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
+    """Moves by at most 0.1 along each axis."""
+    return pipeline_state + MAX_STEP * action
+
+  def observe(self, pipeline_state: jax.Array) -> jax.Array:
+    """The position itself."""
+    return pipeline_state
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """Minus the squared distance from the origin before the step."""
+    return -jnp.sum(jnp.square(obs), -1)
