@@ -1,0 +1,172 @@
+"""Deterministic dynamics models: weight-normalised MLPs, member axis first.
+
+Member k predicts the change of the observation (Clavera et al. 2018, eq. 2),
+
+  f_k(s, a) = s + mu_d + sigma_d * net_k(([m(s), a] - mu_x) / sigma_x),
+
+where `m` is the environment's `model_input` and (mu, sigma) are moments of the
+buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit, with
+ReLU between layers (Salimans & Kingma 2016).
+
+Fitting works on `Params` (v, g, b); imagining works on a `Model`, into which
+the norms and the scales have been folded once.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting, types
+from mbmpo_jax.models import normalizer
+
+# Wide enough for any state worth imagining, small enough to square.
+_WIDEST = 1e6
+
+
+class Model(NamedTuple):
+  """What `predict` needs of one member; a leading axis K holds all of them."""
+
+  layers: tuple[tuple[jax.Array, jax.Array], ...]  # ([in, out], [out]) each
+  input_mean: jax.Array  # [I], subtracted first: |mean| may exceed std
+  low: jax.Array  # [O], the least prediction allowed
+  high: jax.Array  # [O], the greatest
+
+
+def init(
+  key: jax.Array,
+  input_size: int,
+  output_size: int,
+  *,
+  hidden_sizes: tuple[int, ...],
+  num_models: int,
+) -> types.Params:
+  """Parameters of `num_models` independently drawn members; consumes `key`.
+
+  Directions v are Xavier-uniform, lengths g one, biases zero.
+
+  Returns:
+    A tuple of layers `{'v': [K, in, out], 'g': [K, out], 'b': [K, out]}`.
+  """
+  sizes = (input_size, *hidden_sizes, output_size)
+  xavier = jax.nn.initializers.xavier_uniform()
+
+  def init_layer(key: jax.Array, fan_in: int, fan_out: int) -> types.Params:
+    draw = jax.vmap(lambda key: xavier(key, (fan_in, fan_out)))
+    return {
+      'v': draw(jax.random.split(key, num_models)),
+      'g': jnp.ones((num_models, fan_out)),
+      'b': jnp.zeros((num_models, fan_out)),
+    }
+
+  keys = jax.random.split(key, len(sizes) - 1)
+  return tuple(map(init_layer, keys, sizes[:-1], sizes[1:]))
+
+
+def plain_layers(
+  params: types.Params,
+) -> tuple[tuple[jax.Array, jax.Array], ...]:
+  """The weights and biases (w, b) that v, g and b stand for."""
+  return tuple(
+    (
+      layer['v']
+      * (layer['g'] / jnp.linalg.norm(layer['v'], axis=-2))[..., None, :],
+      layer['b'],
+    )
+    for layer in params
+  )
+
+
+def forward(
+  layers: tuple[tuple[jax.Array, jax.Array], ...],
+  inputs: jax.Array,
+  *,
+  precision: str = 'highest',
+) -> jax.Array:
+  """The network's output [K, B, out] for `inputs` [K, B, in].
+
+  The member axis is optional, but is either on both arguments or on neither;
+  with it, each layer is one batched matrix product.
+  """
+  hidden = inputs
+  for index, (weight, bias) in enumerate(layers):
+    if index:
+      hidden = jax.nn.relu(hidden)
+    product = jnp.matmul(hidden, weight, precision=precision)
+    hidden = product + bias[..., None, :]
+  return hidden
+
+
+def fold(
+  params: types.Params,
+  inputs: normalizer.Moments,
+  deltas: normalizer.Moments,
+  low: jax.Array,
+  high: jax.Array,
+) -> Model:
+  """Folds weight norm and both scales into plain weights.
+
+  Args:
+    params: of all members.
+    inputs: moments of `[model_input(obs), action]`.
+    deltas: moments of `next_obs - obs`.
+    low: least prediction allowed, [O]; infinite for none.
+    high: greatest prediction allowed, [O].
+
+  Returns:
+    A `Model` with a leading member axis on every leaf.
+  """
+  layers = list(plain_layers(params))
+  weight, bias = layers[0]
+  layers[0] = (weight / inputs.std[None, :, None], bias)
+  weight, bias = layers[-1]
+  layers[-1] = (
+    weight * deltas.std[None, None],
+    bias * deltas.std[None] + deltas.mean[None],
+  )
+  shared = (
+    inputs.mean,
+    jnp.maximum(low, -_WIDEST),
+    jnp.minimum(high, _WIDEST),
+  )
+  num_models = bias.shape[0]
+  return Model(
+    tuple(layers),
+    *(jnp.broadcast_to(x, (num_models, *x.shape)) for x in shared),
+  )
+
+
+def predict(
+  model: Model,
+  carry: None,
+  obs: jax.Array,
+  action: jax.Array,
+  key: jax.Array | None = None,
+  *,
+  model_input: Callable[[jax.Array], jax.Array] = lambda obs: obs,
+  precision: str = 'highest',
+) -> tuple[None, jax.Array, None]:
+  """One member's next observations; `jax.vmap` over `model` for all.
+
+  Args:
+    model: one member, without its leading axis.
+    carry: unused; models with memory keep it here.
+    obs: `[N, O]`.
+    action: `[N, A]`, in [-1, 1].
+    key: unused; stochastic models draw from it.
+    model_input: the environment's, what the model sees of `obs`.
+    precision: of the matrix products.
+
+  Returns:
+    The carry, next observations `[N, O]` within `[low, high]` (a NaN stays a
+    NaN), and no extras.
+  """
+  del key
+  mean, low, high = (
+    broadcasting.leading(x, obs.ndim)
+    for x in (model.input_mean, model.low, model.high)
+  )
+  inputs = jnp.concatenate([model_input(obs), action], -1) - mean
+  delta = forward(model.layers, inputs, precision=precision)
+  return carry, jnp.clip(obs + delta, low, high), None

@@ -1,0 +1,202 @@
+"""Fits all members of an ensemble at once, each to its own early stop.
+
+Per member: an own random split into training and validation set, minibatch
+Adam on the mean squared error of standardised deltas, and after every epoch the
+validation loss v against its rolling mean (Clavera et al. 2018, A.3):
+
+  roll <- 1.5 v                       after the first epoch
+  roll <- rho roll + (1 - rho) v      rho = rolling_persistence
+  stop when v > roll.
+
+The whole fit is one XLA while-loop over epochs. Members that have stopped keep
+the parameters they stopped with; the loop ends when all have.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mbmpo_jax import broadcasting, types
+from mbmpo_jax.models import ensemble
+
+# Validation needs no gradient, so its batches may be larger.
+_VALIDATION_BATCHES = 4
+
+
+class FitState(NamedTuple):
+  """What the next fit starts from."""
+
+  params: types.Params  # leading member axis [K]
+  adam: optax.OptState  # leading member axis [K]
+
+
+class FitInfo(NamedTuple):
+  """How a fit went, per member."""
+
+  val_loss: jax.Array  # [K], of the parameters kept; NaN if none was finite
+  epochs: jax.Array  # [K] int32, epochs trained
+  rejected: jax.Array  # [K] bool, an epoch gave a non-finite loss
+
+
+class _Loop(NamedTuple):
+  epoch: jax.Array
+  state: FitState
+  rolling: jax.Array  # [K]
+  active: jax.Array  # [K] bool
+  info: FitInfo
+
+
+def init(params: types.Params) -> FitState:
+  """Adam's moments at zero, one set per member."""
+  return FitState(params, jax.vmap(optax.scale_by_adam().init)(params))
+
+
+def fit_ensemble(
+  state: FitState,
+  inputs: jax.Array,
+  targets: jax.Array,
+  num_samples: jax.Array,
+  key: jax.Array,
+  *,
+  learning_rate: jax.Array | float,
+  batch_size: int,
+  validation_fraction: float,
+  max_epochs: int,
+  early_stopping: bool = True,
+  rolling_persistence: jax.Array | float = 0.95,
+  precision: str = 'highest',
+) -> tuple[FitState, FitInfo]:
+  """Trains every member from where `state` left it.
+
+  Args:
+    state: parameters and moments of K members (warm start).
+    inputs: standardised, `[C, I]`; rows from `num_samples` on are ignored.
+    targets: standardised, `[C, O]`.
+    num_samples: valid rows, an int32 scalar, at least 2.
+    key: consumed.
+    learning_rate: Adam's.
+    batch_size: rows per gradient step and member.
+    validation_fraction: share of the valid rows held out.
+    max_epochs: after which every member stops.
+    early_stopping: False trains all members for `max_epochs`.
+    rolling_persistence: rho.
+    precision: of the matrix products.
+
+  Returns:
+    The state after, and how it went. A member whose epoch gives a non-finite
+    validation loss drops that epoch and stops.
+  """
+  capacity = inputs.shape[0]
+  num_models = jax.tree.leaves(state.params)[0].shape[0]
+  # One table: a minibatch is then one gather.
+  table = jnp.concatenate([inputs, targets], -1)
+  num_held_out = jnp.clip(
+    (num_samples * validation_fraction).astype(jnp.int32), 1, num_samples - 1
+  )
+  num_train = num_samples - num_held_out
+  split_key, key = jax.random.split(key)
+  # Each member's own order of all valid rows: its first `num_train` train it.
+  split = jax.vmap(_permutation, (0, None, None))(
+    jax.random.split(split_key, num_models), num_samples, capacity
+  )
+  adam = optax.scale_by_adam()
+
+  def batch_loss(
+    params: types.Params, positions: jax.Array, valid: jax.Array
+  ) -> jax.Array:
+    """Mean squared errors [K] over the `valid` of `positions` [B]."""
+    rows = table[split[:, positions]]
+    batch, target = jnp.split(rows, [inputs.shape[1]], -1)
+    layers = ensemble.plain_layers(params)
+    error = ensemble.forward(layers, batch, precision=precision) - target
+    weight = valid / jnp.maximum(jnp.sum(valid), 1)
+    return jnp.sum(jnp.mean(jnp.square(error), -1) * weight[None], -1)
+
+  def train_epoch(state: FitState, key: jax.Array) -> FitState:
+    # The members' orders are independent already, so they share one shuffle.
+    shuffle = _permutation(key, num_train, capacity)
+
+    def step(batch: jax.Array, state: FitState) -> FitState:
+      slots = batch * batch_size + jnp.arange(batch_size)
+      positions = shuffle[jnp.minimum(slots, capacity - 1)]
+      grads = jax.grad(lambda params: jnp.sum(
+        batch_loss(params, positions, slots < num_train)
+      ))(state.params)  # fmt: skip
+      updates, adam_state = jax.vmap(adam.update)(grads, state.adam)
+      params = jax.tree.map(
+        lambda p, u: p - learning_rate * u, state.params, updates
+      )
+      return FitState(params, adam_state)
+
+    num_batches = -(-num_train // batch_size)
+    return jax.lax.fori_loop(0, num_batches, step, state)
+
+  def validation_loss(params: types.Params) -> jax.Array:
+    size = min(_VALIDATION_BATCHES * batch_size, capacity)
+
+    def step(batch: jax.Array, total: jax.Array) -> jax.Array:
+      slots = batch * size + jnp.arange(size)
+      valid = slots < num_held_out
+      positions = jnp.minimum(num_train + slots, capacity - 1)
+      loss = batch_loss(params, positions, valid)
+      return total + loss * jnp.sum(valid)
+
+    num_batches = -(-num_held_out // size)
+    zeros = jnp.zeros(num_models, table.dtype)
+    return jax.lax.fori_loop(0, num_batches, step, zeros) / num_held_out
+
+  def epoch(loop: _Loop) -> _Loop:
+    trained = train_epoch(loop.state, jax.random.fold_in(key, loop.epoch))
+    loss = validation_loss(trained.params)
+    finite = jnp.isfinite(loss)
+    keep = loop.active & finite
+    rolling = jnp.where(loop.epoch == 0, 1.5 * loss, loop.rolling)
+    rolling = rolling_persistence * rolling + (1 - rolling_persistence) * loss
+    rising = (loss > rolling) & early_stopping
+    return _Loop(
+      epoch=loop.epoch + 1,
+      state=_where_member(keep, trained, loop.state),
+      rolling=rolling,
+      active=keep & ~rising,
+      info=FitInfo(
+        val_loss=jnp.where(keep, loss, loop.info.val_loss),
+        epochs=loop.info.epochs + keep,
+        rejected=loop.info.rejected | (loop.active & ~finite),
+      ),
+    )
+
+  start = _Loop(
+    epoch=jnp.int32(0),
+    state=state,
+    rolling=jnp.zeros(num_models, table.dtype),
+    active=jnp.ones(num_models, bool),
+    info=FitInfo(
+      val_loss=jnp.full(num_models, jnp.nan, table.dtype),
+      epochs=jnp.zeros(num_models, jnp.int32),
+      rejected=jnp.zeros(num_models, bool),
+    ),
+  )
+  end = jax.lax.while_loop(
+    lambda loop: (loop.epoch < max_epochs) & jnp.any(loop.active), epoch, start
+  )
+  return end.state, end.info
+
+
+def _permutation(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:
+  """A random order of `range(count)`, followed by the rest of `capacity`."""
+  rank = jax.random.bits(key, (capacity,), jnp.uint32) >> 1
+  beyond = jnp.arange(capacity) >= count
+  return jnp.argsort(jnp.where(beyond, jnp.uint32(2**32 - 1), rank))
+
+
+def _where_member(
+  member: jax.Array, new: FitState, old: FitState
+) -> FitState:
+  """`new` where `member` [K] is true, on every leaf [K, ...]."""
+
+  def select(new: jax.Array, old: jax.Array) -> jax.Array:
+    return jnp.where(broadcasting.trailing(member, new.ndim), new, old)
+
+  return jax.tree.map(select, new, old)

@@ -1,0 +1,43 @@
+"""Statistics of what a dynamics model reads and predicts."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting
+
+# A dimension this steady, relative to its size, is a constant plus rounding.
+_STEADY = 1e-6
+
+
+class Moments(NamedTuple):
+  """Mean and standard deviation per dimension."""
+
+  mean: jax.Array  # [D]
+  std: jax.Array  # [D], 1 for a dimension that does not vary
+
+
+def fit(samples: jax.Array, mask: jax.Array) -> Moments:
+  """Moments of the rows of `samples` [B, D] where `mask` [B] is 1.
+
+  Two passes, the second about the mean: exact where |mean| >> std. A dimension
+  with std < 1e-6 * (1 + |mean|) gets std 1.
+  """
+  count = jnp.maximum(jnp.sum(mask), 1)
+  live = mask[:, None] > 0
+  mean = jnp.sum(jnp.where(live, samples, 0.0), 0) / count
+  deviation = jnp.where(live, samples - mean[None], 0.0)
+  std = jnp.sqrt(jnp.sum(jnp.square(deviation), 0) / count)
+  return Moments(mean, jnp.where(std < _STEADY * (1 + abs(mean)), 1.0, std))
+
+
+def identity(size: int) -> Moments:
+  """The moments under which `standardize` changes nothing."""
+  return Moments(jnp.zeros(size), jnp.ones(size))
+
+
+def standardize(moments: Moments, samples: jax.Array) -> jax.Array:
+  """(x - mean) / std of `samples` [..., D]."""
+  mean, std = (broadcasting.leading(x, samples.ndim) for x in moments)
+  return (samples - mean) / std

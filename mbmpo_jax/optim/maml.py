@@ -1,0 +1,347 @@
+"""Meta-learning by adaptation: the inner step and the outer objective.
+
+One inner step of vanilla policy gradient per task i (Clavera et al. 2018, eq.
+3; Finn et al. 2017), on rollouts T_i of theta with advantages A_i,
+
+  theta_i' = theta + alpha grad L_i(theta),
+  L_i(theta) = mean over T_i of log pi_theta(a|s) A_i,
+
+and an outer objective on rollouts T_i' of theta_i' with advantages A_i', all
+means over tasks weighted by w_i (0 for a rejected task),
+
+  surrogate(theta) = mean_i mean_T_i' pi_{theta_i'(theta)}(a|s) / pi_i(a|s) A_i'
+  kl(theta)        = mean_i mean_T_i' KL(pi_i || pi_{theta_i'(theta)}),
+
+where pi_i is the policy that sampled T_i', held fixed. How T_i itself depends
+on theta is not differentiated, as in the authors' code.
+
+At theta the kl is at its minimum, so its Hessian is the Fisher matrix pulled
+back through the adaptation, without further terms:
+
+  H v = mean_i J_i^T F_i J_i v,     J_i = I + alpha Hessian of L_i at theta,
+  F_i = mean_T_i' D^T diag(1 / sigma^2, 2) D,  D the Jacobian of (mu, log sigma).
+
+`curvature` computes that product from two inner Hessian products and one
+forward and one reverse derivative of the policy, nothing nested deeper. On a
+CPU it walks through the samples in chunks whose activations stay in cache.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting, masking, types
+from mbmpo_jax.policies import gaussian
+
+PolicyApply = Callable[..., gaussian.Gaussian]
+
+
+class MetaBatch(NamedTuple):
+  """What one outer step learns from; every leaf leads with tasks [K, P]."""
+
+  pre: types.Trajectory  # T_i
+  pre_advantages: jax.Array  # A_i, [K, P, T, N]
+  adapted: types.Params  # theta_i' at the current theta
+  post: types.Trajectory  # T_i'
+  post_advantages: jax.Array  # A_i', [K, P, T, N]
+  weight: jax.Array  # w_i, [K, P]
+
+
+def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
+  """`fn` mapped over the task axes [K, P]; `in_axes` 0 or None per argument."""
+  return jax.vmap(jax.vmap(fn, in_axes), in_axes)
+
+
+def mean_over_tasks(x: jax.Array, weight: jax.Array) -> jax.Array:
+  """The mean of `x` [K, P, ...] over tasks, by `weight` [K, P]."""
+  share = weight / jnp.maximum(jnp.sum(weight), 1)
+  share = broadcasting.trailing(share, x.ndim)
+  return jnp.sum(jnp.where(share > 0, x, 0.0) * share, (0, 1))
+
+
+def mean_over_chunks(
+  fn: Callable[..., types.Params],
+  trajectory: types.Trajectory,
+  *others: jax.Array,
+  chunk_size: int | None,
+) -> types.Params:
+  """`fn(trajectory, *others)`, a mean over live steps, chunk by chunk.
+
+  Args:
+    fn: computes a mean over the live steps of what it is given.
+    trajectory: `[T, N, ...]`, cut along time.
+    *others: arrays `[T, N, ...]`, cut likewise.
+    chunk_size: steps per chunk, about; `None` calls `fn` once.
+  """
+  if chunk_size is None:
+    return fn(trajectory, *others)
+  horizon, num_rollouts = trajectory.mask.shape
+  length = _chunk_length(horizon, num_rollouts, chunk_size)
+  chunks = jax.tree.map(
+    lambda x: x.reshape(horizon // length, length, *x.shape[1:]),
+    (trajectory, *others),
+  )
+  count = jnp.maximum(jnp.sum(trajectory.mask), 1)
+
+  def add_chunk(
+    total: types.Params, chunk: tuple
+  ) -> tuple[types.Params, None]:
+    share = jnp.sum(chunk[0].mask) / count
+    mean = fn(*chunk)
+    return jax.tree.map(lambda t, m: t + share * m, total, mean), None
+
+  shapes = jax.eval_shape(fn, *jax.tree.map(lambda x: x[0], chunks))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+  return jax.lax.scan(add_chunk, zeros, chunks)[0]
+
+
+def inner_objective(
+  policy_params: types.Params,
+  trajectory: types.Trajectory,
+  advantages: jax.Array,
+  *,
+  objective: str,
+  policy_apply: PolicyApply = gaussian.apply,
+) -> jax.Array:
+  """L_i(theta), a scalar.
+
+  Args:
+    policy_params: theta.
+    trajectory: T_i, `[T, N, ...]`.
+    advantages: A_i, `[T, N]`.
+    objective: `log_likelihood`, log pi * A, or `likelihood_ratio`, pi / pi_old
+      * A with the log-probabilities stored in the trajectory. Their gradients
+      agree at the sampling policy, their Hessians do not.
+    policy_apply: `(params, obs) -> distribution`.
+  """
+  trajectory = masking.live_steps(trajectory)
+  dist = policy_apply(policy_params, trajectory.obs)
+  log_prob = gaussian.log_prob(dist, trajectory.action)
+  if objective == 'likelihood_ratio':
+    likelihood = jnp.exp(log_prob - trajectory.log_prob)
+  elif objective == 'log_likelihood':
+    likelihood = log_prob
+  else:
+    raise ValueError(
+      f'objective={objective!r}: must be one of log_likelihood,'
+      ' likelihood_ratio'
+    )
+  live_advantages = masking.live(advantages, trajectory.mask)
+  return masking.mean(likelihood * live_advantages, trajectory.mask)
+
+
+def adapt(
+  policy_params: types.Params,
+  trajectory: types.Trajectory,
+  advantages: jax.Array,
+  *,
+  inner_lr: jax.Array | float,
+  objective: str = 'log_likelihood',
+  policy_apply: PolicyApply = gaussian.apply,
+) -> types.Params:
+  """theta_i' = theta + alpha grad L_i(theta), for one task.
+
+  Args:
+    policy_params: theta.
+    trajectory: T_i, `[T, N, ...]`, rollouts of theta.
+    advantages: A_i, `[T, N]`.
+    inner_lr: alpha.
+    objective: as in `inner_objective`.
+    policy_apply: `(params, obs) -> distribution`.
+
+  Returns:
+    theta_i', differentiable in theta.
+  """
+  gradient = jax.grad(inner_objective)(
+    policy_params,
+    trajectory,
+    advantages,
+    objective=objective,
+    policy_apply=policy_apply,
+  )
+  return jax.tree.map(lambda p, g: p + inner_lr * g, policy_params, gradient)
+
+
+class MetaObjective(NamedTuple):
+  """The outer step's functions of theta, as `trpo.trpo_step` takes them."""
+
+  surrogate: Callable[[types.Params], jax.Array]
+  kl: Callable[[types.Params], jax.Array]
+  curvature: Callable[[types.Params], types.Params]  # v -> H v
+
+
+def meta_objective(
+  policy_params: types.Params,
+  batch: MetaBatch,
+  *,
+  inner_lr: jax.Array | float,
+  objective: str = 'log_likelihood',
+  entropy_coef: jax.Array | float = 0.0,
+  policy_apply: PolicyApply = gaussian.apply,
+  chunk_size: int | None = None,
+) -> MetaObjective:
+  """The outer objective of `batch`, its trust region and their curvature.
+
+  Args:
+    policy_params: theta, about which the curvature is taken.
+    batch: sampled at theta.
+    inner_lr: alpha.
+    objective: of the inner step.
+    entropy_coef: weight of the adapted policies' mean entropy (section A.2).
+    policy_apply: `(params, obs) -> distribution`.
+    chunk_size: the curvature goes through the tasks one by one, this many steps
+      at a time, which suits a CPU's cache (about 1000); `None` takes all tasks
+      and steps at once, which suits an accelerator.
+  """
+
+  def adapt_task(
+    params: types.Params, pre: types.Trajectory, advantages: jax.Array
+  ) -> types.Params:
+    return adapt(
+      params,
+      pre,
+      advantages,
+      inner_lr=inner_lr,
+      objective=objective,
+      policy_apply=policy_apply,
+    )
+
+  def adapted_policies(params: types.Params) -> types.Params:
+    return over_tasks(adapt_task, (None, 0, 0))(
+      params, batch.pre, batch.pre_advantages
+    )
+
+  def task_surrogate(
+    adapted: types.Params, post: types.Trajectory, advantages: jax.Array
+  ) -> jax.Array:
+    post = masking.live_steps(post)
+    dist = policy_apply(adapted, post.obs)
+    ratio = jnp.exp(gaussian.log_prob(dist, post.action) - post.log_prob)
+    gain = masking.mean(ratio * masking.live(advantages, post.mask), post.mask)
+    return gain + entropy_coef * gaussian.entropy(dist)
+
+  def task_kl(
+    adapted: types.Params, old: types.Params, post: types.Trajectory
+  ) -> jax.Array:
+    obs = masking.live(post.obs, post.mask)
+    divergence = gaussian.kl(policy_apply(old, obs), policy_apply(adapted, obs))
+    return masking.mean(divergence, post.mask)
+
+  def surrogate(params: types.Params) -> jax.Array:
+    values = over_tasks(task_surrogate)(
+      adapted_policies(params), batch.post, batch.post_advantages
+    )
+    return mean_over_tasks(values, batch.weight)
+
+  def kl(params: types.Params) -> jax.Array:
+    values = over_tasks(task_kl)(
+      adapted_policies(params), batch.adapted, batch.post
+    )
+    return mean_over_tasks(values, batch.weight)
+
+  def adaptation_product(
+    pre: types.Trajectory, advantages: jax.Array, v: types.Params
+  ) -> types.Params:
+    """J_i v; J_i is symmetric, so J_i^T v as well."""
+
+    def hessian_product(
+      pre: types.Trajectory, advantages: jax.Array
+    ) -> types.Params:
+      gradient = jax.grad(
+        lambda params: inner_objective(
+          params,
+          pre,
+          advantages,
+          objective=objective,
+          policy_apply=policy_apply,
+        )
+      )
+      return jax.jvp(gradient, (policy_params,), (v,))[1]
+
+    product = mean_over_chunks(
+      hessian_product, pre, advantages, chunk_size=chunk_size
+    )
+    return jax.tree.map(lambda v, hv: v + inner_lr * hv, v, product)
+
+  def fisher_product(
+    adapted: types.Params, post: types.Trajectory, v: types.Params
+  ) -> types.Params:
+    """F_i v at the adapted policy."""
+
+    def product(post: types.Trajectory) -> types.Params:
+      obs = masking.live(post.obs, post.mask)
+
+      def dist_fn(params: types.Params) -> gaussian.Gaussian:
+        return policy_apply(params, obs)
+
+      dist, pull_back = jax.vjp(dist_fn, adapted)
+      _, change = jax.jvp(dist_fn, (adapted,), (v,))
+      count = jnp.maximum(jnp.sum(post.mask), 1)
+      share = broadcasting.trailing(post.mask / count, change.mean.ndim)
+      metric = gaussian.Gaussian(
+        mean=share * change.mean * jnp.exp(-2 * dist.log_std),
+        log_std=2 * change.log_std * jnp.sum(share),
+      )
+      return pull_back(metric)[0]
+
+    return mean_over_chunks(product, post, chunk_size=chunk_size)
+
+  def task_curvature(
+    pre: types.Trajectory,
+    advantages: jax.Array,
+    adapted: types.Params,
+    post: types.Trajectory,
+    v: types.Params,
+  ) -> types.Params:
+    v = adaptation_product(pre, advantages, v)
+    v = fisher_product(adapted, post, v)
+    return adaptation_product(pre, advantages, v)
+
+  def curvature(v: types.Params) -> types.Params:
+    tasks = (batch.pre, batch.pre_advantages, batch.adapted, batch.post)
+    if chunk_size is None:
+      products = over_tasks(task_curvature, (0, 0, 0, 0, None))(*tasks, v)
+    else:
+      # One task after another: its chunks then stay in cache.
+      def member(tasks: tuple) -> types.Params:
+        return jax.lax.map(lambda task: task_curvature(*task, v), tasks)
+
+      products = jax.lax.map(member, tasks)
+    return jax.tree.map(
+      lambda product: mean_over_tasks(product, batch.weight), products
+    )
+
+  return MetaObjective(surrogate, kl, curvature)
+
+
+def plasticity(
+  policy_params: types.Params,
+  batch: MetaBatch,
+  *,
+  policy_apply: PolicyApply = gaussian.apply,
+) -> jax.Array:
+  """mean_i KL(pi_theta || pi_{theta_i'}) on T_i: how far adaptation moves.
+
+  The quantity of section 6.3; a scalar, in nats.
+  """
+
+  def task(pre: types.Trajectory, adapted: types.Params) -> jax.Array:
+    obs = masking.live(pre.obs, pre.mask)
+    divergence = gaussian.kl(
+      policy_apply(policy_params, obs), policy_apply(adapted, obs)
+    )
+    return masking.mean(divergence, pre.mask)
+
+  values = over_tasks(task)(batch.pre, batch.adapted)
+  return mean_over_tasks(values, batch.weight)
+
+
+def _chunk_length(horizon: int, num_rollouts: int, chunk_size: int) -> int:
+  """The divisor of `horizon` whose chunks come closest to `chunk_size`."""
+  divisors = [d for d in range(1, horizon + 1) if horizon % d == 0]
+  return min(
+    divisors, key=lambda d: abs(math.log(d * num_rollouts / chunk_size))
+  )

@@ -1,0 +1,181 @@
+"""Returns, the linear-feature baseline, and advantages.
+
+One task at a time, time-major `[T, N]`; `jax.vmap` over tasks. `mask` is 1
+where a rollout was alive before the step; masked entries weigh nothing and may
+hold anything, NaN included.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import masking, types
+
+_MAX_RIDGE_RAISES = 5
+_MAX_OBS = 10.0  # the baseline's features see observations within +-10
+_EPSILON = 1e-8
+
+
+def discounted_returns(
+  rewards: jax.Array, mask: jax.Array, *, discount: jax.Array | float
+) -> jax.Array:
+  """R_t = r_t + gamma R_{t+1}, with R_T = 0.
+
+  Args:
+    rewards: r, `[T, N]`.
+    mask: `[T, N]`.
+    discount: gamma.
+
+  Returns:
+    R, `[T, N]`, zero where masked.
+  """
+  return _discounted_sum(masking.live(rewards, mask), discount)
+
+
+def fit_linear_baseline(
+  obs: jax.Array,
+  targets: jax.Array,
+  mask: jax.Array,
+  *,
+  ridge: jax.Array | float,
+) -> jax.Array:
+  """Least-squares weights w = (F'F + ridge I)^-1 F' R of the linear baseline.
+
+  The features F are those of `predict_linear_baseline` (Duan et al. 2016). The
+  normal equations are solved with columns scaled to unit RMS and at full
+  precision; where they are still singular, the ridge grows tenfold, at most
+  five times.
+
+  Args:
+    obs: `[T, N, O]`; time is the position along the first axis.
+    targets: R, `[T, N]`.
+    mask: `[T, N]`.
+    ridge: the penalty on ||w||^2.
+
+  Returns:
+    w, `[2 * O + 4]`.
+  """
+  features = _features(masking.live(obs, mask))
+  features = masking.live(features, mask)
+  features = features.reshape(-1, features.shape[-1])
+  targets = masking.live(targets, mask).reshape(-1)
+  rms = jnp.sqrt(jnp.mean(jnp.square(features), 0))
+  scale = jnp.where(rms > 0, 1 / jnp.where(rms > 0, rms, 1.0), 1.0)
+  scaled = features * scale[None]
+  gram = _dot(scaled.T, scaled)
+  moment = _dot(scaled.T, targets)
+
+  def solve(ridge: jax.Array) -> jax.Array:
+    damped = gram + jnp.diag(ridge * jnp.square(scale))
+    factor = jax.scipy.linalg.cho_factor(damped)
+    return scale * jax.scipy.linalg.cho_solve(factor, moment)
+
+  def raise_ridge(
+    state: tuple[jax.Array, jax.Array, jax.Array],
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    raises, ridge, _ = state
+    return raises + 1, 10 * ridge, solve(10 * ridge)
+
+  def singular(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
+    raises, _, weights = state
+    return (raises < _MAX_RIDGE_RAISES) & ~jnp.all(jnp.isfinite(weights))
+
+  ridge = jnp.asarray(ridge, gram.dtype)
+  start = (jnp.int32(0), ridge, solve(ridge))
+  weights = jax.lax.while_loop(singular, raise_ridge, start)[2]
+  # Without a solution the baseline is zero: higher variance, still unbiased.
+  return jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
+
+
+def predict_linear_baseline(weights: jax.Array, obs: jax.Array) -> jax.Array:
+  """V = w . [o, o^2, t/100, (t/100)^2, (t/100)^3, 1], o = clip(obs, +-10).
+
+  Args:
+    weights: w, `[2 * O + 4]`.
+    obs: `[T, N, O]`; time is the position along the first axis.
+
+  Returns:
+    V, `[T, N]`.
+  """
+  return _dot(_features(obs), weights)
+
+
+def gae(
+  rewards: jax.Array,
+  values: jax.Array,
+  mask: jax.Array,
+  *,
+  discount: jax.Array | float,
+  gae_lambda: jax.Array | float,
+) -> jax.Array:
+  """Generalised advantages (Schulman et al. 2016, eq. 16).
+
+  A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t,
+  where V is zero after the last step and after a terminal one.
+
+  Args:
+    rewards: r, `[T, N]`.
+    values: V, `[T, N]`.
+    mask: `[T, N]`.
+    discount: gamma.
+    gae_lambda: lambda.
+
+  Returns:
+    A, `[T, N]`, zero where masked.
+  """
+  values = masking.live(values, mask)
+  next_values = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
+  deltas = masking.live(rewards, mask) + discount * next_values - values
+  return _discounted_sum(deltas, discount * gae_lambda)
+
+
+def standardize(advantages: jax.Array, mask: jax.Array) -> jax.Array:
+  """(A - mean) / (std + 1e-8) over live steps; zero where masked."""
+  centred = masking.live(advantages - masking.mean(advantages, mask), mask)
+  std = jnp.sqrt(masking.mean(jnp.square(centred), mask))
+  return centred / (std + _EPSILON)
+
+
+def advantages(
+  trajectory: types.Trajectory,
+  *,
+  discount: jax.Array | float,
+  gae_lambda: jax.Array | float,
+  ridge: jax.Array | float,
+) -> jax.Array:
+  """Standardised advantages `[T, N]` over a baseline fitted on the same data.
+
+  Args:
+    trajectory: one task's, `[T, N, ...]`.
+    discount: gamma.
+    gae_lambda: lambda.
+    ridge: of the baseline.
+  """
+  rewards, obs, mask = trajectory.reward, trajectory.obs, trajectory.mask
+  targets = discounted_returns(rewards, mask, discount=discount)
+  weights = fit_linear_baseline(obs, targets, mask, ridge=ridge)
+  values = predict_linear_baseline(weights, obs)
+  return standardize(
+    gae(rewards, values, mask, discount=discount, gae_lambda=gae_lambda), mask
+  )
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _features(obs: jax.Array) -> jax.Array:
+  obs = jnp.clip(obs, -_MAX_OBS, _MAX_OBS)
+  time = jnp.arange(obs.shape[0], dtype=obs.dtype)[:, None, None] / 100
+  powers = jnp.concatenate([time, time**2, time**3, jnp.ones_like(time)], -1)
+  powers = jnp.broadcast_to(powers, (*obs.shape[:-1], powers.shape[-1]))
+  return jnp.concatenate([obs, jnp.square(obs), powers], -1)
+
+
+def _discounted_sum(x: jax.Array, discount: jax.Array | float) -> jax.Array:
+  """y_t = x_t + discount * y_{t+1} along the first axis."""
+
+  def step(later: jax.Array, x_t: jax.Array) -> tuple[jax.Array, jax.Array]:
+    total = x_t + discount * later
+    return total, total
+
+  return jax.lax.scan(step, jnp.zeros_like(x[0]), x, reverse=True)[1]

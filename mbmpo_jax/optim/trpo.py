@@ -1,0 +1,119 @@
+"""A trust-region step (Schulman et al. 2015) on any objective and divergence.
+
+  maximise surrogate(theta)  subject to  kl(theta) <= delta
+
+by the natural gradient x = (H + damping I)^-1 g, with g the gradient of the
+surrogate and H the Hessian of the kl at theta, the step sqrt(2 delta / x'Hx) x,
+and a backtracking line search on the two functions themselves.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import jax.scipy.sparse.linalg
+
+from mbmpo_jax import types
+
+_EPSILON = 1e-8
+
+
+class TrpoInfo(NamedTuple):
+  """How a step went; scalars."""
+
+  surrogate_gain: jax.Array  # of the step taken; 0 where rejected
+  kl: jax.Array  # of the step taken; 0 where rejected
+  accepted: jax.Array  # bool
+  backtracks: jax.Array  # int32, step lengths tried before the one taken
+  finite: jax.Array  # bool, whether gradient and direction were
+
+
+def trpo_step(
+  params: types.Params,
+  surrogate_fn: Callable[[types.Params], jax.Array],
+  kl_fn: Callable[[types.Params], jax.Array],
+  *,
+  max_kl: jax.Array | float,
+  cg_iterations: int,
+  damping: jax.Array | float,
+  curvature_fn: Callable[[types.Params], types.Params] | None = None,
+  backtrack_ratio: jax.Array | float = 0.8,
+  max_backtracks: int = 15,
+) -> tuple[types.Params, TrpoInfo]:
+  """Takes one step that improves the surrogate within the trust region.
+
+  Args:
+    params: theta, any pytree of floats.
+    surrogate_fn: theta -> scalar, maximised.
+    kl_fn: theta -> scalar, zero with zero gradient at `params`.
+    max_kl: delta.
+    cg_iterations: conjugate-gradient iterations.
+    damping: added to the diagonal of H.
+    curvature_fn: v -> H v at `params`, if there is a cheaper way than the
+      default, the forward derivative of the kl's gradient.
+    backtrack_ratio: factor between the step lengths tried.
+    max_backtracks: step lengths tried, the full one first.
+
+  Returns:
+    The new parameters, and how the step went. They are `params` themselves if
+    no step length tried improves the surrogate, keeps the kl within delta and
+    is finite.
+  """
+  if curvature_fn is None:
+    curvature_fn = _hessian_product(kl_fn, params)
+  theta, unravel = jax.flatten_util.ravel_pytree(params)
+
+  def product(v: jax.Array) -> jax.Array:
+    curved, _ = jax.flatten_util.ravel_pytree(curvature_fn(unravel(v)))
+    return curved + damping * v
+
+  surrogate, gradient = jax.value_and_grad(surrogate_fn)(params)
+  gradient, _ = jax.flatten_util.ravel_pytree(gradient)
+  direction, _ = jax.scipy.sparse.linalg.cg(
+    product, gradient, tol=0.0, maxiter=cg_iterations
+  )
+  # x'Hx = x'g: the residual of conjugate gradients is orthogonal to x.
+  curvature = jnp.maximum(_dot(direction, gradient), 0.0)
+  full_step = jnp.sqrt(2 * max_kl / (curvature + _EPSILON)) * direction
+  finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(full_step))
+
+  def attempt(backtracks: jax.Array) -> tuple[jax.Array, ...]:
+    candidate = unravel(theta + backtrack_ratio**backtracks * full_step)
+    gain = surrogate_fn(candidate) - surrogate
+    kl = kl_fn(candidate)
+    # A comparison with NaN is false, so this rejects what is not finite.
+    good = (gain > 0) & (kl <= max_kl) & jnp.isfinite(gain) & jnp.isfinite(kl)
+    return gain, kl, good
+
+  def searching(state: tuple[jax.Array, ...]) -> jax.Array:
+    backtracks, _, _, good = state
+    return finite & ~good & (backtracks + 1 < max_backtracks)
+
+  def shorten(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    return (state[0] + 1, *attempt(state[0] + 1))
+
+  zero = jnp.zeros_like(surrogate)
+  start: Any = (jnp.int32(-1), zero, zero, jnp.zeros((), bool))
+  backtracks, gain, kl, accepted = jax.lax.while_loop(
+    searching, shorten, start
+  )
+  step = jnp.where(accepted, backtrack_ratio**backtracks * full_step, 0.0)
+  return unravel(theta + step), TrpoInfo(
+    surrogate_gain=jnp.where(accepted, gain, 0.0),
+    kl=jnp.where(accepted, kl, 0.0),
+    accepted=accepted,
+    backtracks=backtracks,
+    finite=finite,
+  )
+
+
+def _hessian_product(
+  fn: Callable[[types.Params], jax.Array], params: types.Params
+) -> Callable[[types.Params], types.Params]:
+  return lambda v: jax.jvp(jax.grad(fn), (params,), (v,))[1]
+
+
+def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

@@ -1,0 +1,117 @@
+"""A diagonal Gaussian policy whose mean is a tanh network.
+
+pi_theta(a | s) = N(a; mu(s), diag(sigma^2)), with mu a multilayer perceptron
+and a log sigma that does not depend on the state (Clavera et al. 2018, A.3).
+Sums over action dimensions are taken; leading batch axes stay.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting, types
+
+_LOG_2PI = math.log(2 * math.pi)
+
+
+class Gaussian(NamedTuple):
+  """A diagonal Gaussian over actions."""
+
+  mean: jax.Array  # [..., A]
+  log_std: jax.Array  # [..., A], of size 1 along the batch axes
+
+
+def init(
+  key: jax.Array,
+  observation_size: int,
+  action_size: int,
+  *,
+  hidden_sizes: tuple[int, ...],
+  init_std: float = 1.0,
+) -> types.Params:
+  """Xavier-uniform weights, zero biases, every deviation `init_std`.
+
+  Args:
+    key: consumed.
+    observation_size: O.
+    action_size: A.
+    hidden_sizes: units of each hidden layer.
+    init_std: initial standard deviation.
+
+  Returns:
+    `{'layers': [{'w': [in, out], 'b': [out]}, ...], 'log_std': [A]}`.
+  """
+  sizes = (observation_size, *hidden_sizes, action_size)
+  xavier = jax.nn.initializers.xavier_uniform()
+  layers = [
+    {'w': xavier(layer_key, (fan_in, fan_out)), 'b': jnp.zeros(fan_out)}
+    for layer_key, fan_in, fan_out in zip(
+      jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True
+    )
+  ]
+  return {'layers': layers, 'log_std': jnp.full(action_size, math.log(init_std), float)}
+
+
+def apply(
+  params: types.Params,
+  obs: jax.Array,
+  *,
+  min_std: float = 1e-6,
+  learn_std: bool = True,
+) -> Gaussian:
+  """The action distribution at `obs` [..., O].
+
+  Args:
+    params: as `init` returns them.
+    obs: observations.
+    min_std: floor of the standard deviation.
+    learn_std: False keeps every derivative away from `log_std`.
+  """
+  hidden = obs
+  for layer in params['layers'][:-1]:
+    hidden = jnp.tanh(_affine(layer, hidden))
+  log_std = jnp.maximum(params['log_std'], math.log(min_std))
+  if not learn_std:
+    log_std = jax.lax.stop_gradient(log_std)
+  mean = _affine(params['layers'][-1], hidden)
+  return Gaussian(mean, broadcasting.leading(log_std, mean.ndim))
+
+
+def sample(dist: Gaussian, noise: jax.Array) -> jax.Array:
+  """Actions mu + sigma * noise, from standard normal `noise` [..., A].
+
+  The caller draws the noise, so that loops over time need not.
+  """
+  return dist.mean + jnp.exp(dist.log_std) * noise
+
+
+def log_prob(dist: Gaussian, action: jax.Array) -> jax.Array:
+  """log pi(a | s) [...] of raw actions [..., A]."""
+  noise = (action - dist.mean) * jnp.exp(-dist.log_std)
+  return log_prob_of_noise(dist.log_std, noise)
+
+
+def log_prob_of_noise(log_std: jax.Array, noise: jax.Array) -> jax.Array:
+  """log pi [...] of the action that `sample` makes of `noise` [..., A]."""
+  constant = jnp.sum(log_std) + 0.5 * _LOG_2PI * noise.shape[-1]
+  return -0.5 * jnp.sum(jnp.square(noise), -1) - constant
+
+
+def kl(old: Gaussian, new: Gaussian) -> jax.Array:
+  """KL(old || new) [...]; zero, with zero slope, where the two agree."""
+  log_ratio = new.log_std - old.log_std
+  shift = jnp.square((old.mean - new.mean) * jnp.exp(-new.log_std))
+  per_dimension = log_ratio + 0.5 * (jnp.exp(-2 * log_ratio) - 1 + shift)
+  return jnp.sum(per_dimension, -1)
+
+
+def entropy(dist: Gaussian) -> jax.Array:
+  """The differential entropy, a scalar, in nats."""
+  return jnp.sum(dist.log_std + 0.5 * (_LOG_2PI + 1))
+
+
+def _affine(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
+  product = jnp.matmul(x, layer['w'], precision=jax.lax.Precision.HIGHEST)
+  return product + broadcasting.leading(layer['b'], product.ndim)

@@ -1,0 +1,86 @@
+"""A fixed-capacity ring of real transitions that never leaves the device."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+
+
+class Buffer(NamedTuple):
+  """The newest transitions; slots from `size` on hold nothing yet."""
+
+  data: types.Transition  # every leaf [C, ...]
+  position: jax.Array  # int32 scalar, the slot written next
+  size: jax.Array  # int32 scalar, slots that hold a transition
+
+
+def init(capacity: int, observation_size: int, action_size: int) -> Buffer:
+  """An empty buffer of `capacity` slots."""
+  zeros = jnp.zeros(capacity)
+  indices = jnp.zeros(capacity, jnp.int32)
+  return Buffer(
+    data=types.Transition(
+      obs=jnp.zeros((capacity, observation_size)),
+      action=jnp.zeros((capacity, action_size)),
+      reward=zeros,
+      next_obs=jnp.zeros((capacity, observation_size)),
+      terminated=zeros,
+      truncated=zeros,
+      episode=indices,
+      time=indices,
+    ),
+    position=jnp.int32(0),
+    size=jnp.int32(0),
+  )
+
+
+def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
+  """Writes `transitions` [B, ...], the oldest first, over the oldest stored.
+
+  Args:
+    buffer: of capacity C.
+    transitions: JAX or NumPy arrays; consecutive entries of an episode in
+      order, so that histories can be cut from the ring.
+
+  Raises:
+    ValueError: if B exceeds C, or a field's shape does not fit.
+  """
+  capacity = buffer.data.reward.shape[0]
+  count = transitions.reward.shape[0]
+  if count > capacity:
+    raise ValueError(
+      f'transitions: {count} do not fit a buffer of capacity {capacity}'
+    )
+  for name, new, stored in zip(
+    types.Transition._fields, transitions, buffer.data, strict=True
+  ):
+    if new.shape != (count, *stored.shape[1:]):
+      raise ValueError(
+        f'transitions.{name} has shape {list(new.shape)}: must be'
+        f' {[count, *stored.shape[1:]]}'
+      )
+  slots = (buffer.position + jnp.arange(count)) % capacity
+  return Buffer(
+    data=jax.tree.map(
+      lambda stored, new: stored.at[slots].set(new), buffer.data, transitions
+    ),
+    position=(buffer.position + count) % capacity,
+    size=jnp.minimum(buffer.size + count, capacity),
+  )
+
+
+def sample(buffer: Buffer, key: jax.Array, *, count: int) -> types.Transition:
+  """`count` transitions drawn uniformly with replacement; consumes `key`.
+
+  The buffer must not be empty.
+  """
+  slots = jax.random.randint(key, (count,), 0, buffer.size)
+  return jax.tree.map(lambda stored: stored[slots], buffer.data)
+
+
+def mask(buffer: Buffer) -> jax.Array:
+  """1. where a slot [C] holds a transition."""
+  capacity = buffer.data.reward.shape[0]
+  return (jnp.arange(capacity) < buffer.size).astype(buffer.data.reward.dtype)

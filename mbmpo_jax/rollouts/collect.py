@@ -1,0 +1,147 @@
+"""Real trajectories: a policy acting in an environment."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting, types
+from mbmpo_jax.envs import base
+from mbmpo_jax.policies import gaussian
+
+
+def rollout_env(
+  env: base.Environment,
+  policy_params: types.Params,
+  key: jax.Array,
+  *,
+  num_envs: int,
+  horizon: int,
+  policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
+  random_actions: jax.Array | bool = False,
+) -> types.Trajectory:
+  """Steps `num_envs` environments for `horizon` steps.
+
+  An episode that ends early is followed by a fresh one; no transition crosses
+  the reset, and every transition is real, so the mask is 1 throughout.
+
+  Args:
+    env: a single environment; batched here.
+    policy_params: theta; with one policy per environment, stacked `[N, ...]`
+      and `policy_apply` mapped over them.
+    key: consumed.
+    num_envs: N.
+    horizon: T, a time limit.
+    policy_apply: `(params, obs [N, O]) -> distribution`.
+    random_actions: true takes uniform actions instead; may be traced.
+
+  Returns:
+    A trajectory `[T, N, ...]`; `terminated` marks where an episode ended.
+  """
+  reset_key, noise_key, uniform_key, restart_key = jax.random.split(key, 4)
+  state = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
+  first = policy_apply(policy_params, state.obs)
+  shape = (horizon, *first.mean.shape)
+  noise = jax.random.normal(noise_key, shape, state.obs.dtype)
+  uniform = jax.random.uniform(
+    uniform_key, shape, state.obs.dtype, -1.0, 1.0
+  )
+  restart_keys = jax.random.split(restart_key, horizon)
+
+  def step(state: base.State, xs: Any) -> Any:
+    noise_t, uniform_t, key_t = xs
+    action = gaussian.sample(policy_apply(policy_params, state.obs), noise_t)
+    action = jnp.where(random_actions, uniform_t, action)
+    env_action = jnp.clip(action, -1.0, 1.0)
+    after = jax.vmap(env.step)(state, env_action)
+    out = (state.obs, action, env_action, after.reward, after.obs, after.done)
+    if env.can_terminate:
+      after = _restart(env, after, jax.random.split(key_t, num_envs))
+    return after, out
+
+  _, (obs, action, env_action, reward, next_obs, terminated) = jax.lax.scan(
+    step, state, (noise, uniform, restart_keys)
+  )
+  return types.Trajectory(
+    obs=obs,
+    action=action,
+    env_action=env_action,
+    log_prob=gaussian.log_prob_of_noise(first.log_std, noise),
+    reward=reward,
+    next_obs=next_obs,
+    terminated=terminated,
+    mask=jnp.ones_like(reward),
+  )
+
+
+def to_transitions(
+  trajectory: types.Trajectory, first_episode: jax.Array
+) -> tuple[types.Transition, jax.Array]:
+  """Flattens real trajectories for the buffer, one environment after another.
+
+  Args:
+    trajectory: `[T, N, ...]`, of `rollout_env`.
+    first_episode: episodes numbered so far.
+
+  Returns:
+    Transitions `[N * T, ...]`, whole episodes in order, and the number of
+    episodes numbered so far, these included.
+  """
+  horizon, num_envs = trajectory.reward.shape
+  ended = trajectory.terminated.astype(jnp.int32)
+  step = jnp.broadcast_to(jnp.arange(horizon)[:, None], ended.shape)
+  # The step at which the episode that a step belongs to began.
+  begins = jnp.where(_shift(ended) > 0, step, 0)
+  time = step - jax.lax.cummax(begins, axis=0)
+  begun = 1 + jnp.cumsum(_shift(ended), axis=0)  # episodes per environment
+  total = jnp.cumsum(begun[-1])
+  before = first_episode + total - begun[-1]
+  cut = (step == horizon - 1) & (ended == 0)
+
+  def flat(x: jax.Array) -> jax.Array:
+    return jnp.swapaxes(x, 0, 1).reshape(horizon * num_envs, *x.shape[2:])
+
+  transitions = types.Transition(
+    obs=flat(trajectory.obs),
+    action=flat(trajectory.env_action),
+    reward=flat(trajectory.reward),
+    next_obs=flat(trajectory.next_obs),
+    terminated=flat(trajectory.terminated),
+    truncated=flat(cut.astype(trajectory.reward.dtype)),
+    episode=flat(before[None] + begun - 1),
+    time=flat(time),
+  )
+  return transitions, first_episode + total[-1]
+
+
+def complete_return(trajectory: types.Trajectory) -> jax.Array:
+  """Mean undiscounted return of the complete episodes, a scalar.
+
+  Complete are those that terminated, and those that ran from a reset at the
+  first step to the time limit.
+  """
+  ended = trajectory.terminated
+  before = jnp.cumsum(_shift(ended), axis=0)
+  total = jnp.sum(ended, axis=0)
+  complete = (before < total[None]) | (total[None] == 0)
+  rewards = jnp.sum(jnp.where(complete, trajectory.reward, 0.0))
+  return rewards / jnp.sum(jnp.maximum(total, 1))
+
+
+def _restart(
+  env: base.Environment, state: base.State, keys: jax.Array
+) -> base.State:
+  """Replaces the environments that are done by fresh ones."""
+  fresh = jax.vmap(env.reset)(keys)
+
+  def select(fresh: jax.Array, current: jax.Array) -> jax.Array:
+    done = broadcasting.trailing(state.done, current.ndim)
+    return jnp.where(done > 0, fresh, current)
+
+  return jax.tree.map(select, fresh, state)
+
+
+def _shift(x: jax.Array) -> jax.Array:
+  """`x` [T, N] one step later, zero at the first."""
+  return jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])

@@ -1,0 +1,90 @@
+"""Imagined trajectories: a policy acting inside a learned model."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.models import ensemble
+from mbmpo_jax.policies import gaussian
+
+# (params, carry, obs, action, key) -> (carry, next_obs, extras)
+PredictFn = Callable[..., tuple[Any, jax.Array, Any]]
+
+
+def rollout_model(
+  policy_params: types.Params,
+  model: Any,
+  key: jax.Array,
+  initial_obs: jax.Array,
+  reward_fn: types.RewardFn,
+  done_fn: types.DoneFn,
+  *,
+  horizon: int,
+  policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
+  predict: PredictFn = ensemble.predict,
+  model_carry: Any = None,
+  perturb_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
+) -> types.Trajectory:
+  """Rolls a policy out in a model (Clavera et al. 2018, eq. 4).
+
+  One policy and one model; `jax.vmap` over tasks and members. All noise is
+  drawn before the loop over time, rewards are computed after it.
+
+  Args:
+    policy_params: theta.
+    model: what `predict` takes as its first argument; by default one member of
+      an ensemble, `ensemble.Model` without its leading axis.
+    key: consumed.
+    initial_obs: `[N, O]`.
+    reward_fn: the environment's `reward`, applied to predictions.
+    done_fn: the environment's `done`, likewise.
+    horizon: steps T.
+    policy_apply: `(params, obs) -> distribution`.
+    predict: `(model, carry, obs, action, key) -> (carry, next_obs, extras)`.
+    model_carry: the first carry of a model with memory.
+    perturb_fn: `(next_obs, key) -> next_obs`, spoils every prediction: for
+      studies of biased and noisy models (section 6.4).
+
+  Returns:
+    A trajectory `[T, N, ...]`. A rollout that ends early stands still, with
+    mask 0, to the horizon. Non-finite predictions are left in: the caller
+    rejects the task (`maml.reject_non_finite`).
+  """
+  noise_key, step_key = jax.random.split(key)
+  first = policy_apply(policy_params, initial_obs)
+  noise = jax.random.normal(
+    noise_key, (horizon, *first.mean.shape), initial_obs.dtype
+  )
+  step_keys = jax.random.split(step_key, horizon)
+
+  def step(state: Any, xs: Any) -> Any:
+    obs, alive, carry = state
+    noise_t, key_t = xs
+    model_key, perturb_key = jax.random.split(key_t)
+    action = gaussian.sample(policy_apply(policy_params, obs), noise_t)
+    env_action = jnp.clip(action, -1.0, 1.0)
+    carry, next_obs, _ = predict(model, carry, obs, env_action, model_key)
+    if perturb_fn is not None:
+      next_obs = perturb_fn(next_obs, perturb_key)
+    next_obs = jnp.where(alive[:, None] > 0, next_obs, obs)
+    terminated = alive * done_fn(next_obs)
+    out = (obs, action, env_action, next_obs, terminated, alive)
+    return (next_obs, alive - terminated, carry), out
+
+  start = (initial_obs, jnp.ones(initial_obs.shape[0], initial_obs.dtype))
+  _, (obs, action, env_action, next_obs, terminated, mask) = jax.lax.scan(
+    step, (*start, model_carry), (noise, step_keys)
+  )
+  return types.Trajectory(
+    obs=obs,
+    action=action,
+    env_action=env_action,
+    log_prob=gaussian.log_prob_of_noise(first.log_std, noise),
+    reward=reward_fn(obs, env_action, next_obs),
+    next_obs=next_obs,
+    terminated=terminated,
+    mask=mask,
+  )
