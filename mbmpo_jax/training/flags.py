@@ -1,0 +1,222 @@
+"""The command line: a configuration file, overrides of its fields, a folder.
+
+Whatever is wrong with it becomes one line that names the flag, its value and
+what is allowed.
+"""
+
+import contextlib
+import pathlib
+import re
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, NoReturn
+
+from absl import flags
+from absl import logging
+from ml_collections import config_flags
+
+from mbmpo_jax import config as config_lib
+
+# Belong to the binary that calls `parse`, and so to its --help.
+flags.disclaim_key_flags()
+
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
+
+
+class Arguments(NamedTuple):
+  """A parsed command line."""
+
+  config: config_lib.Config
+  workdir: pathlib.Path
+
+
+def parse(
+  argv: Sequence[str],
+  *,
+  default_config: pathlib.Path,
+  flag_values: flags.FlagValues = flags.FLAGS,
+) -> Arguments:
+  """Defines `--config`, its overrides and `--workdir`, and parses them.
+
+  Args:
+    argv: the program's name and its arguments.
+    default_config: the configuration file where `--config` is not given.
+    flag_values: the program's own flags by default.
+
+  Raises:
+    ConfigError: one line about what is wrong.
+  """
+  try:
+    argv = flag_values.read_flags_from_files(list(argv), force_gnu=False)
+  except flags.Error as error:
+    raise config_lib.ConfigError(_one_line(error)) from error
+  path, overrides = _split(argv[1:], default=str(default_config))
+  _check_file(path, default_config.parent)
+  _check_overrides(overrides)
+  # The file comes first, so that no override is lost to it.
+  argv = [argv[0], f'--config={path}', *overrides]
+  _define(argv, default_config, flag_values)
+  rest = _parse_flags(argv, path, flag_values)
+  if rest:
+    raise config_lib.ConfigError(
+      f'{rest[0]}: unexpected argument; every setting is --flag=value'
+    )
+  config = flag_values['config'].value
+  if not isinstance(config, config_lib.Config):
+    raise config_lib.ConfigError(
+      f'--config={path}: get_config() must return a mbmpo_jax.config.Config,'
+      f' not {type(config).__name__}'
+    )
+  config_lib.validate(config)
+  workdir = flag_values['workdir'].value
+  if workdir == '':
+    raise config_lib.ConfigError("--workdir='': must name a folder")
+  _be_quiet(flag_values)
+  default_workdir = pathlib.Path('runs') / pathlib.Path(path).stem
+  return Arguments(config, pathlib.Path(workdir or default_workdir))
+
+
+@contextlib.contextmanager
+def one_line_errors() -> Iterator[None]:
+  """Turns bad input into one line on stderr and exit code 2."""
+  try:
+    yield
+  except config_lib.ConfigError as error:
+    _exit(f'error: {_one_line(error)}', 2)
+  except KeyboardInterrupt:
+    _exit('interrupted; the same command continues from the last save', 130)
+
+
+def _exit(message: str, code: int) -> NoReturn:
+  print(message, file=sys.stderr)
+  sys.exit(code)
+
+
+def _split(arguments: Sequence[str], *, default: str) -> tuple[str, list[str]]:
+  """The last value of `--config`, and the arguments without it."""
+  path, others = default, []
+  remaining = iter(arguments)
+  for argument in remaining:
+    name, equals, value = argument.partition('=')
+    if name in ('--config', '-config'):
+      path = value if equals else next(remaining, '')
+    else:
+      others.append(argument)
+  return path, others
+
+
+def _check_file(path: str, presets: pathlib.Path) -> None:
+  """The configuration file exists."""
+  file = pathlib.Path(path.partition(':')[0])
+  if file.is_file():
+    return
+  beside = _config_files(file.parent) if path else []
+  folder, names = (
+    (file.parent, beside) if beside else (presets, _config_files(presets))
+  )
+  raise config_lib.ConfigError(
+    f'--config={path}: no such file{config_lib.nearest(file.name, names)};'
+    f' {folder} has {", ".join(names)}'
+  )
+
+
+def _config_files(folder: pathlib.Path) -> list[str]:
+  """The names of the files there that define `get_config`."""
+  files = [p for p in sorted(folder.glob('*.py')) if p.is_file()]
+  return [p.name for p in files if b'def get_config(' in p.read_bytes()]
+
+
+def _check_overrides(arguments: Sequence[str]) -> None:
+  """Every `--config.<field>` names a field."""
+  allowed = config_lib.allowed_values()
+  for argument in arguments:
+    match = _OVERRIDE.match(argument)
+    if match is None or match[1] in allowed:
+      continue
+    name = match[1]
+    inside = [n for n in allowed if n.startswith(name + '.')]
+    if inside:
+      raise config_lib.ConfigError(
+        f'{argument}: {name} is a section; its fields are {", ".join(inside)}'
+      )
+    section = name.rpartition('.')[0]
+    siblings = [n for n in allowed if n.rpartition('.')[0] == section]
+    hint = config_lib.nearest(name, allowed)
+    if not hint and siblings:
+      hint = f'; the fields there are {", ".join(siblings)}'
+    raise config_lib.ConfigError(f'{argument}: unknown field{hint}')
+
+
+def _define(
+  argv: list[str], default_config: pathlib.Path, flag_values: flags.FlagValues
+) -> None:
+  config_flags.DEFINE_config_file(
+    'config',
+    None,
+    'Python file whose get_config() returns a mbmpo_jax.config.Config;'
+    f' --config.<field>=<value> changes a field. By default {default_config}.',
+    flag_values=flag_values,
+    sys_argv=argv,
+  )
+  flags.DEFINE_string(
+    'workdir',
+    None,
+    'Folder of the run; a run found there is continued. By default'
+    " runs/<the configuration file's name>.",
+    flag_values=flag_values,
+  )
+
+
+def _parse_flags(
+  argv: list[str], path: str, flag_values: flags.FlagValues
+) -> list[str]:
+  """Lets absl parse, and says in one line what it or the file objects to."""
+  try:
+    with warnings.catch_warnings():
+      # How config_flags loads the file.
+      warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
+      return flag_values(argv)[1:]
+  except flags.UnrecognizedFlagError as error:
+    hint = config_lib.nearest(error.flagname, ['config', 'workdir'])
+    raise config_lib.ConfigError(
+      f'{error.flagvalue}: unknown flag{hint}; there are --config,'
+      ' --config.<field> and --workdir'
+    ) from error
+  except Exception as error:
+    # The configuration file runs in here and may raise anything.
+    raise config_lib.ConfigError(_explain(error, path)) from error
+
+
+def _explain(error: Exception, path: str) -> str:
+  """One line about what absl, or the configuration file, raised."""
+  text = _one_line(error)
+  override = re.match(r'flag --config\.([^=]+)=(.*?): ', text)
+  if override:
+    name, value = override.groups()
+    allowed = config_lib.allowed_values()[name]
+    return f'--config.{name}={value}: must be {allowed}'
+  if isinstance(error, flags.Error) and not text.startswith('flag --config='):
+    return text
+  root: BaseException = error
+  while root.__context__ is not None:
+    root = root.__context__
+  where = ''
+  for frame in traceback.extract_tb(root.__traceback__):
+    if pathlib.Path(frame.filename).name == pathlib.Path(path).name:
+      where = f'line {frame.lineno}: '
+  return f'--config={path}: {where}{type(root).__name__}: {_one_line(root)}'
+
+
+def _one_line(error: BaseException) -> str:
+  return ' '.join(str(error).split())
+
+
+def _be_quiet(flag_values: flags.FlagValues) -> None:
+  """Keeps libraries from chatting at INFO, to which app.run would go."""
+  if 'verbosity' in flag_values:
+    verbosity = flag_values['verbosity']
+    if verbosity.using_default_value:
+      verbosity.value = logging.WARNING
+      verbosity.using_default_value = False

@@ -1,0 +1,109 @@
+"""Where an iteration's metrics go: JSON lines, TensorBoard, or several."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import tensorboardX
+
+from mbmpo_jax.training import folder
+
+
+class Writer(Protocol):
+  """A destination of metrics."""
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Records the metrics of iteration `step`."""
+    ...
+
+  def close(self) -> None:
+    """Writes what is pending."""
+    ...
+
+
+class JsonlWriter:
+  """One JSON object per iteration; what is not finite becomes `null`.
+
+  Every row is on the disk when `write` returns, so that no row of an iteration
+  older than a checkpoint can be lost.
+  """
+
+  def __init__(self, path: pathlib.Path, *, first_step: int = 0) -> None:
+    """Opens the file; rows of `first_step` and later are dropped.
+
+    Those were written after the checkpoint that the run resumes from, and will
+    be written again. A last row cut short by a crash goes with them.
+    """
+    if path.exists():
+      kept = [row for row in read_jsonl(path) if row['iteration'] < first_step]
+      folder.write_text(path, ''.join(_to_line(row) for row in kept))
+    self._file = path.open('a', encoding='utf-8')
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Appends `{"iteration": step, **metrics}`."""
+    self._file.write(_to_line({'iteration': step, **metrics}))
+    self._file.flush()
+    os.fsync(self._file.fileno())
+
+  def close(self) -> None:
+    """Closes the file."""
+    self._file.close()
+
+
+class TensorBoardWriter:
+  """TensorBoard events, a curve per metric over iterations."""
+
+  def __init__(self, directory: pathlib.Path, *, first_step: int = 0) -> None:
+    """Opens a new events file, which hides older events from `first_step`."""
+    self._writer = tensorboardX.SummaryWriter(
+      str(directory), purge_step=first_step
+    )
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds a point to the curve of every metric that is finite."""
+    for name, value in metrics.items():
+      if math.isfinite(value):
+        self._writer.add_scalar(name, value, step)
+    self._writer.flush()
+
+  def close(self) -> None:
+    """Closes the events file."""
+    self._writer.close()
+
+
+class Tee:
+  """Writes to several writers."""
+
+  def __init__(self, writers: Sequence[Writer]) -> None:
+    """Takes over the writers: closing this closes them."""
+    self._writers = tuple(writers)
+
+  def write(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Writes to each."""
+    for writer in self._writers:
+      writer.write(step, metrics)
+
+  def close(self) -> None:
+    """Closes each."""
+    for writer in self._writers:
+      writer.close()
+
+
+def read_jsonl(path: pathlib.Path) -> list[dict[str, float]]:
+  """The rows of a `metrics.jsonl`, `null` as NaN, up to one cut short."""
+  rows = []
+  for line in path.read_text(encoding='utf-8').splitlines():
+    try:
+      row = json.loads(line)
+    except json.JSONDecodeError:
+      break
+    rows.append({k: math.nan if v is None else v for k, v in row.items()})
+  return rows
+
+
+def _to_line(row: Mapping[str, Any]) -> str:
+  finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
+  return json.dumps(finite, allow_nan=False) + '\n'

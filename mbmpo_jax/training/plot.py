@@ -1,0 +1,94 @@
+"""The learning curve: returns against real transitions."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib import axes as axes_lib
+from matplotlib import figure as figure_lib
+from matplotlib.backends import backend_agg
+
+_EVAL, _REAL, _IMAGINED = '#1f5fa8', '#2f8f4e', '#b5662b'
+
+
+def learning_curve(
+  rows: Sequence[Mapping[str, float]], path: pathlib.Path, *, title: str = ''
+) -> None:
+  """Draws evaluation, real and imagined returns to a PNG.
+
+  The evaluation is a line with a band of one standard deviation over episodes.
+  The vertical range follows what happened in the real world: imagined returns
+  of a policy that exploits its model may leave the picture.
+
+  Args:
+    rows: the rows of `metrics.jsonl`, NaN where there is no value.
+    path: the file to replace.
+    title: written above.
+  """
+  steps = _column(rows, 'env_steps')
+  mean = _column(rows, 'eval/return_mean')
+  std = _column(rows, 'eval/return_std')
+  real = _column(rows, 'real/return')
+  imagined = _column(rows, 'imagined/return_pre')
+
+  figure = figure_lib.Figure(figsize=(7, 4.2), dpi=120, layout='constrained')
+  backend_agg.FigureCanvasAgg(figure)
+  axes = figure.add_subplot()
+  _line(axes, steps, imagined, 'imagined, before adaptation', _IMAGINED, 0.9)
+  _line(axes, steps, real, 'real, as collected', _REAL, 0.9)
+  _line(axes, steps, mean, 'evaluation, mean and std', _EVAL, 2.0)
+  shown = np.isfinite(mean)
+  low, high = (mean - std)[shown], (mean + std)[shown]
+  axes.fill_between(steps[shown], low, high, color=_EVAL, alpha=0.18, lw=0)
+
+  limits = y_limits(np.concatenate([low, high, real]), imagined)
+  if limits is not None:
+    axes.set_ylim(*limits)
+  axes.set_xlabel('real transitions')
+  axes.set_ylabel('return per episode')
+  axes.set_title(title, loc='left', fontsize=10)
+  axes.grid(alpha=0.25)
+  axes.spines[['top', 'right']].set_visible(False)
+  if axes.get_legend_handles_labels()[0]:
+    axes.legend(frameon=False, fontsize=8, loc='best')
+  temporary = path.with_name(f'.{path.name}.tmp')
+  figure.savefig(temporary, format='png')
+  temporary.replace(path)
+
+
+def _column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
+  values = [row.get(name, np.nan) for row in rows]
+  return np.asarray(values, dtype=float)
+
+
+def _line(
+  axes: axes_lib.Axes,
+  x: np.ndarray,
+  y: np.ndarray,
+  label: str,
+  color: str,
+  width: float,
+) -> None:
+  shown = np.isfinite(y)
+  if shown.any():
+    # A lone point would be invisible as a line.
+    marker = 'o' if shown.sum() < 3 else ''
+    axes.plot(
+      x[shown], y[shown], label=label, color=color, lw=width, marker=marker
+    )
+
+
+def y_limits(
+  trusted: np.ndarray, imagined: np.ndarray
+) -> tuple[float, float] | None:
+  """A range with all that is real, and of the imagined half a span around."""
+  trusted = trusted[np.isfinite(trusted)]
+  if not trusted.size:
+    return None
+  low, high = trusted.min(), trusted.max()
+  span = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-6)
+  imagined = imagined[np.isfinite(imagined)]
+  near = np.clip(imagined, low - 0.5 * span, high + 0.5 * span)
+  low, high = min([low, *near]), max([high, *near])
+  margin = 0.05 * (high - low) + 1e-9
+  return float(low - margin), float(high + margin)

@@ -1,0 +1,45 @@
+"""Jitted functions whose compilation and calls are timed."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+
+class Timed:
+  """A jitted function that blocks until its result is there.
+
+  Attributes:
+    seconds: of the last call, without compilation.
+    compile_seconds: of tracing and compiling; 0 before `compile`.
+    compiled: whether `compile` has been called.
+  """
+
+  def __init__(
+    self, function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
+  ) -> None:
+    """Compiles nothing yet.
+
+    Args:
+      function: pure, of arrays.
+      donate_argnums: arguments whose buffers the result may take over.
+    """
+    self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+    self.compiled = False
+    self.seconds = 0.0
+    self.compile_seconds = 0.0
+
+  def compile(self, *args: Any) -> None:
+    """Traces and compiles for arguments like these, so that no call does."""
+    start = time.perf_counter()
+    self._jitted.lower(*args).compile()
+    self.compile_seconds = time.perf_counter() - start
+    self.compiled = True
+
+  def __call__(self, *args: Any) -> Any:
+    """Calls the function and waits for its result."""
+    start = time.perf_counter()
+    result = jax.block_until_ready(self._jitted(*args))
+    self.seconds = time.perf_counter() - start
+    return result
