@@ -1,0 +1,158 @@
+"""Timing that survives a noisy machine.
+
+Every repetition is preceded by a measurement of the machine's own matrix
+product rate, and rates are reported as fractions of it: a neighbour who takes
+half the machine halves both.
+"""
+
+import dataclasses
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+
+_MATMUL_SIZES = (512, 1024, 2048)
+
+
+@dataclasses.dataclass
+class Timing:
+  """One measured program.
+
+  Attributes:
+    name: what was measured.
+    compile_s: seconds to trace, lower and compile it.
+    seconds: one entry per repetition.
+    work: units done per repetition, such as environment steps.
+    unit: of `work`.
+    flops: floating-point operations per repetition, where counted.
+    fractions: of the matmul rate, one per repetition, where `flops` is known.
+  """
+
+  name: str
+  compile_s: float
+  seconds: list[float]
+  work: float
+  unit: str
+  flops: float | None
+  fractions: list[float] | None
+
+  @property
+  def median_s(self) -> float:
+    """Median seconds of a repetition."""
+    return statistics.median(self.seconds)
+
+  def row(self) -> str:
+    """One line of the printed table."""
+    rate = f'{self.work / self.median_s:,.0f} {self.unit}/s'
+    fraction = f'{statistics.median(self.fractions or [float("nan")]):.0%}'
+    return (
+      f'{self.name:<12} {self.median_s:>9.3f} {min(self.seconds):>9.3f} '
+      f'{self.compile_s:>9.1f} {fraction if self.fractions else "":>9}   {rate}'
+    )
+
+
+HEADER = (
+  f'{"phase":<12} {"median s":>9} {"best s":>9} {"compile s":>9} '
+  f'{"of matmul":>9}   rate'
+)
+
+
+class MatmulRate:
+  """The machine's float32 matrix-product rate, best over several shapes."""
+
+  def __init__(self, precision: str) -> None:
+    """Compiles the products; `precision` as the measured programs use it."""
+    self._product = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
+    self._operands = [
+      jax.random.normal(jax.random.PRNGKey(n), (n, n)) for n in _MATMUL_SIZES
+    ]
+    for operand in self._operands:
+      jax.block_until_ready(self._product(operand))
+    self.history: list[float] = []
+
+  def __call__(self) -> float:
+    """Measures, in FLOP/s."""
+    best = 0.0
+    for operand in self._operands:
+      flops = 2 * operand.shape[0] ** 3
+      repeats = max(1, int(4e9 / flops))
+      start = time.perf_counter()
+      for _ in range(repeats):
+        result = self._product(operand)
+      jax.block_until_ready(result)
+      best = max(best, repeats * flops / (time.perf_counter() - start))
+    self.history.append(best)
+    return best
+
+
+def measure(
+  name: str,
+  fn: Callable[..., Any],
+  *args: Any,
+  rate: MatmulRate,
+  repeats: int,
+  work: float,
+  unit: str,
+  flops: float | None = None,
+) -> Timing:
+  """Compiles `fn`, warms it up once, and times it between rate measurements."""
+  start = time.perf_counter()
+  compiled = jax.jit(fn).lower(*args).compile()
+  compile_s = time.perf_counter() - start
+  jax.block_until_ready(compiled(*args))
+  seconds, fractions = [], []
+  before = rate()
+  for _ in range(repeats):
+    start = time.perf_counter()
+    jax.block_until_ready(compiled(*args))
+    seconds.append(time.perf_counter() - start)
+    after = rate()
+    if flops is not None:
+      fractions.append(flops / seconds[-1] / ((before + after) / 2))
+    before = after
+  return Timing(
+    name, compile_s, seconds, work, unit, flops, fractions or None
+  )
+
+
+def environment() -> dict[str, Any]:
+  """Hardware, versions and commit: what a number means nothing without."""
+  device = jax.devices()[0]
+  return {
+    'device': device.device_kind,
+    'platform': device.platform,
+    'num_devices': jax.device_count(),
+    'cpu': _cpu_name(),
+    'cpu_cores': os.cpu_count(),
+    'python': platform.python_version(),
+    'jax': jax.__version__,
+    'jaxlib': jaxlib.__version__,
+    'commit': _commit(),
+  }
+
+
+def _cpu_name() -> str:
+  try:
+    with open('/proc/cpuinfo', encoding='utf-8') as file:
+      names = [line for line in file if line.startswith('model name')]
+    return names[0].split(':', 1)[1].strip()
+  except (OSError, IndexError):
+    return platform.processor()
+
+
+def _commit() -> str:
+  """The commit, marked where the tree differs from it."""
+  command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
+  try:
+    return subprocess.run(
+      command, capture_output=True, text=True, check=True
+    ).stdout.strip()
+  except (OSError, subprocess.CalledProcessError):
+    return 'unknown'

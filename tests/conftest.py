@@ -1,0 +1,59 @@
+"""What holds for the whole suite: devices, the compilation cache, strictness.
+
+The environment variables are set before JAX starts its backends; programs that
+tests start inherit them.
+"""
+
+import functools
+import os
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import pytest
+from mujoco import mjx
+
+# Sharding is tested on two simulated devices; a count already chosen stays.
+_flags = os.environ.get('XLA_FLAGS', '')
+if '--xla_force_host_platform_device_count' not in _flags:
+  os.environ['XLA_FLAGS'] = (
+    f'{_flags} --xla_force_host_platform_device_count=2'.strip()
+  )
+
+# Most of the suite's time is compilation; a second run saves most of it.
+_cache = pathlib.Path(__file__).resolve().parent.parent / '.cache' / 'xla'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(_cache))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+# JAX read these two when it was imported.
+jax.config.update(
+  'jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR']
+)
+jax.config.update(
+  'jax_persistent_cache_min_compile_time_secs',
+  float(os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS']),
+)
+
+# An array that broadcasts by accident is a bug that no shape shows.
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def _lenient(function: Callable[..., Any]) -> Callable[..., Any]:
+  @functools.wraps(function)
+  def call(*args: Any, **kwargs: Any) -> Any:
+    with jax.numpy_rank_promotion('allow'):
+      return function(*args, **kwargs)
+
+  return call
+
+
+# MJX broadcasts on purpose; what calls it stays strict.
+for _name in ('put_model', 'put_data', 'make_data', 'forward', 'step'):
+  setattr(mjx, _name, _lenient(getattr(mjx, _name)))
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+  """Double precision, for the test that asks for it."""
+  with jax.enable_x64(True):
+    yield

@@ -1,0 +1,130 @@
+"""The configuration: every bad field is named, with what it may be."""
+
+import importlib.util
+import pathlib
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+
+_CONFIGS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'
+
+
+def _set(config: config_lib.Config, name: str, value: object) -> None:
+  holder = config
+  *sections, field = name.split('.')
+  for section in sections:
+    holder = getattr(holder, section)
+  setattr(holder, field, value)
+
+
+@pytest.mark.parametrize(
+  ('name', 'value', 'allowed'),
+  [
+    ('seed', 1.5, 'an int >= 0'),
+    ('seed', True, 'an int'),
+    ('seed', -1, '>= 0'),
+    ('seed', 2**31, '<= 2147483647'),
+    ('env', 'point', 'EnvConfig'),
+    ('env.name', 3, 'a string'),
+    ('policy.hidden_sizes', [32, 32], 'a tuple of int'),
+    ('policy.hidden_sizes', (32, 'a'), 'a tuple of int'),
+    ('policy.hidden_sizes', (32, 0), '>= 1'),
+    ('policy.learn_std', 1, 'True or False'),
+    ('policy.init_std', 1e-9, 'policy.min_std'),
+    ('model.clip_margin', -1.0, 'None or a finite float >= 0'),
+    ('model.precision', 'float16', "'highest', 'tensorfloat32', 'bfloat16'"),
+    ('model.validation_fraction', 1.0, '> 0 and < 1'),
+    ('meta.inner_lr', float('nan'), 'a finite float'),
+    ('meta.max_kl', 0.0, '> 0'),
+    ('meta.discount', 1.01, '<= 1'),
+    ('collect.num_trajectories', 7, 'multiple of 20'),
+    ('collect.buffer_capacity', 3999, '>= 4000'),
+    ('run.num_iterations', 0, '>= 1'),
+  ],
+)
+def test_bad_value_is_named_with_what_is_allowed(
+  name: str, value: object, allowed: str
+) -> None:
+  """One line: field, value, allowed."""
+  config = config_lib.Config()
+  _set(config, name, value)
+  with pytest.raises(config_lib.ConfigError) as error:
+    config_lib.validate(config)
+  message = str(error.value)
+  assert message.startswith(f'{name}={value!r}: ')
+  assert allowed in message
+  assert '\n' not in message
+
+
+@pytest.mark.parametrize(
+  ('name', 'nearest'), [('meta.inner_rl', 'inner_lr'), ('sede', 'seed')]
+)
+def test_misspelt_assignment_is_refused(name: str, nearest: str) -> None:
+  """Python would let a configuration file assign to any attribute."""
+  config = config_lib.Config()
+  _set(config, name, 1)
+  with pytest.raises(config_lib.ConfigError, match=f'{name}.*{nearest!r}'):
+    config_lib.validate(config)
+
+
+def test_small_validation_split_is_refused() -> None:
+  """A split of which one side is empty cannot stop a fit early."""
+  config = config_lib.Config()
+  config.collect.num_trajectories, config.collect.episode_length = 20, 1
+  config.model.validation_fraction = 0.01
+  with pytest.raises(config_lib.ConfigError, match='validation_fraction'):
+    config_lib.validate(config)
+
+
+@pytest.mark.parametrize('name', ['collect.episode_length', 'imagine.horizon'])
+def test_environment_limits_lengths(name: str) -> None:
+  """Lengths are held against the environment's limit where it is known."""
+  config = config_lib.Config()
+  _set(config, 'collect.episode_length', 30)
+  _set(config, 'imagine.horizon', 30)
+  _set(config, name, 31)
+  config_lib.validate(config)
+  with pytest.raises(config_lib.ConfigError, match=f'{name}=31.*<= 30'):
+    config_lib.validate(config, env_max_episode_steps=30)
+
+
+@hypothesis.given(
+  st.sampled_from(['meta.discount', 'meta.gae_lambda']),
+  st.floats(allow_nan=True, allow_infinity=True),
+)
+def test_closed_unit_interval(name: str, value: float) -> None:
+  """Accepted exactly where 0 <= value <= 1."""
+  config = config_lib.Config()
+  _set(config, name, value)
+  if 0 <= value <= 1:
+    config_lib.validate(config)
+  else:
+    with pytest.raises(config_lib.ConfigError, match=name):
+      config_lib.validate(config)
+
+
+def test_flatten_and_allowed_values_name_the_same_fields() -> None:
+  """Dotted names, in both."""
+  flat = config_lib.flatten(config_lib.Config())
+  assert list(flat) == list(config_lib.allowed_values())
+  assert flat['model.hidden_sizes'] == (512, 512)
+  assert len(flat) > 30
+
+
+@pytest.mark.parametrize('path', sorted(_CONFIGS.glob('*.py')), ids=str)
+def test_presets_are_valid(path: pathlib.Path) -> None:
+  """Each fits its own environment; each call returns a fresh object."""
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  assert spec is not None
+  assert spec.loader is not None
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  config = module.get_config()
+  env = envs.make(config.env.name)
+  config_lib.validate(config, env_max_episode_steps=env.max_episode_steps)
+  config.meta.inner_lr = 7.0
+  assert module.get_config().meta.inner_lr != 7.0

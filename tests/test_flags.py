@@ -1,0 +1,142 @@
+"""The command line: every mistake is one line, exit code 2, nothing written."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl import flags
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training import flags as training_flags
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_CONFIGS = _ROOT / 'experiments' / 'configs'
+
+
+def _parse(*arguments: str) -> training_flags.Arguments:
+  return training_flags.parse(
+    ['train.py', *arguments],
+    default_config=_CONFIGS / 'half_cheetah_quick.py',
+    flag_values=flags.FlagValues(),
+  )
+
+
+def test_default_is_the_quick_preset() -> None:
+  """Without flags: the default file, and a folder of its name."""
+  config, workdir = _parse()
+  assert config.env.name == 'half_cheetah'
+  assert config.model.hidden_sizes == (200, 200)
+  assert workdir == pathlib.Path('runs/half_cheetah_quick')
+
+
+def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
+  """Types are those of the fields; the last `--config` counts."""
+  config, workdir = _parse(
+    '--config.meta.inner_lr=0.005',
+    '--config.model.hidden_sizes=(8, 9)',
+    f'--config={_CONFIGS}/half_cheetah.py',
+    '--config.seed',
+    '3',
+    '--noconfig.policy.learn_std',
+    '--config',
+    str(_CONFIGS / 'point.py'),
+    '--workdir=here',
+  )
+  assert config.env.name == 'point'
+  assert config.meta.inner_lr == 0.005
+  assert config.model.hidden_sizes == (8, 9)
+  assert config.seed == 3
+  assert not config.policy.learn_std
+  assert workdir == pathlib.Path('here')
+
+
+@pytest.mark.parametrize(
+  ('argument', 'said'),
+  [
+    ('--workdirr=x', ['--workdirr=x', "'workdir'", '--config.<field>']),
+    ('--bogus', ['--bogus', '--workdir']),
+    ('seed=3', ['seed=3', '--flag=value']),
+    ('--config.meta.inner_rl=1', ['inner_rl=1', "'meta.inner_lr'"]),
+    ('--config.meta.xxxxxxxx=1', ['xxxxxxxx=1', 'meta.max_kl']),
+    ('--config.meta=1', ['--config.meta=1', 'section', 'meta.inner_lr']),
+    ('--config.seed=abc', ['--config.seed=abc', 'an int >= 0']),
+    ('--config.seed', ['--config.seed']),
+    ('--config.meta.max_kl=x', ['--config.meta.max_kl=x', 'float > 0']),
+    ('--config.policy.learn_std=2', ['learn_std=2', 'True or False']),
+    ('--config.model.hidden_sizes=(8,a)', ['hidden_sizes', 'tuple of int']),
+    ('--config.meta.discount=2', ['meta.discount=2', '<= 1']),
+    ('--config.meta.inner_objective=x', ["'x'", "'log_likelihood'"]),
+    ('--config=nowhere/a.py', ['nowhere/a.py', 'half_cheetah_quick.py']),
+    (f'--config={_CONFIGS}/pont.py', ['pont.py', "mean 'point.py'"]),
+    ('--config=', ['--config=', 'point.py']),
+    ('--flagfile=/nowhere', ['/nowhere']),
+    ('--workdir=', ['--workdir']),
+  ],
+)
+def test_mistake_is_one_line_with_what_is_allowed(
+  argument: str, said: list[str]
+) -> None:
+  """The message names flag, value and what would be right."""
+  with pytest.raises(config_lib.ConfigError) as error:
+    _parse(argument)
+  message = str(error.value)
+  assert '\n' not in message
+  for words in said:
+    assert words in message
+
+
+@pytest.mark.parametrize(
+  ('text', 'said'),
+  [
+    ('def get_config():\n  return int("a")\n', ['line 2', 'ValueError', "'a'"]),
+    ('def get_config(:\n', ['SyntaxError', 'line 1']),
+    ('import nope_nope\n', ['line 1', 'nope_nope']),
+    ('x = 1\n', ['get_config']),
+    ('def get_config():\n  return {}\n', ['Config, not dict']),
+    ('def get_config():\n  pass\n', ['Config, not NoneType']),
+  ],
+)
+def test_broken_config_file_is_one_line(
+  text: str,
+  said: list[str],
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  """Whatever the file raises, its name and line are told."""
+  monkeypatch.delitem(sys.modules, 'config_config', raising=False)
+  path = tmp_path / 'broken.py'
+  path.write_text(text)
+  with pytest.raises(config_lib.ConfigError) as error:
+    _parse(f'--config={path}')
+  message = str(error.value)
+  assert '\n' not in message
+  for words in [str(path), *said]:
+    assert words in message
+
+
+@pytest.mark.parametrize(
+  ('argument', 'said'),
+  [
+    ('--config.meta.inner_rl=0.1', 'meta.inner_lr'),
+    ('--config.env.name=half_chetah', 'half_cheetah'),
+  ],
+)
+def test_binary_exits_with_2_one_line_and_writes_nothing(
+  argument: str, said: str, tmp_path: pathlib.Path
+) -> None:
+  """From another folder; the second mistake is only seen after imports."""
+  done = subprocess.run(
+    [sys.executable, str(_ROOT / 'experiments' / 'train.py'), argument],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert done.stdout == ''
+  assert done.stderr.count('\n') == 1
+  assert said in done.stderr
+  assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,236 @@
+"""Returns, baseline and advantages, against the reference and by hand."""
+
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from mbmpo_jax import types
+from mbmpo_jax.optim import returns
+
+_TOLERANCE = {'float32': 2e-5, 'float64': 1e-10}
+_LENGTHS = (6, 1, 4, 3)
+_RIDGE = 1e-5
+
+# Compiled once for the whole file, the numbers being arguments.
+_discounted_returns = jax.jit(returns.discounted_returns)
+_fit = jax.jit(returns.fit_linear_baseline)
+_predict = jax.jit(returns.predict_linear_baseline)
+_gae = jax.jit(returns.gae)
+_standardize = jax.jit(returns.standardize)
+_advantages = jax.jit(returns.advantages)
+
+
+@pytest.fixture(params=sorted(_TOLERANCE))
+def tolerance(request: pytest.FixtureRequest) -> Iterator[dict[str, float]]:
+  """Runs the test in both precisions; what to allow in each."""
+  allowed = _TOLERANCE[request.param]
+  with jax.enable_x64(request.param == 'float64'):
+    yield {'rtol': allowed, 'atol': allowed}
+
+
+@pytest.fixture(params=[7.0, np.nan], ids=['dead=7', 'dead=nan'])
+def rollouts(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
+  """Rollouts of unequal length; masked entries hold what nobody may read."""
+  rng = np.random.default_rng(2)
+  live = np.arange(max(_LENGTHS))[:, None] < np.array(_LENGTHS)
+  arrays = {
+    'obs': 3 * rng.normal(size=(*live.shape, 3)) + [0, 5, 0],
+    'rewards': rng.normal(size=live.shape),
+    'values': rng.normal(size=live.shape),
+  }
+  for array in arrays.values():
+    array[~live] = request.param
+  return arrays | {'mask': live.astype(float)}
+
+
+def _arrays(source: dict[str, np.ndarray], *names: str) -> list[jax.Array]:
+  """In the precision in force."""
+  return [jnp.asarray(source[name]) for name in names]
+
+
+@pytest.mark.parametrize('discount', [0.0, 0.9, 1.0])
+def test_discounted_returns(tolerance, rollouts, discount):
+  rewards, mask = _arrays(rollouts, 'rewards', 'mask')
+  np.testing.assert_allclose(
+    _discounted_returns(rewards, mask, discount=discount),
+    reference.discounted_returns(
+      rollouts['rewards'], rollouts['mask'], discount
+    ),
+    **tolerance,
+  )
+
+
+@pytest.mark.parametrize(
+  ('discount', 'gae_lambda'), [(0.99, 1.0), (0.9, 0.7), (0.9, 0.0), (1.0, 1.0)]
+)
+def test_gae(tolerance, rollouts, discount, gae_lambda):
+  rewards, values, mask = _arrays(rollouts, 'rewards', 'values', 'mask')
+  np.testing.assert_allclose(
+    _gae(rewards, values, mask, discount=discount, gae_lambda=gae_lambda),
+    reference.gae(
+      rollouts['rewards'],
+      rollouts['values'],
+      rollouts['mask'],
+      discount,
+      gae_lambda,
+    ),
+    **tolerance,
+  )
+
+
+def test_by_hand():
+  """Two rollouts of three steps; the second one ends with its second step."""
+  rewards = jnp.array([[1.0, 1.0], [2.0, 2.0], [4.0, 99.0]])
+  values = jnp.array([[1.0, 1.0], [3.0, 3.0], [5.0, 99.0]])
+  mask = jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+  np.testing.assert_allclose(
+    _discounted_returns(rewards, mask, discount=0.5),
+    [[3.0, 2.0], [4.0, 2.0], [4.0, 0.0]],
+  )
+  # Errors: 1 + .5 * 3 - 1, 2 + .5 * 5 - 3, 4 - 5; 1 + .5 * 3 - 1, 2 - 3.
+  np.testing.assert_allclose(
+    _gae(rewards, values, mask, discount=0.5, gae_lambda=0.5),
+    [[1.8125, 1.25], [1.25, -1.0], [-1.0, 0.0]],
+  )
+
+
+def test_baseline(tolerance, rollouts):
+  """Weights, and predictions at live steps."""
+  obs, targets, mask = _arrays(rollouts, 'obs', 'rewards', 'mask')
+  weights = _fit(obs, targets, mask, ridge=_RIDGE)
+  values = _predict(weights, obs)
+
+  expected = reference.baseline_weights(
+    rollouts['obs'], rollouts['rewards'], rollouts['mask'], _RIDGE
+  )
+  live = rollouts['mask'] == 1
+  allowed = max(tolerance['rtol'], 1e-8)
+  # Single precision need not find the weights, only what they predict.
+  if weights.dtype == jnp.float64:
+    np.testing.assert_allclose(weights, expected, rtol=allowed, atol=allowed)
+  np.testing.assert_allclose(
+    np.where(live, values, 0.0),
+    reference.baseline_values(expected, rollouts['obs'], rollouts['mask']),
+    rtol=0,
+    atol=100 * allowed,
+  )
+
+
+@pytest.mark.parametrize('offset', [0.0, 1.0, 9.0, 1e6])
+@pytest.mark.parametrize('scale', [1e-3, 1.0, 1e3])
+def test_baseline_in_single_precision(offset, scale):
+  """A constant, a column given twice, tiny and clipped ones, time.
+
+  What a baseline is for: it explains the returns as well as the best one.
+  """
+  rng = np.random.default_rng(3)
+  obs = rng.normal(size=(200, 25, 4)) * [1.0, 1.0, 0.0, scale] + offset
+  obs[..., 1] = obs[..., 0]
+  mask = np.ones((200, 25))
+  mask[120:, 0] = 0.0
+  rewards = obs[..., 0] - offset + 0.1 * rng.normal(size=mask.shape) + 1.0
+  targets = reference.discounted_returns(rewards, mask, 0.99)
+  best = reference.baseline_weights(obs, targets, mask, _RIDGE)
+
+  inputs = (jnp.asarray(x, jnp.float32) for x in (obs, targets, mask))
+  weights = _fit(*inputs, ridge=_RIDGE)
+  assert weights.dtype == jnp.float32
+  values = _predict(weights, jnp.asarray(obs, jnp.float32))
+  live = mask == 1
+  error = np.asarray(values, np.float64) - targets
+  least = reference.baseline_values(best, obs, mask) - targets
+  assert np.mean(error[live] ** 2) < 1.02 * np.mean(least[live] ** 2)
+
+
+def test_observations_are_clipped():
+  obs = jnp.array([[[-1e30]], [[10.0]]])
+  same = jnp.array([[[-10.0]], [[10.0]]])
+  weights = jnp.arange(6.0)
+  np.testing.assert_array_equal(
+    _predict(weights, obs),
+    _predict(weights, same),
+  )
+
+
+def test_standardize(tolerance, rollouts):
+  advantages, mask = _arrays(rollouts, 'values', 'mask')
+  scaled = _standardize(advantages, mask)
+  np.testing.assert_allclose(
+    scaled,
+    reference.standardize(rollouts['values'], rollouts['mask']),
+    **tolerance,
+  )
+  live = np.asarray(scaled)[rollouts['mask'] == 1]
+  np.testing.assert_allclose(np.mean(live), 0.0, atol=1e-6)
+  np.testing.assert_allclose(np.std(live), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize('live', [0, 1, 4])
+def test_standardize_without_spread(live):
+  """Equal advantages, one or none: no signal, and no NaN."""
+  mask = (jnp.arange(4.0) < live).astype(float)[:, None]
+  scaled = _standardize(jnp.full((4, 1), 3.0), mask)
+  np.testing.assert_array_equal(scaled, np.zeros((4, 1)))
+
+
+def _trajectory(rollouts: dict[str, np.ndarray]) -> types.Trajectory:
+  """What advantages are made of; NaN in every other field."""
+  fields = dict.fromkeys(types.Trajectory._fields, jnp.nan)
+  obs, reward, mask = _arrays(rollouts, 'obs', 'rewards', 'mask')
+  return types.Trajectory(
+    **(fields | {'obs': obs, 'reward': reward, 'mask': mask})
+  )
+
+
+def test_advantages(tolerance, rollouts):
+  """All of the above in a row."""
+  obs, rewards, mask = (rollouts[x] for x in ('obs', 'rewards', 'mask'))
+  targets = reference.discounted_returns(rewards, mask, 0.9)
+  weights = reference.baseline_weights(obs, targets, mask, _RIDGE)
+  values = reference.baseline_values(weights, obs, mask)
+  expected = reference.standardize(
+    reference.gae(rewards, values, mask, 0.9, 0.7), mask
+  )
+  actual = _advantages(
+    _trajectory(rollouts), discount=0.9, gae_lambda=0.7, ridge=_RIDGE
+  )
+  np.testing.assert_allclose(actual, expected, atol=100 * tolerance['atol'])
+
+
+def test_dead_entries_have_no_gradient(rollouts):
+  rewards, values, mask = _arrays(rollouts, 'rewards', 'values', 'mask')
+
+  @jax.jit
+  @jax.grad
+  def gradient(inputs):
+    raw = returns.gae(*inputs, mask, discount=0.9, gae_lambda=0.7)
+    first = jnp.arange(float(mask.size)).reshape(mask.shape)
+    return jnp.sum(returns.standardize(raw, mask) * first)
+
+  for slope in gradient((rewards, values)):
+    live = rollouts['mask'] == 1
+    assert np.all(np.isfinite(slope))
+    assert np.all(slope[~live] == 0)
+    assert np.all(slope[live] != 0)
+
+
+def test_tasks_do_not_mix(rollouts):
+  """Under vmap every task sees its own rollouts only."""
+  task = _trajectory(rollouts)
+  flipped = jax.tree.map(lambda x: x[:, ::-1] if jnp.ndim(x) else x, task)
+  larger = task._replace(reward=100 * task.reward)
+  settings = {'discount': 0.99, 'gae_lambda': 1.0, 'ridge': _RIDGE}
+
+  def advantages(task):
+    return returns.advantages(task, **settings)
+
+  tasks = jax.tree.map(lambda *x: jnp.stack(x), task, flipped, larger)
+  first, second, third = jax.jit(jax.vmap(advantages))(tasks)
+  close = {'rtol': 1e-3, 'atol': 1e-3}
+  np.testing.assert_allclose(first, _advantages(task, **settings), **close)
+  np.testing.assert_allclose(second, first[:, ::-1], **close)
+  np.testing.assert_allclose(third, first, **close)

@@ -1,0 +1,611 @@
+"""The host's side: metrics, checkpoints, resume, signals, the curve."""
+
+import json
+import math
+import os
+import pathlib
+import signal
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.policies import gaussian
+from mbmpo_jax.training import cache
+from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import evaluate
+from mbmpo_jax.training import folder as folder_lib
+from mbmpo_jax.training import iteration
+from mbmpo_jax.training import loop
+from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training import plot
+from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training import signals
+
+
+class FakeState(NamedTuple):
+  """As little as the loop needs, and noise that depends on the key."""
+
+  key: jax.Array
+  iteration: jax.Array
+  env_steps: jax.Array
+  policy: types.Params
+  scale: jax.Array
+
+
+class FakeAlgorithm(NamedTuple):
+  """Walks at random; compiles in no time."""
+
+  init: object
+  collect: object
+  fit: object
+  improve: object
+
+
+def _fake(env: envs.Environment, config: config_lib.Config) -> FakeAlgorithm:
+  def init(key):
+    policy = gaussian.init(
+      key, env.observation_size, env.action_size, hidden_sizes=(4,)
+    )
+    # Weakly typed, as what a careless author starts from.
+    scale = jnp.full((), 1.0)
+    return FakeState(key, jnp.int32(0), jnp.int32(0), policy, scale)
+
+  def collect(state):
+    key, noise_key = jax.random.split(state.key)
+    noise = jax.random.normal(noise_key)
+    state = state._replace(key=key, env_steps=state.env_steps + 10)
+    return state, {'real/return': noise}
+
+  def fit(state):
+    return state, {'model/val_loss': jnp.nan * state.iteration}
+
+  def improve(state):
+    key, noise_key = jax.random.split(state.key)
+    noise = jax.random.normal(noise_key)
+    policy = jax.tree.map(lambda x: x + 0.1 * noise, state.policy)
+    state = state._replace(
+      key=key,
+      policy=policy,
+      iteration=state.iteration + 1,
+      scale=state.scale * jnp.float32(1),
+    )
+    return state, {'imagined/return_pre': noise}
+
+  return FakeAlgorithm(init, collect, fit, improve)
+
+
+class _Interrupt(progress_lib.Silent):
+  """Does something when a phase of an iteration begins."""
+
+  def __init__(self, at: int, phase: str, action) -> None:
+    self._at, self._phase, self._action = at, phase, action
+    self._iteration = -1
+    self.done = -1
+
+  def start(self, *, total: int, done: int) -> None:
+    self.done = done
+
+  def phase(self, name: str, *, compiling: bool = False) -> None:
+    if name == 'collect' and not compiling:
+      self._iteration += 1
+    if name == self._phase and self._iteration == self._at and not compiling:
+      self._action()
+
+
+def _crash() -> None:
+  raise RuntimeError('power failure')
+
+
+def _sigterm() -> None:
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _train(
+  config: config_lib.Config,
+  workdir: pathlib.Path,
+  progress: progress_lib.Progress | None = None,
+  make=_fake,
+) -> Mapping[str, float]:
+  progress = progress or progress_lib.Silent()
+  return loop.train(config, workdir, make_algorithm=make, progress=progress)
+
+
+def _rows(workdir: pathlib.Path) -> list[dict[str, float | None]]:
+  """metrics.jsonl without what depends on the clock."""
+  rows = []
+  for line in (workdir / 'metrics.jsonl').read_text().splitlines():
+    row = json.loads(line)
+    clock = ('time/', 'throughput/')
+    rows.append({k: v for k, v in row.items() if not k.startswith(clock)})
+  return rows
+
+
+# --- metrics
+
+
+def test_metrics_drop_rows_from_the_restored_iteration_on(
+  tmp_path: pathlib.Path,
+) -> None:
+  """No gap, no duplicate, and a line cut short is gone."""
+  path = tmp_path / 'metrics.jsonl'
+  writer = metrics_lib.JsonlWriter(path)
+  for step in range(4):
+    writer.write(step, {'a': step / 3, 'b': math.nan, 'c': math.inf})
+  writer.close()
+  with path.open('a') as file:
+    file.write('{"iteration": 4, "a": 1')
+
+  writer = metrics_lib.JsonlWriter(path, first_step=2)
+  writer.write(2, {'a': 7.0})
+  writer.close()
+  lines = [json.loads(line) for line in path.read_text().splitlines()]
+  assert [line['iteration'] for line in lines] == [0, 1, 2]
+  assert lines[1] == {'iteration': 1, 'a': 1 / 3, 'b': None, 'c': None}
+  assert lines[2]['a'] == 7.0
+  assert math.isnan(metrics_lib.read_jsonl(path)[1]['b'])
+
+
+# --- checkpoints
+
+
+def _tree(value: float) -> dict[str, jax.Array]:
+  return {'x': jnp.full((3, 2), value), 'n': jnp.int32(value)}
+
+
+def _abstract() -> dict[str, jax.ShapeDtypeStruct]:
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    _tree(0),
+  )
+
+
+def _damage(path: pathlib.Path) -> None:
+  for file in path.rglob('*'):
+    if file.is_file():
+      file.write_bytes(b'')
+
+
+def test_checkpoints_keep_the_newest(tmp_path: pathlib.Path) -> None:
+  """The newest k stay; the newest is what is restored."""
+  checkpoints = checkpoint.Checkpointer(tmp_path / 'c', keep=2)
+  assert checkpoints.restore_latest(_abstract()) is None
+  assert not (tmp_path / 'c').exists()
+  for step in (1, 2, 3):
+    checkpoints.save(step, _tree(step))
+  assert checkpoints.steps == [2, 3]
+  with pytest.raises(checkpoint.CheckpointError, match='3'):
+    checkpoints.save(3, _tree(9))
+  checkpoints.close()
+
+  checkpoints = checkpoint.Checkpointer(tmp_path / 'c', keep=2)
+  restored = checkpoints.restore_latest(_abstract())
+  checkpoints.close()
+  assert restored is not None
+  assert restored[0] == 3
+  jax.tree.map(np.testing.assert_array_equal, restored[1], _tree(3))
+
+
+def test_damaged_newest_checkpoint_falls_back(tmp_path: pathlib.Path) -> None:
+  """To the one before, saying which; its step can be saved again."""
+  checkpoints = checkpoint.Checkpointer(tmp_path, keep=3)
+  for step in (1, 2, 3):
+    checkpoints.save(step, _tree(step))
+  checkpoints.close()
+  _damage(tmp_path / '3')
+
+  checkpoints = checkpoint.Checkpointer(tmp_path, keep=3)
+  with pytest.warns(UserWarning, match='checkpoint 3 .* falling back to 2'):
+    restored = checkpoints.restore_latest(_abstract())
+  assert restored is not None
+  assert restored[0] == 2
+  assert float(restored[1]['x'][0, 0]) == 2
+  checkpoints.save(3, _tree(3))
+  assert checkpoints.steps == [1, 2, 3]
+  checkpoints.close()
+  assert (tmp_path / '3.unreadable').is_dir()
+
+
+def test_nothing_readable_is_an_error(tmp_path: pathlib.Path) -> None:
+  """Starting afresh would overwrite the run; nothing is touched instead."""
+  checkpoints = checkpoint.Checkpointer(tmp_path)
+  checkpoints.save(1, _tree(1))
+  _damage(tmp_path / '1')
+  with pytest.raises(checkpoint.CheckpointError, match='can be read'):
+    checkpoints.restore_latest(_abstract())
+  checkpoints.close()
+  assert (tmp_path / '1').is_dir()
+
+
+# --- the folder and the configuration
+
+
+def test_changed_config_is_refused_by_name(tmp_path: pathlib.Path) -> None:
+  """Both values are told; what is under run. may change."""
+  config = tiny.point_config(run__num_iterations=1)
+  _train(config, tmp_path)
+  before = (tmp_path / 'config.json').read_text()
+  config.meta.inner_lr = 0.5
+  with pytest.raises(
+    config_lib.ConfigError, match=r'meta\.inner_lr=0\.5: .* 0\.001'
+  ):
+    _train(config, tmp_path)
+  assert (tmp_path / 'config.json').read_text() == before
+
+  config.meta.inner_lr = 0.001
+  config.run.num_iterations = 2
+  _train(config, tmp_path)
+  assert [row['iteration'] for row in _rows(tmp_path)] == [0, 1]
+  assert (
+    json.loads((tmp_path / 'config.json').read_text())['run']['num_iterations']
+    == 2
+  )
+
+
+def test_config_may_change_before_the_first_checkpoint(
+  tmp_path: pathlib.Path,
+) -> None:
+  """There is nothing yet that another configuration could not continue."""
+  config = tiny.point_config(run__num_iterations=1)
+  with pytest.raises(RuntimeError, match='power failure'):
+    _train(config, tmp_path, _Interrupt(0, 'fit', _crash))
+  config.meta.inner_lr = 0.5
+  _train(config, tmp_path)
+  assert len(_rows(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    ({'env__name': 'pont'}, "'point'"),
+    ({'imagine__horizon': 31}, 'imagine.horizon=31'),
+    ({'meta__max_kl': -1.0}, 'meta.max_kl=-1.0'),
+  ],
+)
+def test_bad_config_writes_nothing(
+  change: dict, said: str, tmp_path: pathlib.Path
+) -> None:
+  """Everything is checked before the folder is made."""
+  with pytest.raises(config_lib.ConfigError, match=said):
+    _train(tiny.point_config(**change), tmp_path / 'run')
+  assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize('inside', ['', 'run'])
+def test_workdir_that_is_a_file_is_refused(
+  inside: str, tmp_path: pathlib.Path
+) -> None:
+  """Also where a parent is."""
+  path = tmp_path / 'file'
+  path.write_text('mine')
+  with pytest.raises(config_lib.ConfigError, match=r'--workdir=.*file'):
+    _train(tiny.point_config(), path / inside)
+  assert path.read_text() == 'mine'
+
+
+def test_lost_config_json_is_one_line(tmp_path: pathlib.Path) -> None:
+  """Without it nobody knows whether the run may be continued."""
+  config = tiny.point_config(run__num_iterations=1)
+  _train(config, tmp_path)
+  (tmp_path / 'config.json').write_text('{')
+  with pytest.raises(config_lib.ConfigError, match=r'config\.json'):
+    folder_lib.RunFolder(tmp_path).check_resumable(config)
+
+
+# --- evaluation
+
+
+def test_first_episode_returns() -> None:
+  """Up to the first termination, that step included; NaN after it is inert."""
+  terminated = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
+  reward = jnp.array([[1.0, 1.0], [2.0, 2.0], [jnp.nan, 4.0], [8.0, 8.0]])
+  filler = jnp.zeros((4, 2))
+  trajectory = types.Trajectory(
+    obs=filler,
+    action=filler,
+    env_action=filler,
+    log_prob=filler,
+    reward=reward,
+    next_obs=filler,
+    terminated=terminated,
+    mask=jnp.ones((4, 2)),
+  )
+  returns = evaluate.first_episode_returns(trajectory)
+  np.testing.assert_allclose(returns, [3.0, 15.0])
+  masked = trajectory._replace(mask=trajectory.mask.at[3, 1].set(0.0))
+  returns = evaluate.first_episode_returns(masked)
+  np.testing.assert_allclose(returns, [3.0, 7.0])
+
+
+def test_evaluate_runs_one_episode_per_environment() -> None:
+  """The countdown's return is known for both of its starts."""
+  run = evaluate.make_evaluate(
+    tiny.Countdown(),
+    num_episodes=32,
+    episode_length=9,
+    policy_apply=tiny.no_op_policy,
+  )
+  metrics = run({}, jax.random.PRNGKey(0))
+  assert set(metrics) == {'eval/return_mean', 'eval/return_std'}
+  # 0+1+2+3 from either start, where a second episode would add more.
+  np.testing.assert_allclose(metrics['eval/return_mean'], 6.0)
+  np.testing.assert_allclose(metrics['eval/return_std'], 0.0)
+
+
+# --- the loop
+
+
+def test_run_leaves_a_folder_that_explains_itself(
+  tmp_path: pathlib.Path,
+) -> None:
+  """All files, all promised metrics, evaluations where they are due."""
+  config = tiny.point_config(run__num_iterations=4, run__eval_every=2)
+  result = _train(config, tmp_path)
+  assert {p.name for p in tmp_path.iterdir()} == {
+    'config.json',
+    'metrics.jsonl',
+    'checkpoints',
+    'tensorboard',
+    'learning_curve.png',
+  }
+  rows = metrics_lib.read_jsonl(tmp_path / 'metrics.jsonl')
+  assert [row['iteration'] for row in rows] == [0, 1, 2, 3]
+  assert [row['env_steps'] for row in rows] == [10, 20, 30, 40]
+  evaluated = [math.isfinite(row['eval/return_mean']) for row in rows]
+  assert evaluated == [True, False, True, True]
+  for name in ('collect', 'fit', 'improve', 'eval', 'compile'):
+    assert rows[0][f'time/{name}_s'] > 0
+  # Nothing compiles again.
+  assert all(row['time/compile_s'] == 0 for row in rows[1:])
+  assert all(row.keys() == rows[0].keys() for row in rows)
+  np.testing.assert_equal(dict(result), rows[-1])
+  best = np.nanmax([row['eval/return_mean'] for row in rows])
+  assert rows[-1]['eval/best_return'] == best
+  png = (tmp_path / 'learning_curve.png').read_bytes()
+  assert png.startswith(b'\x89PNG')
+
+
+def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
+  """Its copy survives the state that it came from, and a NaN never wins."""
+  config = tiny.point_config()
+  env = envs.make('point')
+  algorithm = _fake(env, config)
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  saved = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
+  run = iteration.Iteration(env, config, algorithm, progress_lib.Silent())
+  policies, means = [], []
+  for index in range(6):
+    saved, row = run(saved, index)
+    # Of a copy: a view on the CPU would keep the buffers from being reused.
+    policies.append(
+      jax.tree.map(lambda x: np.array(jnp.copy(x)), saved.state.policy)
+    )
+    means.append(row['eval/return_mean'])
+  assert not any(x.is_deleted() for x in jax.tree.leaves(saved.best_policy))
+  best = int(np.argmax(means))
+  assert best < 5, 'the last being the best would prove nothing'
+  jax.tree.map(np.testing.assert_array_equal, saved.best_policy, policies[best])
+  assert float(saved.best_return) == pytest.approx(means[best])
+  spoilt = saved._replace(
+    state=saved.state._replace(
+      policy=jax.tree.map(lambda x: x * jnp.nan, saved.state.policy)
+    )
+  )
+  after, row = run(spoilt, 6)
+  assert math.isnan(row['eval/return_mean'])
+  jax.tree.map(np.testing.assert_array_equal, after.best_policy, policies[best])
+
+
+def test_fresh_state_looks_like_a_restored_one(tmp_path: pathlib.Path) -> None:
+  """To the compiler, so that a continued run takes the very same programs."""
+  algorithm = _fake(envs.make('point'), tiny.point_config())
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  fresh = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
+  checkpoints = checkpoint.Checkpointer(tmp_path)
+  checkpoints.save(1, fresh)
+  restored = checkpoints.restore_latest(
+    jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), fresh
+    )
+  )
+  checkpoints.close()
+  assert restored is not None
+
+  def looks(tree):
+    return [
+      (x.aval, x.aval.weak_type, x.sharding, x.committed)
+      for x in jax.tree.leaves(tree)
+    ]
+
+  assert looks(restored[1]) == looks(fresh)
+
+
+def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:
+  """In a run, and as often in its continuation."""
+  traced: list[str] = []
+
+  def make(env, config):
+    algorithm = _fake(env, config)
+
+    def counted(name):
+      def phase(state):
+        traced.append(name)
+        return getattr(algorithm, name)(state)
+
+      return phase
+
+    names = ('collect', 'fit', 'improve')
+    return algorithm._replace(**{name: counted(name) for name in names})
+
+  _train(tiny.point_config(run__num_iterations=3), tmp_path, make=make)
+  assert sorted(traced) == ['collect', 'fit', 'improve']
+  _train(tiny.point_config(run__num_iterations=5), tmp_path, make=make)
+  assert len(traced) == 6
+
+
+@pytest.mark.parametrize(
+  ('checkpoint_every', 'action', 'at', 'phase', 'rows', 'resumed'),
+  [
+    (1, _sigterm, 1, 'fit', 2, 2),  # finishes iteration 1 and saves it
+    (2, _sigterm, 2, 'evaluate', 3, 3),  # saves although none is due
+    (1, _crash, 2, 'improve', 2, 2),  # goes back to the end of iteration 1
+    (3, _crash, 4, 'fit', 4, 3),  # iteration 3 is run again, and its row
+  ],
+)
+def test_interrupted_run_equals_uninterrupted_one(
+  checkpoint_every: int,
+  action,
+  at: int,
+  phase: str,
+  rows: int,
+  resumed: int,
+  tmp_path: pathlib.Path,
+) -> None:
+  """Row by row and bit for bit, but for the clock."""
+  config = tiny.point_config(
+    run__num_iterations=6, run__checkpoint_every=checkpoint_every
+  )
+  _train(config, tmp_path / 'whole')
+  interrupt = _Interrupt(at, phase, action)
+  if action is _crash:
+    with pytest.raises(RuntimeError, match='power failure'):
+      _train(config, tmp_path / 'parts', interrupt)
+  else:
+    _train(config, tmp_path / 'parts', interrupt)
+  assert len(_rows(tmp_path / 'parts')) == rows
+  listener = _Interrupt(99, '', _crash)
+  _train(config, tmp_path / 'parts', listener)
+  assert listener.done == resumed
+  assert _rows(tmp_path / 'parts') == _rows(tmp_path / 'whole')
+  # Started once more, the finished run stays as it is.
+  _train(config, tmp_path / 'parts')
+  assert _rows(tmp_path / 'parts') == _rows(tmp_path / 'whole')
+
+
+def test_damaged_checkpoint_costs_one_iteration(tmp_path: pathlib.Path) -> None:
+  """And no more: the row is made again, equal."""
+  config = tiny.point_config(run__num_iterations=3)
+  _train(config, tmp_path)
+  whole = _rows(tmp_path)
+  _damage(tmp_path / 'checkpoints' / '3')
+  with pytest.warns(UserWarning, match='checkpoint 3'):
+    _train(config, tmp_path)
+  assert _rows(tmp_path) == whole
+
+
+def test_second_signal_stops_at_once() -> None:
+  """And the handlers from before come back."""
+  before = signal.getsignal(signal.SIGTERM)
+  with signals.StopRequest() as stop:
+    assert stop.requested is None
+    _sigterm()
+    assert stop.requested == 'SIGTERM'
+    with pytest.raises(KeyboardInterrupt):
+      _sigterm()
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.fixture(scope='module')
+def point_algorithm() -> mbmpo.Algorithm:
+  """MB-MPO on the point; one object, so that its programs compile once."""
+  return mbmpo.make(envs.make('point'), tiny.point_config())
+
+
+def test_mbmpo_resumes_exactly(
+  point_algorithm: mbmpo.Algorithm, tmp_path: pathlib.Path
+) -> None:
+  """The real algorithm: buffer, ensemble, optimizer and key all come back."""
+  config = tiny.point_config(run__num_iterations=3)
+
+  def make(env, config):
+    return point_algorithm
+
+  whole = _train(config, tmp_path / 'whole', make=make)
+  interrupt = _Interrupt(0, 'improve', _sigterm)
+  _train(config, tmp_path / 'parts', interrupt, make=make)
+  assert len(_rows(tmp_path / 'parts')) == 1
+  _train(config, tmp_path / 'parts', make=make)
+  rows = _rows(tmp_path / 'whole')
+  assert _rows(tmp_path / 'parts') == rows
+  assert whole['env_steps'] == 3 * 4 * 10
+  promised = {
+    'real/return',
+    'eval/return_mean',
+    'eval/return_std',
+    'model/val_loss',
+    'model/epochs',
+    'imagined/return_pre',
+    'imagined/return_post',
+    'meta/surrogate_gain',
+    'meta/kl',
+    'meta/accept_rate',
+    'meta/plasticity',
+    'policy/std',
+    'policy/saturated',
+    'time/collect_s',
+    'throughput/imagined_steps_per_s',
+  }
+  assert promised <= whole.keys()
+
+
+# --- what the user sees
+
+
+def test_plain_progress_is_a_line_per_iteration(
+  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  """Plus one where something compiles, and where to look at the end."""
+  config = tiny.point_config(run__num_iterations=3)
+  _train(config, tmp_path, progress_lib.Lines())
+  lines = capsys.readouterr().out.splitlines()
+  assert sum(line.startswith('iteration ') for line in lines) == 3
+  assert [line for line in lines if line.startswith('compiling')] == [
+    f'compiling {name}' for name in ('collect', 'fit', 'improve', 'evaluate')
+  ]
+  assert 'iteration 2/3  steps 20  eval ' in lines[5]
+  assert str(tmp_path / 'learning_curve.png') in '\n'.join(lines[-5:])
+
+
+def test_limits_follow_what_is_real() -> None:
+  """A runaway imagined return does not flatten the curves that matter."""
+  real = np.array([0.0, 10.0, np.nan])
+  low, high = plot.y_limits(real, np.array([5.0, 1e9, -1e9]))
+  assert -10 < low < 0
+  assert 10 < high < 20
+  low, high = plot.y_limits(real, np.array([2.0]))
+  assert -1 < low < 0
+  assert 10 < high < 11
+  assert plot.y_limits(np.array([np.nan]), real) is None
+
+
+def test_curve_without_any_evaluation_is_drawn(tmp_path: pathlib.Path) -> None:
+  """A run may be looked at before there is much to see."""
+  path = tmp_path / 'curve.png'
+  plot.learning_curve([{'env_steps': 10, 'real/return': 1.0}], path)
+  assert path.stat().st_size > 0
+  assert list(tmp_path.iterdir()) == [path]
+
+
+def test_cache_folder_follows_the_environment(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """JAX's own variable wins; otherwise the user's cache folder."""
+  before = jax.config.jax_compilation_cache_dir
+  assert str(cache.enable()) == os.environ['JAX_COMPILATION_CACHE_DIR']
+  monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  try:
+    assert cache.enable() == tmp_path / 'mbmpo_jax' / 'xla'
+    folder = jax.config.jax_compilation_cache_dir
+    assert folder == str(tmp_path / 'mbmpo_jax' / 'xla')
+  finally:
+    jax.config.update('jax_compilation_cache_dir', before)
