@@ -30,7 +30,9 @@ def test_moments_are_of_the_live_rows():
 def test_folded_model_predicts_what_the_parts_do(x64):
   keys = jax.random.split(jax.random.PRNGKey(0), 7)
   params = ensemble.init(keys[0], 5, 3, hidden_sizes=(8, 8), num_models=2)
-  params = jax.tree.map(lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size).reshape(x.shape)), params)  # fmt: skip
+  params = jax.tree.map(
+    lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), params
+  )
   inputs = normalizer.Moments(*jax.random.uniform(keys[1], (2, 5), minval=0.5))
   deltas = normalizer.Moments(*jax.random.uniform(keys[2], (2, 3), minval=0.5))
   wide = jnp.full(3, 1e3)
@@ -41,12 +43,14 @@ def test_folded_model_predicts_what_the_parts_do(x64):
     one = jax.tree.map(lambda x, member=member: x[member], model)
     _, next_obs, _ = ensemble.predict(one, None, obs, action)
     # By hand, unfolded: w = g v / ||v|| per output unit.
-    hidden = (np.concatenate([obs, action], -1) - inputs.mean) / inputs.std
+    hidden = np.concatenate([obs, action], -1)
+    hidden = (hidden - np.asarray(inputs.mean)) / np.asarray(inputs.std)
     for index, layer in enumerate(params):
       v, g, b = (np.asarray(layer[name][member]) for name in 'vgb')
       hidden = np.maximum(hidden, 0) if index else hidden
       hidden = hidden @ (g * v / np.sqrt((v**2).sum(0))) + b
-    expected = obs + deltas.mean[None] + deltas.std[None] * hidden
+    delta = np.asarray(deltas.mean) + np.asarray(deltas.std) * hidden
+    expected = np.asarray(obs) + delta
     np.testing.assert_allclose(next_obs, expected, rtol=1e-10)
 
 
@@ -73,7 +77,7 @@ def run_fit(
     targets,
     jnp.int32(_SAMPLES),
     jax.random.PRNGKey(3),
-    learning_rate=3e-3,
+    learning_rate=1e-2,
     batch_size=32,
     validation_fraction=validation_fraction,
     max_epochs=max_epochs,
@@ -92,16 +96,16 @@ def start() -> fit_lib.FitState:
 
 def test_fit_learns_every_member(start):
   _, first = run_fit(start, 1)
-  _, info = run_fit(start, 30)
+  _, info = run_fit(start, 60)
   # The targets' variance is about 1.75, of which 0.25 is noise.
   assert np.all(first.val_loss > 1.0)
-  assert np.all(info.val_loss < 0.7)
+  assert np.all(info.val_loss < 0.65)
   assert len(np.unique(info.val_loss)) == _NUM_MODELS
-  np.testing.assert_array_equal(info.epochs, 30)
+  np.testing.assert_array_equal(info.epochs, 60)
 
 
 def test_each_member_stops_by_the_rule_and_keeps_what_it_had(start):
-  most = 40
+  most = 60
   stopped, info = run_fit(start, most, early_stopping=True)
   history = [run_fit(start, epochs) for epochs in range(1, most + 1)]
   losses = np.stack([np.asarray(i.val_loss, np.float64) for _, i in history])
@@ -148,6 +152,6 @@ def test_first_step_is_adams(start):
   for path, leaf in jax.tree.leaves_with_path(state.params):
     before = dict(jax.tree.leaves_with_path(start.params))[path]
     moved = np.abs(leaf - before)
-    np.testing.assert_allclose(moved[moved > 0], 3e-3, rtol=0.05)
+    np.testing.assert_allclose(moved[moved > 0], 1e-2, rtol=0.05)
     assert (moved > 0).mean() > 0.9
   np.testing.assert_array_equal(state.adam.count, [1] * _NUM_MODELS)

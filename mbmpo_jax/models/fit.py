@@ -103,6 +103,14 @@ def fit_ensemble(
   )
   adam = optax.scale_by_adam()
 
+  def batch_slots(
+    batch: jax.Array, size: int, count: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """The batch's slots [size] of `count`, and which of them are its own."""
+    slots = batch * size + jnp.arange(size)
+    # What the last batch has too many repeats a row, at weight zero.
+    return jnp.where(slots < count, slots, 0), slots < count
+
   def batch_loss(
     params: types.Params, positions: jax.Array, valid: jax.Array
   ) -> jax.Array:
@@ -119,11 +127,10 @@ def fit_ensemble(
     shuffle = _permutation(key, num_train, capacity)
 
     def step(batch: jax.Array, state: FitState) -> FitState:
-      slots = batch * batch_size + jnp.arange(batch_size)
-      positions = shuffle[jnp.minimum(slots, capacity - 1)]
-      grads = jax.grad(lambda params: jnp.sum(
-        batch_loss(params, positions, slots < num_train)
-      ))(state.params)  # fmt: skip
+      slots, valid = batch_slots(batch, batch_size, num_train)
+      grads = jax.grad(
+        lambda params: jnp.sum(batch_loss(params, shuffle[slots], valid))
+      )(state.params)
       updates, adam_state = jax.vmap(adam.update)(grads, state.adam)
       params = jax.tree.map(
         lambda p, u: p - learning_rate * u, state.params, updates
@@ -137,10 +144,8 @@ def fit_ensemble(
     size = min(_VALIDATION_BATCHES * batch_size, capacity)
 
     def step(batch: jax.Array, total: jax.Array) -> jax.Array:
-      slots = batch * size + jnp.arange(size)
-      valid = slots < num_held_out
-      positions = jnp.minimum(num_train + slots, capacity - 1)
-      loss = batch_loss(params, positions, valid)
+      slots, valid = batch_slots(batch, size, num_held_out)
+      loss = batch_loss(params, num_train + slots, valid)
       return total + loss * jnp.sum(valid)
 
     num_batches = -(-num_held_out // size)
