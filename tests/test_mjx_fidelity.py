@@ -20,7 +20,8 @@ from mbmpo_jax.envs import mjx
 
 # The environments simulated by MJX; a new one joins here.
 _NAMES = ('half_cheetah',)
-_NUM_STATES = 100
+# Small: jaxlib 0.10's parallel LAPACK can deadlock on a CPU with few cores.
+_BATCH = 20
 _SOLVER_LIMITS = ('iterations', 'ls_iterations', 'tolerance', 'ls_tolerance')
 
 _GYMNASIUM_ASSETS = (
@@ -47,12 +48,24 @@ def _with_default_solver(model: mujoco.MjModel) -> mujoco.MjModel:
   return model
 
 
-def _reference_steps(env: mjx.MjxEnvironment) -> Steps:
-  """Steps of MuJoCo along random rollouts, each without a warm start."""
+def _reference_steps(
+  env: mjx.MjxEnvironment, num_states: int, *, violent: bool = False
+) -> Steps:
+  """Steps of MuJoCo along random rollouts, each without a warm start.
+
+  Args:
+    env: the environment whose body and frame skip are used.
+    num_states: how many; one rollout of random length leads to each.
+    violent: whether the rollouts' actions are -1 or 1, not uniform between.
+  """
   model = _with_default_solver(env.mj_model)
   data = mujoco.MjData(model)
   rng = np.random.default_rng(0)
   low, high = model.actuator_ctrlrange.T
+
+  def random_action() -> np.ndarray:
+    action = rng.uniform(-1, 1, model.nu)
+    return np.sign(action) if violent else action
 
   def advance(action: np.ndarray) -> bool:
     data.ctrl[:] = low + (high - low) * (action + 1) / 2
@@ -63,15 +76,14 @@ def _reference_steps(env: mjx.MjxEnvironment) -> Steps:
     return touching
 
   steps = []
-  for _ in range(_NUM_STATES):
+  for _ in range(num_states):
     mujoco.mj_resetData(model, data)
     data.qpos += rng.uniform(-0.1, 0.1, model.nq)
     data.qvel += 0.1 * rng.normal(size=model.nv)
     for _ in range(rng.integers(100)):
-      advance(rng.uniform(-1, 1, model.nu))
+      advance(random_action())
     qpos, qvel, action = (
-      np.float64(np.float32(x))
-      for x in (data.qpos, data.qvel, rng.uniform(-1, 1, model.nu))
+      np.float64(np.float32(x)) for x in (data.qpos, data.qvel, random_action())
     )
     mujoco.mj_resetData(model, data)  # Clears the warm start, too.
     data.qpos[:], data.qvel[:] = qpos, qvel
@@ -87,15 +99,15 @@ def _errors(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Absolute errors `[B, nq]`, `[B, nv]` of one environment step by MJX."""
 
-  @jax.jit
-  @jax.vmap
-  def step(
-    qpos: jax.Array, qvel: jax.Array, action: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
+  def step(state: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array]:
+    qpos, qvel, action = state
     data = env.advance(env.data(qpos, qvel), action)
     return data.qpos, data.qvel
 
-  qpos, qvel = step(*map(jnp.asarray, (steps.qpos, steps.qvel, steps.action)))
+  states = tuple(map(jnp.asarray, (steps.qpos, steps.qvel, steps.action)))
+  qpos, qvel = jax.jit(lambda x: jax.lax.map(step, x, batch_size=_BATCH))(
+    states
+  )
   assert qpos.dtype == qvel.dtype == jnp.zeros(()).dtype
   errors = np.abs(qpos - steps.next_qpos), np.abs(qvel - steps.next_qvel)
   print(f'{type(env).__name__}, {qpos.dtype}, {len(qpos)} states,', end=' ')
@@ -108,14 +120,15 @@ def _errors(
 
 
 @pytest.mark.parametrize('name', _NAMES)
-def test_float32_at_the_solver_limits_in_use(name):
-  """The solver may stop early only where nobody can tell.
+def test_float32(name):
+  """One step of the environment as it is used.
 
-  The largest error is that of single precision where a contact opens or closes
-  within the step, not the solver's: at MuJoCo's own limits it is the same.
+  The largest errors are single precision's, where a contact opens or closes
+  within the step: at MuJoCo's own solver limits they are the same, and about
+  one state in a thousand has one above 1e-5 in position.
   """
   env = envs.make(name)
-  steps = _reference_steps(env)
+  steps = _reference_steps(env, 100)
   assert steps.touching.mean() >= 1 / 3
 
   qpos_error, qvel_error = _errors(env, steps)
@@ -125,16 +138,34 @@ def test_float32_at_the_solver_limits_in_use(name):
   assert np.median(qvel_error) <= 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _NAMES)
 def test_float64_at_default_solver_limits(name, x64):
   """In double precision MJX and MuJoCo are the same simulator."""
   env = envs.make(name)
   env.model = mujoco_mjx.put_model(_with_default_solver(env.mj_model))
 
-  qpos_error, qvel_error = _errors(env, _reference_steps(env))
+  qpos_error, qvel_error = _errors(env, _reference_steps(env, 100))
 
   assert np.all(qpos_error <= 1e-9)
   assert np.all(qvel_error <= 1e-9)
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_float64_at_solver_limits_in_use(name, x64):
+  """The limits stop no solve that MuJoCo's own would not.
+
+  One solve in a hundred is hard enough to tell, hence many states, of violent
+  rollouts; in one in some thousands MuJoCo itself stops a little early.
+  """
+  env = envs.make(name)
+
+  qpos_error, qvel_error = _errors(
+    env, _reference_steps(env, 600, violent=True)
+  )
+
+  assert np.count_nonzero(np.any(qpos_error > 1e-9, axis=1)) <= 1
+  assert np.count_nonzero(np.any(qvel_error > 1e-9, axis=1)) <= 1
 
 
 def test_half_cheetah_is_gymnasiums(tmp_path, monkeypatch):

@@ -4,7 +4,14 @@ from mbmpo_jax import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-  """The paper's values but for 50 epochs per fit, where it has 500."""
+  """The paper's values, but for three.
+
+  At most 40 epochs per fit, where the paper has 500: bearable on a CPU. A trust
+  region of 0.02, where it has 0.01: with 100,000 imagined transitions per phase
+  the steps are limited by it, not by noise. And predictions are clipped to what
+  the buffer has seen, widened by a quarter: one diverging rollout would
+  otherwise drown the advantages of its task.
+  """
   return config_lib.Config(
     env=config_lib.EnvConfig(name='half_cheetah'),
     model=config_lib.ModelConfig(

@@ -36,9 +36,6 @@ from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import collect as collect_lib
 from mbmpo_jax.rollouts import imagine
 
-# Imagined steps whose policy activations fit a CPU core's cache.
-_CACHED_STEPS = 1000
-
 
 class Hyper(NamedTuple):
   """Numeric hyperparameters, in the state so that a sweep can be a vmap."""
@@ -110,7 +107,6 @@ def make(
     learn_std=config.policy.learn_std,
   )
   objective = config.meta.inner_objective
-  chunk_size = _CACHED_STEPS if jax.default_backend() == 'cpu' else None
   model_input_size = jax.eval_shape(
     env.model_input, jnp.zeros(env.observation_size)
   ).shape[0]
@@ -332,7 +328,6 @@ def make(
       objective=objective,
       entropy_coef=state.hyper.entropy_coef,
       policy_apply=policy_apply,
-      chunk_size=chunk_size,
     )
     updated, info = trpo.trpo_step(
       policy,

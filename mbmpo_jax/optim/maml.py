@@ -22,11 +22,9 @@ back through the adaptation, without further terms:
   F_i = mean_T_i' D^T diag(1 / sigma^2, 2) D,  D the Jacobian of (mu, log sigma).
 
 `curvature` computes that product from two inner Hessian products and one
-forward and one reverse derivative of the policy, nothing nested deeper. On a
-CPU it walks through the samples in chunks whose activations stay in cache.
+forward and one reverse derivative of the policy, nothing nested deeper.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,45 +55,10 @@ def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
 
 def mean_over_tasks(x: jax.Array, weight: jax.Array) -> jax.Array:
   """The mean of `x` [K, P, ...] over tasks, by `weight` [K, P]."""
-  share = weight / jnp.maximum(jnp.sum(weight), 1)
+  total = jnp.sum(weight)
+  share = weight / jnp.where(total > 0, total, 1.0)
   share = broadcasting.trailing(share, x.ndim)
   return jnp.sum(jnp.where(share > 0, x, 0.0) * share, (0, 1))
-
-
-def mean_over_chunks(
-  fn: Callable[..., types.Params],
-  trajectory: types.Trajectory,
-  *others: jax.Array,
-  chunk_size: int | None,
-) -> types.Params:
-  """`fn(trajectory, *others)`, a mean over live steps, chunk by chunk.
-
-  Args:
-    fn: computes a mean over the live steps of what it is given.
-    trajectory: `[T, N, ...]`, cut along time.
-    *others: arrays `[T, N, ...]`, cut likewise.
-    chunk_size: steps per chunk, about; `None` calls `fn` once.
-  """
-  if chunk_size is None:
-    return fn(trajectory, *others)
-  horizon, num_rollouts = trajectory.mask.shape
-  length = _chunk_length(horizon, num_rollouts, chunk_size)
-  chunks = jax.tree.map(
-    lambda x: x.reshape(horizon // length, length, *x.shape[1:]),
-    (trajectory, *others),
-  )
-  count = jnp.maximum(jnp.sum(trajectory.mask), 1)
-
-  def add_chunk(
-    total: types.Params, chunk: tuple
-  ) -> tuple[types.Params, None]:
-    share = jnp.sum(chunk[0].mask) / count
-    mean = fn(*chunk)
-    return jax.tree.map(lambda t, m: t + share * m, total, mean), None
-
-  shapes = jax.eval_shape(fn, *jax.tree.map(lambda x: x[0], chunks))
-  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-  return jax.lax.scan(add_chunk, zeros, chunks)[0]
 
 
 def inner_objective(
@@ -181,7 +144,6 @@ def meta_objective(
   objective: str = 'log_likelihood',
   entropy_coef: jax.Array | float = 0.0,
   policy_apply: PolicyApply = gaussian.apply,
-  chunk_size: int | None = None,
 ) -> MetaObjective:
   """The outer objective of `batch`, its trust region and their curvature.
 
@@ -192,10 +154,9 @@ def meta_objective(
     objective: of the inner step.
     entropy_coef: weight of the adapted policies' mean entropy (section A.2).
     policy_apply: `(params, obs) -> distribution`.
-    chunk_size: the curvature goes through the tasks one by one, this many steps
-      at a time, which suits a CPU's cache (about 1000); `None` takes all tasks
-      and steps at once, which suits an accelerator.
   """
+
+  batch = _mask_weightless(batch)
 
   def adapt_task(
     params: types.Params, pre: types.Trajectory, advantages: jax.Array
@@ -246,48 +207,28 @@ def meta_objective(
     pre: types.Trajectory, advantages: jax.Array, v: types.Params
   ) -> types.Params:
     """J_i v; J_i is symmetric, so J_i^T v as well."""
-
-    def hessian_product(
-      pre: types.Trajectory, advantages: jax.Array
-    ) -> types.Params:
-      gradient = jax.grad(
-        lambda params: inner_objective(
-          params,
-          pre,
-          advantages,
-          objective=objective,
-          policy_apply=policy_apply,
-        )
-      )
-      return jax.jvp(gradient, (policy_params,), (v,))[1]
-
-    product = mean_over_chunks(
-      hessian_product, pre, advantages, chunk_size=chunk_size
-    )
-    return jax.tree.map(lambda v, hv: v + inner_lr * hv, v, product)
+    return jax.jvp(
+      lambda params: adapt_task(params, pre, advantages), (policy_params,), (v,)
+    )[1]
 
   def fisher_product(
     adapted: types.Params, post: types.Trajectory, v: types.Params
   ) -> types.Params:
     """F_i v at the adapted policy."""
+    obs = masking.live(post.obs, post.mask)
 
-    def product(post: types.Trajectory) -> types.Params:
-      obs = masking.live(post.obs, post.mask)
+    def dist_fn(params: types.Params) -> gaussian.Gaussian:
+      return policy_apply(params, obs)
 
-      def dist_fn(params: types.Params) -> gaussian.Gaussian:
-        return policy_apply(params, obs)
-
-      dist, pull_back = jax.vjp(dist_fn, adapted)
-      _, change = jax.jvp(dist_fn, (adapted,), (v,))
-      count = jnp.maximum(jnp.sum(post.mask), 1)
-      share = broadcasting.trailing(post.mask / count, change.mean.ndim)
-      metric = gaussian.Gaussian(
-        mean=share * change.mean * jnp.exp(-2 * dist.log_std),
-        log_std=2 * change.log_std * jnp.sum(share),
-      )
-      return pull_back(metric)[0]
-
-    return mean_over_chunks(product, post, chunk_size=chunk_size)
+    dist, pull_back = jax.vjp(dist_fn, adapted)
+    _, change = jax.jvp(dist_fn, (adapted,), (v,))
+    count = jnp.maximum(jnp.sum(post.mask), 1)
+    share = broadcasting.trailing(post.mask / count, change.mean.ndim)
+    metric = gaussian.Gaussian(
+      mean=share * change.mean * jnp.exp(-2 * dist.log_std),
+      log_std=2 * change.log_std * jnp.sum(share),
+    )
+    return pull_back(metric)[0]
 
   def task_curvature(
     pre: types.Trajectory,
@@ -301,15 +242,9 @@ def meta_objective(
     return adaptation_product(pre, advantages, v)
 
   def curvature(v: types.Params) -> types.Params:
-    tasks = (batch.pre, batch.pre_advantages, batch.adapted, batch.post)
-    if chunk_size is None:
-      products = over_tasks(task_curvature, (0, 0, 0, 0, None))(*tasks, v)
-    else:
-      # One task after another: its chunks then stay in cache.
-      def member(tasks: tuple) -> types.Params:
-        return jax.lax.map(lambda task: task_curvature(*task, v), tasks)
-
-      products = jax.lax.map(member, tasks)
+    products = over_tasks(task_curvature, (0, 0, 0, 0, None))(
+      batch.pre, batch.pre_advantages, batch.adapted, batch.post, v
+    )
     return jax.tree.map(
       lambda product: mean_over_tasks(product, batch.weight), products
     )
@@ -339,9 +274,18 @@ def plasticity(
   return mean_over_tasks(values, batch.weight)
 
 
-def _chunk_length(horizon: int, num_rollouts: int, chunk_size: int) -> int:
-  """The divisor of `horizon` whose chunks come closest to `chunk_size`."""
-  divisors = [d for d in range(1, horizon + 1) if horizon % d == 0]
-  return min(
-    divisors, key=lambda d: abs(math.log(d * num_rollouts / chunk_size))
+def _mask_weightless(batch: MetaBatch) -> MetaBatch:
+  """Masks every step of a task of weight 0, and zeroes its policy.
+
+  Whatever is wrong with the task would reach the gradient as 0 * NaN.
+  """
+
+  def live(x: jax.Array) -> jax.Array:
+    weight = broadcasting.trailing(batch.weight, x.ndim)
+    return jnp.where(weight > 0, x, 0.0)
+
+  return batch._replace(
+    pre=batch.pre._replace(mask=live(batch.pre.mask)),
+    post=batch.post._replace(mask=live(batch.post.mask)),
+    adapted=jax.tree.map(live, batch.adapted),
   )

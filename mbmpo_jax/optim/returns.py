@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import masking, types
 
-_MAX_RIDGE_RAISES = 5
+_MAX_JITTER_RAISES = 5
 _MAX_OBS = 10.0  # the baseline's features see observations within +-10
 _EPSILON = 1e-8
 
@@ -42,8 +42,8 @@ def fit_linear_baseline(
 
   The features F are those of `predict_linear_baseline` (Duan et al. 2016). The
   normal equations are solved with columns scaled to unit RMS and at full
-  precision; where they are still singular, the ridge grows tenfold, at most
-  five times.
+  precision. Where they are still singular in rounding, as with a feature that
+  does not vary, a jitter of that size is added, up to five times tenfold.
 
   Args:
     obs: `[T, N, O]`; time is the position along the first axis.
@@ -64,24 +64,25 @@ def fit_linear_baseline(
   gram = _dot(scaled.T, scaled)
   moment = _dot(scaled.T, targets)
 
-  def solve(ridge: jax.Array) -> jax.Array:
-    damped = gram + jnp.diag(ridge * jnp.square(scale))
-    factor = jax.scipy.linalg.cho_factor(damped)
+  def solve(jitter: jax.Array) -> jax.Array:
+    damping = ridge * jnp.square(scale) + jitter * features.shape[0]
+    factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(damping))
     return scale * jax.scipy.linalg.cho_solve(factor, moment)
 
-  def raise_ridge(
+  def raise_jitter(
     state: tuple[jax.Array, jax.Array, jax.Array],
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    raises, ridge, _ = state
-    return raises + 1, 10 * ridge, solve(10 * ridge)
+    raises, jitter, _ = state
+    return raises + 1, 10 * jitter, solve(10 * jitter)
 
   def singular(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
     raises, _, weights = state
-    return (raises < _MAX_RIDGE_RAISES) & ~jnp.all(jnp.isfinite(weights))
+    return (raises < _MAX_JITTER_RAISES) & ~jnp.all(jnp.isfinite(weights))
 
-  ridge = jnp.asarray(ridge, gram.dtype)
-  start = (jnp.int32(0), ridge, solve(ridge))
-  weights = jax.lax.while_loop(singular, raise_ridge, start)[2]
+  # Relative to the diagonal of the Gram matrix, about its rounding error.
+  jitter = jnp.asarray(jnp.finfo(gram.dtype).eps, gram.dtype)
+  start = (jnp.int32(0), jitter, solve(jnp.zeros_like(jitter)))
+  weights = jax.lax.while_loop(singular, raise_jitter, start)[2]
   # Without a solution the baseline is zero: higher variance, still unbiased.
   return jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
 

@@ -103,7 +103,7 @@ def kl(old: Gaussian, new: Gaussian) -> jax.Array:
   """KL(old || new) [...]; zero, with zero slope, where the two agree."""
   log_ratio = new.log_std - old.log_std
   shift = jnp.square((old.mean - new.mean) * jnp.exp(-new.log_std))
-  per_dimension = log_ratio + 0.5 * (jnp.exp(-2 * log_ratio) - 1 + shift)
+  per_dimension = log_ratio + 0.5 * (jnp.expm1(-2 * log_ratio) + shift)
   return jnp.sum(per_dimension, -1)
 
 
