@@ -90,12 +90,14 @@ def to_transitions(
   """
   horizon, num_envs = trajectory.reward.shape
   ended = trajectory.terminated.astype(jnp.int32)
-  step = jnp.broadcast_to(jnp.arange(horizon)[:, None], ended.shape)
+  steps = jnp.arange(horizon, dtype=jnp.int32)
+  step = jnp.broadcast_to(steps[:, None], ended.shape)
   # The step at which the episode that a step belongs to began.
   begins = jnp.where(_shift(ended) > 0, step, 0)
   time = step - jax.lax.cummax(begins, axis=0)
-  begun = 1 + jnp.cumsum(_shift(ended), axis=0)  # episodes per environment
-  total = jnp.cumsum(begun[-1])
+  # Episodes begun in each environment so far, and over all environments.
+  begun = 1 + jnp.cumsum(_shift(ended), axis=0, dtype=jnp.int32)
+  total = jnp.cumsum(begun[-1], dtype=jnp.int32)
   before = first_episode + total - begun[-1]
   cut = (step == horizon - 1) & (ended == 0)
 
