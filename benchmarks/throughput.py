@@ -9,6 +9,7 @@ buffer is filled by MJX.
 
 import dataclasses
 import functools
+import itertools
 import json
 import pathlib
 
@@ -69,7 +70,7 @@ def make_config(env_name: str, scale: str) -> config_lib.Config:
 
 def forward_flops(sizes: tuple[int, ...]) -> int:
   """Multiply-adds, counted twice, of one sample through an MLP."""
-  return sum(2 * a * b for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+  return sum(2 * a * b for a, b in itertools.pairwise(sizes))
 
 
 def run(env_name: str, scale: str, repeats: int, update_repeats: int) -> dict:
@@ -114,9 +115,7 @@ def run(env_name: str, scale: str, repeats: int, update_repeats: int) -> dict:
   collect = jax.jit(algorithm.collect)
   for _ in range(-(-stored // real)):
     state = collect(state)[0]
-  measure(
-    'collect', algorithm.collect, state, work=real, unit='env steps'
-  )
+  measure('collect', algorithm.collect, state, work=real, unit='env steps')
   measure(
     'fit', algorithm.fit, state,
     work=epochs * (stored - held_out), unit='member-sample-epochs',
@@ -180,9 +179,7 @@ def _imagine(
 def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
-  report = run(
-    _ENV.value, _SCALE.value, _REPEATS.value, _UPDATE_REPEATS.value
-  )
+  report = run(_ENV.value, _SCALE.value, _REPEATS.value, _UPDATE_REPEATS.value)
   platform = report['environment']['platform']
   name = f'throughput_{platform}_{_ENV.value}_{_SCALE.value}.json'
   path = pathlib.Path(_OUT.value) if _OUT.value else _RESULTS / name

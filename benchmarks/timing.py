@@ -117,9 +117,7 @@ def measure(
     if flops is not None:
       fractions.append(flops / seconds[-1] / ((before + after) / 2))
     before = after
-  return Timing(
-    name, compile_s, seconds, work, unit, flops, fractions or None
-  )
+  return Timing(name, compile_s, seconds, work, unit, flops, fractions or None)
 
 
 def environment() -> dict[str, Any]:

@@ -8,7 +8,8 @@ both turn a masked NaN into a NaN gradient.
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting, types
+from mbmpo_jax import broadcasting
+from mbmpo_jax import types
 
 
 def live(x: jax.Array, mask: jax.Array) -> jax.Array:

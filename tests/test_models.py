@@ -67,9 +67,7 @@ def problem() -> tuple[jax.Array, jax.Array]:
 @functools.partial(
   jax.jit, static_argnames=('early_stopping', 'validation_fraction')
 )
-def run_fit(
-  state, max_epochs, early_stopping=False, validation_fraction=0.2
-):
+def run_fit(state, max_epochs, early_stopping=False, validation_fraction=0.2):
   inputs, targets = problem()
   return fit_lib.fit_ensemble(
     state,
@@ -111,7 +109,9 @@ def test_each_member_stops_by_the_rule_and_keeps_what_it_had(start):
   losses = np.stack([np.asarray(i.val_loss, np.float64) for _, i in history])
   for member in range(_NUM_MODELS):
     rolling = 1.5 * losses[0, member]
-    for epoch, loss in enumerate(losses[:, member], start=1):
+    epoch = 0
+    for loss in losses[:, member]:
+      epoch += 1
       rolling = 0.5 * rolling + 0.5 * loss
       if loss > rolling:
         break

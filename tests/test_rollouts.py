@@ -136,14 +136,16 @@ def test_return_is_of_complete_episodes(countdown_trajectory):
 
 def test_uniform_actions_where_asked():
   rollout = jax.jit(
-    lambda random: collect.rollout_env(
-      envs.make('point'),
-      gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,)),
-      jax.random.PRNGKey(0),
-      num_envs=50,
-      horizon=30,
-      random_actions=random,
-    ).action
+    lambda random: (
+      collect.rollout_env(
+        envs.make('point'),
+        gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,)),
+        jax.random.PRNGKey(0),
+        num_envs=50,
+        horizon=30,
+        random_actions=random,
+      ).action
+    )
   )
   uniform = rollout(True)
   assert np.all(abs(uniform) <= 1)

@@ -21,8 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting, masking, types
+from mbmpo_jax import broadcasting
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import masking
+from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check as check_lib
 from mbmpo_jax.models import ensemble
@@ -246,9 +248,7 @@ def make(
         per_env, rollout_key, policy_apply=jax.vmap(policy_apply)
       )
     else:
-      trajectory = rollout(
-        state.policy, rollout_key, policy_apply=policy_apply
-      )
+      trajectory = rollout(state.policy, rollout_key, policy_apply=policy_apply)
     transitions, episodes = collect_lib.to_transitions(
       trajectory, state.episodes
     )
@@ -340,7 +340,9 @@ def make(
       backtrack_ratio=config.meta.backtrack_ratio,
       max_backtracks=config.meta.max_backtracks,
     )
-    std = jnp.exp(policy_apply(updated, jnp.zeros(env.observation_size)).log_std)
+    std = jnp.exp(
+      policy_apply(updated, jnp.zeros(env.observation_size)).log_std
+    )
     return updated, {
       'imagined/return_pre': _mean_return(pre, batch.weight),
       'imagined/return_post': _mean_return(post, batch.weight),
@@ -425,9 +427,7 @@ def _bounds(
   return low - margin * (high - low), high + margin * (high - low)
 
 
-def _mean_return(
-  trajectory: types.Trajectory, weight: jax.Array
-) -> jax.Array:
+def _mean_return(trajectory: types.Trajectory, weight: jax.Array) -> jax.Array:
   """Mean undiscounted return of the imagined rollouts, over sound tasks."""
 
   def task(trajectory: types.Trajectory) -> jax.Array:

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting, types
+from mbmpo_jax import broadcasting
+from mbmpo_jax import types
 from mbmpo_jax.models import normalizer
 
 # Wide enough for any state worth imagining, small enough to square.

@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mbmpo_jax import broadcasting, types
+from mbmpo_jax import broadcasting
+from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
 
 # Validation needs no gradient, so its batches may be larger.
@@ -196,9 +197,7 @@ def _permutation(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:
   return jnp.argsort(jnp.where(beyond, jnp.uint32(2**32 - 1), rank))
 
 
-def _where_member(
-  member: jax.Array, new: FitState, old: FitState
-) -> FitState:
+def _where_member(member: jax.Array, new: FitState, old: FitState) -> FitState:
   """`new` where `member` [K] is true, on every leaf [K, ...]."""
 
   def select(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -19,7 +19,7 @@ At theta the kl is at its minimum, so its Hessian is the Fisher matrix pulled
 back through the adaptation, without further terms:
 
   H v = mean_i J_i^T F_i J_i v,     J_i = I + alpha Hessian of L_i at theta,
-  F_i = mean_T_i' D^T diag(1 / sigma^2, 2) D,  D the Jacobian of (mu, log sigma).
+  F_i = mean_T_i' D^T diag(1 / sigma^2, 2) D, D the Jacobian of (mu, log sigma).
 
 `curvature` computes that product from two inner Hessian products and one
 forward and one reverse derivative of the policy, nothing nested deeper.
@@ -31,7 +31,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting, masking, types
+from mbmpo_jax import broadcasting
+from mbmpo_jax import masking
+from mbmpo_jax import types
 from mbmpo_jax.policies import gaussian
 
 PolicyApply = Callable[..., gaussian.Gaussian]
@@ -155,7 +157,6 @@ def meta_objective(
     entropy_coef: weight of the adapted policies' mean entropy (section A.2).
     policy_apply: `(params, obs) -> distribution`.
   """
-
   batch = _mask_weightless(batch)
 
   def adapt_task(

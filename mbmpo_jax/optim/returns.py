@@ -8,7 +8,8 @@ hold anything, NaN included.
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import masking, types
+from mbmpo_jax import masking
+from mbmpo_jax import types
 
 _MAX_JITTER_RAISES = 5
 _MAX_OBS = 10.0  # the baseline's features see observations within +-10

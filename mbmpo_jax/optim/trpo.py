@@ -94,9 +94,7 @@ def trpo_step(
 
   zero = jnp.zeros_like(surrogate)
   start: Any = (jnp.int32(-1), zero, zero, jnp.zeros((), bool))
-  backtracks, gain, kl, accepted = jax.lax.while_loop(
-    searching, shorten, start
-  )
+  backtracks, gain, kl, accepted = jax.lax.while_loop(searching, shorten, start)
   step = jnp.where(accepted, backtrack_ratio**backtracks * full_step, 0.0)
   return unravel(theta + step), TrpoInfo(
     surrogate_gain=jnp.where(accepted, gain, 0.0),

@@ -11,7 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting, types
+from mbmpo_jax import broadcasting
+from mbmpo_jax import types
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -51,7 +52,10 @@ def init(
       jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True
     )
   ]
-  return {'layers': layers, 'log_std': jnp.full(action_size, math.log(init_std), float)}
+  return {
+    'layers': layers,
+    'log_std': jnp.full(action_size, math.log(init_std), float),
+  }
 
 
 def apply(

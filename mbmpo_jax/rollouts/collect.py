@@ -6,7 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting, types
+from mbmpo_jax import broadcasting
+from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
 
@@ -44,9 +45,7 @@ def rollout_env(
   first = policy_apply(policy_params, state.obs)
   shape = (horizon, *first.mean.shape)
   noise = jax.random.normal(noise_key, shape, state.obs.dtype)
-  uniform = jax.random.uniform(
-    uniform_key, shape, state.obs.dtype, -1.0, 1.0
-  )
+  uniform = jax.random.uniform(uniform_key, shape, state.obs.dtype, -1.0, 1.0)
   restart_keys = jax.random.split(restart_key, horizon)
 
   def step(state: base.State, xs: Any) -> Any:
