@@ -155,8 +155,8 @@ def test_float64_at_default_solver_limits(name, x64):
 def test_float64_at_solver_limits_in_use(name, x64):
   """The limits stop no solve that MuJoCo's own would not.
 
-  One solve in a hundred is hard enough to tell, hence many states, of violent
-  rollouts; in one in some thousands MuJoCo itself stops a little early.
+  Only a few solves in a thousand are hard enough to tell, hence many states, of
+  violent rollouts; in one in some thousands MuJoCo itself stops a little early.
   """
   env = envs.make(name)
 

@@ -4,7 +4,7 @@ from mbmpo_jax import config as config_lib
 
 
 def get_config() -> config_lib.Config:
-  """A fifth of the paper's imagined data on models a sixth of its size.
+  """Half of the paper's imagined data on models a sixth of its size.
 
   As in `half_cheetah.py`, the trust region is twice the paper's, and
   predictions are clipped to what has been seen.
@@ -19,8 +19,8 @@ def get_config() -> config_lib.Config:
     ),
     collect=config_lib.CollectConfig(num_trajectories=20, episode_length=200),
     imagine=config_lib.ImagineConfig(
-      tasks_per_model=4, rollouts_per_task=5, horizon=200
+      tasks_per_model=4, rollouts_per_task=12, horizon=200
     ),
-    meta=config_lib.MetaConfig(num_meta_steps=20, max_kl=0.02),
-    run=config_lib.RunConfig(num_iterations=20),
+    meta=config_lib.MetaConfig(num_meta_steps=25, max_kl=0.02),
+    run=config_lib.RunConfig(num_iterations=16),
   )
