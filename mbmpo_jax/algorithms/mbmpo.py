@@ -394,19 +394,21 @@ def make(
 
 def _hyper(config: config_lib.Config) -> Hyper:
   meta, model = config.meta, config.model
-  values: Any = Hyper(
-    inner_lr=meta.inner_lr,
-    max_kl=meta.max_kl,
-    discount=meta.discount,
-    gae_lambda=meta.gae_lambda,
-    baseline_ridge=meta.baseline_ridge,
-    damping=meta.damping,
-    entropy_coef=meta.entropy_coef,
-    model_learning_rate=model.learning_rate,
-    rolling_persistence=model.rolling_persistence,
-  )
+  values = {
+    'inner_lr': meta.inner_lr,
+    'max_kl': meta.max_kl,
+    'discount': meta.discount,
+    'gae_lambda': meta.gae_lambda,
+    'baseline_ridge': meta.baseline_ridge,
+    'damping': meta.damping,
+    'entropy_coef': meta.entropy_coef,
+    'model_learning_rate': model.learning_rate,
+    'rolling_persistence': model.rolling_persistence,
+  }
   # A dtype, so that none is weakly typed: a second call would retrace.
-  return jax.tree.map(lambda value: jnp.asarray(value, float), values)
+  return Hyper(
+    **{name: jnp.asarray(value, float) for name, value in values.items()}
+  )
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -8,7 +8,7 @@ top of them, so the imagined and the real reward cannot disagree.
 
 import abc
 import warnings
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ with warnings.catch_warnings():
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   from brax import envs as brax_envs
 
-State = brax_envs.State
+State: TypeAlias = brax_envs.State
 
 
 class Environment(brax_envs.Env):

@@ -122,7 +122,7 @@ def _check_shapes(env: base.Environment, require: Any) -> None:
   state = trace('reset', env.reset, key)
   after = trace('step', env.step, state, action)
   require(
-    jax.tree.structure(state) == jax.tree.structure(after)
+    str(jax.tree.structure(state)) == str(jax.tree.structure(after))
     and jax.tree.leaves(state) == jax.tree.leaves(after),
     'step changes the shapes, types or structure of the state',
   )
