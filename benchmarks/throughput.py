@@ -112,10 +112,11 @@ def run(env_name: str, scale: str, repeats: int, update_repeats: int) -> dict:
     print(results[-1].row(), flush=True)
 
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
+  # Measured first: filling the buffer would compile it unmeasured.
+  measure('collect', algorithm.collect, state, work=real, unit='env steps')
   collect = jax.jit(algorithm.collect)
   for _ in range(-(-stored // real)):
     state = collect(state)[0]
-  measure('collect', algorithm.collect, state, work=real, unit='env steps')
   measure(
     'fit', algorithm.fit, state,
     work=epochs * (stored - held_out), unit='member-sample-epochs',
