@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import runpy
 import subprocess
 import sys
 
@@ -26,8 +27,8 @@ def _parse(*arguments: str) -> training_flags.Arguments:
 def test_default_is_the_quick_preset() -> None:
   """Without flags: the default file, and a folder of its name."""
   config, workdir = _parse()
-  assert config.env.name == 'half_cheetah'
-  assert config.model.hidden_sizes == (200, 200)
+  preset = runpy.run_path(str(_CONFIGS / 'half_cheetah_quick.py'))
+  assert config == preset['get_config']()
   assert workdir == pathlib.Path('runs/half_cheetah_quick')
 
 
