@@ -1,5 +1,6 @@
 """Proves an environment against the contract, and names what is wrong."""
 
+import operator
 from typing import Any
 
 import jax
@@ -122,7 +123,7 @@ def _check_shapes(env: base.Environment, require: Any) -> None:
   state = trace('reset', env.reset, key)
   after = trace('step', env.step, state, action)
   require(
-    str(jax.tree.structure(state)) == str(jax.tree.structure(after))
+    operator.eq(jax.tree.structure(state), jax.tree.structure(after))
     and jax.tree.leaves(state) == jax.tree.leaves(after),
     'step changes the shapes, types or structure of the state',
   )

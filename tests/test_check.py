@@ -1,0 +1,71 @@
+"""check_environment accepts what keeps the contract and names what does not."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.envs import point
+from tests import tiny
+
+
+@pytest.mark.parametrize('name', envs.names())
+def test_our_own_environments_pass(name):
+  envs.check_environment(envs.make(name))
+
+
+class OtherReward(point.Point):
+  def step(self, state, action):
+    after = super().step(state, action)
+    return after.replace(reward=after.reward + 1)
+
+
+class SameStart(point.Point):
+  def initial_state(self, rng):
+    return jnp.zeros(2)
+
+
+class BadSize(point.Point):
+  observation_size = 3
+
+
+class Untraceable(point.Point):
+  def reward(self, obs, action, next_obs):
+    return jnp.asarray(float(obs[..., 0]))
+
+
+class NotFinite(point.Point):
+  def advance(self, pipeline_state, action):
+    return pipeline_state * jnp.nan
+
+
+class Ends(point.Point):
+  def done(self, next_obs: jax.Array) -> jax.Array:
+    return jnp.ones(next_obs.shape[:-1])
+
+
+class NoLimit(point.Point):
+  max_episode_steps = 0
+
+
+@pytest.mark.parametrize(
+  ('env', 'message'),
+  [
+    (OtherReward, r"OtherReward: step's reward .* differs from reward\(\)"),
+    (SameStart, 'SameStart: obs of a reset is the same for every key'),
+    (BadSize, 'BadSize: .*must be float32'),
+    (Untraceable, 'Untraceable: reward cannot be traced|step cannot be traced'),
+    (NotFinite, 'NotFinite: .* is not finite'),
+    (Ends, 'Ends: can_terminate is False, yet an episode ended'),
+    (NoLimit, 'NoLimit: max_episode_steps=0: must be a positive int'),
+  ],
+)
+def test_what_is_wrong_is_named(env, message):
+  with pytest.raises(envs.ContractError, match=message):
+    envs.check_environment(env())
+
+
+def test_make_refuses_it():
+  with pytest.raises(envs.ContractError, match='OtherReward'):
+    mbmpo.make(OtherReward(), tiny.point_config())
