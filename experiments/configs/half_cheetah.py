@@ -7,10 +7,10 @@ def get_config() -> config_lib.Config:
   """The paper's values, but for three.
 
   At most 40 epochs per fit, where the paper has 500: bearable on a CPU. A trust
-  region of 0.02, where it has 0.01; the two have not been compared, and the only
-  run with it fell back after 44,000 transitions (benchmarks/README.md). And predictions are clipped to what
-  the buffer has seen, widened by a quarter: one diverging rollout would
-  otherwise drown the advantages of its task.
+  region of 0.02, where it has 0.01; the two have not been compared, and the
+  only run with it fell back after 44,000 transitions (benchmarks/README.md).
+  And predictions are clipped to what the buffer has seen, widened by a quarter:
+  one diverging rollout would otherwise drown the advantages of its task.
   """
   return config_lib.Config(
     env=config_lib.EnvConfig(name='half_cheetah'),
