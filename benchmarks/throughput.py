@@ -22,6 +22,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.rollouts import imagine
 
@@ -151,7 +152,7 @@ def run(env_name: str, scale: str, repeats: int, update_repeats: int) -> dict:
 
 
 def _imagine(
-  env: envs.Environment, config: config_lib.Config, state: mbmpo.TrainState
+  env: envs.Environment, config: config_lib.Config, state: state_lib.TrainState
 ) -> types.Trajectory:
   """One sampling phase of the meta-policy over all tasks."""
 

@@ -3,17 +3,14 @@
 The defaults are the values of the paper (Clavera et al. 2018, appendix A.3).
 Presets per environment live in `experiments/configs/`. The dataclasses are
 mutable, because command-line overrides assign to them; `make` copies the one
-it is given. Ranges stand beside the fields they bound, relations between
-fields in `_check_relations`, and `validate` reports all of them.
+it is given. Ranges stand beside the fields they bound; `validation.validate`
+holds a configuration to them and to the relations between fields.
 """
 
 import dataclasses
-import difflib
-import math
 import operator
-import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 
@@ -211,177 +208,26 @@ class Config:
   run: RunConfig = dataclasses.field(default_factory=RunConfig)
 
 
-def validate(
-  config: Config, *, env_max_episode_steps: int | None = None
-) -> None:
-  """Checks names, types, ranges and relations of every field.
-
-  Args:
-    config: the configuration, after all overrides.
-    env_max_episode_steps: the environment's own step limit, where known.
-
-  Raises:
-    ConfigError: one line naming the first field at fault, its value and what
-      is allowed.
-  """
-  _check_names(config, Config)
-  for name, hint, bounds in _leaves(Config):
-    value = operator.attrgetter(name)(config)
-    if not (_has_type(value, hint) and _in_range(value, bounds)):
-      raise ConfigError(f'{name}={value!r}: must be {_allowed(hint, bounds)}')
-  _check_relations(config, env_max_episode_steps)
-
-
-def allowed_values() -> dict[str, str]:
-  """Every field's dotted name and, in words, the values it may take."""
-  return {
-    name: _allowed(hint, bounds) for name, hint, bounds in _leaves(Config)
-  }
-
-
 def flatten(config: Config) -> dict[str, Any]:
   """Every field's dotted name and value."""
   return {
-    name: operator.attrgetter(name)(config) for name, _, _ in _leaves(Config)
+    name: operator.attrgetter(name)(config) for name, _, _ in leaves(Config)
   }
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-  """` (did you mean 'x'?)` for the known name closest to `name`, or ``."""
-  close = difflib.get_close_matches(name, list(known), n=1)
-  return f' (did you mean {close[0]!r}?)' if close else ''
-
-
-def _leaves(
+def leaves(
   section: type, prefix: str = ''
 ) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-  """Dotted name, type and bounds of every field below a section."""
+  """Dotted name, type and bounds of every field below a section.
+
+  Args:
+    section: `Config`, or the class of one of its sections.
+    prefix: of the names.
+  """
   hints = typing.get_type_hints(section)
   for field in dataclasses.fields(section):
     hint = hints[field.name]
     if dataclasses.is_dataclass(hint):
-      yield from _leaves(typing.cast(type, hint), f'{prefix}{field.name}.')
+      yield from leaves(typing.cast(type, hint), f'{prefix}{field.name}.')
     else:
       yield prefix + field.name, hint, field.metadata
-
-
-def _check_names(section: Any, kind: type, name: str = '') -> None:
-  """Sections are of their own type and hold no attribute that is no field.
-
-  A misspelt assignment in a configuration file would otherwise pass unseen.
-  """
-  if not isinstance(section, kind):
-    raise ConfigError(
-      f'{name or "config"}={section!r}: must be of type {kind.__name__}'
-    )
-  prefix = f'{name}.' if name else ''
-  hints = typing.get_type_hints(kind)
-  for attribute in vars(section):
-    if attribute not in hints:
-      raise ConfigError(
-        f'{prefix}{attribute}: unknown field{nearest(attribute, hints)}'
-      )
-  for child, hint in hints.items():
-    if dataclasses.is_dataclass(hint):
-      _check_names(
-        getattr(section, child), typing.cast(type, hint), prefix + child
-      )
-
-
-def _has_type(value: Any, hint: Any) -> bool:
-  if typing.get_origin(hint) is tuple:
-    item = typing.get_args(hint)[0]
-    return isinstance(value, tuple) and all(_has_type(v, item) for v in value)
-  if isinstance(hint, types.UnionType):
-    return any(_has_type(value, kind) for kind in typing.get_args(hint))
-  if hint is float:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value)
-  if hint is int:
-    return isinstance(value, int) and not isinstance(value, bool)
-  return isinstance(value, hint)
-
-
-_COMPARISONS = {
-  'low': ('>=', operator.ge),
-  'above': ('>', operator.gt),
-  'high': ('<=', operator.le),
-  'below': ('<', operator.lt),
-}
-
-
-def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
-  """Whether a value of the right type, or each of a tuple's, is in range."""
-  if value is None:
-    return True
-  if isinstance(value, tuple):
-    return all(_in_range(item, bounds) for item in value)
-  if 'choices' in bounds:
-    return value in bounds['choices']
-  return all(
-    holds(value, bounds[key])
-    for key, (_, holds) in _COMPARISONS.items()
-    if key in bounds
-  )
-
-
-def _allowed(hint: Any, bounds: Mapping[str, Any]) -> str:
-  """A type and its bounds in words: `an int >= 1`."""
-  if 'choices' in bounds:
-    return 'one of ' + ', '.join(repr(choice) for choice in bounds['choices'])
-  if isinstance(hint, types.UnionType):
-    kinds = [k for k in typing.get_args(hint) if k is not types.NoneType]
-    return ' or '.join(['None', *(_allowed(kind, bounds) for kind in kinds)])
-  if typing.get_origin(hint) is tuple:
-    words = 'a tuple of ' + typing.get_args(hint)[0].__name__
-  else:
-    words = {
-      int: 'an int',
-      float: 'a finite float',
-      bool: 'True or False',
-      str: 'a string',
-    }[hint]
-  limits = [
-    f'{symbol} {bounds[key]}'
-    for key, (symbol, _) in _COMPARISONS.items()
-    if key in bounds
-  ]
-  return f'{words} {" and ".join(limits)}'.rstrip()
-
-
-def _check_relations(config: Config, env_max_episode_steps: int | None) -> None:
-  collect, model = config.collect, config.model
-  steps = collect.num_trajectories * collect.episode_length
-  if collect.buffer_capacity < steps:
-    raise ConfigError(
-      f'collect.buffer_capacity={collect.buffer_capacity}: must be >= {steps},'
-      " one iteration's collect.num_trajectories * collect.episode_length"
-    )
-  if config.policy.init_std < config.policy.min_std:
-    raise ConfigError(
-      f'policy.init_std={config.policy.init_std}: must be >='
-      f' {config.policy.min_std}, policy.min_std'
-    )
-  tasks = model.num_models * config.imagine.tasks_per_model
-  if collect.collect_with == 'adapted' and collect.num_trajectories % tasks:
-    raise ConfigError(
-      f'collect.num_trajectories={collect.num_trajectories}: must be a multiple'
-      f' of {tasks}, the model.num_models * imagine.tasks_per_model tasks whose'
-      ' adapted policies share them'
-    )
-  held_out = int(steps * model.validation_fraction)
-  if not 0 < held_out < steps:
-    raise ConfigError(
-      f'model.validation_fraction={model.validation_fraction}: must leave at'
-      f' least one of {steps} transitions on each side of the split'
-    )
-  if env_max_episode_steps is not None:
-    for name, value in (
-      ('collect.episode_length', collect.episode_length),
-      ('imagine.horizon', config.imagine.horizon),
-    ):
-      if value > env_max_episode_steps:
-        raise ConfigError(
-          f'{name}={value}: must be <= {env_max_episode_steps}, the step limit'
-          f' of env.name={config.env.name!r}'
-        )

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import validation
 
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'
 
@@ -53,7 +54,7 @@ def test_bad_value_is_named_with_what_is_allowed(
   config = config_lib.Config()
   _set(config, name, value)
   with pytest.raises(config_lib.ConfigError) as error:
-    config_lib.validate(config)
+    validation.validate(config)
   message = str(error.value)
   assert message.startswith(f'{name}={value!r}: ')
   assert allowed in message
@@ -68,7 +69,7 @@ def test_misspelt_assignment_is_refused(name: str, nearest: str) -> None:
   config = config_lib.Config()
   _set(config, name, 1)
   with pytest.raises(config_lib.ConfigError, match=f'{name}.*{nearest!r}'):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 def test_small_validation_split_is_refused() -> None:
@@ -77,7 +78,7 @@ def test_small_validation_split_is_refused() -> None:
   config.collect.num_trajectories, config.collect.episode_length = 20, 1
   config.model.validation_fraction = 0.01
   with pytest.raises(config_lib.ConfigError, match='validation_fraction'):
-    config_lib.validate(config)
+    validation.validate(config)
 
 
 @pytest.mark.parametrize('name', ['collect.episode_length', 'imagine.horizon'])
@@ -87,9 +88,9 @@ def test_environment_limits_lengths(name: str) -> None:
   _set(config, 'collect.episode_length', 30)
   _set(config, 'imagine.horizon', 30)
   _set(config, name, 31)
-  config_lib.validate(config)
+  validation.validate(config)
   with pytest.raises(config_lib.ConfigError, match=f'{name}=31.*<= 30'):
-    config_lib.validate(config, env_max_episode_steps=30)
+    validation.validate(config, env_max_episode_steps=30)
 
 
 @hypothesis.given(
@@ -101,16 +102,16 @@ def test_closed_unit_interval(name: str, value: float) -> None:
   config = config_lib.Config()
   _set(config, name, value)
   if 0 <= value <= 1:
-    config_lib.validate(config)
+    validation.validate(config)
   else:
     with pytest.raises(config_lib.ConfigError, match=name):
-      config_lib.validate(config)
+      validation.validate(config)
 
 
 def test_flatten_and_allowed_values_name_the_same_fields() -> None:
   """Dotted names, in both."""
   flat = config_lib.flatten(config_lib.Config())
-  assert list(flat) == list(config_lib.allowed_values())
+  assert list(flat) == list(validation.allowed_values())
   assert flat['model.hidden_sizes'] == (512, 512)
   assert len(flat) > 30
 
@@ -125,6 +126,6 @@ def test_presets_are_valid(path: pathlib.Path) -> None:
   spec.loader.exec_module(module)
   config = module.get_config()
   env = envs.make(config.env.name)
-  config_lib.validate(config, env_max_episode_steps=env.max_episode_steps)
+  validation.validate(config, env_max_episode_steps=env.max_episode_steps)
   config.meta.inner_lr = 7.0
   assert module.get_config().meta.inner_lr != 7.0

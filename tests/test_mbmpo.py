@@ -10,6 +10,7 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.optim import returns
 from tests import tiny
 
@@ -22,16 +23,16 @@ _METRICS = {
 }  # fmt: skip
 
 
-def make(config: config_lib.Config) -> mbmpo.Algorithm:
+def make(config: config_lib.Config) -> state_lib.Algorithm:
   return mbmpo.make(envs.make(config.env.name), config, check=False)
 
 
 @pytest.fixture(scope='module')
-def algorithm() -> mbmpo.Algorithm:
+def algorithm() -> state_lib.Algorithm:
   return make(tiny.point_config())
 
 
-def init(algorithm: mbmpo.Algorithm, seed: int = 0) -> mbmpo.TrainState:
+def init(algorithm: state_lib.Algorithm, seed: int = 0) -> state_lib.TrainState:
   return jax.jit(algorithm.init)(jax.random.PRNGKey(seed))
 
 
@@ -131,7 +132,9 @@ def test_act(algorithm):
   assert np.all(abs(drawn) <= 1) and np.any(drawn != mean)
 
 
-def poison(state: mbmpo.TrainState, member: int | slice) -> mbmpo.TrainState:
+def poison(
+  state: state_lib.TrainState, member: int | slice
+) -> state_lib.TrainState:
   """The state with NaN in a member's ready-to-imagine weights."""
   weight, bias = state.model.layers[0]
   layers = ((weight.at[member].set(jnp.nan), bias), *state.model.layers[1:])
@@ -139,7 +142,7 @@ def poison(state: mbmpo.TrainState, member: int | slice) -> mbmpo.TrainState:
 
 
 @pytest.fixture(scope='module')
-def fitted(algorithm) -> mbmpo.TrainState:
+def fitted(algorithm) -> state_lib.TrainState:
   state = jax.jit(algorithm.collect)(init(algorithm))[0]
   return jax.jit(algorithm.fit)(state)[0]
 

@@ -18,6 +18,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import cache
 from mbmpo_jax.training import checkpoint
@@ -515,13 +516,13 @@ def test_second_signal_stops_at_once() -> None:
 
 
 @pytest.fixture(scope='module')
-def point_algorithm() -> mbmpo.Algorithm:
+def point_algorithm() -> state_lib.Algorithm:
   """MB-MPO on the point; one object, so that its programs compile once."""
   return mbmpo.make(envs.make('point'), tiny.point_config())
 
 
 def test_mbmpo_resumes_exactly(
-  point_algorithm: mbmpo.Algorithm, tmp_path: pathlib.Path
+  point_algorithm: state_lib.Algorithm, tmp_path: pathlib.Path
 ) -> None:
   """The real algorithm: buffer, ensemble, optimizer and key all come back."""
   config = tiny.point_config(run__num_iterations=3)

@@ -8,82 +8,36 @@
 state, and can be jitted, vmapped over states, or called alone: a user with an
 own robot fills the buffer (`buffer.add`) instead of `collect`.
 
-Task (k, p) is the p-th of the P tasks that share ensemble member k; it has its
-own rollouts, advantages and adapted policy. Every leaf that belongs to tasks
-leads with [K, P].
+The state is in `algorithms/state.py`, what the tasks do in
+`algorithms/imagination.py`; every leaf that belongs to tasks leads with [K, P].
 """
 
 import copy
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting
 from mbmpo_jax import config as config_lib
-from mbmpo_jax import masking
 from mbmpo_jax import types
+from mbmpo_jax import validation
+from mbmpo_jax.algorithms import imagination
+from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check as check_lib
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import returns
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import collect as collect_lib
-from mbmpo_jax.rollouts import imagine
-
-
-class Hyper(NamedTuple):
-  """Numeric hyperparameters, in the state so that a sweep can be a vmap."""
-
-  inner_lr: jax.Array
-  max_kl: jax.Array
-  discount: jax.Array
-  gae_lambda: jax.Array
-  baseline_ridge: jax.Array
-  damping: jax.Array
-  entropy_coef: jax.Array
-  model_learning_rate: jax.Array
-  rolling_persistence: jax.Array
-
-
-class TrainState(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
-
-  key: jax.Array  # raw uint32 [2]
-  iteration: jax.Array  # int32, iterations completed
-  env_steps: jax.Array  # int32, real transitions collected
-  episodes: jax.Array  # int32, real episodes begun
-  hyper: Hyper
-  policy: types.Params  # theta
-  ensemble: fit_lib.FitState  # K members and their Adam moments
-  model: ensemble.Model  # the members as last fitted, ready to imagine with
-  buffer: buffer_lib.Buffer
-
-
-Phase = Callable[[TrainState], tuple[TrainState, types.Metrics]]
-
-
-class Algorithm(NamedTuple):
-  """An algorithm as pure functions over one state."""
-
-  init: Callable[[jax.Array], TrainState]
-  collect: Phase
-  fit: Phase
-  improve: Phase
-  update: Phase
-  act: Callable[..., jax.Array]
 
 
 def make(
   env: base.Environment, config: config_lib.Config, *, check: bool = True
-) -> Algorithm:
+) -> state_lib.Algorithm:
   """Builds the algorithm for an environment.
 
   Args:
@@ -96,24 +50,28 @@ def make(
     envs.ContractError: if the environment breaks its contract.
   """
   config = copy.deepcopy(config)
-  config_lib.validate(config, env_max_episode_steps=env.max_episode_steps)
+  validation.validate(config, env_max_episode_steps=env.max_episode_steps)
   if check:
     check_lib.check_environment(env)
 
   num_models = config.model.num_models
-  tasks = (num_models, config.imagine.tasks_per_model)
-  num_tasks = tasks[0] * tasks[1]
+  num_tasks = num_models * config.imagine.tasks_per_model
   policy_apply = functools.partial(
     gaussian.apply,
     min_std=config.policy.min_std,
     learn_std=config.policy.learn_std,
   )
-  objective = config.meta.inner_objective
+  rollout_tasks = functools.partial(
+    imagination.rollout_tasks, env=env, config=config, policy_apply=policy_apply
+  )
+  adapt_tasks = functools.partial(
+    imagination.adapt_tasks, env=env, config=config, policy_apply=policy_apply
+  )
   model_input_size = jax.eval_shape(
     env.model_input, jnp.zeros(env.observation_size)
   ).shape[0]
 
-  def init(key: jax.Array) -> TrainState:
+  def init(key: jax.Array) -> state_lib.TrainState:
     """A state before any data; `key` is consumed."""
     key, policy_key, model_key = jax.random.split(key, 3)
     params = ensemble.init(
@@ -124,12 +82,12 @@ def make(
       num_models=num_models,
     )
     unbounded = jnp.full(env.observation_size, jnp.inf, float)
-    return TrainState(
+    return state_lib.TrainState(
       key=key,
       iteration=jnp.int32(0),
       env_steps=jnp.int32(0),
       episodes=jnp.int32(0),
-      hyper=_hyper(config),
+      hyper=state_lib.hyper(config),
       policy=gaussian.init(
         policy_key,
         env.observation_size,
@@ -150,84 +108,9 @@ def make(
       ),
     )
 
-  def imagine_tasks(
-    policies: types.Params,
-    policy_axis: int | None,
-    model: ensemble.Model,
-    hyper: Hyper,
-    key: jax.Array,
-  ) -> tuple[types.Trajectory, jax.Array, jax.Array]:
-    """Rollouts, advantages and finiteness of every task, leading [K, P].
-
-    `policies` is one for all tasks (axis None) or one per task (axis 0).
-    """
-
-    def task(
-      policy: types.Params, model: ensemble.Model, key: jax.Array
-    ) -> tuple[types.Trajectory, jax.Array, jax.Array]:
-      initial_key, rollout_key = jax.random.split(key)
-      initial_obs = jax.vmap(env.initial_obs)(
-        jax.random.split(initial_key, config.imagine.rollouts_per_task)
-      )
-      trajectory = imagine.rollout_model(
-        policy,
-        model,
-        rollout_key,
-        initial_obs,
-        env.reward,
-        env.done,
-        horizon=config.imagine.horizon,
-        policy_apply=policy_apply,
-        predict=functools.partial(
-          ensemble.predict,
-          model_input=env.model_input,
-          precision=config.model.precision,
-        ),
-      )
-      trajectory, finite = masking.reject_non_finite(trajectory)
-      advantages = returns.advantages(
-        trajectory,
-        discount=hyper.discount,
-        gae_lambda=hyper.gae_lambda,
-        ridge=hyper.baseline_ridge,
-      )
-      return trajectory, advantages, finite
-
-    over_member = jax.vmap(task, (policy_axis, None, 0))
-    return jax.vmap(over_member, (policy_axis, 0, 0))(
-      policies, model, jax.random.split(key, tasks)
-    )
-
-  def imagine_and_adapt(
-    state: TrainState, policy: types.Params, key: jax.Array
-  ) -> tuple[types.Trajectory, jax.Array, types.Params, jax.Array]:
-    """T_i, A_i and theta_i' of every task, and which tasks are sound."""
-    pre, advantages, finite = imagine_tasks(
-      policy, None, state.model, state.hyper, key
-    )
-    adapted = maml.over_tasks(
-      functools.partial(
-        maml.adapt,
-        inner_lr=state.hyper.inner_lr,
-        objective=objective,
-        policy_apply=policy_apply,
-      ),
-      (None, 0, 0),
-    )(policy, pre, advantages)
-    finite &= maml.over_tasks(_all_finite)(adapted)
-    # A rejected task goes on with the policy it started from.
-    adapted = jax.tree.map(
-      lambda new, old: jnp.where(
-        broadcasting.trailing(finite, new.ndim),
-        new,
-        broadcasting.leading(old, new.ndim),
-      ),
-      adapted,
-      policy,
-    )
-    return pre, advantages, adapted, finite
-
-  def collect(state: TrainState) -> tuple[TrainState, types.Metrics]:
+  def collect(
+    state: state_lib.TrainState,
+  ) -> tuple[state_lib.TrainState, types.Metrics]:
     """Adds real trajectories of the adapted policies to the buffer."""
     key, imagine_key, rollout_key = jax.random.split(state.key, 3)
     rollout = functools.partial(
@@ -238,7 +121,9 @@ def make(
       random_actions=state.iteration == 0,
     )
     if config.collect.collect_with == 'adapted':
-      _, _, adapted, _ = imagine_and_adapt(state, state.policy, imagine_key)
+      _, adapted = adapt_tasks(
+        state.policy, state.model, state.hyper, imagine_key
+      )
       share = config.collect.num_trajectories // num_tasks
       per_env = jax.tree.map(
         lambda x: jnp.repeat(x.reshape(num_tasks, *x.shape[2:]), share, axis=0),
@@ -265,7 +150,9 @@ def make(
       'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
     }
 
-  def fit(state: TrainState) -> tuple[TrainState, types.Metrics]:
+  def fit(
+    state: state_lib.TrainState,
+  ) -> tuple[state_lib.TrainState, types.Metrics]:
     """Fits the ensemble to the buffer."""
     key, fit_key = jax.random.split(state.key)
     data, valid = state.buffer.data, buffer_lib.mask(state.buffer)
@@ -302,30 +189,28 @@ def make(
     }
 
   def meta_step(
-    state: TrainState, policy: types.Params, key: jax.Array
+    state: state_lib.TrainState, policy: types.Params, key: jax.Array
   ) -> tuple[types.Params, types.Metrics]:
     """One trust-region step of the meta-policy; `key` is consumed."""
     pre_key, post_key = jax.random.split(key)
-    pre, pre_advantages, adapted, pre_finite = imagine_and_adapt(
-      state, policy, pre_key
+    pre, adapted = adapt_tasks(policy, state.model, state.hyper, pre_key)
+    post = rollout_tasks(
+      adapted, state.model, state.hyper, post_key, policy_per_task=True
     )
-    post, post_advantages, post_finite = imagine_tasks(
-      adapted, 0, state.model, state.hyper, post_key
-    )
-    finite = pre_finite & post_finite
+    finite = pre.finite & post.finite
     batch = maml.MetaBatch(
-      pre=pre,
-      pre_advantages=pre_advantages,
+      pre=pre.trajectory,
+      pre_advantages=pre.advantages,
       adapted=adapted,
-      post=post,
-      post_advantages=post_advantages,
-      weight=finite.astype(pre_advantages.dtype),
+      post=post.trajectory,
+      post_advantages=post.advantages,
+      weight=finite.astype(pre.advantages.dtype),
     )
     meta = maml.meta_objective(
       policy,
       batch,
       inner_lr=state.hyper.inner_lr,
-      objective=objective,
+      objective=config.meta.inner_objective,
       entropy_coef=state.hyper.entropy_coef,
       policy_apply=policy_apply,
     )
@@ -344,9 +229,9 @@ def make(
       policy_apply(updated, jnp.zeros(env.observation_size)).log_std
     )
     return updated, {
-      'imagined/return_pre': _mean_return(pre, batch.weight),
-      'imagined/return_post': _mean_return(post, batch.weight),
-      'imagined/live_fraction': jnp.mean(post.mask),
+      'imagined/return_pre': imagination.mean_return(pre, batch.weight),
+      'imagined/return_post': imagination.mean_return(post, batch.weight),
+      'imagined/live_fraction': jnp.mean(post.trajectory.mask),
       'meta/surrogate_gain': info.surrogate_gain,
       'meta/kl': info.kl,
       'meta/accept_rate': info.accepted.astype(jnp.float32),
@@ -358,7 +243,9 @@ def make(
       'policy/std': jnp.mean(std),
     }
 
-  def improve(state: TrainState) -> tuple[TrainState, types.Metrics]:
+  def improve(
+    state: state_lib.TrainState,
+  ) -> tuple[state_lib.TrainState, types.Metrics]:
     """All meta-steps of an iteration; metrics are means over them."""
     key, steps_key = jax.random.split(state.key)
     policy, metrics = jax.lax.scan(
@@ -371,7 +258,9 @@ def make(
     )
     return state, jax.tree.map(jnp.nanmean, metrics)
 
-  def update(state: TrainState) -> tuple[TrainState, types.Metrics]:
+  def update(
+    state: state_lib.TrainState,
+  ) -> tuple[state_lib.TrainState, types.Metrics]:
     """One whole iteration."""
     state, collected = collect(state)
     state, fitted = fit(state)
@@ -389,31 +278,7 @@ def make(
       action = gaussian.sample(dist, noise)
     return jnp.clip(action, -1.0, 1.0)
 
-  return Algorithm(init, collect, fit, improve, update, act)
-
-
-def _hyper(config: config_lib.Config) -> Hyper:
-  meta, model = config.meta, config.model
-  values = {
-    'inner_lr': meta.inner_lr,
-    'max_kl': meta.max_kl,
-    'discount': meta.discount,
-    'gae_lambda': meta.gae_lambda,
-    'baseline_ridge': meta.baseline_ridge,
-    'damping': meta.damping,
-    'entropy_coef': meta.entropy_coef,
-    'model_learning_rate': model.learning_rate,
-    'rolling_persistence': model.rolling_persistence,
-  }
-  # A dtype, so that none is weakly typed: a second call would retrace.
-  return Hyper(
-    **{name: jnp.asarray(value, float) for name, value in values.items()}
-  )
-
-
-def _all_finite(tree: Any) -> jax.Array:
-  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-  return jnp.all(jnp.stack(leaves))
+  return state_lib.Algorithm(init, collect, fit, improve, update, act)
 
 
 def _bounds(
@@ -427,15 +292,3 @@ def _bounds(
   low = jnp.min(jnp.where(live, obs, jnp.inf), 0)
   high = jnp.max(jnp.where(live, obs, -jnp.inf), 0)
   return low - margin * (high - low), high + margin * (high - low)
-
-
-def _mean_return(trajectory: types.Trajectory, weight: jax.Array) -> jax.Array:
-  """Mean undiscounted return of the imagined rollouts, over sound tasks."""
-
-  def task(trajectory: types.Trajectory) -> jax.Array:
-    live = masking.live(trajectory.reward, trajectory.mask)
-    return jnp.mean(jnp.sum(live, 0))
-
-  total = jnp.sum(weight)
-  mean = maml.mean_over_tasks(maml.over_tasks(task)(trajectory), weight)
-  return jnp.where(total > 0, mean, jnp.nan)

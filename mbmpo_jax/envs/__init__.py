@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from mbmpo_jax import config
+from mbmpo_jax import validation
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check
 from mbmpo_jax.envs import half_cheetah
@@ -18,7 +19,7 @@ _FACTORIES: dict[str, Callable[[], base.Environment]] = {
 }
 
 
-class UnknownContractError(config.ConfigError):
+class UnknownEnvironmentError(config.ConfigError):
   """No environment is registered under a name."""
 
 
@@ -26,12 +27,12 @@ def make(name: str) -> base.Environment:
   """Builds the environment registered as `name`.
 
   Raises:
-    UnknownContractError: if there is none; the message lists the names.
+    UnknownEnvironmentError: if there is none; the message lists the names.
   """
   if name not in _FACTORIES:
-    raise UnknownContractError(
+    raise UnknownEnvironmentError(
       f'env.name={name!r}: must be one of {", ".join(names())}'
-      + config.nearest(name, names())
+      + validation.nearest(name, names())
     )
   return _FACTORIES[name]()
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
+from mbmpo_jax.optim import linear
 
 _MAX_JITTER_RAISES = 5
 _MAX_OBS = 10.0  # the baseline's features see observations within +-10
@@ -62,13 +63,12 @@ def fit_linear_baseline(
   rms = jnp.sqrt(jnp.mean(jnp.square(features), 0))
   scale = jnp.where(rms > 0, 1 / jnp.where(rms > 0, rms, 1.0), 1.0)
   scaled = features * scale[None]
-  gram = _dot(scaled.T, scaled)
-  moment = _dot(scaled.T, targets)
+  gram = linear.dot(scaled.T, scaled)
+  moment = linear.dot(scaled.T, targets)
 
   def solve(jitter: jax.Array) -> jax.Array:
     damping = ridge * jnp.square(scale) + jitter * features.shape[0]
-    factor = jax.scipy.linalg.cho_factor(gram + jnp.diag(damping))
-    return scale * jax.scipy.linalg.cho_solve(factor, moment)
+    return scale * linear.solve(gram + jnp.diag(damping), moment)
 
   def raise_jitter(
     state: tuple[jax.Array, jax.Array, jax.Array],
@@ -98,7 +98,7 @@ def predict_linear_baseline(weights: jax.Array, obs: jax.Array) -> jax.Array:
   Returns:
     V, `[T, N]`.
   """
-  return _dot(_features(obs), weights)
+  return linear.dot(_features(obs), weights)
 
 
 def gae(
@@ -159,10 +159,6 @@ def advantages(
   return standardize(
     gae(rewards, values, mask, discount=discount, gae_lambda=gae_lambda), mask
   )
-
-
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _features(obs: jax.Array) -> jax.Array:

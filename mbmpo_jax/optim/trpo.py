@@ -15,6 +15,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 
 from mbmpo_jax import types
+from mbmpo_jax.optim import linear
 
 _EPSILON = 1e-8
 
@@ -70,10 +71,10 @@ def trpo_step(
 
   surrogate, gradient = jax.value_and_grad(surrogate_fn)(params)
   gradient, _ = jax.flatten_util.ravel_pytree(gradient)
-  direction, residual = conjugate_gradient(
+  direction, residual = linear.conjugate_gradient(
     product, gradient, iterations=cg_iterations
   )
-  curvature = jnp.maximum(_dot(direction, gradient - residual), 0.0)
+  curvature = jnp.maximum(linear.dot(direction, gradient - residual), 0.0)
   full_step = jnp.sqrt(2 * max_kl / (curvature + _EPSILON)) * direction
   finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(full_step))
 
@@ -105,57 +106,7 @@ def trpo_step(
   )
 
 
-def conjugate_gradient(
-  product: Callable[[jax.Array], jax.Array], b: jax.Array, *, iterations: int
-) -> tuple[jax.Array, jax.Array]:
-  """Solves A x = b approximately, from x = 0.
-
-  Every residual is orthogonalised against all before it: in float32 conjugacy
-  is lost after about seven iterations otherwise, and the tenth is far off
-  (Golub & Van Loan, section 11.3).
-
-  Args:
-    product: v -> A v, A symmetric and positive definite.
-    b: `[D]`.
-    iterations: at most; fewer count once the residual is rounding error.
-
-  Returns:
-    x and the residual b - A x, both `[D]`.
-  """
-  squared = _dot(b, b)
-  negligible = jnp.square(jnp.finfo(b.dtype).eps) * squared
-  start = (
-    jnp.zeros_like(b),
-    b,
-    b,
-    squared,
-    jnp.zeros((iterations, b.size), b.dtype),
-  )
-
-  def iterate(index: jax.Array, state: tuple[jax.Array, ...]) -> Any:
-    x, residual, direction, squared, basis = state
-    unfinished = squared > negligible
-    basis = basis.at[index].set(
-      jnp.where(unfinished, residual * jax.lax.rsqrt(squared), 0.0)
-    )
-    image = product(direction)
-    length = jnp.where(unfinished, squared / _dot(direction, image), 0.0)
-    x = x + length * direction
-    residual = residual - length * image
-    residual = residual - _dot(_dot(basis, residual), basis)
-    new_squared = _dot(residual, residual)
-    ratio = jnp.where(unfinished, new_squared / squared, 0.0)
-    return x, residual, residual + ratio * direction, new_squared, basis
-
-  x, residual, *_ = jax.lax.fori_loop(0, iterations, iterate, start)
-  return x, residual
-
-
 def _hessian_product(
   fn: Callable[[types.Params], jax.Array], params: types.Params
 ) -> Callable[[types.Params], types.Params]:
   return lambda v: jax.jvp(jax.grad(fn), (params,), (v,))[1]
-
-
-def _dot(a: jax.Array, b: jax.Array) -> jax.Array:
-  return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)

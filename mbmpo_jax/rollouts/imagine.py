@@ -51,7 +51,7 @@ def rollout_model(
   Returns:
     A trajectory `[T, N, ...]`. A rollout that ends early stands still, with
     mask 0, to the horizon. Non-finite predictions are left in: the caller
-    rejects the task (`maml.reject_non_finite`).
+    rejects the task (`masking.reject_non_finite`).
   """
   noise_key, step_key = jax.random.split(key)
   first = policy_apply(policy_params, initial_obs)

@@ -18,6 +18,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import validation
 
 # Belong to the binary that calls `parse`, and so to its --help.
 flags.disclaim_key_flags()
@@ -69,7 +70,7 @@ def parse(
       f'--config={path}: get_config() must return a mbmpo_jax.config.Config,'
       f' not {type(config).__name__}'
     )
-  config_lib.validate(config)
+  validation.validate(config)
   workdir = flag_values['workdir'].value
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
@@ -117,7 +118,7 @@ def _check_file(path: str, presets: pathlib.Path) -> None:
     (file.parent, beside) if beside else (presets, _config_files(presets))
   )
   raise config_lib.ConfigError(
-    f'--config={path}: no such file{config_lib.nearest(file.name, names)};'
+    f'--config={path}: no such file{validation.nearest(file.name, names)};'
     f' {folder} has {", ".join(names)}'
   )
 
@@ -130,7 +131,7 @@ def _config_files(folder: pathlib.Path) -> list[str]:
 
 def _check_overrides(arguments: Sequence[str]) -> None:
   """Every `--config.<field>` names a field."""
-  allowed = config_lib.allowed_values()
+  allowed = validation.allowed_values()
   for argument in arguments:
     match = _OVERRIDE.match(argument)
     if match is None or match[1] in allowed:
@@ -143,7 +144,7 @@ def _check_overrides(arguments: Sequence[str]) -> None:
       )
     section = name.rpartition('.')[0]
     siblings = [n for n in allowed if n.rpartition('.')[0] == section]
-    hint = config_lib.nearest(name, allowed)
+    hint = validation.nearest(name, allowed)
     if not hint and siblings:
       hint = f'; the fields there are {", ".join(siblings)}'
     raise config_lib.ConfigError(f'{argument}: unknown field{hint}')
@@ -179,7 +180,7 @@ def _parse_flags(
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
       return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    hint = config_lib.nearest(error.flagname, ['config', 'workdir'])
+    hint = validation.nearest(error.flagname, ['config', 'workdir'])
     raise config_lib.ConfigError(
       f'{error.flagvalue}: unknown flag{hint}; there are --config,'
       ' --config.<field> and --workdir'
@@ -195,7 +196,7 @@ def _explain(error: Exception, path: str) -> str:
   override = re.match(r'flag --config\.([^=]+)=(.*?): ', text)
   if override:
     name, value = override.groups()
-    allowed = config_lib.allowed_values()[name]
+    allowed = validation.allowed_values()[name]
     return f'--config.{name}={value}: must be {allowed}'
   if isinstance(error, flags.Error) and not text.startswith('flag --config='):
     return text

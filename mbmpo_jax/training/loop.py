@@ -13,6 +13,7 @@ import jax
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import validation
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.training import checkpoint
 from mbmpo_jax.training import folder as folder_lib
@@ -54,9 +55,9 @@ def train(
     CheckpointError: if there are checkpoints and none can be read.
   """
   config = copy.deepcopy(config)
-  config_lib.validate(config)
+  validation.validate(config)
   env = envs.make(config.env.name)
-  config_lib.validate(config, env_max_episode_steps=env.max_episode_steps)
+  validation.validate(config, env_max_episode_steps=env.max_episode_steps)
   algorithm = make_algorithm(env, config)
   folder = folder_lib.RunFolder(pathlib.Path(workdir))
   checkpoints = checkpoint.Checkpointer(

@@ -1,0 +1,161 @@
+"""Imagination and adaptation of every task; all that is a task's leads [K, P].
+
+Task (k, p) is the p-th of the P tasks that share ensemble member k; it has its
+own rollouts, advantages and adapted policy.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.envs import base
+from mbmpo_jax.models import ensemble
+from mbmpo_jax.optim import maml
+from mbmpo_jax.optim import returns
+from mbmpo_jax.rollouts import imagine
+
+
+class Imagined(NamedTuple):
+  """Rollouts of every task, all masked where the task is rejected."""
+
+  trajectory: types.Trajectory  # [K, P, T, N, ...]
+  advantages: jax.Array  # [K, P, T, N]
+  finite: jax.Array  # bool [K, P]; a task that is not is rejected
+
+
+def rollout_tasks(
+  policies: types.Params,
+  model: ensemble.Model,
+  hyper: state_lib.Hyper,
+  key: jax.Array,
+  *,
+  env: base.Environment,
+  config: config_lib.Config,
+  policy_apply: maml.PolicyApply,
+  policy_per_task: bool,
+) -> Imagined:
+  """Imagines rollouts of every task on its member, and their advantages.
+
+  Args:
+    policies: theta for all tasks, or theta_i' leading [K, P].
+    model: the members, leading [K].
+    hyper: discount, gae_lambda and baseline_ridge are used.
+    key: consumed.
+    env: gives reward, termination and initial observations.
+    config: gives the numbers of tasks, rollouts and steps.
+    policy_apply: `(params, obs) -> distribution`.
+    policy_per_task: whether `policies` has one per task.
+  """
+  predict = functools.partial(
+    ensemble.predict,
+    model_input=env.model_input,
+    precision=config.model.precision,
+  )
+
+  def task(
+    policy: types.Params, model: ensemble.Model, key: jax.Array
+  ) -> Imagined:
+    initial_key, rollout_key = jax.random.split(key)
+    initial_obs = jax.vmap(env.initial_obs)(
+      jax.random.split(initial_key, config.imagine.rollouts_per_task)
+    )
+    trajectory = imagine.rollout_model(
+      policy,
+      model,
+      rollout_key,
+      initial_obs,
+      env.reward,
+      env.done,
+      horizon=config.imagine.horizon,
+      policy_apply=policy_apply,
+      predict=predict,
+    )
+    trajectory, finite = masking.reject_non_finite(trajectory)
+    advantages = returns.advantages(
+      trajectory,
+      discount=hyper.discount,
+      gae_lambda=hyper.gae_lambda,
+      ridge=hyper.baseline_ridge,
+    )
+    return Imagined(trajectory, advantages, finite)
+
+  policy_axis = 0 if policy_per_task else None
+  over_member = jax.vmap(task, (policy_axis, None, 0))
+  keys = jax.random.split(
+    key, (config.model.num_models, config.imagine.tasks_per_model)
+  )
+  return jax.vmap(over_member, (policy_axis, 0, 0))(policies, model, keys)
+
+
+def adapt_tasks(
+  policy: types.Params,
+  model: ensemble.Model,
+  hyper: state_lib.Hyper,
+  key: jax.Array,
+  *,
+  env: base.Environment,
+  config: config_lib.Config,
+  policy_apply: maml.PolicyApply,
+) -> tuple[Imagined, types.Params]:
+  """Imagines T_i with theta and adapts to each: theta_i' of every task.
+
+  Arguments as of `rollout_tasks`; `hyper.inner_lr` is used too.
+
+  Returns:
+    T_i, A_i and which tasks are sound; theta_i', leading [K, P], which is theta
+    where the task is rejected.
+  """
+  pre = rollout_tasks(
+    policy,
+    model,
+    hyper,
+    key,
+    env=env,
+    config=config,
+    policy_apply=policy_apply,
+    policy_per_task=False,
+  )
+  adapted = maml.over_tasks(
+    functools.partial(
+      maml.adapt,
+      inner_lr=hyper.inner_lr,
+      objective=config.meta.inner_objective,
+      policy_apply=policy_apply,
+    ),
+    (None, 0, 0),
+  )(policy, pre.trajectory, pre.advantages)
+  finite = pre.finite & maml.over_tasks(_all_finite)(adapted)
+  adapted = jax.tree.map(
+    lambda new, old: jnp.where(
+      broadcasting.trailing(finite, new.ndim),
+      new,
+      broadcasting.leading(old, new.ndim),
+    ),
+    adapted,
+    policy,
+  )
+  return pre._replace(finite=finite), adapted
+
+
+def mean_return(imagined: Imagined, weight: jax.Array) -> jax.Array:
+  """Mean undiscounted return of the rollouts, over tasks by `weight` [K, P]."""
+
+  def task(trajectory: types.Trajectory) -> jax.Array:
+    live = masking.live(trajectory.reward, trajectory.mask)
+    return jnp.mean(jnp.sum(live, 0))
+
+  total = jnp.sum(weight)
+  per_task = maml.over_tasks(task)(imagined.trajectory)
+  return jnp.where(total > 0, maml.mean_over_tasks(per_task, weight), jnp.nan)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack(leaves))
