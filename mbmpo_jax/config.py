@@ -13,8 +13,10 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mbmpo_jax import errors
 
-class ConfigError(ValueError):
+
+class ConfigError(errors.UserError, ValueError):
   """A field's value is not allowed; the message names field, value, range."""
 
 

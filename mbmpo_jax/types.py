@@ -29,12 +29,12 @@ class Transition(NamedTuple):
 
 
 class Trajectory(NamedTuple):
-  """Rollouts of one policy, time-major; real or imagined."""
+  """Rollouts, time-major; real or imagined."""
 
   obs: jax.Array  # [T, N, O]
   action: jax.Array  # [T, N, A], the policy's raw Gaussian sample
   env_action: jax.Array  # [T, N, A], `clip(action, -1, 1)`
-  log_prob: jax.Array  # [T, N], of `action` under the sampling policy
+  log_prob: jax.Array  # [T, N], of `action` as it was sampled
   reward: jax.Array  # [T, N]
   next_obs: jax.Array  # [T, N, O]
   terminated: jax.Array  # [T, N], 1. where `next_obs` is terminal

@@ -313,20 +313,14 @@ def hessian(
   fn: Callable[[Vector], Any], x: Vector, step: float = _REAL_STEP
 ) -> np.ndarray:
   """Central difference of the exact gradient, made symmetric."""
-  columns = []
-  for index in range(len(x)):
-    shift = np.zeros(len(x))
-    shift[index] = step
-    rise = jacobian(fn, x + shift) - jacobian(fn, x - shift)
-    columns.append(rise / (2.0 * step))
-  matrix = np.stack(columns, axis=-1)
+  matrix = finite_difference(lambda y: jacobian(fn, y), x, step)
   return (matrix + matrix.T) / 2.0
 
 
 def finite_difference(
   fn: Callable[[Vector], Any], x: Vector, step: float = _REAL_STEP
 ) -> np.ndarray:
-  """Gradient of any fn by central differences."""
+  """Derivative of any fn by central differences, `[..., len(x)]`."""
   columns = []
   for index in range(len(x)):
     shift = np.zeros(len(x))

@@ -2,14 +2,41 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from benchmarks import flops
 from benchmarks import throughput
 from benchmarks import timing
 
 
 def test_forward_flops_by_hand():
   assert throughput.forward_flops((3, 5, 2)) == 2 * (3 * 5 + 5 * 2)
+
+
+def test_flops_of_nested_programs_by_hand():
+  """A scan's body as often as it runs, a while-loop's once, a vmap's batch."""
+  weight = jnp.ones((4, 4))
+
+  def scanned(x):
+    return jax.lax.scan(lambda y, _: (y @ weight, None), x, length=5)[0]
+
+  def searched(x):
+    return jax.lax.while_loop(lambda y: y[0, 0] < 9, lambda y: y @ weight, x)
+
+  once = 2 * 3 * 4 * 4
+  x = jnp.ones((3, 4))
+  assert flops.matmul_flops(jax.jit(scanned), x) == 5 * once
+  assert flops.matmul_flops(searched, x) == once
+  batch = jnp.ones((7, 3, 4))
+  assert flops.matmul_flops(jax.vmap(scanned), batch) == 7 * 5 * once
+  assert (
+    flops.matmul_flops(
+      lambda x: jax.lax.cond(x[0, 0] > 0, scanned, jnp.sin, x), x
+    )
+    == 5 * once
+  )
 
 
 def test_fraction_is_of_the_rate_around_the_repetition():
@@ -35,4 +62,5 @@ def test_throughput_measures_every_phase():
   assert names == ['collect', 'fit', 'imagine', 'meta-step', 'update']
   for result in report['results']:
     assert result['median_s'] > 0
+    assert result['flops'] > 0
   assert report['matmul_flops_per_s'] > 0

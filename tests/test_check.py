@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mbmpo_jax import envs
@@ -49,6 +50,26 @@ class NoLimit(point.Point):
   max_episode_steps = 0
 
 
+class NoReset(point.Point):
+  initial_obs = None
+
+
+class Perhaps(point.Point):
+  can_terminate = None
+
+
+class ScalarInput(point.Point):
+  def model_input(self, obs):
+    return obs[..., 0]
+
+
+class HostRandom(point.Point):
+  """Draws a number when it is traced, as NumPy under jit does."""
+
+  def initial_state(self, rng):
+    return super().initial_state(rng) + np.random.uniform()  # noqa: NPY002
+
+
 @pytest.mark.parametrize(
   ('env', 'message'),
   [
@@ -59,13 +80,17 @@ class NoLimit(point.Point):
     (NotFinite, 'NotFinite: .* is not finite'),
     (Ends, 'Ends: can_terminate is False, yet an episode ended'),
     (NoLimit, 'NoLimit: max_episode_steps=0: must be a positive int'),
+    (NoReset, 'NoReset: initial_obs=None: must be a method'),
+    (Perhaps, 'Perhaps: can_terminate=None: must be True or False'),
+    (ScalarInput, r'ScalarInput: model_input\(\) of a batch .*any size'),
+    (HostRandom, 'HostRandom: .* differs between two traces'),
   ],
 )
-def test_what_is_wrong_is_named(env, message):
+def test_make_refuses_what_is_wrong_by_name(env, message):
   with pytest.raises(envs.ContractError, match=message):
-    envs.check_environment(env())
+    mbmpo.make(env(), tiny.point_config())
 
 
-def test_make_refuses_it():
-  with pytest.raises(envs.ContractError, match='OtherReward'):
-    mbmpo.make(OtherReward(), tiny.point_config())
+def test_attributes_are_checked_even_where_the_rest_is_not():
+  with pytest.raises(envs.ContractError, match='max_episode_steps'):
+    mbmpo.make(NoLimit(), tiny.point_config(), check=False)

@@ -1,7 +1,5 @@
 """The algorithm as a whole: composition, tracing, vmap, rejection, learning."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +16,7 @@ _METRICS = {
   'env_steps', 'real/return', 'policy/saturated', 'policy/std',
   'model/val_loss', 'model/epochs', 'model/rejected',
   'imagined/return_pre', 'imagined/return_post', 'imagined/live_fraction',
+  'imagined/clipped',
   'meta/surrogate_gain', 'meta/kl', 'meta/accept_rate', 'meta/backtracks',
   'meta/rejected_tasks', 'meta/plasticity',
 }  # fmt: skip
@@ -37,14 +36,14 @@ def init(algorithm: state_lib.Algorithm, seed: int = 0) -> state_lib.TrainState:
 
 
 def assert_close(actual, expected, rtol: float) -> None:
-  for path, value in jax.tree.leaves_with_path(actual):
-    reference = functools.reduce(
-      lambda tree, key: tree[getattr(key, 'idx', getattr(key, 'key', None))]
-      if not hasattr(key, 'name') else getattr(tree, key.name),
-      path, expected,
-    )  # fmt: skip
+  """Every element to `rtol`, or to a hundredth of it of the leaf's largest."""
+  leaves = zip(
+    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+  )
+  for (path, value), reference in leaves:
+    largest = np.max(np.abs(reference), initial=0)
     np.testing.assert_allclose(
-      value, reference, rtol=rtol, atol=rtol, err_msg=str(path)
+      value, reference, rtol=rtol, atol=rtol / 100 * largest, err_msg=str(path)
     )
 
 
@@ -115,6 +114,13 @@ def test_hyperparameters_in_the_state_take_effect(algorithm):
   assert metrics['meta/accept_rate'].tolist() == [1.0, 0.0]
 
 
+def test_a_new_state_may_be_donated(algorithm):
+  """As it comes, not jitted: no leaf is another's memory."""
+  collect = jax.jit(algorithm.collect, donate_argnums=0)
+  state, _ = collect(algorithm.init(jax.random.PRNGKey(0)))
+  assert int(state.env_steps) == 40
+
+
 def test_make_copies_the_config():
   config = tiny.point_config()
   algorithm = make(config)
@@ -176,8 +182,8 @@ def test_collects_from_reality_whatever_the_models_imagine(algorithm, fitted):
   )
 
 
-def learn_point(seed: int) -> tuple[float, float]:
-  """Mean real return of random actions, and after five iterations."""
+def learn_point(seed: int) -> float:
+  """Mean real return of what was collected in the fifth iteration."""
   config = tiny.point_config(
     policy__hidden_sizes=(16,),
     model__hidden_sizes=(32,),
@@ -192,17 +198,15 @@ def learn_point(seed: int) -> tuple[float, float]:
   algorithm = make(config)
   update = jax.jit(algorithm.update)
   state = init(algorithm, seed)
-  rewards = []
   for _ in range(5):
     state, metrics = update(state)
-    rewards.append(float(metrics['imagined/return_post']))
-  return rewards[0], float(metrics['real/return'])
+  return float(metrics['real/return'])
 
 
 def test_learns_point():
-  # A random walk gets about -65, the optimum -14.7; from 20 starts the latter
-  # varies by about 2.5.
-  assert learn_point(seed=0)[1] > -30
+  # Standing still gets -80 in expectation, the optimum -14.7; from 20 starts
+  # the latter varies by about 2.5.
+  assert learn_point(seed=0) > -30
 
 
 def test_does_not_learn_with_the_advantage_reversed(monkeypatch):
@@ -210,4 +214,5 @@ def test_does_not_learn_with_the_advantage_reversed(monkeypatch):
   monkeypatch.setattr(
     returns, 'standardize', lambda a, mask: -standardize(a, mask)
   )
-  assert learn_point(seed=0)[1] < -60
+  # It flees: the mean of a policy that only failed to learn is -80.
+  assert learn_point(seed=0) < -120

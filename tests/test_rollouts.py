@@ -136,27 +136,27 @@ def test_return_is_of_complete_episodes(countdown_trajectory):
 
 def test_uniform_actions_where_asked():
   rollout = jax.jit(
-    lambda random: (
-      collect.rollout_env(
-        envs.make('point'),
-        gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,)),
-        jax.random.PRNGKey(0),
-        num_envs=50,
-        horizon=30,
-        random_actions=random,
-      ).action
+    lambda random: collect.rollout_env(
+      envs.make('point'),
+      gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,)),
+      jax.random.PRNGKey(0),
+      num_envs=50,
+      horizon=30,
+      random_actions=random,
     )
   )
   uniform = rollout(True)
-  assert np.all(abs(uniform) <= 1)
-  np.testing.assert_allclose(np.var(uniform), 1 / 3, rtol=0.05)
-  assert np.any(abs(rollout(False)) > 1)
+  assert np.all(abs(uniform.action) <= 1)
+  np.testing.assert_allclose(np.var(uniform.action), 1 / 3, rtol=0.05)
+  assert np.any(abs(rollout(False).action) > 1)
+  np.testing.assert_allclose(uniform.log_prob, 2 * np.log(0.5), rtol=1e-6)
 
 
 def test_each_environment_follows_its_own_policy():
   params = gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,))
   per_env = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), params)
   per_env['layers'][-1]['b'] = jnp.asarray([[-9.0, 0], [0, 0], [9.0, 0]])
+  per_env['log_std'] = jnp.log(jnp.asarray([[0.5, 1], [1, 2], [1, 1]]))
   trajectory = collect.rollout_env(
     envs.make('point'),
     per_env,
@@ -167,6 +167,10 @@ def test_each_environment_follows_its_own_policy():
   )
   means = np.mean(trajectory.action[..., 0], 0)
   assert means[0] < -6 and abs(means[1]) < 3 and means[2] > 6
+  dist = jax.vmap(jax.vmap(gaussian.apply), (None, 0))(per_env, trajectory.obs)
+  np.testing.assert_allclose(
+    trajectory.log_prob, gaussian.log_prob(dist, trajectory.action), rtol=1e-4
+  )
 
 
 def shift_model(model, carry, obs, action, key):
@@ -239,13 +243,18 @@ def test_perturbation_reaches_every_prediction():
   )
 
 
-def test_predictions_stay_within_the_bounds_and_nan_stays_nan():
+@pytest.mark.parametrize(
+  ('delta', 'expected'),
+  [(5.0, [3.0, -1.0, np.nan]), (np.inf, [np.nan] * 3)],
+)
+def test_predictions_stay_within_the_bounds(delta, expected):
+  """What is not finite becomes NaN, for the task to be rejected."""
   model = ensemble.Model(
-    layers=((jnp.zeros((2, 1)), jnp.full(1, 5.0)),),
+    layers=((jnp.zeros((2, 1)), jnp.full(1, delta)),),
     input_mean=jnp.zeros(2),
     low=jnp.full(1, -1.0),
     high=jnp.full(1, 3.0),
   )
   obs = jnp.asarray([[0.0], [-50.0], [jnp.nan]])
   _, next_obs, _ = ensemble.predict(model, None, obs, jnp.zeros((3, 1)))
-  np.testing.assert_array_equal(next_obs[:, 0], [3.0, -1.0, np.nan])
+  np.testing.assert_array_equal(next_obs[:, 0], expected)

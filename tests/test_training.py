@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
@@ -30,6 +29,7 @@ from mbmpo_jax.training import metrics as metrics_lib
 from mbmpo_jax.training import plot
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import signals
+from tests import tiny
 
 
 class FakeState(NamedTuple):
@@ -277,7 +277,7 @@ def test_bad_config_writes_nothing(
 ) -> None:
   """Everything is checked before the folder is made."""
   with pytest.raises(config_lib.ConfigError, match=said):
-    _train(tiny.point_config(**change), tmp_path / 'run')
+    _train(tiny.point_config(**change), tmp_path / 'run', make=mbmpo.make)
   assert list(tmp_path.iterdir()) == []
 
 

@@ -27,7 +27,7 @@ class Imagined(NamedTuple):
 
   trajectory: types.Trajectory  # [K, P, T, N, ...]
   advantages: jax.Array  # [K, P, T, N]
-  finite: jax.Array  # bool [K, P]; a task that is not is rejected
+  finite: jax.Array  # bool [K, P]; a task that is not finite is rejected
 
 
 def rollout_tasks(
@@ -96,32 +96,25 @@ def rollout_tasks(
 
 def adapt_tasks(
   policy: types.Params,
-  model: ensemble.Model,
+  imagined: Imagined,
   hyper: state_lib.Hyper,
-  key: jax.Array,
   *,
-  env: base.Environment,
   config: config_lib.Config,
   policy_apply: maml.PolicyApply,
-) -> tuple[Imagined, types.Params]:
-  """Imagines T_i with theta and adapts to each: theta_i' of every task.
+) -> tuple[types.Params, jax.Array]:
+  """Adapts theta to every task.
 
-  Arguments as of `rollout_tasks`; `hyper.inner_lr` is used too.
+  Args:
+    policy: theta.
+    imagined: T_i and A_i, rollouts of theta.
+    hyper: inner_lr is used.
+    config: gives the inner objective.
+    policy_apply: `(params, obs) -> distribution`.
 
   Returns:
-    T_i, A_i and which tasks are sound; theta_i', leading [K, P], which is theta
-    where the task is rejected.
+    theta_i', leading [K, P], and whether each task is sound, bool `[K, P]`;
+    theta_i' is theta where it is not.
   """
-  pre = rollout_tasks(
-    policy,
-    model,
-    hyper,
-    key,
-    env=env,
-    config=config,
-    policy_apply=policy_apply,
-    policy_per_task=False,
-  )
   adapted = maml.over_tasks(
     functools.partial(
       maml.adapt,
@@ -130,8 +123,8 @@ def adapt_tasks(
       policy_apply=policy_apply,
     ),
     (None, 0, 0),
-  )(policy, pre.trajectory, pre.advantages)
-  finite = pre.finite & maml.over_tasks(_all_finite)(adapted)
+  )(policy, imagined.trajectory, imagined.advantages)
+  finite = imagined.finite & maml.over_tasks(_all_finite)(adapted)
   adapted = jax.tree.map(
     lambda new, old: jnp.where(
       broadcasting.trailing(finite, new.ndim),
@@ -141,7 +134,7 @@ def adapt_tasks(
     adapted,
     policy,
   )
-  return pre._replace(finite=finite), adapted
+  return adapted, finite
 
 
 def mean_return(imagined: Imagined, weight: jax.Array) -> jax.Array:
@@ -154,6 +147,16 @@ def mean_return(imagined: Imagined, weight: jax.Array) -> jax.Array:
   total = jnp.sum(weight)
   per_task = maml.over_tasks(task)(imagined.trajectory)
   return jnp.where(total > 0, maml.mean_over_tasks(per_task, weight), jnp.nan)
+
+
+def clipped_fraction(imagined: Imagined, model: ensemble.Model) -> jax.Array:
+  """Share of the live steps with a prediction on a bound of the model."""
+  trajectory = imagined.trajectory
+  low, high = (x[:, None, None, None] for x in (model.low, model.high))
+  on_bound = (trajectory.next_obs <= low) | (trajectory.next_obs >= high)
+  return masking.mean(
+    jnp.any(on_bound, -1).astype(trajectory.mask.dtype), trajectory.mask
+  )
 
 
 def _all_finite(tree: Any) -> jax.Array:

@@ -50,6 +50,7 @@ def make(
     envs.ContractError: if the environment breaks its contract.
   """
   config = copy.deepcopy(config)
+  check_lib.check_attributes(env)
   validation.validate(config, env_max_episode_steps=env.max_episode_steps)
   if check:
     check_lib.check_environment(env)
@@ -65,14 +66,14 @@ def make(
     imagination.rollout_tasks, env=env, config=config, policy_apply=policy_apply
   )
   adapt_tasks = functools.partial(
-    imagination.adapt_tasks, env=env, config=config, policy_apply=policy_apply
+    imagination.adapt_tasks, config=config, policy_apply=policy_apply
   )
   model_input_size = jax.eval_shape(
     env.model_input, jnp.zeros(env.observation_size)
   ).shape[0]
 
   def init(key: jax.Array) -> state_lib.TrainState:
-    """A state before any data; `key` is consumed."""
+    """A state before any data, which may be donated; `key` is consumed."""
     key, policy_key, model_key = jax.random.split(key, 3)
     params = ensemble.init(
       model_key,
@@ -82,7 +83,7 @@ def make(
       num_models=num_models,
     )
     unbounded = jnp.full(env.observation_size, jnp.inf, float)
-    return state_lib.TrainState(
+    state = state_lib.TrainState(
       key=key,
       iteration=jnp.int32(0),
       env_steps=jnp.int32(0),
@@ -107,6 +108,8 @@ def make(
         config.collect.buffer_capacity, env.observation_size, env.action_size
       ),
     )
+    # No two leaves share memory: XLA refuses to be donated it twice.
+    return jax.tree.map(jnp.copy, state)
 
   def collect(
     state: state_lib.TrainState,
@@ -121,9 +124,14 @@ def make(
       random_actions=state.iteration == 0,
     )
     if config.collect.collect_with == 'adapted':
-      _, adapted = adapt_tasks(
-        state.policy, state.model, state.hyper, imagine_key
+      imagined = rollout_tasks(
+        state.policy,
+        state.model,
+        state.hyper,
+        imagine_key,
+        policy_per_task=False,
       )
+      adapted, _ = adapt_tasks(state.policy, imagined, state.hyper)
       share = config.collect.num_trajectories // num_tasks
       per_env = jax.tree.map(
         lambda x: jnp.repeat(x.reshape(num_tasks, *x.shape[2:]), share, axis=0),
@@ -193,11 +201,11 @@ def make(
   ) -> tuple[types.Params, types.Metrics]:
     """One trust-region step of the meta-policy; `key` is consumed."""
     pre_key, post_key = jax.random.split(key)
-    pre, adapted = adapt_tasks(policy, state.model, state.hyper, pre_key)
-    post = rollout_tasks(
-      adapted, state.model, state.hyper, post_key, policy_per_task=True
-    )
-    finite = pre.finite & post.finite
+    model, hyper = state.model, state.hyper
+    pre = rollout_tasks(policy, model, hyper, pre_key, policy_per_task=False)
+    adapted, sound = adapt_tasks(policy, pre, hyper)
+    post = rollout_tasks(adapted, model, hyper, post_key, policy_per_task=True)
+    finite = sound & post.finite
     batch = maml.MetaBatch(
       pre=pre.trajectory,
       pre_advantages=pre.advantages,
@@ -209,18 +217,18 @@ def make(
     meta = maml.meta_objective(
       policy,
       batch,
-      inner_lr=state.hyper.inner_lr,
+      inner_lr=hyper.inner_lr,
       objective=config.meta.inner_objective,
-      entropy_coef=state.hyper.entropy_coef,
+      entropy_coef=hyper.entropy_coef,
       policy_apply=policy_apply,
     )
     updated, info = trpo.trpo_step(
       policy,
       meta.surrogate,
       meta.kl,
-      max_kl=state.hyper.max_kl,
+      max_kl=hyper.max_kl,
       cg_iterations=config.meta.cg_iterations,
-      damping=state.hyper.damping,
+      damping=hyper.damping,
       curvature_fn=meta.curvature,
       backtrack_ratio=config.meta.backtrack_ratio,
       max_backtracks=config.meta.max_backtracks,
@@ -232,6 +240,7 @@ def make(
       'imagined/return_pre': imagination.mean_return(pre, batch.weight),
       'imagined/return_post': imagination.mean_return(post, batch.weight),
       'imagined/live_fraction': jnp.mean(post.trajectory.mask),
+      'imagined/clipped': imagination.clipped_fraction(post, model),
       'meta/surrogate_gain': info.surrogate_gain,
       'meta/kl': info.kl,
       'meta/accept_rate': info.accepted.astype(jnp.float32),

@@ -1,41 +1,34 @@
 """Proves an environment against the contract, and names what is wrong."""
 
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mbmpo_jax import errors
 from mbmpo_jax.envs import base
 
 _BATCH = 4
+_METHODS = ('reset', 'step', 'reward', 'done', 'initial_obs', 'model_input')
+
+# (whether it holds, what is wrong otherwise)
+Require = Callable[[Any, str], None]
 
 
-class ContractError(ValueError):
+class ContractError(errors.UserError, ValueError):
   """An environment breaks the contract; the message says which part."""
 
 
-def check_environment(env: base.Environment, *, seed: int = 0) -> None:
-  """Checks shapes, types, purity, rewards, resets and determinism.
-
-  Compiles one batched reset and step. The reward of `step` must equal
-  `reward(obs, action, next_obs)` to 1e-6 relative: the same formula compiled
-  twice is not bitwise equal.
-
-  Args:
-    env: the environment.
-    seed: of the resets and actions tried.
+def check_attributes(env: base.Environment) -> None:
+  """Checks that sizes, limits and methods are there, without calling any.
 
   Raises:
-    ContractError: naming the environment, the part and the values.
+    ContractError: naming the environment, the attribute and its value.
   """
-  name = type(env).__name__
-
-  def require(holds: Any, message: str) -> None:
-    if not holds:
-      raise ContractError(f'{name}: {message}')
-
+  require = _requirer(env)
   for attribute in ('max_episode_steps', 'observation_size', 'action_size'):
     size = getattr(env, attribute, None)
     require(
@@ -46,6 +39,33 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   require(
     isinstance(dt, float) and dt > 0, f'dt={dt!r}: must be a float > 0, seconds'
   )
+  can_terminate = getattr(env, 'can_terminate', None)
+  require(
+    isinstance(can_terminate, bool),
+    f'can_terminate={can_terminate!r}: must be True or False',
+  )
+  for method in _METHODS:
+    found = getattr(env, method, None)
+    require(callable(found), f'{method}={found!r}: must be a method')
+
+
+def check_environment(env: base.Environment, *, seed: int = 0) -> None:
+  """Checks attributes, shapes, types, purity, rewards and resets.
+
+  Compiles one batched reset and step. The reward of `step` must equal
+  `reward(obs, action, next_obs)` to 1e-6 relative: the same formula compiled
+  twice is not bitwise equal. Resets are traced twice with the same keys and
+  must agree: what is drawn from anywhere but the key does not.
+
+  Args:
+    env: the environment.
+    seed: of the resets and actions tried.
+
+  Raises:
+    ContractError: naming the environment, the part and the values.
+  """
+  check_attributes(env)
+  require = _requirer(env)
   _check_shapes(env, require)
 
   actions = jax.random.uniform(
@@ -71,12 +91,17 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     }
 
   first = jax.tree.map(np.asarray, first_step(keys, actions))
-  again = jax.tree.map(np.asarray, first_step(keys, actions))
   for part, value in first.items():
     require(np.all(np.isfinite(value)), f'{part} is not finite: {value}')
+  again = {
+    'obs': jax.vmap(lambda key: env.reset(key).obs)(keys),
+    'initial_obs': jax.vmap(env.initial_obs)(keys),
+  }
+  for part, value in again.items():
     require(
-      np.array_equal(value, again[part]),
-      f'{part} differs between two calls with the same key',
+      np.allclose(first[part], value, rtol=1e-6, atol=1e-6),
+      f'{part} of a reset differs between two traces with the same key:'
+      f' {first[part][0]} and {value[0]}',
     )
   for told, pure in (('reward', 'reward()'), ('done', 'done()')):
     error = np.abs(first[told] - first[pure])
@@ -95,12 +120,22 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   )
   for part in ('obs', 'initial_obs'):
     require(
-      np.all(np.ptp(first[part], axis=0).max() > 0),
+      np.ptp(first[part], axis=0).max() > 0,
       f'{part} of a reset is the same for every key: {first[part][0]}',
     )
 
 
-def _check_shapes(env: base.Environment, require: Any) -> None:
+def _requirer(env: base.Environment) -> Require:
+  name = type(env).__name__
+
+  def require(holds: Any, message: str) -> None:
+    if not holds:
+      raise ContractError(f'{name}: {message}')
+
+  return require
+
+
+def _check_shapes(env: base.Environment, require: Require) -> None:
   """Traces every method, once single and once batched, without running it."""
   float_type = jnp.zeros(()).dtype
   key = jax.random.PRNGKey(0)
@@ -142,5 +177,9 @@ def _check_shapes(env: base.Environment, require: Any) -> None:
     expect(f'done() of a batch {list(batch)}', done, batch)
     seen = trace('model_input', env.model_input, batched_obs)
     require(
-      seen.shape[:-1] == batch, f'model_input() of a batch {batch} is {seen}'
+      getattr(seen, 'shape', ())[:-1] == batch
+      and len(seen.shape) == len(batch) + 1
+      and seen.dtype == float_type,
+      f'model_input() of a batch {list(batch)} is {seen}: must be'
+      f' {float_type}[*{list(batch)}, any size]',
     )

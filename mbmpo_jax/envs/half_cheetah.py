@@ -38,7 +38,9 @@ class HalfCheetah(mjx.MjxEnvironment):
     qpos = rest + jax.random.uniform(
       position_rng, rest.shape, rest.dtype, -0.1, 0.1
     )
-    qvel = 0.1 * jax.random.normal(velocity_rng, rest.shape, rest.dtype)
+    qvel = 0.1 * jax.random.normal(
+      velocity_rng, (self.mj_model.nv,), rest.dtype
+    )
     return self.data(qpos, qvel)
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:

@@ -160,8 +160,8 @@ def predict(
     precision: of the matrix products.
 
   Returns:
-    The carry, next observations `[N, O]` within `[low, high]` (a NaN stays a
-    NaN), and no extras.
+    The carry, next observations `[N, O]` within `[low, high]`, NaN where the
+    network's output is not finite, and no extras.
   """
   del key
   mean, low, high = (
@@ -170,4 +170,6 @@ def predict(
   )
   inputs = jnp.concatenate([model_input(obs), action], -1) - mean
   delta = forward(model.layers, inputs, precision=precision)
-  return carry, jnp.clip(obs + delta, low, high), None
+  next_obs = jnp.clip(obs + delta, low, high)
+  # Clipped, an infinite prediction would pass for a sound one.
+  return carry, jnp.where(jnp.isfinite(delta), next_obs, jnp.nan), None

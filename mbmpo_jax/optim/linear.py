@@ -56,7 +56,7 @@ def conjugate_gradient(
     iterations: at most; fewer count once the residual is rounding error.
 
   Returns:
-    x and the residual b - A x, both `[D]`.
+    x and the residual b - A x (to rounding), both `[D]`.
   """
   squared = dot(b, b)
   negligible = jnp.square(jnp.finfo(b.dtype).eps) * squared

@@ -207,10 +207,16 @@ def meta_objective(
   def adaptation_product(
     pre: types.Trajectory, advantages: jax.Array, v: types.Params
   ) -> types.Params:
-    """J_i v; J_i is symmetric, so J_i^T v as well."""
+    """J_i v."""
     return jax.jvp(
       lambda params: adapt_task(params, pre, advantages), (policy_params,), (v,)
     )[1]
+
+  def adaptation_transpose_product(
+    pre: types.Trajectory, advantages: jax.Array, v: types.Params
+  ) -> types.Params:
+    """J_i^T v: J_i is symmetric for one step of a scalar alpha."""
+    return adaptation_product(pre, advantages, v)
 
   def fisher_product(
     adapted: types.Params, post: types.Trajectory, v: types.Params
@@ -240,7 +246,7 @@ def meta_objective(
   ) -> types.Params:
     v = adaptation_product(pre, advantages, v)
     v = fisher_product(adapted, post, v)
-    return adaptation_product(pre, advantages, v)
+    return adaptation_transpose_product(pre, advantages, v)
 
   def curvature(v: types.Params) -> types.Params:
     products = over_tasks(task_curvature, (0, 0, 0, 0, None))(

@@ -2,9 +2,10 @@
 
   maximise surrogate(theta)  subject to  kl(theta) <= delta
 
-by the natural gradient x = (H + damping I)^-1 g, with g the gradient of the
-surrogate and H the Hessian of the kl at theta, the step sqrt(2 delta / x'Hx) x,
-and a backtracking line search on the two functions themselves.
+by the natural gradient x = A^-1 g, with g the gradient of the surrogate and
+A = H + damping I, H the Hessian of the kl at theta; the step
+sqrt(2 delta / x'Ax) x; and a backtracking line search on the two functions
+themselves.
 """
 
 from collections.abc import Callable

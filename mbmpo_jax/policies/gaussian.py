@@ -99,7 +99,8 @@ def log_prob(dist: Gaussian, action: jax.Array) -> jax.Array:
 
 def log_prob_of_noise(log_std: jax.Array, noise: jax.Array) -> jax.Array:
   """log pi [...] of the action that `sample` makes of `noise` [..., A]."""
-  constant = jnp.sum(log_std) + 0.5 * _LOG_2PI * noise.shape[-1]
+  constant = jnp.sum(log_std, -1) + 0.5 * _LOG_2PI * noise.shape[-1]
+  constant = broadcasting.leading(constant, noise.ndim - 1)
   return -0.5 * jnp.sum(jnp.square(noise), -1) - constant
 
 
@@ -112,7 +113,7 @@ def kl(old: Gaussian, new: Gaussian) -> jax.Array:
 
 
 def entropy(dist: Gaussian) -> jax.Array:
-  """The differential entropy, a scalar, in nats."""
+  """The differential entropy of one policy, a scalar, in nats."""
   return jnp.sum(dist.log_std + 0.5 * (_LOG_2PI + 1))
 
 

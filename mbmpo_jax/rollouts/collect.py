@@ -1,5 +1,6 @@
 """Real trajectories: a policy acting in an environment."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,11 +63,13 @@ def rollout_env(
   _, (obs, action, env_action, reward, next_obs, terminated) = jax.lax.scan(
     step, state, (noise, uniform, restart_keys)
   )
+  log_prob = gaussian.log_prob_of_noise(first.log_std, noise)
+  uniform_log_prob = -shape[-1] * math.log(2.0)  # of [-1, 1]^A
   return types.Trajectory(
     obs=obs,
     action=action,
     env_action=env_action,
-    log_prob=gaussian.log_prob_of_noise(first.log_std, noise),
+    log_prob=jnp.where(random_actions, uniform_log_prob, log_prob),
     reward=reward,
     next_obs=next_obs,
     terminated=terminated,

@@ -7,8 +7,10 @@ from typing import Any
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from mbmpo_jax import errors
 
-class CheckpointError(RuntimeError):
+
+class CheckpointError(errors.UserError, RuntimeError):
   """A checkpoint could not be written, or none of those there can be read."""
 
 

@@ -18,6 +18,7 @@ from absl import logging
 from ml_collections import config_flags
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
 from mbmpo_jax import validation
 
 # Belong to the binary that calls `parse`, and so to its --help.
@@ -84,7 +85,7 @@ def one_line_errors() -> Iterator[None]:
   """Turns bad input into one line on stderr and exit code 2."""
   try:
     yield
-  except config_lib.ConfigError as error:
+  except errors.UserError as error:
     _exit(f'error: {_one_line(error)}', 2)
   except KeyboardInterrupt:
     _exit('interrupted; the same command continues from the last save', 130)

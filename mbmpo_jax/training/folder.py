@@ -41,6 +41,12 @@ class RunFolder:
     self.checkpoints = root / 'checkpoints'
     self.curve = root / 'learning_curve.png'
 
+  def has_checkpoints(self) -> bool:
+    """Whether a run has got as far as its first checkpoint here."""
+    if not self.checkpoints.is_dir():
+      return False
+    return any(path.name.isdigit() for path in self.checkpoints.iterdir())
+
   def create(self, config: config_lib.Config) -> None:
     """Creates the folder and writes `config.json`.
 
@@ -72,7 +78,7 @@ class RunFolder:
         f' be read ({error}); restore it or use another --workdir'
       ) from error
     # Through JSON, as the old one went: tuples become lists.
-    new = _flatten(json.loads(json.dumps(dataclasses.asdict(config))))
+    new = json.loads(json.dumps(config_lib.flatten(config)))
     for name in [*new, *(name for name in old if name not in new)]:
       before, after = old.get(name, 'absent'), new.get(name, 'absent')
       if before != after and not name.startswith(_FREE):

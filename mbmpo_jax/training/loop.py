@@ -56,10 +56,11 @@ def train(
   """
   config = copy.deepcopy(config)
   validation.validate(config)
-  env = envs.make(config.env.name)
-  validation.validate(config, env_max_episode_steps=env.max_episode_steps)
-  algorithm = make_algorithm(env, config)
   folder = folder_lib.RunFolder(pathlib.Path(workdir))
+  if folder.has_checkpoints():
+    folder.check_resumable(config)
+  env = envs.make(config.env.name)
+  algorithm = make_algorithm(env, config)
   checkpoints = checkpoint.Checkpointer(
     folder.checkpoints, keep=config.run.keep_checkpoints
   )
@@ -67,8 +68,6 @@ def train(
 
   with contextlib.ExitStack() as stack:
     stack.callback(checkpoints.close)
-    if checkpoints.steps:
-      folder.check_resumable(config)
     folder.create(config)
     saved = _restore(checkpoints, algorithm.init, config.seed)
     first, total = int(saved.state.iteration), config.run.num_iterations

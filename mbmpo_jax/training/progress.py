@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import rich.console
-import rich.live
 import rich.progress
 
 # Label and metric of the few numbers shown; all are in metrics.jsonl.
