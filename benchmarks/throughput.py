@@ -21,6 +21,7 @@ from benchmarks import flops as counting
 from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import quiet
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import imagination
 from mbmpo_jax.algorithms import mbmpo
@@ -188,6 +189,7 @@ def _imagine(
 def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
+  quiet.quiet_logging(flags.FLAGS)
   report = run(_ENV.value, _SCALE.value, _REPEATS.value, _UPDATE_REPEATS.value)
   platform = report['environment']['platform']
   name = f'throughput_{platform}_{_ENV.value}_{_SCALE.value}.json'

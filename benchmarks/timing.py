@@ -50,7 +50,9 @@ class Timing:
 
   def row(self) -> str:
     """One line of the printed table."""
-    rate = f'{self.work / self.median_s:,.0f} {self.unit}/s'
+    per_second = self.work / self.median_s
+    digits = f'{per_second:,.0f}' if per_second >= 100 else f'{per_second:.3g}'
+    rate = f'{digits} {self.unit}/s'
     fraction = f'{statistics.median(self.fractions or [float("nan")]):.0%}'
     return (
       f'{self.name:<12} {self.median_s:>9.3f} {min(self.seconds):>9.3f} '

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from absl import app
 
 from mbmpo_jax.training import flags as training_flags
-from mbmpo_jax.training import quiet
 
 _DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs'
 _DEFAULT /= 'half_cheetah_quick.py'
@@ -27,9 +26,8 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
 def main(arguments: training_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
-  with quiet.quiet_imports():
-    from mbmpo_jax.training import cache
-    from mbmpo_jax.training import loop
+  from mbmpo_jax.training import cache
+  from mbmpo_jax.training import loop
 
   cache.enable()
   with training_flags.one_line_errors():

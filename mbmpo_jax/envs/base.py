@@ -13,7 +13,9 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-with warnings.catch_warnings():
+from mbmpo_jax import quiet
+
+with warnings.catch_warnings(), quiet.quiet_imports():
   # brax.envs imports jaxopt, which announces its own retirement.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   from brax import envs as brax_envs

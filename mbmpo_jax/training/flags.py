@@ -14,11 +14,11 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple, NoReturn
 
 from absl import flags
-from absl import logging
 from ml_collections import config_flags
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
+from mbmpo_jax import quiet
 from mbmpo_jax import validation
 
 # Belong to the binary that calls `parse`, and so to its --help.
@@ -75,7 +75,7 @@ def parse(
   workdir = flag_values['workdir'].value
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
-  _be_quiet(flag_values)
+  quiet.quiet_logging(flag_values)
   default_workdir = pathlib.Path('runs') / pathlib.Path(path).stem
   return Arguments(config, pathlib.Path(workdir or default_workdir))
 
@@ -143,11 +143,17 @@ def _check_overrides(arguments: Sequence[str]) -> None:
       raise config_lib.ConfigError(
         f'{argument}: {name} is a section; its fields are {", ".join(inside)}'
       )
-    section = name.rpartition('.')[0]
-    siblings = [n for n in allowed if n.rpartition('.')[0] == section]
     hint = validation.nearest(name, allowed)
+    section = name.rpartition('.')[0]
+    prefix = f'{section}.' if section else ''
+    # Fields and, at the top, sections; in order, each once.
+    siblings = dict.fromkeys(
+      prefix + n.removeprefix(prefix).partition('.')[0]
+      for n in allowed
+      if n.startswith(prefix)
+    )
     if not hint and siblings:
-      hint = f'; the fields there are {", ".join(siblings)}'
+      hint = f'; there are {", ".join(siblings)}'
     raise config_lib.ConfigError(f'{argument}: unknown field{hint}')
 
 
@@ -213,12 +219,3 @@ def _explain(error: Exception, path: str) -> str:
 
 def _one_line(error: BaseException) -> str:
   return ' '.join(str(error).split())
-
-
-def _be_quiet(flag_values: flags.FlagValues) -> None:
-  """Keeps libraries from chatting at INFO, to which app.run would go."""
-  if 'verbosity' in flag_values:
-    verbosity = flag_values['verbosity']
-    if verbosity.using_default_value:
-      verbosity.value = logging.WARNING
-      verbosity.using_default_value = False

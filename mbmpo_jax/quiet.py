@@ -1,8 +1,11 @@
-"""Imports without the lines that say nothing to the person at the terminal."""
+"""Libraries without the lines that tell the person at the terminal nothing."""
 
 import contextlib
 import io
 from collections.abc import Iterator
+
+from absl import flags
+from absl import logging
 
 # MuJoCo's JAX engine prints these where its other engine is not installed.
 _NOISE = ('Failed to import warp:', 'Failed to import mujoco_warp:')
@@ -19,3 +22,12 @@ def quiet_imports() -> Iterator[None]:
     for line in printed.getvalue().splitlines():
       if not line.startswith(_NOISE):
         print(line)
+
+
+def quiet_logging(flag_values: flags.FlagValues) -> None:
+  """Logs from WARNING up, unless `--verbosity` was given."""
+  if 'verbosity' in flag_values:
+    verbosity = flag_values['verbosity']
+    if verbosity.using_default_value:
+      verbosity.value = logging.WARNING
+      verbosity.using_default_value = False
