@@ -7,9 +7,11 @@ import pytest
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms import imagination
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.optim import returns
+from mbmpo_jax.policies import gaussian
 from tests import tiny
 
 _METRICS = {
@@ -171,6 +173,39 @@ def test_nothing_finite_leaves_the_policy_alone(algorithm, fitted):
     jax.tree.leaves(state.policy), jax.tree.leaves(fitted.policy), strict=True
   ):
     np.testing.assert_array_equal(after, before)
+
+
+def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
+  """Whether its rollouts were rejected or its adapted policy is not finite."""
+  config = tiny.point_config()
+  hyper = fitted.hyper._replace(inner_lr=jnp.asarray(0.1))
+  imagined = imagination.rollout_tasks(
+    fitted.policy,
+    fitted.model,
+    hyper,
+    jax.random.PRNGKey(0),
+    env=envs.make('point'),
+    config=config,
+    policy_apply=gaussian.apply,
+    policy_per_task=False,
+  )
+  assert np.all(imagined.finite)
+  adapted, sound = imagination.adapt_tasks(
+    fitted.policy,
+    imagined._replace(
+      advantages=imagined.advantages.at[0, 1].set(jnp.nan),
+      finite=imagined.finite.at[1, 0].set(False),
+    ),
+    hyper,
+    config=config,
+    policy_apply=gaussian.apply,
+  )
+  np.testing.assert_array_equal(sound, [[True, False], [False, True]])
+  for new, old in zip(
+    jax.tree.leaves(adapted), jax.tree.leaves(fitted.policy), strict=True
+  ):
+    moved = np.any(new != old[None, None], axis=tuple(range(2, new.ndim)))
+    np.testing.assert_array_equal(moved, sound)
 
 
 def test_collects_from_reality_whatever_the_models_imagine(algorithm, fitted):

@@ -177,9 +177,7 @@ def _check_shapes(env: base.Environment, require: Require) -> None:
     expect(f'done() of a batch {list(batch)}', done, batch)
     seen = trace('model_input', env.model_input, batched_obs)
     require(
-      getattr(seen, 'shape', ())[:-1] == batch
-      and len(seen.shape) == len(batch) + 1
-      and seen.dtype == float_type,
+      getattr(seen, 'shape', ())[:-1] == batch and seen.dtype == float_type,
       f'model_input() of a batch {list(batch)} is {seen}: must be'
       f' {float_type}[*{list(batch)}, any size]',
     )
