@@ -7,10 +7,12 @@ from mbmpo_jax import validation
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check
 from mbmpo_jax.envs import half_cheetah
+from mbmpo_jax.envs import mjcf
 from mbmpo_jax.envs import point
 
 Environment = base.Environment
 ContractError = check.ContractError
+MjcfError = mjcf.MjcfError
 check_environment = check.check_environment
 
 _FACTORIES: dict[str, Callable[[], base.Environment]] = {

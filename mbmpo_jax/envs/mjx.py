@@ -4,10 +4,10 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
-import mujoco
 from mujoco import mjx
 
 from mbmpo_jax.envs import base
+from mbmpo_jax.envs import mjcf
 
 ASSETS = pathlib.Path(__file__).parent / 'assets'
 
@@ -24,9 +24,12 @@ class MjxEnvironment(base.Environment):
   """
 
   def __init__(self, path: str | pathlib.Path, *, frame_skip: int) -> None:
-    """Compiles the MJCF file at `path`."""
-    self.mj_model = mujoco.MjModel.from_xml_path(str(path))
-    self.model = mjx.put_model(self.mj_model)
+    """Compiles the MJCF file at `path`.
+
+    Raises:
+      mjcf.MjcfError: if it cannot be simulated.
+    """
+    self.mj_model, self.model = mjcf.load(path)
     self.frame_skip = frame_skip
     self.dt = float(self.mj_model.opt.timestep) * frame_skip
     limited = self.mj_model.actuator_ctrllimited.astype(bool)
