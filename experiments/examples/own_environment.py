@@ -1,0 +1,63 @@
+"""An environment of your own: an MJCF file, a task, and training on it.
+
+  python experiments/examples/own_environment.py
+
+Physics come from the file; what is left to say is how an episode starts, what
+is observed, what pays, and what ends it. The last two are functions of
+observations alone, because the learned models are judged by them, too.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import config
+from mbmpo_jax import envs
+from mbmpo_jax.envs import mjx
+from mbmpo_jax.training import loop
+
+
+class CartPole(mjx.MjxEnvironment):
+  """Balance a pole; obs: cart position, pole angle, and both velocities."""
+
+  max_episode_steps = 200
+  observation_size = 4
+
+  def __init__(self) -> None:
+    path = pathlib.Path(__file__).with_name('cartpole.xml')
+    super().__init__(path, frame_skip=2)
+
+  def initial_state(self, rng: jax.Array):
+    qpos, qvel = 0.1 * jax.random.normal(rng, (2, 2))
+    return self.data(qpos, qvel)
+
+  def observe(self, pipeline_state) -> jax.Array:
+    return jnp.concatenate([pipeline_state.qpos, pipeline_state.qvel])
+
+  def reward(self, obs, action, next_obs) -> jax.Array:
+    return jnp.cos(next_obs[..., 1]) - 0.1 * jnp.abs(next_obs[..., 0])
+
+  def done(self, next_obs) -> jax.Array:
+    return (jnp.abs(next_obs[..., 1]) > 0.5).astype(next_obs.dtype)
+
+
+envs.register('cartpole', CartPole)
+
+
+def main() -> None:
+  """Trains on it for a minute or two."""
+  settings = config.Config(
+    env=config.EnvConfig(name='cartpole'),
+    model=config.ModelConfig(
+      hidden_sizes=(128, 128), max_epochs=50, clip_margin=0.25
+    ),
+    imagine=config.ImagineConfig(rollouts_per_task=5, horizon=100),
+    meta=config.MetaConfig(num_meta_steps=10),
+    run=config.RunConfig(num_iterations=6),
+  )
+  loop.train(settings, 'runs/cartpole')
+
+
+if __name__ == '__main__':
+  main()

@@ -1,0 +1,38 @@
+"""The examples run as they are shown."""
+
+import json
+import pathlib
+import runpy
+import subprocess
+import sys
+
+import pytest
+
+from mbmpo_jax import envs
+
+_EXAMPLES = pathlib.Path(__file__).parents[1] / 'experiments' / 'examples'
+
+
+def test_own_environment_keeps_the_contract():
+  runpy.run_path(str(_EXAMPLES / 'own_environment.py'))
+  env = envs.make('cartpole')
+  envs.check_environment(env)
+  assert (env.action_size, env.dt) == (1, 0.02)
+  with pytest.raises(ValueError, match="'cartpole' is already registered"):
+    envs.register('cartpole', type(env))
+
+
+@pytest.mark.slow
+def test_own_environment_is_learned(tmp_path):
+  """Episodes last longer in imagination and in reality alike."""
+  subprocess.run(
+    [sys.executable, str(_EXAMPLES / 'own_environment.py')],
+    cwd=tmp_path,
+    check=True,
+  )
+  lines = (tmp_path / 'runs/cartpole/metrics.jsonl').read_text().splitlines()
+  rows = [json.loads(line) for line in lines]
+  assert rows[0]['real/return'] < 50
+  assert rows[-1]['real/return'] > 150
+  assert rows[0]['imagined/live_fraction'] < 0.6
+  assert rows[-1]['imagined/live_fraction'] > 0.8
