@@ -41,9 +41,12 @@ class EnvConfig:
 
   Attributes:
     name: a name registered with `mbmpo_jax.envs`.
+    variant: one of its variants; `None` is the first, see
+      `docs/environments.md`.
   """
 
   name: str = 'half_cheetah'
+  variant: str | None = None
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -123,11 +126,14 @@ class ImagineConfig:
     tasks_per_model: tasks P that share a member, each with its own rollouts.
     rollouts_per_task: rollouts N of a task, before and after adaptation.
     horizon: steps H of a rollout.
+    restart: whether a rollout that ends early goes on as a new episode;
+      otherwise it stands still to the horizon.
   """
 
   tasks_per_model: int = _setting(4, low=1)
   rollouts_per_task: int = _setting(25, low=1)
   horizon: int = _setting(200, low=1)
+  restart: bool = False
 
 
 @dataclasses.dataclass(unsafe_hash=True)

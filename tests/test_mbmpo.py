@@ -15,10 +15,10 @@ from mbmpo_jax.policies import gaussian
 from tests import tiny
 
 _METRICS = {
-  'env_steps', 'real/return', 'policy/saturated', 'policy/std',
+  'env_steps', 'real/return', 'real/length', 'policy/saturated', 'policy/std',
   'model/val_loss', 'model/epochs', 'model/rejected',
-  'imagined/return_pre', 'imagined/return_post', 'imagined/live_fraction',
-  'imagined/clipped',
+  'imagined/return_pre', 'imagined/return_post', 'imagined/length',
+  'imagined/samples', 'imagined/clipped',
   'meta/surrogate_gain', 'meta/kl', 'meta/accept_rate', 'meta/backtracks',
   'meta/rejected_tasks', 'meta/plasticity',
 }  # fmt: skip

@@ -44,7 +44,11 @@ def rollouts(request: pytest.FixtureRequest) -> dict[str, np.ndarray]:
   }
   for array in arrays.values():
     array[~live] = request.param
-  return arrays | {'mask': live.astype(float)}
+  ends = live & ~np.vstack([live[1:], live[-1:]])
+  return arrays | {
+    'mask': live.astype(float),
+    'terminated': ends.astype(float),
+  }
 
 
 def _arrays(source: dict[str, np.ndarray], *names: str) -> list[jax.Array]:
@@ -54,9 +58,9 @@ def _arrays(source: dict[str, np.ndarray], *names: str) -> list[jax.Array]:
 
 @pytest.mark.parametrize('discount', [0.0, 0.9, 1.0])
 def test_discounted_returns(tolerance, rollouts, discount):
-  rewards, mask = _arrays(rollouts, 'rewards', 'mask')
+  inputs = _arrays(rollouts, 'rewards', 'mask', 'terminated')
   np.testing.assert_allclose(
-    _discounted_returns(rewards, mask, discount=discount),
+    _discounted_returns(*inputs, discount=discount),
     reference.discounted_returns(
       rollouts['rewards'], rollouts['mask'], discount
     ),
@@ -68,9 +72,9 @@ def test_discounted_returns(tolerance, rollouts, discount):
   ('discount', 'gae_lambda'), [(0.99, 1.0), (0.9, 0.7), (0.9, 0.0), (1.0, 1.0)]
 )
 def test_gae(tolerance, rollouts, discount, gae_lambda):
-  rewards, values, mask = _arrays(rollouts, 'rewards', 'values', 'mask')
+  inputs = _arrays(rollouts, 'rewards', 'values', 'mask', 'terminated')
   np.testing.assert_allclose(
-    _gae(rewards, values, mask, discount=discount, gae_lambda=gae_lambda),
+    _gae(*inputs, discount=discount, gae_lambda=gae_lambda),
     reference.gae(
       rollouts['rewards'],
       rollouts['values'],
@@ -87,22 +91,57 @@ def test_by_hand():
   rewards = jnp.array([[1.0, 1.0], [2.0, 2.0], [4.0, 99.0]])
   values = jnp.array([[1.0, 1.0], [3.0, 3.0], [5.0, 99.0]])
   mask = jnp.array([[1.0, 1.0], [1.0, 1.0], [1.0, 0.0]])
+  ends = jnp.array([[0.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
   np.testing.assert_allclose(
-    _discounted_returns(rewards, mask, discount=0.5),
+    _discounted_returns(rewards, mask, ends, discount=0.5),
     [[3.0, 2.0], [4.0, 2.0], [4.0, 0.0]],
   )
   # Errors: 1 + .5 * 3 - 1, 2 + .5 * 5 - 3, 4 - 5; 1 + .5 * 3 - 1, 2 - 3.
   np.testing.assert_allclose(
-    _gae(rewards, values, mask, discount=0.5, gae_lambda=0.5),
+    _gae(rewards, values, mask, ends, discount=0.5, gae_lambda=0.5),
     [[1.8125, 1.25], [1.25, -1.0], [-1.0, 0.0]],
+  )
+
+
+def test_a_restarted_rollout_is_two_rollouts(tolerance):
+  """Episodes in one column count as in columns of their own.
+
+  The first column holds an episode of 2 steps and one of 3, then padding; the
+  second an episode of 6. Beside it, the three in columns of their own.
+  """
+  rng = np.random.default_rng(4)
+  apart = {
+    'obs': 3 * rng.normal(size=(6, 3, 2)),
+    'rewards': rng.normal(size=(6, 3)),
+    'mask': (np.arange(6)[:, None] < [2, 3, 6]).astype(float),
+    'terminated': (np.arange(6)[:, None] == [1, 2, 5]).astype(float),
+  }
+  together = {}
+  for name, x in apart.items():
+    padding = np.full_like(x[:1, 0], 0 if name == 'terminated' else np.nan)
+    padding = np.zeros_like(padding) if name == 'mask' else padding
+    column = np.concatenate([x[:2, 0], x[:3, 1], padding])
+    together[name] = np.stack([column, x[:, 2]], 1)
+  settings = {'discount': 0.9, 'gae_lambda': 0.7, 'ridge': _RIDGE}
+
+  expected = np.asarray(_advantages(_trajectory(apart), **settings))
+  actual = np.asarray(_advantages(_trajectory(together), **settings))
+
+  episodes = np.concatenate([expected[:2, 0], expected[:3, 1], [0.0]])
+  np.testing.assert_allclose(
+    actual,
+    np.stack([episodes, expected[:, 2]], 1),
+    atol=1000 * tolerance['atol'],
   )
 
 
 def test_baseline(tolerance, rollouts):
   """Weights, and predictions at live steps."""
-  obs, targets, mask = _arrays(rollouts, 'obs', 'rewards', 'mask')
-  weights = _fit(obs, targets, mask, ridge=_RIDGE)
-  values = _predict(weights, obs)
+  obs, targets, mask, terminated = _arrays(
+    rollouts, 'obs', 'rewards', 'mask', 'terminated'
+  )
+  weights = _fit(obs, targets, mask, terminated, ridge=_RIDGE)
+  values = _predict(weights, obs, terminated)
 
   expected = reference.baseline_weights(
     rollouts['obs'], rollouts['rewards'], rollouts['mask'], _RIDGE
@@ -132,14 +171,16 @@ def test_baseline_in_single_precision(offset, scale):
   obs[..., 1] = obs[..., 0]
   mask = np.ones((200, 25))
   mask[120:, 0] = 0.0
+  ends = np.zeros_like(mask)
+  ends[119, 0] = 1.0
   rewards = obs[..., 0] - offset + 0.1 * rng.normal(size=mask.shape) + 1.0
   targets = reference.discounted_returns(rewards, mask, 0.99)
   best = reference.baseline_weights(obs, targets, mask, _RIDGE)
 
-  inputs = (jnp.asarray(x, jnp.float32) for x in (obs, targets, mask))
+  inputs = [jnp.asarray(x, jnp.float32) for x in (obs, targets, mask, ends)]
   weights = _fit(*inputs, ridge=_RIDGE)
   assert weights.dtype == jnp.float32
-  values = _predict(weights, jnp.asarray(obs, jnp.float32))
+  values = _predict(weights, inputs[0], inputs[-1])
   live = mask == 1
   error = np.asarray(values, np.float64) - targets
   least = reference.baseline_values(best, obs, mask) - targets
@@ -149,10 +190,9 @@ def test_baseline_in_single_precision(offset, scale):
 def test_observations_are_clipped():
   obs = jnp.array([[[-1e30]], [[10.0]]])
   same = jnp.array([[[-10.0]], [[10.0]]])
-  weights = jnp.arange(6.0)
+  weights, terminated = jnp.arange(6.0), jnp.zeros((2, 1))
   np.testing.assert_array_equal(
-    _predict(weights, obs),
-    _predict(weights, same),
+    _predict(weights, obs, terminated), _predict(weights, same, terminated)
   )
 
 
@@ -180,10 +220,9 @@ def test_standardize_without_spread(live):
 def _trajectory(rollouts: dict[str, np.ndarray]) -> types.Trajectory:
   """What advantages are made of; NaN in every other field."""
   fields = dict.fromkeys(types.Trajectory._fields, jnp.nan)
-  obs, reward, mask = _arrays(rollouts, 'obs', 'rewards', 'mask')
-  return types.Trajectory(
-    **(fields | {'obs': obs, 'reward': reward, 'mask': mask})
-  )
+  given = ('obs', 'reward', 'mask', 'terminated')
+  arrays = _arrays(rollouts, 'obs', 'rewards', 'mask', 'terminated')
+  return types.Trajectory(**(fields | dict(zip(given, arrays, strict=True))))
 
 
 def test_advantages(tolerance, rollouts):
@@ -202,12 +241,14 @@ def test_advantages(tolerance, rollouts):
 
 
 def test_dead_entries_have_no_gradient(rollouts):
-  rewards, values, mask = _arrays(rollouts, 'rewards', 'values', 'mask')
+  rewards, values, mask, terminated = _arrays(
+    rollouts, 'rewards', 'values', 'mask', 'terminated'
+  )
 
   @jax.jit
   @jax.grad
   def gradient(inputs):
-    raw = returns.gae(*inputs, mask, discount=0.9, gae_lambda=0.7)
+    raw = returns.gae(*inputs, mask, terminated, discount=0.9, gae_lambda=0.7)
     first = jnp.arange(float(mask.size)).reshape(mask.shape)
     return jnp.sum(returns.standardize(raw, mask) * first)
 

@@ -14,6 +14,7 @@ from mbmpo_jax.models import ensemble
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagine
 from tests import tiny
 
@@ -132,7 +133,16 @@ def test_transitions_know_their_episode_and_time(countdown_trajectory):
 def test_return_is_of_complete_episodes(countdown_trajectory):
   # From 0 an episode pays 0+1+2+3, from 1 it pays 1+2+3: both 6. A cut-off
   # last episode would lower the mean.
-  assert collect.complete_return(countdown_trajectory) == 6
+  trajectory = countdown_trajectory
+  assert episodes.mean(trajectory.reward, trajectory.terminated) == 6
+  # They take 4 steps from 0 and 3 from 1; those begun at 0 are counted here.
+  complete = episodes.complete(trajectory.terminated)
+  steps = np.sum(complete)
+  count = np.sum(trajectory.terminated)
+  from_zero = steps - 3 * count
+  assert 0 < from_zero < count
+  mean_length = episodes.mean(trajectory.mask, trajectory.terminated)
+  np.testing.assert_allclose(mean_length, 3 + from_zero / count, rtol=1e-6)
 
 
 def test_uniform_actions_where_asked():
@@ -193,7 +203,7 @@ def imagine_countdown(**kwargs) -> types.Trajectory:
     horizon=6,
     policy_apply=tiny.no_op_policy,
     predict=shift_model,
-    model_carry=jnp.int32(0),
+    model_carry=jnp.zeros(3, jnp.int32),
     **kwargs,
   )
 
@@ -212,6 +222,53 @@ def test_imagined_rollouts_stop_where_reality_would():
     trajectory.next_obs[live], trajectory.obs[live] + 1
   )
   np.testing.assert_array_equal(trajectory.reward, trajectory.obs[..., 0])
+
+
+def test_imagined_rollouts_restart_inside_the_scan():
+  """What ended goes on from the observation given for its last step."""
+  restart_obs = 0.125 * jnp.arange(18.0).reshape(6, 3, 1)
+  trajectory = imagine_countdown(restart_obs=restart_obs)
+  np.testing.assert_array_equal(
+    trajectory.obs[..., 0].T,
+    [
+      [0, 1, 2, 3, 1.125, 2.125],
+      [2, 3, 0.5, 1.5, 2.5, 3.5],
+      [-9, -8, -7, -6, -5, -4],
+    ],
+  )
+  np.testing.assert_array_equal(
+    trajectory.terminated.T,
+    [[0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 1], [0] * 6],
+  )
+  # An episode that the horizon cuts counts only if it began at the first step.
+  np.testing.assert_array_equal(
+    trajectory.mask.T, [[1, 1, 1, 1, 0, 0], [1] * 6, [1] * 6]
+  )
+  np.testing.assert_array_equal(trajectory.next_obs, trajectory.obs + 1)
+
+
+def test_a_restart_clears_the_models_memory():
+  trajectory = imagine.rollout_model(
+    None,
+    None,
+    jax.random.PRNGKey(0),
+    jnp.asarray([[2.0], [0.0]]),
+    tiny.Countdown().reward,
+    tiny.Countdown().done,
+    horizon=6,
+    policy_apply=tiny.no_op_policy,
+    predict=lambda model, carry, *rest: (
+      carry + 1,
+      jnp.where(carry[:, None] >= 3, 4.0, carry[:, None]),
+      None,
+    ),
+    model_carry=jnp.zeros(2),
+    restart_obs=jnp.zeros((6, 2, 1)),
+  )
+  # The prediction is the memory, which counts the steps of the episode.
+  np.testing.assert_array_equal(
+    trajectory.next_obs[..., 0].T, [[0, 1, 2, 4, 0, 1]] * 2
+  )
 
 
 def test_log_prob_is_of_the_action_taken():

@@ -305,26 +305,25 @@ def test_lost_config_json_is_one_line(tmp_path: pathlib.Path) -> None:
 # --- evaluation
 
 
-def test_first_episode_returns() -> None:
-  """Up to the first termination, that step included; NaN after it is inert."""
+def test_first_episode() -> None:
+  """Up to the first termination, that step included; padding is not."""
   terminated = jnp.array([[0.0, 0.0], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]])
-  reward = jnp.array([[1.0, 1.0], [2.0, 2.0], [jnp.nan, 4.0], [8.0, 8.0]])
   filler = jnp.zeros((4, 2))
   trajectory = types.Trajectory(
     obs=filler,
     action=filler,
     env_action=filler,
     log_prob=filler,
-    reward=reward,
+    reward=filler,
     next_obs=filler,
     terminated=terminated,
     mask=jnp.ones((4, 2)),
   )
-  returns = evaluate.first_episode_returns(trajectory)
-  np.testing.assert_allclose(returns, [3.0, 15.0])
+  live = evaluate.first_episode(trajectory)
+  np.testing.assert_array_equal(live.T, [[1, 1, 0, 0], [1, 1, 1, 1]])
   masked = trajectory._replace(mask=trajectory.mask.at[3, 1].set(0.0))
-  returns = evaluate.first_episode_returns(masked)
-  np.testing.assert_allclose(returns, [3.0, 7.0])
+  live = evaluate.first_episode(masked)
+  np.testing.assert_array_equal(live.T, [[1, 1, 0, 0], [1, 1, 1, 0]])
 
 
 def test_evaluate_runs_one_episode_per_environment() -> None:
@@ -336,10 +335,15 @@ def test_evaluate_runs_one_episode_per_environment() -> None:
     policy_apply=tiny.no_op_policy,
   )
   metrics = run({}, jax.random.PRNGKey(0))
-  assert set(metrics) == {'eval/return_mean', 'eval/return_std'}
+  assert set(metrics) == set(evaluate.METRICS)
   # 0+1+2+3 from either start, where a second episode would add more.
   np.testing.assert_allclose(metrics['eval/return_mean'], 6.0)
   np.testing.assert_allclose(metrics['eval/return_std'], 0.0)
+  # 4 steps from 0, 3 from 1: which starts were drawn, the key says.
+  lengths = 4 - jax.vmap(tiny.Countdown().initial_obs)(
+    jax.random.split(jax.random.split(jax.random.PRNGKey(0), 4)[0], 32)
+  )
+  np.testing.assert_allclose(metrics['eval/length_mean'], np.mean(lengths))
 
 
 # --- the loop

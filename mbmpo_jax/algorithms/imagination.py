@@ -19,6 +19,7 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import returns
+from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagine
 
 
@@ -63,9 +64,16 @@ def rollout_tasks(
     policy: types.Params, model: ensemble.Model, key: jax.Array
   ) -> Imagined:
     initial_key, rollout_key = jax.random.split(key)
+    num_rollouts = config.imagine.rollouts_per_task
     initial_obs = jax.vmap(env.initial_obs)(
-      jax.random.split(initial_key, config.imagine.rollouts_per_task)
+      jax.random.split(initial_key, num_rollouts)
     )
+    restart_obs = None
+    if config.imagine.restart and env.can_terminate:
+      rollout_key, restart_key = jax.random.split(rollout_key)
+      restart_obs = jax.vmap(jax.vmap(env.initial_obs))(
+        jax.random.split(restart_key, (config.imagine.horizon, num_rollouts))
+      )
     trajectory = imagine.rollout_model(
       policy,
       model,
@@ -76,6 +84,7 @@ def rollout_tasks(
       horizon=config.imagine.horizon,
       policy_apply=policy_apply,
       predict=predict,
+      restart_obs=restart_obs,
     )
     trajectory, finite = masking.reject_non_finite(trajectory)
     advantages = returns.advantages(
@@ -137,16 +146,26 @@ def adapt_tasks(
   return adapted, finite
 
 
-def mean_return(imagined: Imagined, weight: jax.Array) -> jax.Array:
-  """Mean undiscounted return of the rollouts, over tasks by `weight` [K, P]."""
+def episode_means(
+  imagined: Imagined, weight: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """Mean undiscounted return and length of the imagined episodes.
 
-  def task(trajectory: types.Trajectory) -> jax.Array:
-    live = masking.live(trajectory.reward, trajectory.mask)
-    return jnp.mean(jnp.sum(live, 0))
+  Args:
+    imagined: leading [K, P].
+    weight: of the tasks, [K, P].
 
-  total = jnp.sum(weight)
-  per_task = maml.over_tasks(task)(imagined.trajectory)
-  return jnp.where(total > 0, maml.mean_over_tasks(per_task, weight), jnp.nan)
+  Returns:
+    Two scalars, NaN if no task has weight.
+  """
+  trajectory, total = imagined.trajectory, jnp.sum(weight)
+
+  def over_episodes(x: jax.Array) -> jax.Array:
+    per_task = maml.over_tasks(episodes.mean)(x, trajectory.terminated)
+    return jnp.where(total > 0, maml.mean_over_tasks(per_task, weight), jnp.nan)
+
+  live = maml.over_tasks(masking.live)(trajectory.reward, trajectory.mask)
+  return over_episodes(live), over_episodes(trajectory.mask)
 
 
 def clipped_fraction(imagined: Imagined, model: ensemble.Model) -> jax.Array:

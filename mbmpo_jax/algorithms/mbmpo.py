@@ -33,6 +33,7 @@ from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import collect as collect_lib
+from mbmpo_jax.rollouts import episodes as episodes_lib
 
 
 def make(
@@ -145,6 +146,9 @@ def make(
     transitions, episodes = collect_lib.to_transitions(
       trajectory, state.episodes
     )
+    episode_mean = functools.partial(
+      episodes_lib.mean, terminated=trajectory.terminated
+    )
     env_steps = state.env_steps + transitions.reward.shape[0]
     state = state._replace(
       key=key,
@@ -154,7 +158,8 @@ def make(
     )
     return state, {
       'env_steps': env_steps,
-      'real/return': collect_lib.complete_return(trajectory),
+      'real/return': episode_mean(trajectory.reward),
+      'real/length': episode_mean(trajectory.mask),
       'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
     }
 
@@ -236,10 +241,13 @@ def make(
     std = jnp.exp(
       policy_apply(updated, jnp.zeros(env.observation_size)).log_std
     )
+    return_pre, _ = imagination.episode_means(pre, batch.weight)
+    return_post, length = imagination.episode_means(post, batch.weight)
     return updated, {
-      'imagined/return_pre': imagination.mean_return(pre, batch.weight),
-      'imagined/return_post': imagination.mean_return(post, batch.weight),
-      'imagined/live_fraction': jnp.mean(post.trajectory.mask),
+      'imagined/return_pre': return_pre,
+      'imagined/return_post': return_post,
+      'imagined/length': length,
+      'imagined/samples': jnp.sum(post.trajectory.mask),
       'imagined/clipped': imagination.clipped_fraction(post, model),
       'meta/surrogate_gain': info.surrogate_gain,
       'meta/kl': info.kl,

@@ -2,45 +2,75 @@
 
 from collections.abc import Callable
 
+# First: it silences what importing the simulators says.
+from mbmpo_jax.envs import base  # isort: skip
 from mbmpo_jax import config
 from mbmpo_jax import validation
-from mbmpo_jax.envs import base
+from mbmpo_jax.envs import adapters
+from mbmpo_jax.envs import ant
 from mbmpo_jax.envs import check
 from mbmpo_jax.envs import half_cheetah
+from mbmpo_jax.envs import hopper
 from mbmpo_jax.envs import mjcf
+from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point
+from mbmpo_jax.envs import pr2_reacher
+from mbmpo_jax.envs import randomized
+from mbmpo_jax.envs import swimmer
+from mbmpo_jax.envs import walker2d
 
+Adapted = adapters.Adapted
 Environment = base.Environment
 ContractError = check.ContractError
 MjcfError = mjcf.MjcfError
+PhysicsError = physics.PhysicsError
+Randomized = randomized.Randomized
 check_environment = check.check_environment
 
-_FACTORIES: dict[str, Callable[[], base.Environment]] = {
+_FACTORIES: dict[str, Callable[..., base.Environment]] = {
+  'ant': ant.Ant,
   'half_cheetah': half_cheetah.HalfCheetah,
+  'hopper': hopper.Hopper,
   'point': point.Point,
+  'pr2_reacher': pr2_reacher.Pr2Reacher,
+  'swimmer': swimmer.Swimmer,
+  'walker2d': walker2d.Walker2d,
 }
 
 
 class UnknownEnvironmentError(config.ConfigError):
-  """No environment is registered under a name."""
+  """No environment is registered under a name, or it lacks a variant."""
 
 
-def make(name: str) -> base.Environment:
+def make(name: str, variant: str | None = None) -> base.Environment:
   """Builds the environment registered as `name`.
 
+  Args:
+    name: one of `names()`.
+    variant: one of `variants(name)`; the first of them, by default.
+
   Raises:
-    UnknownEnvironmentError: if there is none; the message lists the names.
+    UnknownEnvironmentError: if there is none; the message lists what there is.
   """
-  if name not in _FACTORIES:
+  known = variants(name)
+  if variant is None:
+    return _FACTORIES[name]()
+  if variant not in known:
+    allowed = ', '.join(known) if known else f'None: {name!r} has no variants'
     raise UnknownEnvironmentError(
-      f'env.name={name!r}: must be one of {", ".join(names())}'
-      + validation.nearest(name, names())
+      f'env.variant={variant!r}: must be one of {allowed}'
+      + validation.nearest(variant, known)
     )
-  return _FACTORIES[name]()
+  return _FACTORIES[name](variant)
 
 
-def register(name: str, factory: Callable[[], base.Environment]) -> None:
+def register(name: str, factory: Callable[..., base.Environment]) -> None:
   """Makes `make(name)` call `factory`.
+
+  Args:
+    name: a new name.
+    factory: builds the environment. If it has an attribute `variants`, a
+      mapping by name, it is given the name of one where one is asked for.
 
   Raises:
     ValueError: if the name is taken.
@@ -53,3 +83,17 @@ def register(name: str, factory: Callable[[], base.Environment]) -> None:
 def names() -> tuple[str, ...]:
   """The registered names, sorted."""
   return tuple(sorted(_FACTORIES))
+
+
+def variants(name: str) -> tuple[str, ...]:
+  """The variants of an environment, the default first; often none.
+
+  Raises:
+    UnknownEnvironmentError: if there is no such environment.
+  """
+  if name not in _FACTORIES:
+    raise UnknownEnvironmentError(
+      f'env.name={name!r}: must be one of {", ".join(names())}'
+      + validation.nearest(name, names())
+    )
+  return tuple(getattr(_FACTORIES[name], 'variants', ()))

@@ -12,6 +12,7 @@ from mbmpo_jax import errors
 from mbmpo_jax.envs import base
 
 _BATCH = 4
+_STEPS = 30
 _METHODS = ('reset', 'step', 'reward', 'done', 'initial_obs', 'model_input')
 
 # (whether it holds, what is wrong otherwise)
@@ -52,10 +53,11 @@ def check_attributes(env: base.Environment) -> None:
 def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   """Checks attributes, shapes, types, purity, rewards and resets.
 
-  Compiles one batched reset and step. The reward of `step` must equal
-  `reward(obs, action, next_obs)` to 1e-6 relative: the same formula compiled
-  twice is not bitwise equal. Resets are traced twice with the same keys and
-  must agree: what is drawn from anywhere but the key does not.
+  Compiles one batched reset and step, and takes 30 random steps. The reward of
+  `step` must equal `reward(obs, action, next_obs)` to 1e-6 relative: the same
+  formula compiled twice is not bitwise equal. Nothing is asked of what follows
+  the end of an episode. Resets are traced twice with the same keys and must
+  agree: what is drawn from anywhere but the key does not.
 
   Args:
     env: the environment.
@@ -69,29 +71,37 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   _check_shapes(env, require)
 
   actions = jax.random.uniform(
-    jax.random.PRNGKey(seed + 1), (_BATCH, env.action_size), minval=-1.5,
-    maxval=1.5,
+    jax.random.PRNGKey(seed + 1), (_STEPS, _BATCH, env.action_size),
+    minval=-1.5, maxval=1.5,
   )  # fmt: skip
   keys = jax.random.split(jax.random.PRNGKey(seed), _BATCH)
 
-  # Compiled for a few steps' use only: optimising it would take longer.
-  @jax.jit
-  def first_step(keys: jax.Array, actions: jax.Array) -> dict[str, jax.Array]:
-    state = jax.vmap(env.reset)(keys)
-    after = jax.vmap(env.step)(state, actions)
-    clipped = jnp.clip(actions, -1.0, 1.0)
-    return {
-      'obs': state.obs,
-      'initial_obs': jax.vmap(env.initial_obs)(keys),
+  def step(state: base.State, action: jax.Array) -> tuple[base.State, Any]:
+    after = jax.vmap(env.step)(state, action)
+    action = jnp.clip(action, -1.0, 1.0)
+    return after, {
       'next_obs': after.obs,
       'reward': after.reward,
-      'reward()': env.reward(state.obs, clipped, after.obs),
+      'reward()': env.reward(state.obs, action, after.obs),
       'done': after.done,
       'done()': env.done(after.obs),
     }
 
-  first = jax.tree.map(np.asarray, first_step(keys, actions))
-  for part, value in first.items():
+  # Compiled for a few steps' use only: optimising it would take longer.
+  @jax.jit
+  def run(keys: jax.Array, actions: jax.Array) -> tuple[Any, Any]:
+    state = jax.vmap(env.reset)(keys)
+    initial = {
+      'obs': state.obs,
+      'initial_obs': jax.vmap(env.initial_obs)(keys),
+    }
+    return initial, jax.lax.scan(step, state, actions)[1]
+
+  first, later = jax.tree.map(np.asarray, run(keys, actions))
+  # Up to the first end by either account, that step included.
+  ended = (later['done'] != 0) | (later['done()'] != 0)
+  alive = np.cumsum(ended, axis=0) - ended == 0
+  for part, value in (first | {k: v[alive] for k, v in later.items()}).items():
     require(np.all(np.isfinite(value)), f'{part} is not finite: {value}')
   again = {
     'obs': jax.vmap(lambda key: env.reset(key).obs)(keys),
@@ -104,18 +114,20 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
       f' {first[part][0]} and {value[0]}',
     )
   for told, pure in (('reward', 'reward()'), ('done', 'done()')):
-    error = np.abs(first[told] - first[pure])
+    error = np.abs(later[told] - later[pure])
+    wrong = alive & (error > 1e-6 * (1.0 + np.abs(later[pure])))
+    at = tuple(np.argwhere(wrong)[0]) if np.any(wrong) else (0, 0)
     require(
-      np.all(error <= 1e-6 * (1.0 + np.abs(first[pure]))),
-      f"step's {told} {first[told]} differs from {pure} {first[pure]}"
-      ' of (obs, clipped action, next_obs)',
+      not np.any(wrong),
+      f"step's {told} {later[told][at]} differs from {pure} {later[pure][at]}"
+      f' of (obs, clipped action, next_obs), at step {at[0] + 1}',
     )
   require(
-    np.all(np.isin(first['done'], (0.0, 1.0))),
-    f'done={first["done"]}: must be 0. or 1.',
+    np.all(np.isin(later['done'], (0.0, 1.0))),
+    f'done={later["done"]}: must be 0. or 1.',
   )
   require(
-    env.can_terminate or not np.any(first['done']),
+    env.can_terminate or not np.any(later['done']),
     'can_terminate is False, yet an episode ended',
   )
   for part in ('obs', 'initial_obs'):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from mujoco import mjx
 
 from mbmpo_jax.envs import base
+from mbmpo_jax.envs import contact
 from mbmpo_jax.envs import mjcf
 
 ASSETS = pathlib.Path(__file__).parent / 'assets'
@@ -46,7 +47,7 @@ class MjxEnvironment(base.Environment):
       return mjx.step(self.model, data), None
 
     # TF32 products wreck the constraint solver on GPUs.
-    with jax.default_matmul_precision('highest'):
+    with jax.default_matmul_precision('highest'), contact.capsule_frames():
       return jax.lax.scan(substep, data, None, length=self.frame_skip)[0]
 
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mjx.Data:

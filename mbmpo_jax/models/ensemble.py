@@ -108,6 +108,9 @@ def fold(
 ) -> Model:
   """Folds weight norm and both scales into plain weights.
 
+  What never changes in the data, as a goal within an episode, is predicted to
+  stay exactly as it is: its delta has standard deviation 0.
+
   Args:
     params: of all members.
     inputs: moments of `[model_input(obs), action]`.
@@ -120,7 +123,10 @@ def fold(
   """
   layers = list(plain_layers(params))
   weight, bias = layers[0]
-  layers[0] = (weight / inputs.std[None, :, None], bias)
+  layers[0] = (
+    weight / normalizer.scale(inputs)[None, :, None],
+    bias,
+  )
   weight, bias = layers[-1]
   layers[-1] = (
     weight * deltas.std[None, None],

@@ -15,21 +15,21 @@ class Moments(NamedTuple):
   """Mean and standard deviation per dimension."""
 
   mean: jax.Array  # [D]
-  std: jax.Array  # [D], 1 for a dimension that does not vary
+  std: jax.Array  # [D], 0 for a dimension that does not vary
 
 
 def fit(samples: jax.Array, mask: jax.Array) -> Moments:
   """Moments of the rows of `samples` [B, D] where `mask` [B] is 1.
 
   Two passes, the second about the mean: exact where |mean| >> std. A dimension
-  with std < 1e-6 * (1 + |mean|) gets std 1.
+  with std < 1e-6 * (1 + |mean|) gets std 0.
   """
   count = jnp.maximum(jnp.sum(mask), 1)
   live = mask[:, None] > 0
   mean = jnp.sum(jnp.where(live, samples, 0.0), 0) / count
   deviation = jnp.where(live, samples - mean[None], 0.0)
   std = jnp.sqrt(jnp.sum(jnp.square(deviation), 0) / count)
-  return Moments(mean, jnp.where(std < _STEADY * (1 + abs(mean)), 1.0, std))
+  return Moments(mean, jnp.where(std < _STEADY * (1 + abs(mean)), 0.0, std))
 
 
 def identity(size: int) -> Moments:
@@ -37,7 +37,15 @@ def identity(size: int) -> Moments:
   return Moments(jnp.zeros(size), jnp.ones(size))
 
 
+def scale(moments: Moments) -> jax.Array:
+  """What samples are divided by, [D]: std, or 1 where nothing varies."""
+  return jnp.where(moments.std > 0, moments.std, 1.0)
+
+
 def standardize(moments: Moments, samples: jax.Array) -> jax.Array:
-  """(x - mean) / std of `samples` [..., D]."""
-  mean, std = (broadcasting.leading(x, samples.ndim) for x in moments)
-  return (samples - mean) / std
+  """(x - mean) / scale of `samples` [..., D]."""
+  mean, divisor = (
+    broadcasting.leading(x, samples.ndim)
+    for x in (moments.mean, scale(moments))
+  )
+  return (samples - mean) / divisor

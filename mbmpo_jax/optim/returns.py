@@ -2,7 +2,8 @@
 
 One task at a time, time-major `[T, N]`; `jax.vmap` over tasks. `mask` is 1
 where a rollout was alive before the step; masked entries weigh nothing and may
-hold anything, NaN included.
+hold anything, NaN included. `terminated` is 1 where a step ended an episode:
+what follows it in the rollout, if anything, is another one.
 """
 
 import jax
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.optim import linear
+from mbmpo_jax.rollouts import episodes
 
 _MAX_JITTER_RAISES = 5
 _MAX_OBS = 10.0  # the baseline's features see observations within +-10
@@ -18,25 +20,31 @@ _EPSILON = 1e-8
 
 
 def discounted_returns(
-  rewards: jax.Array, mask: jax.Array, *, discount: jax.Array | float
+  rewards: jax.Array,
+  mask: jax.Array,
+  terminated: jax.Array,
+  *,
+  discount: jax.Array | float,
 ) -> jax.Array:
-  """R_t = r_t + gamma R_{t+1}, with R_T = 0.
+  """R_t = r_t + gamma R_{t+1}, with R = 0 after an episode.
 
   Args:
     rewards: r, `[T, N]`.
     mask: `[T, N]`.
+    terminated: `[T, N]`.
     discount: gamma.
 
   Returns:
     R, `[T, N]`, zero where masked.
   """
-  return _discounted_sum(masking.live(rewards, mask), discount)
+  return _discounted_sum(masking.live(rewards, mask), terminated, discount)
 
 
 def fit_linear_baseline(
   obs: jax.Array,
   targets: jax.Array,
   mask: jax.Array,
+  terminated: jax.Array,
   *,
   ridge: jax.Array | float,
 ) -> jax.Array:
@@ -48,15 +56,16 @@ def fit_linear_baseline(
   does not vary, a jitter of that size is added, up to five times tenfold.
 
   Args:
-    obs: `[T, N, O]`; time is the position along the first axis.
+    obs: `[T, N, O]`.
     targets: R, `[T, N]`.
     mask: `[T, N]`.
+    terminated: `[T, N]`.
     ridge: the penalty on ||w||^2.
 
   Returns:
     w, `[2 * O + 4]`.
   """
-  features = _features(masking.live(obs, mask))
+  features = _features(masking.live(obs, mask), terminated)
   features = masking.live(features, mask)
   features = features.reshape(-1, features.shape[-1])
   targets = masking.live(targets, mask).reshape(-1)
@@ -88,23 +97,27 @@ def fit_linear_baseline(
   return jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
 
 
-def predict_linear_baseline(weights: jax.Array, obs: jax.Array) -> jax.Array:
+def predict_linear_baseline(
+  weights: jax.Array, obs: jax.Array, terminated: jax.Array
+) -> jax.Array:
   """V = w . [o, o^2, t/100, (t/100)^2, (t/100)^3, 1], o = clip(obs, +-10).
 
   Args:
     weights: w, `[2 * O + 4]`.
-    obs: `[T, N, O]`; time is the position along the first axis.
+    obs: `[T, N, O]`.
+    terminated: `[T, N]`; t counts the steps since the episode began.
 
   Returns:
     V, `[T, N]`.
   """
-  return linear.dot(_features(obs), weights)
+  return linear.dot(_features(obs, terminated), weights)
 
 
 def gae(
   rewards: jax.Array,
   values: jax.Array,
   mask: jax.Array,
+  terminated: jax.Array,
   *,
   discount: jax.Array | float,
   gae_lambda: jax.Array | float,
@@ -118,6 +131,7 @@ def gae(
     rewards: r, `[T, N]`.
     values: V, `[T, N]`.
     mask: `[T, N]`.
+    terminated: `[T, N]`.
     discount: gamma.
     gae_lambda: lambda.
 
@@ -126,8 +140,9 @@ def gae(
   """
   values = masking.live(values, mask)
   next_values = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
+  next_values = jnp.where(terminated > 0, 0.0, next_values)
   deltas = masking.live(rewards, mask) + discount * next_values - values
-  return _discounted_sum(deltas, discount * gae_lambda)
+  return _discounted_sum(deltas, terminated, discount * gae_lambda)
 
 
 def standardize(advantages: jax.Array, mask: jax.Array) -> jax.Array:
@@ -152,28 +167,40 @@ def advantages(
     gae_lambda: lambda.
     ridge: of the baseline.
   """
-  rewards, obs, mask = trajectory.reward, trajectory.obs, trajectory.mask
-  targets = discounted_returns(rewards, mask, discount=discount)
-  weights = fit_linear_baseline(obs, targets, mask, ridge=ridge)
-  values = predict_linear_baseline(weights, obs)
-  return standardize(
-    gae(rewards, values, mask, discount=discount, gae_lambda=gae_lambda), mask
+  rewards, obs = trajectory.reward, trajectory.obs
+  mask, terminated = trajectory.mask, trajectory.terminated
+  targets = discounted_returns(rewards, mask, terminated, discount=discount)
+  weights = fit_linear_baseline(obs, targets, mask, terminated, ridge=ridge)
+  values = predict_linear_baseline(weights, obs, terminated)
+  unscaled = gae(
+    rewards,
+    values,
+    mask,
+    terminated,
+    discount=discount,
+    gae_lambda=gae_lambda,
   )
+  return standardize(unscaled, mask)
 
 
-def _features(obs: jax.Array) -> jax.Array:
+def _features(obs: jax.Array, terminated: jax.Array) -> jax.Array:
   obs = jnp.clip(obs, -_MAX_OBS, _MAX_OBS)
-  time = jnp.arange(obs.shape[0], dtype=obs.dtype)[:, None, None] / 100
+  time = episodes.time(terminated).astype(obs.dtype)[..., None] / 100
   powers = jnp.concatenate([time, time**2, time**3, jnp.ones_like(time)], -1)
-  powers = jnp.broadcast_to(powers, (*obs.shape[:-1], powers.shape[-1]))
   return jnp.concatenate([obs, jnp.square(obs), powers], -1)
 
 
-def _discounted_sum(x: jax.Array, discount: jax.Array | float) -> jax.Array:
-  """y_t = x_t + discount * y_{t+1} along the first axis."""
+def _discounted_sum(
+  x: jax.Array, terminated: jax.Array, discount: jax.Array | float
+) -> jax.Array:
+  """y_t = x_t + discount * y_{t+1}, y_{t+1} = 0 where t ends an episode."""
 
-  def step(later: jax.Array, x_t: jax.Array) -> tuple[jax.Array, jax.Array]:
-    total = x_t + discount * later
+  def step(
+    later: jax.Array, now: tuple[jax.Array, jax.Array]
+  ) -> tuple[jax.Array, jax.Array]:
+    x_t, ends = now
+    total = x_t + discount * jnp.where(ends > 0, 0.0, later)
     return total, total
 
-  return jax.lax.scan(step, jnp.zeros_like(x[0]), x, reverse=True)[1]
+  start = jnp.zeros_like(x[0])
+  return jax.lax.scan(step, start, (x, terminated), reverse=True)[1]

@@ -11,6 +11,7 @@ from mbmpo_jax import broadcasting
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import episodes
 
 
 def rollout_env(
@@ -92,16 +93,12 @@ def to_transitions(
   """
   horizon, num_envs = trajectory.reward.shape
   ended = trajectory.terminated.astype(jnp.int32)
-  steps = jnp.arange(horizon, dtype=jnp.int32)
-  step = jnp.broadcast_to(steps[:, None], ended.shape)
-  # The step at which the episode that a step belongs to began.
-  begins = jnp.where(_shift(ended) > 0, step, 0)
-  time = step - jax.lax.cummax(begins, axis=0)
   # Episodes begun in each environment so far, and over all environments.
-  begun = 1 + jnp.cumsum(_shift(ended), axis=0, dtype=jnp.int32)
+  begun = 1 + episodes.before(ended)
   total = jnp.cumsum(begun[-1], dtype=jnp.int32)
   before = first_episode + total - begun[-1]
-  cut = (step == horizon - 1) & (ended == 0)
+  last = jnp.arange(horizon)[:, None] == horizon - 1
+  cut = last & (ended == 0)
 
   def flat(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, 0, 1).reshape(horizon * num_envs, *x.shape[2:])
@@ -114,23 +111,9 @@ def to_transitions(
     terminated=flat(trajectory.terminated),
     truncated=flat(cut.astype(trajectory.reward.dtype)),
     episode=flat(before[None] + begun - 1),
-    time=flat(time),
+    time=flat(episodes.time(ended)),
   )
   return transitions, first_episode + total[-1]
-
-
-def complete_return(trajectory: types.Trajectory) -> jax.Array:
-  """Mean undiscounted return of the complete episodes, a scalar.
-
-  Complete are those that terminated, and those that ran from a reset at the
-  first step to the time limit.
-  """
-  ended = trajectory.terminated
-  before = jnp.cumsum(_shift(ended), axis=0)
-  total = jnp.sum(ended, axis=0)
-  complete = (before < total[None]) | (total[None] == 0)
-  rewards = jnp.sum(jnp.where(complete, trajectory.reward, 0.0))
-  return rewards / jnp.sum(jnp.maximum(total, 1))
 
 
 def _restart(
@@ -144,8 +127,3 @@ def _restart(
     return jnp.where(done > 0, fresh, current)
 
   return jax.tree.map(select, fresh, state)
-
-
-def _shift(x: jax.Array) -> jax.Array:
-  """`x` [T, N] one step later, zero at the first."""
-  return jnp.concatenate([jnp.zeros_like(x[:1]), x[:-1]])

@@ -6,9 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import broadcasting
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import episodes
 
 # (params, carry, obs, action, key) -> (carry, next_obs, extras)
 PredictFn = Callable[..., tuple[Any, jax.Array, Any]]
@@ -26,6 +28,7 @@ def rollout_model(
   policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
   predict: PredictFn = ensemble.predict,
   model_carry: Any = None,
+  restart_obs: jax.Array | None = None,
   perturb_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> types.Trajectory:
   """Rolls a policy out in a model (Clavera et al. 2018, eq. 4).
@@ -44,14 +47,18 @@ def rollout_model(
     horizon: steps T.
     policy_apply: `(params, obs) -> distribution`.
     predict: `(model, carry, obs, action, key) -> (carry, next_obs, extras)`.
-    model_carry: the first carry of a model with memory.
+    model_carry: the first carry of a model with memory, leading `[N]`.
+    restart_obs: `[T, N, O]`; a rollout that ends at step t goes on from
+      `restart_obs[t]` as a new episode. Without it, it stands still.
     perturb_fn: `(next_obs, key) -> next_obs`, spoils every prediction: for
       studies of biased and noisy models (section 6.4).
 
   Returns:
-    A trajectory `[T, N, ...]`. A rollout that ends early stands still, with
-    mask 0, to the horizon. Non-finite predictions are left in: the caller
-    rejects the task (`masking.reject_non_finite`).
+    A trajectory `[T, N, ...]`. The mask is 0 where a rollout stands still, and
+    in a restarted episode that the horizon cuts, whose return is not known; so
+    of the restarted ones the longer are missing, as in the authors' sampler.
+    Non-finite predictions are left in: the caller rejects the task
+    (`masking.reject_non_finite`).
   """
   noise_key, step_key = jax.random.split(key)
   first = policy_apply(policy_params, initial_obs)
@@ -62,7 +69,7 @@ def rollout_model(
 
   def step(state: Any, xs: Any) -> Any:
     obs, alive, carry = state
-    noise_t, key_t = xs
+    noise_t, key_t, restart_t = xs
     model_key, perturb_key = jax.random.split(key_t)
     action = gaussian.sample(policy_apply(policy_params, obs), noise_t)
     env_action = jnp.clip(action, -1.0, 1.0)
@@ -71,12 +78,20 @@ def rollout_model(
       next_obs = perturb_fn(next_obs, perturb_key)
     next_obs = jnp.where(alive[:, None] > 0, next_obs, obs)
     terminated = alive * done_fn(next_obs)
-    out = (obs, action, env_action, next_obs, terminated, alive)
-    return (next_obs, alive - terminated, carry), out
+    out = (obs, action, env_action, next_obs, terminated)
+    if restart_t is None:
+      return (next_obs, alive - terminated, carry), out
 
-  start = (initial_obs, jnp.ones(initial_obs.shape[0], initial_obs.dtype))
-  _, (obs, action, env_action, next_obs, terminated, mask) = jax.lax.scan(
-    step, (*start, model_carry), (noise, step_keys)
+    def restart(fresh: jax.Array, current: jax.Array) -> jax.Array:
+      ended = broadcasting.trailing(terminated, current.ndim)
+      return jnp.where(ended > 0, fresh, current)
+
+    after = restart(restart_t, next_obs)
+    return (after, alive, jax.tree.map(restart, model_carry, carry)), out
+
+  alive = jnp.ones(initial_obs.shape[0], initial_obs.dtype)
+  _, (obs, action, env_action, next_obs, terminated) = jax.lax.scan(
+    step, (initial_obs, alive, model_carry), (noise, step_keys, restart_obs)
   )
   return types.Trajectory(
     obs=obs,
@@ -86,5 +101,5 @@ def rollout_model(
     reward=reward_fn(obs, env_action, next_obs),
     next_obs=next_obs,
     terminated=terminated,
-    mask=mask,
+    mask=episodes.complete(terminated).astype(obs.dtype),
   )

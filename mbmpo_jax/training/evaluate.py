@@ -9,8 +9,11 @@ from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import episodes
 
 Evaluate = Callable[[types.Params, jax.Array], types.Metrics]
+
+METRICS = ('eval/return_mean', 'eval/return_std', 'eval/length_mean')
 
 
 def make_evaluate(
@@ -33,7 +36,7 @@ def make_evaluate(
 
   Returns:
     A jitted `(policy_params, key) -> metrics`; consumes the key. The metrics
-    are `eval/return_mean` and `eval/return_std`, over the episodes.
+    are `METRICS`, over the episodes.
   """
 
   def evaluate(policy_params: types.Params, key: jax.Array) -> types.Metrics:
@@ -45,21 +48,19 @@ def make_evaluate(
       horizon=episode_length,
       policy_apply=policy_apply,
     )
-    returns = first_episode_returns(trajectory)
-    return {
-      'eval/return_mean': jnp.mean(returns),
-      'eval/return_std': jnp.std(returns),
-    }
+    live = first_episode(trajectory)
+    returns = jnp.sum(jnp.where(live, trajectory.reward, 0.0), 0)
+    lengths = jnp.sum(live, 0)
+    values = (jnp.mean(returns), jnp.std(returns), jnp.mean(lengths))
+    return dict(zip(METRICS, values, strict=True))
 
   return jax.jit(evaluate)
 
 
-def first_episode_returns(trajectory: types.Trajectory) -> jax.Array:
-  """Undiscounted return [N] of each rollout's first episode.
+def first_episode(trajectory: types.Trajectory) -> jax.Array:
+  """Whether a step is of its rollout's first episode, bool [T, N].
 
   Whatever a rollout holds after its first termination, another episode or
-  padding, counts nothing; the terminating step counts.
+  padding, is not; the terminating step is.
   """
-  before = jnp.cumsum(trajectory.terminated, axis=0) - trajectory.terminated
-  alive = (before == 0) & (trajectory.mask > 0)
-  return jnp.sum(jnp.where(alive, trajectory.reward, 0.0), axis=0)
+  return (episodes.before(trajectory.terminated) == 0) & (trajectory.mask > 0)

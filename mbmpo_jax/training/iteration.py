@@ -108,7 +108,7 @@ class Iteration:
       seconds[name] = self._timed[name].seconds
     saved = saved._replace(state=state)
 
-    metrics |= {'eval/return_mean': jnp.nan, 'eval/return_std': jnp.nan}
+    metrics |= dict.fromkeys(evaluate_lib.METRICS, jnp.nan)
     seconds['eval'] = 0.0
     is_last = index + 1 == self._run.num_iterations
     if is_last or index % self._run.eval_every == 0:

@@ -59,7 +59,7 @@ def train(
   folder = folder_lib.RunFolder(pathlib.Path(workdir))
   if folder.has_checkpoints():
     folder.check_resumable(config)
-  env = envs.make(config.env.name)
+  env = envs.make(config.env.name, config.env.variant)
   algorithm = make_algorithm(env, config)
   checkpoints = checkpoint.Checkpointer(
     folder.checkpoints, keep=config.run.keep_checkpoints

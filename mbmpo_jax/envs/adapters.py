@@ -1,0 +1,180 @@
+"""Environments of brax and of MuJoCo Playground, as ours.
+
+  env = adapters.Adapted(
+    brax_envs.get_environment('inverted_pendulum'),
+    reward=lambda obs, action, next_obs: jnp.ones(next_obs.shape[:-1]),
+    done=lambda next_obs: (jnp.abs(next_obs[..., 1]) > 0.2).astype(float),
+    max_episode_steps=1000,
+  )
+
+Such environments keep reward and termination inside `step`; a method that
+imagines needs them as functions of observations, which the caller writes down.
+By default they are only what imagination runs on: real steps keep the wrapped
+environment's own, and `check_environment` compares the two, on first steps.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from brax.envs.wrappers import training
+
+from mbmpo_jax import types
+from mbmpo_jax.envs import base
+from mbmpo_jax.envs import check
+
+# They batch, or hide how an episode ended.
+_TRAINING_WRAPPERS = (
+  training.AutoResetWrapper,
+  training.EpisodeWrapper,
+  training.VmapWrapper,
+)
+
+
+class Adapted(base.Environment):
+  """An environment of another library; its whole state is our physics state.
+
+  Actions reach it clipped to [-1, 1], the range in which brax's trainers act.
+  `initial_obs` runs the wrapped reset, physics included where the observation
+  needs it: imagination then pays for it with every rollout.
+
+  Attributes:
+    wrapped: the environment inside.
+  """
+
+  observation_size = 0  # Both are set per instance.
+  action_size = 0
+
+  def __init__(
+    self,
+    env: Any,
+    *,
+    reward: types.RewardFn,
+    done: types.DoneFn | None,
+    max_episode_steps: int,
+    dt: float | None = None,
+    obs_key: str | None = None,
+    model_input: Callable[[jax.Array], jax.Array] | None = None,
+    override_task: bool = False,
+  ) -> None:
+    """Adapts `env`, and traces its reset for the size of its observation.
+
+    Args:
+      env: a `brax.envs.Env` or a `mujoco_playground.MjxEnv`, not wrapped for
+        training; its reset depends on the key alone.
+      reward: `(obs [..., O], action [..., A], next_obs [..., O]) -> [...]`.
+      done: `next_obs [..., O] -> [...]`, 1. where it ends the episode; None
+        where nothing but the time limit does (`can_terminate` is then False).
+      max_episode_steps: the time limit; Playground's is in the configuration
+        of the environment, `episode_length`.
+      dt: seconds per step; by default `env.dt`.
+      obs_key: which of several observations, where `env` has a dict of them.
+      model_input: what a dynamics model sees of `obs [..., O]`.
+      override_task: `step` pays and ends by `reward` and `done` instead of by
+        the wrapped environment's, for a task of the caller's own.
+
+    Raises:
+      check.ContractError: if `env` is wrapped for training, has no `dt` and
+        none is given, or `obs_key` does not fit its observation.
+    """
+    _refuse_training_wrappers(env)
+    self.wrapped = env
+    self.action_size = int(env.action_size)
+    self.max_episode_steps = max_episode_steps
+    self.can_terminate = done is not None
+    self._reward = reward
+    self._done = done or super().done
+    self._model_input = model_input or super().model_input
+    self._override_task = override_task
+    self._name = type(env).__name__
+    dt = getattr(env, 'dt', None) if dt is None else dt
+    if dt is None:
+      raise check.ContractError(f'{self._name} has no dt: pass dt, in seconds')
+    self.dt = float(dt)
+    obs = jax.eval_shape(env.reset, jax.random.PRNGKey(0)).obs
+    keys = list(obs) if isinstance(obs, Mapping) else [None]
+    if obs_key not in keys:
+      raise check.ContractError(
+        f'{self._name}: obs_key={obs_key!r}: must be one of {keys}'
+      )
+    self._obs_key = obs_key
+    obs = obs if obs_key is None else obs[obs_key]
+    self.observation_size = obs.shape[-1]
+
+  def initial_state(self, rng: jax.Array) -> Any:
+    """The wrapped environment's reset; consumes `rng`."""
+    return _canonical(self.wrapped.reset(rng))
+
+  def advance(self, pipeline_state: Any, action: jax.Array) -> Any:
+    """The wrapped environment's step.
+
+    Raises:
+      check.ContractError: if it changes the structure of its state, while it is
+        traced.
+    """
+    # A copy: steps write into the dicts of the state they are given.
+    copy = jax.tree.map(lambda leaf: leaf, pipeline_state)
+    after = _canonical(self.wrapped.step(copy, action))
+    old, new = _layout(pipeline_state), _layout(after)
+    for path in old | new:
+      if old.get(path) != new.get(path):
+        raise check.ContractError(
+          f'{self._name}: step changes state{path} from'
+          f' {old.get(path, "nothing")} to {new.get(path, "nothing")}:'
+          ' must be the same after reset and step'
+        )
+    return after
+
+  def observe(self, pipeline_state: Any) -> jax.Array:
+    """The observation [O], of `obs_key` where there are several."""
+    obs = pipeline_state.obs
+    return obs if self._obs_key is None else obs[self._obs_key]
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """The given rewards [...] of `obs` [..., O], `action` [..., A]."""
+    return self._reward(obs, action, next_obs)
+
+  def done(self, next_obs: jax.Array) -> jax.Array:
+    """The given 1. where `next_obs` [..., O] ends the episode."""
+    return self._done(next_obs)
+
+  def model_input(self, obs: jax.Array) -> jax.Array:
+    """What a dynamics model sees of `obs` [..., O]."""
+    return self._model_input(obs)
+
+  def step(self, state: base.State, action: jax.Array) -> base.State:
+    """Advances one step under `action` [A], clipped to [-1, 1]."""
+    after = super().step(state, action)
+    if self._override_task:
+      return after
+    own = after.pipeline_state
+    dtype = after.obs.dtype
+    return after.replace(
+      reward=own.reward.astype(dtype), done=own.done.astype(dtype)
+    )
+
+
+def _refuse_training_wrappers(env: Any) -> None:
+  while env is not None:
+    if isinstance(env, _TRAINING_WRAPPERS):
+      raise check.ContractError(
+        f'{type(env).__name__}: must be the environment itself, without the'
+        " wrappers that brax's trainers put around it"
+      )
+    env = getattr(env, 'env', None)
+
+
+def _canonical(state: Any) -> Any:
+  """Python numbers as arrays, and no weak types: reset and step then agree."""
+  return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)
+
+
+def _layout(state: Any) -> dict[str, str]:
+  """Type and shape of every leaf, by its path."""
+  return {
+    jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}'
+    for path, leaf in jax.tree.leaves_with_path(state)
+  }

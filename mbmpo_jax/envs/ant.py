@@ -1,0 +1,81 @@
+"""Ant: run forward on four legs, without jumping or lying down."""
+
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from mujoco import mjx as mujoco_mjx
+
+from mbmpo_jax.envs import locomotion
+
+_CONTACT_COST = 5e-4
+
+
+class Ant(locomotion.Locomotion):
+  """27 observations, 8 actions; done where the torso leaves its heights.
+
+  Observation: `qpos[2:]` (height, orientation as a quaternion, 8 joint angles)
+  and `qvel` (3 velocities, 3 angular velocities, 8 joint velocities). In the
+  `gymnasium` variant the external forces and torques on the 13 bodies follow
+  (78 numbers, clipped to +-1), and cost 5e-4 times their squared sum.
+  """
+
+  asset = 'ant.xml'
+  can_terminate = True
+  hidden_coordinates = 2
+  variants: ClassVar = {
+    'paper': locomotion.Variant(
+      frame_skip=2, control_cost=0.005, alive_bonus=1.0
+    ),
+    'gymnasium': locomotion.Variant(
+      frame_skip=5,
+      control_cost=0.5,
+      alive_bonus=1.0,
+      position_noise=locomotion.Noise(0.1),
+      gymnasium=True,
+    ),
+  }
+
+  @property
+  def observation_size(self) -> int:
+    """With Gymnasium's contact forces, where the variant has them."""
+    size = super().observation_size
+    return size + 6 * (self.mj_model.nbody - 1) * self.variant.gymnasium
+
+  def advance(
+    self, pipeline_state: mujoco_mjx.Data, action: jax.Array
+  ) -> mujoco_mjx.Data:
+    """Physics steps, and the contact forces that Gymnasium observes."""
+    data = super().advance(pipeline_state, action)
+    if not self.variant.gymnasium:
+      return data
+    with jax.default_matmul_precision('highest'):
+      return mujoco_mjx.rne_postconstraint(self.model, data)
+
+  def forward_position(self, data: mujoco_mjx.Data) -> jax.Array:
+    """Where the torso was when forces were last computed, as in Gymnasium."""
+    return data.xpos[1, 0]
+
+  def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
+    """Positions, velocities and what the variant adds, [O]."""
+    obs = super().observe(pipeline_state)
+    if not self.variant.gymnasium:
+      return obs
+    forces = jnp.clip(pipeline_state._impl.cfrc_ext[1:], -1.0, 1.0)
+    return jnp.concatenate([obs[:-1], forces.reshape(-1), obs[-1:]])
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """v + alive - cost * ||a||^2, less the cost of contact, [...]."""
+    reward = super().reward(obs, action, next_obs)
+    if not self.variant.gymnasium:
+      return reward
+    forces = next_obs[..., self._body_size : -1]
+    return reward - _CONTACT_COST * jnp.sum(jnp.square(forces), -1)
+
+  def healthy(self, obs: jax.Array) -> jax.Array:
+    """Height between 0.2 and 1, and nothing infinite."""
+    height = obs[..., 0]
+    finite = jnp.all(jnp.isfinite(obs), -1)
+    return finite & (height >= 0.2) & (height <= 1.0)

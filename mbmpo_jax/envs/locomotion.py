@@ -1,0 +1,137 @@
+"""What the five running, hopping and swimming bodies share.
+
+All of them are paid for moving forward,
+
+  r = v + alive - cost * ||a||^2,
+
+and come in variants. `paper` is what the authors' code trains on: v is the
+forward velocity in the next observation, `alive` is paid at every step.
+`gymnasium` is Gymnasium's own version 5: v is the distance of the step over
+its duration, `alive` is not paid where the episode ends. So that a model can
+imagine that reward, this v is observed as well, as the last number.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from mujoco import mjx as mujoco_mjx
+
+from mbmpo_jax.envs import mjx
+
+
+class Noise(NamedTuple):
+  """How far a reset is from rest, in every coordinate alike."""
+
+  scale: float  # half the width if uniform, else the standard deviation
+  normal: bool = False
+
+  def draw(self, rng: jax.Array, size: int) -> jax.Array:
+    """A deviation [size]; consumes `rng`."""
+    if self.normal:
+      return self.scale * jax.random.normal(rng, (size,))
+    return jax.random.uniform(
+      rng, (size,), minval=-self.scale, maxval=self.scale
+    )
+
+
+class Variant(NamedTuple):
+  """In what one body's environments differ."""
+
+  frame_skip: int  # physics steps per environment step
+  control_cost: float  # weight of ||a||^2
+  position_noise: Noise = Noise(0.01, normal=True)
+  velocity_noise: Noise = Noise(0.1, normal=True)
+  alive_bonus: float = 0.0
+  gymnasium: bool = False  # Gymnasium's reward, see above
+
+
+class Locomotion(mjx.MjxEnvironment):
+  """A body that moves forward, along x.
+
+  Observation: `qpos` without the coordinates that do not matter (x, or x and
+  y), `qvel`, and in the `gymnasium` variant the mean forward velocity of the
+  step. A subclass names its file, its variants and, if it can fall, `healthy`.
+
+  The physics state's user data are that mean velocity and the position x by
+  which the next one is measured.
+
+  Attributes:
+    variants: by name; the first is the default.
+    variant: the one in use.
+  """
+
+  asset: ClassVar[str]
+  variants: ClassVar[Mapping[str, Variant]]
+  hidden_coordinates: ClassVar[int] = 1
+  max_observed_velocity: ClassVar[float | None] = None
+  max_episode_steps = 1000
+
+  def __init__(self, variant: str | None = None) -> None:
+    """Loads the body for a variant; the first one, by default."""
+    self.variant = self.variants[variant or next(iter(self.variants))]
+    super().__init__(
+      mjx.ASSETS / self.asset, frame_skip=self.variant.frame_skip
+    )
+    self._velocity_index = self.mj_model.nq - self.hidden_coordinates
+    self._body_size = self._velocity_index + self.mj_model.nv
+
+  @property
+  def observation_size(self) -> int:
+    """Positions and velocities that matter, and what the variant adds."""
+    return self._body_size + int(self.variant.gymnasium)
+
+  def initial_state(self, rng: jax.Array) -> mujoco_mjx.Data:
+    """Draws joint positions and velocities around rest."""
+    position_rng, velocity_rng = jax.random.split(rng)
+    model = self.mj_model
+    qpos = jnp.asarray(model.qpos0) + self.variant.position_noise.draw(
+      position_rng, model.nq
+    )
+    qvel = self.variant.velocity_noise.draw(velocity_rng, model.nv)
+    return self.data(qpos, qvel).replace(userdata=jnp.stack([qvel[0], qpos[0]]))
+
+  def advance(
+    self, pipeline_state: mujoco_mjx.Data, action: jax.Array
+  ) -> mujoco_mjx.Data:
+    """Physics steps, and the distance they went."""
+    data = super().advance(pipeline_state, action)
+    position = self.forward_position(data)
+    velocity = (position - pipeline_state.userdata[1]) / self.dt
+    return data.replace(userdata=jnp.stack([velocity, position]))
+
+  def forward_position(self, data: mujoco_mjx.Data) -> jax.Array:
+    """The x after a step by which the distance is measured, in metres."""
+    return data.qpos[0]
+
+  def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
+    """Positions, velocities and what the variant adds, [O]."""
+    qvel = pipeline_state.qvel
+    if self.max_observed_velocity is not None:
+      qvel = jnp.clip(
+        qvel, -self.max_observed_velocity, self.max_observed_velocity
+      )
+    parts = [pipeline_state.qpos[self.hidden_coordinates :], qvel]
+    if self.variant.gymnasium:
+      parts.append(pipeline_state.userdata[:1])
+    return jnp.concatenate(parts)
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """v + alive - cost * ||a||^2, [...]."""
+    variant = self.variant
+    index = -1 if variant.gymnasium else self._velocity_index
+    reward = next_obs[..., index] + variant.alive_bonus
+    if variant.gymnasium:
+      reward -= variant.alive_bonus * self.done(next_obs)
+    return reward - variant.control_cost * jnp.sum(jnp.square(action), -1)
+
+  def healthy(self, obs: jax.Array) -> jax.Array:
+    """Whether the body has not fallen, bool [...], by `obs` [..., O]."""
+    return jnp.ones(obs.shape[:-1], bool)
+
+  def done(self, next_obs: jax.Array) -> jax.Array:
+    """1. where the body is not healthy."""
+    return (~self.healthy(next_obs)).astype(next_obs.dtype)

@@ -1,0 +1,192 @@
+"""Physical parameters that differ from one environment of a batch to the next.
+
+`scaled` turns factors into the fields of `mjx.Model` that depend on them, and
+`with_physics` gives an environment those fields. Both are pure, so a batch of
+environments, each with a body of its own, is a `jax.vmap`:
+
+  def step(scales, state, action):
+    drawn = physics.scaled(env.model, scales)
+    return physics.with_physics(env, drawn).step(state, action)
+
+  states = jax.vmap(step)(scales, states, actions)
+"""
+
+import copy
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from mujoco import mjx as mujoco_mjx
+
+from mbmpo_jax import errors
+from mbmpo_jax.envs import mjx
+from mbmpo_jax.optim import linear
+
+_Env = TypeVar('_Env', bound=mjx.MjxEnvironment)
+
+
+class PhysicsError(errors.UserError, ValueError):
+  """Factors that do not fit a body; the message names the field."""
+
+
+class Scales(NamedTuple):
+  """Factors of what the MJCF file says, each positive; 1 leaves it as it is.
+
+  A scalar holds for all elements alike; an array has one factor for each.
+
+  Attributes:
+    mass: of the bodies, `[nbody]`; mass and inertia alike, as density does.
+    damping: of the degrees of freedom, `[nv]`.
+    friction: of the geoms, `[ngeom]`, all three coefficients. Of two geoms in
+      contact the larger friction counts, unless one has priority or the file
+      gives the pair its own.
+    gear: of the actuators, `[nu]`.
+  """
+
+  mass: jax.Array | float = 1.0
+  damping: jax.Array | float = 1.0
+  friction: jax.Array | float = 1.0
+  gear: jax.Array | float = 1.0
+
+
+class Physics(NamedTuple):
+  """The fields of `mjx.Model` that depend on `Scales`, under its names."""
+
+  body_mass: jax.Array  # [nbody]
+  body_inertia: jax.Array  # [nbody, 3]
+  dof_damping: jax.Array  # [nv]
+  geom_friction: jax.Array  # [ngeom, 3]
+  actuator_gear: jax.Array  # [nu, 6]
+
+  # Derived from the above.
+  body_subtreemass: jax.Array  # [nbody]
+  body_invweight0: jax.Array  # [nbody, 2]
+  dof_invweight0: jax.Array  # [nv]
+  tendon_invweight0: jax.Array  # [ntendon]
+  actuator_acc0: jax.Array  # [nu]
+
+
+def with_physics(env: _Env, physics: Physics) -> _Env:
+  """A copy of `env` with the given physics, which may be traced.
+
+  The host's `mj_model` stays nominal, and so does whatever the constructor of
+  `env` computed from it.
+  """
+  env = copy.copy(env)
+  env.model = env.model.replace(**physics._asdict())
+  return env
+
+
+@jax.jit  # Else every operation would be compiled alone.
+def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
+  """The physics of a body under `scales`.
+
+  The derived fields are those that MuJoCo computes from the rest when it
+  compiles a file (`mj_setConst`) and that MJX takes as they are. In the pose
+  `qpos0`, with M the mass matrix, armature included, and J the Jacobian of a
+  body's centre of mass, of a tendon's or of an actuator's length:
+
+  - body_subtreemass: the mass of a body and of all that it carries;
+  - body_invweight0: the mean of diag(J M^-1 J^T) over the 3 translations, and
+    over the 3 rotations;
+  - dof_invweight0: diag(M^-1), averaged over the dofs of a ball joint, over the
+    translations of a free joint, and over its rotations;
+  - tendon_invweight0: J M^-1 J^T;
+  - actuator_acc0: ||M^-1 J^T||.
+
+  Of a single body on slides (`body_simple` 2) the weights are 1 / mass and 0.
+
+  Args:
+    model: of the nominal body.
+    scales: the factors.
+
+  Raises:
+    PhysicsError: if a factor's shape does not fit the body.
+  """
+  sizes = (model.nbody, model.nv, model.ngeom, model.nu)
+  mass, damping, friction, gear = map(_sized, Scales._fields, scales, sizes)
+  model = model.replace(
+    body_mass=model.body_mass * mass,
+    body_inertia=model.body_inertia * mass[:, None],
+    dof_damping=model.dof_damping * damping,
+    geom_friction=model.geom_friction * friction[:, None],
+    actuator_gear=model.actuator_gear * gear[:, None],
+  )
+  # MJX broadcasts on purpose; TF32 products would lose digits on GPUs.
+  with (
+    jax.numpy_rank_promotion('allow'),
+    jax.default_matmul_precision('highest'),
+  ):
+    model = model.replace(**_derived(model))
+  return Physics(*(getattr(model, field) for field in Physics._fields))
+
+
+def _sized(name: str, scale: jax.Array | float, size: int) -> jax.Array:
+  shape = jnp.shape(scale)
+  if shape not in ((), (size,)):
+    raise PhysicsError(
+      f'{name} has shape {list(shape)}: must be [] or [{size}]'
+    )
+  return jnp.broadcast_to(scale, (size,))
+
+
+def _derived(model: mujoco_mjx.Model) -> dict[str, jax.Array]:
+  data = mujoco_mjx.make_data(model).replace(qpos=model.qpos0)
+  for compute in (
+    mujoco_mjx.kinematics,
+    mujoco_mjx.com_pos,
+    mujoco_mjx.tendon,
+    mujoco_mjx.crb,
+    mujoco_mjx.tendon_armature,
+    mujoco_mjx.transmission,
+  ):
+    data = compute(model, data)
+  inverse = jax.vmap(linear.solve, (None, 0))(
+    mujoco_mjx.full_m(model, data), jnp.eye(model.nv)
+  )
+
+  def inverse_weight(jacobian: jax.Array) -> jax.Array:
+    """diag(J M^-1 J^T) `[..., rows]` of J `[..., rows, nv]`."""
+    return jnp.sum((jacobian @ inverse) * jacobian, axis=-1)
+
+  jacobians = jax.vmap(mujoco_mjx.jac, (None, None, 0, 0))(
+    model, data, data.xipos, jnp.arange(model.nbody)
+  )
+  by_row = jnp.swapaxes(jnp.stack(jacobians, axis=1), 2, 3)
+  body_weight = jnp.mean(inverse_weight(by_row), axis=-1)
+  dof_weight = _joint_means(model) @ jnp.diag(inverse)
+
+  slides = model.body_simple == 2
+  lone = 1 / jnp.where(slides, model.body_mass, 1)
+  of_dof = model.dof_bodyid
+  return {
+    'body_subtreemass': _subtrees(model) @ model.body_mass,
+    'body_invweight0': jnp.where(
+      slides[:, None], lone[:, None] * jnp.array([1, 0]), body_weight
+    ),
+    'dof_invweight0': jnp.where(slides[of_dof], lone[of_dof], dof_weight),
+    'tendon_invweight0': inverse_weight(data._impl.ten_J),
+    'actuator_acc0': jnp.linalg.norm(
+      data._impl.actuator_moment @ inverse, axis=1
+    ),
+  }
+
+
+def _subtrees(model: mujoco_mjx.Model) -> np.ndarray:
+  """`[nbody, nbody]`: 1 where the row's body carries the column's, or is it."""
+  carries = np.eye(model.nbody)
+  for body in range(model.nbody - 1, 0, -1):
+    carries[model.body_parentid[body]] += carries[body]
+  return carries
+
+
+def _joint_means(model: mujoco_mjx.Model) -> np.ndarray:
+  """`[nv, nv]`: takes means over the dofs that their joint treats alike."""
+  first = model.jnt_dofadr[model.dof_jntid]
+  free = model.jnt_type[model.dof_jntid] == mujoco.mjtJoint.mjJNT_FREE
+  rotates = free & (np.arange(model.nv) >= first + 3)
+  group = first + 3 * rotates
+  alike = group[:, None] == group
+  return alike / alike.sum(axis=1)

@@ -1,0 +1,36 @@
+"""Where episodes begin and end within rollouts that go on after an ending.
+
+Everything follows from `terminated` [T, N], 1. where a step ended an episode.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def before(terminated: jax.Array) -> jax.Array:
+  """Episodes ended before each step, [T, N], of the type of `terminated`."""
+  return jnp.cumsum(terminated, axis=0, dtype=terminated.dtype) - terminated
+
+
+def time(terminated: jax.Array) -> jax.Array:
+  """Steps since the episode that a step belongs to began, int32 [T, N]."""
+  steps = jnp.arange(terminated.shape[0], dtype=jnp.int32)[:, None]
+  began = jnp.where(terminated > 0, steps + 1, 0)
+  began = jnp.concatenate([jnp.zeros_like(began[:1]), began[:-1]])
+  return steps - jax.lax.cummax(began, axis=0)
+
+
+def complete(terminated: jax.Array) -> jax.Array:
+  """Whether a step is of a complete episode, bool [T, N].
+
+  Complete are those that terminated, and those that ran from a reset at the
+  first step to the last.
+  """
+  total = jnp.sum(terminated, axis=0)[None]
+  return (before(terminated) < total) | (total == 0)
+
+
+def mean(x: jax.Array, terminated: jax.Array) -> jax.Array:
+  """The sum of `x` [T, N] over an episode, meaned over complete ones."""
+  episodes = jnp.sum(jnp.maximum(jnp.sum(terminated, axis=0), 1))
+  return jnp.sum(jnp.where(complete(terminated), x, 0.0)) / episodes
