@@ -5,6 +5,10 @@
 collect in environment steps/s, fit in member-sample-epochs/s, imagine in
 imagined steps/s, one meta-step, and the whole `update`. The data is real: the
 buffer is filled by MJX.
+
+  python benchmarks/throughput.py --env=all
+
+times the steps of every environment and variant instead.
 """
 
 import dataclasses
@@ -18,6 +22,7 @@ from absl import app
 from absl import flags
 
 from benchmarks import flops as counting
+from benchmarks import stepping
 from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
@@ -33,7 +38,12 @@ _SCALE = flags.DEFINE_enum(
   'paper: 5 members of 2x512, 100,000 imagined transitions per phase, horizon'
   ' 200; quick: a fifth of it; tiny: a smoke test.',
 )  # fmt: skip
-_ENV = flags.DEFINE_string('env', 'half_cheetah', 'Environment to measure in.')
+_ENV = flags.DEFINE_string(
+  'env', 'half_cheetah', 'Environment to measure in, or `all`.'
+)
+_NUM_ENVS = flags.DEFINE_integer(
+  'num_envs', 20, 'Environments side by side, with --env=all.', lower_bound=1
+)
 _REPEATS = flags.DEFINE_integer(
   'repeats', 7, 'Repetitions of each phase.', lower_bound=1
 )
@@ -159,11 +169,27 @@ def run(env_name: str, scale: str, repeats: int, update_repeats: int) -> dict:
     'precision': model.precision,
     'matmul_flops_per_s': matmul,
     'config': dataclasses.asdict(config),
-    'results': [
-      dataclasses.asdict(result) | {'median_s': result.median_s}
-      for result in results
-    ],
+    'results': _as_dicts(results),
   }
+
+
+def run_all(num_envs: int, horizon: int, repeats: int) -> dict:
+  """Measures the steps of every environment."""
+  results = stepping.run(num_envs, horizon, repeats)
+  return {
+    'env': 'all',
+    'environment': timing.environment(),
+    'num_envs': num_envs,
+    'horizon': horizon,
+    'results': _as_dicts(results),
+  }
+
+
+def _as_dicts(results: list[timing.Timing]) -> list[dict]:
+  return [
+    dataclasses.asdict(result) | {'median_s': result.median_s}
+    for result in results
+  ]
 
 
 def _imagine(
@@ -190,9 +216,15 @@ def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
   quiet.quiet_logging(flags.FLAGS)
-  report = run(_ENV.value, _SCALE.value, _REPEATS.value, _UPDATE_REPEATS.value)
+  scale = _SCALE.value
+  if _ENV.value == 'all':
+    horizon = 10 if scale == 'tiny' else 200
+    report = run_all(_NUM_ENVS.value, horizon, _REPEATS.value)
+    scale = f'{_NUM_ENVS.value}x{horizon}'
+  else:
+    report = run(_ENV.value, scale, _REPEATS.value, _UPDATE_REPEATS.value)
   platform = report['environment']['platform']
-  name = f'throughput_{platform}_{_ENV.value}_{_SCALE.value}.json'
+  name = f'throughput_{platform}_{_ENV.value}_{scale}.json'
   path = pathlib.Path(_OUT.value) if _OUT.value else _RESULTS / name
   path.parent.mkdir(parents=True, exist_ok=True)
   path.write_text(json.dumps(report, indent=2) + '\n')

@@ -55,13 +55,13 @@ class Timing:
     rate = f'{digits} {self.unit}/s'
     fraction = f'{statistics.median(self.fractions or [float("nan")]):.0%}'
     return (
-      f'{self.name:<12} {self.median_s:>9.3f} {min(self.seconds):>9.3f} '
+      f'{self.name:<24} {self.median_s:>9.3f} {min(self.seconds):>9.3f} '
       f'{self.compile_s:>9.1f} {fraction if self.fractions else "":>9}   {rate}'
     )
 
 
 HEADER = (
-  f'{"phase":<12} {"median s":>9} {"best s":>9} {"compile s":>9} '
+  f'{"measured":<24} {"median s":>9} {"best s":>9} {"compile s":>9} '
   f'{"of matmul":>9}   rate'
 )
 

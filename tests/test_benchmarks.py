@@ -9,6 +9,7 @@ import pytest
 from benchmarks import flops
 from benchmarks import throughput
 from benchmarks import timing
+from mbmpo_jax import envs
 
 
 def test_forward_flops_by_hand():
@@ -64,3 +65,18 @@ def test_throughput_measures_every_phase():
     assert result['median_s'] > 0
     assert result['flops'] > 0
   assert report['matmul_flops_per_s'] > 0
+
+
+def test_stepping_measures_every_environment_and_variant(monkeypatch):
+  """Two of them; each costs a compilation."""
+  monkeypatch.setattr(envs, 'names', lambda: ('point', 'swimmer'))
+  monkeypatch.setattr(
+    envs, 'variants', lambda name: {'point': (), 'swimmer': ('paper',)}[name]
+  )
+  report = throughput.run_all(num_envs=2, horizon=40, repeats=1)
+  json.dumps(report)
+  results = {result['name']: result for result in report['results']}
+  assert list(results) == ['point', 'swimmer paper']
+  # The point's own limit is 30 steps.
+  assert results['point']['work'] == 2 * 30
+  assert results['swimmer paper']['work'] == 2 * 40

@@ -10,10 +10,20 @@ from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.envs import point
 from tests import tiny
 
+_COMPILES_FAST = {'half_cheetah', 'point', 'swimmer'}
 
-@pytest.mark.parametrize('name', envs.names())
-def test_our_own_environments_pass(name):
-  envs.check_environment(envs.make(name))
+
+def _worlds():
+  for name in envs.names():
+    for variant in envs.variants(name) or (None,):
+      fast = name in _COMPILES_FAST and variant != 'gymnasium'
+      marks = () if fast else (pytest.mark.slow,)
+      yield pytest.param(name, variant, marks=marks)
+
+
+@pytest.mark.parametrize(('name', 'variant'), list(_worlds()))
+def test_our_own_environments_pass(name, variant):
+  envs.check_environment(envs.make(name, variant))
 
 
 class OtherReward(point.Point):
@@ -94,3 +104,21 @@ def test_make_refuses_what_is_wrong_by_name(env, message):
 def test_attributes_are_checked_even_where_the_rest_is_not():
   with pytest.raises(envs.ContractError, match='max_episode_steps'):
     mbmpo.make(NoLimit(), tiny.point_config(), check=False)
+
+
+def test_a_wrong_termination_is_found_where_it_comes_late():
+  """Countdown ends after 3 or 4 steps; by this `done`, never."""
+
+  class NeverDone(tiny.Countdown):
+    def step(self, state, action):
+      after = super().step(state, action)
+      return after.replace(done=super().done(after.obs))
+
+    def done(self, next_obs):
+      return jnp.zeros(next_obs.shape[:-1])
+
+  message = (
+    r"NeverDone: step's done 1.0 differs from done\(\) 0.0 .* at step [34]"
+  )
+  with pytest.raises(envs.ContractError, match=message):
+    envs.check_environment(NeverDone())

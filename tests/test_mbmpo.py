@@ -98,6 +98,22 @@ def test_vmap_over_seeds_equals_separate_runs(collect_with, x64):
     )
 
 
+def test_ended_rollouts_restart_where_asked():
+  """In a world whose episodes take 3 or 4 steps, which the models see exactly.
+
+  Of 10 steps at least the first two episodes are complete, 3 + 4 steps.
+  """
+  config = tiny.point_config(imagine__restart=True)
+  algorithm = mbmpo.make(tiny.Countdown(), config)
+  _, metrics = jax.jit(algorithm.update)(init(algorithm))
+  for name in ('real/length', 'imagined/length'):
+    assert 3 <= metrics[name] <= 4
+  for name in ('real/return', 'imagined/return_pre', 'imagined/return_post'):
+    np.testing.assert_allclose(metrics[name], 6.0, rtol=1e-5)
+  rollouts = 2 * 2 * 3
+  assert 7 * rollouts <= metrics['imagined/samples'] <= 10 * rollouts
+
+
 def test_hyperparameters_in_the_state_take_effect(algorithm):
   state = init(algorithm)
   frozen = state._replace(

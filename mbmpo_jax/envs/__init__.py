@@ -56,9 +56,13 @@ def make(name: str, variant: str | None = None) -> base.Environment:
   if variant is None:
     return _FACTORIES[name]()
   if variant not in known:
-    allowed = ', '.join(known) if known else f'None: {name!r} has no variants'
+    allowed = (
+      f'one of {", ".join(known)}'
+      if known
+      else f'None: {name!r} has no variants'
+    )
     raise UnknownEnvironmentError(
-      f'env.variant={variant!r}: must be one of {allowed}'
+      f'env.variant={variant!r}: must be {allowed}'
       + validation.nearest(variant, known)
     )
   return _FACTORIES[name](variant)

@@ -1,0 +1,67 @@
+"""Times the steps of every environment, a random policy acting.
+
+`throughput.py --env=all` runs it: the collector's own rollouts, in every
+environment and variant in turn, in environment steps per second.
+"""
+
+import functools
+
+import jax
+
+from benchmarks import timing
+from mbmpo_jax import envs
+from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import collect
+
+
+def run(num_envs: int, horizon: int, repeats: int) -> list[timing.Timing]:
+  """Measures every environment and prints a line for each.
+
+  Args:
+    num_envs: environments side by side.
+    horizon: steps of each, or the environment's own limit if that is less.
+    repeats: repetitions of each.
+  """
+  rate = timing.MatmulRate('highest')
+  print(timing.HEADER)
+  results = []
+  for name in envs.names():
+    for variant in envs.variants(name) or (None,):
+      env = envs.make(name, variant)
+      results.append(
+        _measure(
+          f'{name} {variant or ""}'.strip(),
+          env,
+          num_envs,
+          min(horizon, env.max_episode_steps),
+          rate,
+          repeats,
+        )
+      )
+      print(results[-1].row(), flush=True)
+  return results
+
+
+def _measure(
+  name: str,
+  env: envs.Environment,
+  num_envs: int,
+  horizon: int,
+  rate: timing.MatmulRate,
+  repeats: int,
+) -> timing.Timing:
+  rollout = functools.partial(
+    collect.rollout_env,
+    env,
+    num_envs=num_envs,
+    horizon=horizon,
+    random_actions=True,
+  )
+  key = jax.random.PRNGKey(0)
+  policy = gaussian.init(
+    key, env.observation_size, env.action_size, hidden_sizes=(32, 32)
+  )
+  return timing.measure(
+    name, rollout, policy, key, rate=rate, repeats=repeats,
+    work=num_envs * horizon, unit='env steps',
+  )  # fmt: skip

@@ -1,0 +1,85 @@
+"""The table in docs/environments.md is what the code says."""
+
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import envs
+
+_DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'environments.md'
+
+
+def _rows() -> list[tuple[str, str | None, list[str]]]:
+  """Name, variant and the other cells of every row of the table."""
+  rows, name = [], ''
+  for line in _DOCS.read_text().splitlines():
+    cells = [cell.strip() for cell in re.split(r'(?<!\\)\|', line)[1:-1]]
+    if len(cells) != 8 or cells[0] in ('environment', '---'):
+      continue
+    name = cells[0].strip('`') or name
+    rows.append((name, cells[1].strip('`') or None, cells[2:]))
+  return rows
+
+
+def test_table_lists_every_environment_and_variant_in_order():
+  # A test may have registered another one.
+  ours = [x for x in envs.names() if x != 'cartpole']
+  listed = {name: [] for name, _, _ in _rows()}
+  for name, variant, _ in _rows():
+    listed[name] += [variant] if variant else []
+  assert listed == {name: list(envs.variants(name)) for name in ours}
+
+
+@pytest.mark.parametrize(('name', 'variant', 'cells'), _rows())
+def test_sizes_times_and_resets(name, variant, cells):
+  observation, action, dt, _, done, reset = cells
+  env = envs.make(name, variant)
+  assert env.observation_size == int(observation.split(':')[0])
+  assert env.action_size == int(action)
+  assert env.dt == pytest.approx(float(dt))
+  assert env.can_terminate == (done != 'never')
+  noise = re.fullmatch(r'qpos ([UN])\((.*?)\).*, qvel ([UN])\((.*?)\).*', reset)
+  if noise is None:
+    return
+  keys = jax.random.split(jax.random.PRNGKey(0), 500)
+  states = jax.jit(jax.vmap(env.initial_state))(keys)
+  for kind, scale, drawn in (
+    (*noise.groups()[:2], states.qpos),
+    (*noise.groups()[2:], states.qvel),
+  ):
+    deviation = np.asarray(drawn - jnp.median(drawn, axis=0)[None])
+    width = float(scale)
+    std = width if kind == 'N' else width / np.sqrt(3)
+    np.testing.assert_allclose(np.std(deviation, axis=0), std, rtol=0.15)
+    if kind == 'U':
+      assert np.max(np.abs(deviation)) < 1.1 * width
+    else:
+      assert np.max(np.abs(deviation)) > 2.5 * width
+
+
+@pytest.mark.parametrize(
+  ('name', 'variant', 'message'),
+  [
+    (
+      'hoper',
+      None,
+      r"env.name='hoper': must be one of .*did you mean 'hopper'",
+    ),
+    (
+      'hopper',
+      'gymnasum',
+      r"env.variant='gymnasum': must be one of paper, gymnasium"
+      r" \(did you mean 'gymnasium'\?\)",
+    ),
+    ('point', 'paper', "env.variant='paper': must be None: 'point' has no"),
+  ],
+)
+def test_what_is_unknown_is_refused_with_the_nearest_name(
+  name, variant, message
+):
+  with pytest.raises(envs.UnknownEnvironmentError, match=message):
+    envs.make(name, variant)
