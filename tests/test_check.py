@@ -10,13 +10,13 @@ from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.envs import point
 from tests import tiny
 
-_COMPILES_FAST = {'half_cheetah', 'point', 'swimmer'}
+_COMPILES_FAST = {'half_cheetah', 'point'}
 
 
 def _worlds():
   for name in envs.names():
     for variant in envs.variants(name) or (None,):
-      fast = name in _COMPILES_FAST and variant != 'gymnasium'
+      fast = name in _COMPILES_FAST and variant in (None, 'standard')
       marks = () if fast else (pytest.mark.slow,)
       yield pytest.param(name, variant, marks=marks)
 

@@ -9,6 +9,7 @@ the ant's accelerations, its shins pointing anywhere, were off by up to 19.
 import contextlib
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,7 @@ _CONTACTS = 2  # of one pair, at the capsule's ends
 @contextlib.contextmanager
 def capsule_frames() -> Iterator[None]:
   """What is traced within has MuJoCo's contact frames."""
-  colliders = collision_driver._COLLISION_FUNC
-  original = colliders[_PAIR]
+  original = collision_driver._COLLISION_FUNC[_PAIR]
 
   def collide(
     model: mjx.Model, data: mjx.Data, key: Any, geom: jax.Array
@@ -34,11 +34,8 @@ def capsule_frames() -> Iterator[None]:
     return distance, position, jnp.repeat(frames, _CONTACTS, axis=0)
 
   collide.ncon = _CONTACTS  # type: ignore[attr-defined]
-  colliders[_PAIR] = collide
-  try:
+  with mock.patch.dict(collision_driver._COLLISION_FUNC, {_PAIR: collide}):
     yield
-  finally:
-    colliders[_PAIR] = original
 
 
 def _frame(normal: jax.Array, axis: jax.Array) -> jax.Array:

@@ -8,6 +8,7 @@ from mujoco import mjx
 
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import contact
+from mbmpo_jax.envs import kinematics
 from mbmpo_jax.envs import mjcf
 
 ASSETS = pathlib.Path(__file__).parent / 'assets'
@@ -47,7 +48,11 @@ class MjxEnvironment(base.Environment):
       return mjx.step(self.model, data), None
 
     # TF32 products wreck the constraint solver on GPUs.
-    with jax.default_matmul_precision('highest'), contact.capsule_frames():
+    with (
+      jax.default_matmul_precision('highest'),
+      contact.capsule_frames(),
+      kinematics.unfused_chains(),
+    ):
       return jax.lax.scan(substep, data, None, length=self.frame_skip)[0]
 
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mjx.Data:

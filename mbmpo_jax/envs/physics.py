@@ -21,6 +21,7 @@ import numpy as np
 from mujoco import mjx as mujoco_mjx
 
 from mbmpo_jax import errors
+from mbmpo_jax.envs import kinematics
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.optim import linear
 
@@ -118,6 +119,7 @@ def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
   with (
     jax.numpy_rank_promotion('allow'),
     jax.default_matmul_precision('highest'),
+    kinematics.unfused_chains(),
   ):
     model = model.replace(**_derived(model))
   return Physics(*(getattr(model, field) for field in Physics._fields))
