@@ -11,5 +11,5 @@ def get_config() -> config_lib.Config:
       hidden_sizes=(512, 512), max_epochs=20, clip_margin=0.25
     ),
     imagine=config_lib.ImagineConfig(rollouts_per_task=12),
-    run=config_lib.RunConfig(num_iterations=10),
+    run=config_lib.RunConfig(num_iterations=6),
   )
