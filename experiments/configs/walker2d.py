@@ -1,4 +1,4 @@
-"""Walker2d, at the paper's scale but for three settings; not yet run to the end."""
+"""Walker2d at the paper's scale; not yet run to the end."""
 
 from mbmpo_jax import config as config_lib
 
