@@ -74,7 +74,8 @@ def test_an_environment_of_another_library_keeps_the_contract():
   envs.check_environment(env)
   assert (env.observation_size, env.action_size, env.dt) == (1, 1, 0.1)
   assert env.max_episode_steps == 20
-  assert env.can_terminate and not adapt(done=None).can_terminate
+  assert env.can_terminate and adapt(done=None).can_terminate
+  assert not adapt(done=None, override_task=True).can_terminate
   assert env.model_input(jnp.ones(1)) == 2
 
 

@@ -1,4 +1,7 @@
-"""The table in docs/environments.md is what the code says."""
+"""The table in docs/environments.md: sizes, times, resets, terminations.
+
+What it says of rewards is tested in `test_mjx_fidelity.py`.
+"""
 
 import pathlib
 import re
@@ -26,8 +29,7 @@ def _rows() -> list[tuple[str, str | None, list[str]]]:
 
 
 def test_table_lists_every_environment_and_variant_in_order():
-  # A test may have registered another one.
-  ours = [x for x in envs.names() if x != 'cartpole']
+  ours = envs.names()
   listed = {name: [] for name, _, _ in _rows()}
   for name, variant, _ in _rows():
     listed[name] += [variant] if variant else []
@@ -59,6 +61,37 @@ def test_sizes_times_and_resets(name, variant, cells):
       assert np.max(np.abs(deviation)) < 1.1 * width
     else:
       assert np.max(np.abs(deviation)) > 2.5 * width
+
+
+@pytest.mark.parametrize(
+  ('name', 'index', 'value', 'done'),
+  [
+    ('hopper', 0, 0.71, 0),
+    ('hopper', 0, 0.69, 1),
+    ('hopper', 1, -0.19, 0),
+    ('hopper', 1, -0.21, 1),
+    ('hopper', 4, 99.0, 0),
+    ('hopper', 4, -101.0, 1),
+    ('walker2d', 0, 0.81, 0),
+    ('walker2d', 0, 0.79, 1),
+    ('walker2d', 0, 1.99, 0),
+    ('walker2d', 0, 2.01, 1),
+    ('walker2d', 1, 0.99, 0),
+    ('walker2d', 1, 1.01, 1),
+    ('ant', 0, 0.21, 0),
+    ('ant', 0, 0.19, 1),
+    ('ant', 0, 0.99, 0),
+    ('ant', 0, 1.01, 1),
+    ('ant', 9, np.inf, 1),
+  ],
+)
+@pytest.mark.parametrize('variant', ['paper', 'gymnasium'])
+def test_episodes_end_beyond_their_limits(name, variant, index, value, done):
+  env = envs.make(name, variant)
+  healthy = {'hopper': 1.25, 'walker2d': 1.25, 'ant': 0.75}[name]
+  obs = jnp.zeros(env.observation_size).at[0].set(healthy)
+  assert env.done(obs) == 0
+  assert env.done(obs.at[index].set(value)) == done
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from mbmpo_jax import envs
 _EXAMPLES = pathlib.Path(__file__).parents[1] / 'experiments' / 'examples'
 
 
-def test_own_environment_keeps_the_contract():
+def test_own_environment_keeps_the_contract(monkeypatch):
+  monkeypatch.setattr(envs, '_FACTORIES', dict(envs._FACTORIES))
   runpy.run_path(str(_EXAMPLES / 'own_environment.py'))
   env = envs.make('cartpole')
   envs.check_environment(env)

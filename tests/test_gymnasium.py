@@ -67,7 +67,7 @@ def _ours(
   actions: np.ndarray,
 ) -> Run:
   def run(qpos: jax.Array, qvel: jax.Array, actions: jax.Array) -> Run:
-    data = env.data(qpos, qvel).replace(userdata=jnp.stack([qvel[0], qpos[0]]))
+    data = env.data(qpos, qvel)
     state = env.reset(jax.random.PRNGKey(0)).replace(
       pipeline_state=data, obs=env.observe(data)
     )

@@ -54,6 +54,26 @@ def test_folded_model_predicts_what_the_parts_do(x64):
     np.testing.assert_allclose(next_obs, expected, rtol=1e-10)
 
 
+def test_what_never_changes_is_predicted_to_stay(x64):
+  """A goal: constant within episodes, hence a delta without deviation."""
+  rng = np.random.default_rng(0)
+  deltas = normalizer.fit(
+    jnp.asarray(rng.normal(size=(50, 2)) * [1.0, 0.0]), jnp.ones(50)
+  )
+  params = ensemble.init(
+    jax.random.PRNGKey(0), 3, 2, hidden_sizes=(8,), num_models=1
+  )
+  unbounded = jnp.full(2, jnp.inf)
+  model = ensemble.fold(
+    params, normalizer.identity(3), deltas, -unbounded, unbounded
+  )
+  one = jax.tree.map(lambda x: x[0], model)
+  obs = jnp.asarray(rng.normal(size=(4, 2)))
+  _, next_obs, _ = ensemble.predict(one, None, obs, jnp.ones((4, 1)))
+  np.testing.assert_array_equal(next_obs[:, 1], obs[:, 1])
+  assert np.all(next_obs[:, 0] != obs[:, 0])
+
+
 def problem() -> tuple[jax.Array, jax.Array]:
   """A noisy non-linear map, so that overfitting sets in."""
   rng = np.random.default_rng(1)

@@ -9,6 +9,7 @@ import pytest
 import scipy.stats
 
 from mbmpo_jax import envs
+from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.policies import gaussian
@@ -245,6 +246,16 @@ def test_imagined_rollouts_restart_inside_the_scan():
     trajectory.mask.T, [[1, 1, 1, 1, 0, 0], [1] * 6, [1] * 6]
   )
   np.testing.assert_array_equal(trajectory.next_obs, trajectory.obs + 1)
+
+
+def test_what_is_not_finite_is_in_sight_after_a_restart_too():
+  """In an episode that the horizon cuts, whose end `done` does not see."""
+  trajectory = imagine_countdown(
+    restart_obs=jnp.full((6, 3, 1), 0.5),
+    perturb_fn=lambda obs, key: jnp.where(obs == 2.5, jnp.nan, obs),
+  )
+  _, finite = masking.reject_non_finite(trajectory)
+  assert not finite
 
 
 def test_a_restart_clears_the_models_memory():

@@ -302,6 +302,20 @@ def test_lost_config_json_is_one_line(tmp_path: pathlib.Path) -> None:
     folder_lib.RunFolder(tmp_path).check_resumable(config)
 
 
+def test_a_field_that_is_new_had_its_default(tmp_path: pathlib.Path) -> None:
+  """A run begun before `imagine.restart` existed goes on, but not with it."""
+  config = tiny.point_config()
+  folder = folder_lib.RunFolder(tmp_path)
+  folder.create(config)
+  text = json.loads(folder.config.read_text())
+  del text['imagine']['restart']
+  folder.config.write_text(json.dumps(text))
+  folder.check_resumable(config)
+  config.imagine.restart = True
+  with pytest.raises(config_lib.ConfigError, match=r'imagine\.restart=True'):
+    folder.check_resumable(config)
+
+
 # --- evaluation
 
 

@@ -187,7 +187,9 @@ def make(
       rolling_persistence=state.hyper.rolling_persistence,
       precision=config.model.precision,
     )
-    low, high = _bounds(data.next_obs, valid, config.model.clip_margin)
+    low, high = _bounds(
+      data.next_obs, valid, delta_moments, config.model.clip_margin
+    )
     state = state._replace(
       key=key,
       ensemble=fitted,
@@ -299,13 +301,23 @@ def make(
 
 
 def _bounds(
-  obs: jax.Array, valid: jax.Array, margin: float | None
+  obs: jax.Array,
+  valid: jax.Array,
+  deltas: normalizer.Moments,
+  margin: float | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """The range [O] of the valid rows of `obs`, widened by `margin` of itself."""
+  """The range [O] of the valid rows of `obs`, widened by `margin` of itself.
+
+  Without bounds where a step never changes anything: a goal may be anywhere.
+  """
+  infinite = jnp.full(obs.shape[-1], jnp.inf, obs.dtype)
   if margin is None:
-    unbounded = jnp.full(obs.shape[-1], jnp.inf, obs.dtype)
-    return -unbounded, unbounded
+    return -infinite, infinite
   live = valid[:, None] > 0
   low = jnp.min(jnp.where(live, obs, jnp.inf), 0)
   high = jnp.max(jnp.where(live, obs, -jnp.inf), 0)
-  return low - margin * (high - low), high + margin * (high - low)
+  steady = deltas.std == 0
+  return (
+    jnp.where(steady, -infinite, low - margin * (high - low)),
+    jnp.where(steady, infinite, high + margin * (high - low)),
+  )

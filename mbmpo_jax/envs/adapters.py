@@ -37,7 +37,8 @@ class Adapted(base.Environment):
 
   Actions reach it clipped to [-1, 1], the range in which brax's trainers act.
   `initial_obs` runs the wrapped reset, physics included where the observation
-  needs it: imagination then pays for it with every rollout.
+  needs it: imagination then pays for it with every rollout, and with every step
+  of it where `imagine.restart` is set.
 
   Attributes:
     wrapped: the environment inside.
@@ -65,7 +66,7 @@ class Adapted(base.Environment):
         training; its reset depends on the key alone.
       reward: `(obs [..., O], action [..., A], next_obs [..., O]) -> [...]`.
       done: `next_obs [..., O] -> [...]`, 1. where it ends the episode; None
-        where nothing but the time limit does (`can_terminate` is then False).
+        where nothing but the time limit does.
       max_episode_steps: the time limit; Playground's is in the configuration
         of the environment, `episode_length`.
       dt: seconds per step; by default `env.dt`.
@@ -82,7 +83,8 @@ class Adapted(base.Environment):
     self.wrapped = env
     self.action_size = int(env.action_size)
     self.max_episode_steps = max_episode_steps
-    self.can_terminate = done is not None
+    # The wrapped environment may end an episode that `done` knows nothing of.
+    self.can_terminate = done is not None or not override_task
     self._reward = reward
     self._done = done or super().done
     self._model_input = model_input or super().model_input

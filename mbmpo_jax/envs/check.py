@@ -87,7 +87,6 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
       'done()': env.done(after.obs),
     }
 
-  # Compiled for a few steps' use only: optimising it would take longer.
   @jax.jit
   def run(keys: jax.Array, actions: jax.Array) -> tuple[Any, Any]:
     state = jax.vmap(env.reset)(keys)
@@ -123,11 +122,11 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
       f' of (obs, clipped action, next_obs), at step {at[0] + 1}',
     )
   require(
-    np.all(np.isin(later['done'], (0.0, 1.0))),
-    f'done={later["done"]}: must be 0. or 1.',
+    np.all(np.isin(later['done'][alive], (0.0, 1.0))),
+    f'done={later["done"][alive]}: must be 0. or 1.',
   )
   require(
-    env.can_terminate or not np.any(later['done']),
+    env.can_terminate or not np.any(later['done'][alive]),
     'can_terminate is False, yet an episode ended',
   )
   for part in ('obs', 'initial_obs'):

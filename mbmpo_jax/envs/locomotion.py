@@ -90,7 +90,12 @@ class Locomotion(mjx.MjxEnvironment):
       position_rng, model.nq
     )
     qvel = self.variant.velocity_noise.draw(velocity_rng, model.nv)
-    return self.data(qpos, qvel).replace(userdata=jnp.stack([qvel[0], qpos[0]]))
+    return self.data(qpos, qvel)
+
+  def data(self, qpos: jax.Array, qvel: jax.Array) -> mujoco_mjx.Data:
+    """A physics state at rest in its solver, no step taken yet."""
+    data = super().data(qpos, qvel)
+    return data.replace(userdata=jnp.stack([qvel[0], qpos[0]]))
 
   def advance(
     self, pipeline_state: mujoco_mjx.Data, action: jax.Array

@@ -31,6 +31,11 @@ def complete(terminated: jax.Array) -> jax.Array:
 
 
 def mean(x: jax.Array, terminated: jax.Array) -> jax.Array:
-  """The sum of `x` [T, N] over an episode, meaned over complete ones."""
+  """The sum of `x` [T, N] over an episode, meaned over complete ones.
+
+  The last episode of a rollout that has ended before is cut by the horizon and
+  does not count. Longer episodes are cut more often, so that where some end and
+  others last, the mean leans towards the short ones.
+  """
   episodes = jnp.sum(jnp.maximum(jnp.sum(terminated, axis=0), 1))
   return jnp.sum(jnp.where(complete(terminated), x, 0.0)) / episodes

@@ -93,6 +93,8 @@ def rollout_model(
   _, (obs, action, env_action, next_obs, terminated) = jax.lax.scan(
     step, (initial_obs, alive, model_carry), (noise, step_keys, restart_obs)
   )
+  # What is not finite stays in sight, wherever it is, for the task's rejection.
+  mask = episodes.complete(terminated) | ~jnp.all(jnp.isfinite(next_obs), -1)
   return types.Trajectory(
     obs=obs,
     action=action,
@@ -101,5 +103,5 @@ def rollout_model(
     reward=reward_fn(obs, env_action, next_obs),
     next_obs=next_obs,
     terminated=terminated,
-    mask=episodes.complete(terminated).astype(obs.dtype),
+    mask=mask.astype(obs.dtype),
   )

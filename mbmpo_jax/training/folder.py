@@ -65,7 +65,8 @@ class RunFolder:
   def check_resumable(self, config: config_lib.Config) -> None:
     """Compares with the configuration that the run was started with.
 
-    Everything under `run.` may change: how long, how often, what is kept.
+    Everything under `run.` may change: how long, how often, what is kept. A
+    field that did not exist then had what is its default now.
 
     Raises:
       ConfigError: naming the first field that differs, both values.
@@ -78,9 +79,13 @@ class RunFolder:
         f' be read ({error}); restore it or use another --workdir'
       ) from error
     # Through JSON, as the old one went: tuples become lists.
-    new = json.loads(json.dumps(config_lib.flatten(config)))
+    new, default = (
+      json.loads(json.dumps(config_lib.flatten(x)))
+      for x in (config, config_lib.Config())
+    )
     for name in [*new, *(name for name in old if name not in new)]:
-      before, after = old.get(name, 'absent'), new.get(name, 'absent')
+      before = old.get(name, default.get(name, 'absent'))
+      after = new.get(name, 'absent')
       if before != after and not name.startswith(_FREE):
         raise config_lib.ConfigError(
           f'{name}={after!r}: the run in {self.root} was started with'
