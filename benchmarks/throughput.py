@@ -215,7 +215,6 @@ def _imagine(
 def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
-  quiet.quiet_logging(flags.FLAGS)
   scale = _SCALE.value
   if _ENV.value == 'all':
     horizon = 10 if scale == 'tiny' else 200
@@ -232,4 +231,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == '__main__':
+  quiet.quiet_logging(flags.FLAGS)  # Before absl raises it.
   app.run(main)
