@@ -19,6 +19,7 @@ import reference
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.optim import maml
+from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 
@@ -92,13 +93,21 @@ def _evaluate(
   learn_std: bool,
 ) -> dict[str, Any]:
   """What maml has to say about `params`, and its values at points; by name."""
+  settings: Any = {
+    'inner_lr': inner_lr,
+    'objective': objective,
+    'entropy_coef': entropy_coef,
+  }
   functions = maml.meta_objective(
+    batch,
+    **settings,
+    policy_apply=functools.partial(gaussian.apply, learn_std=learn_std),
+  )
+  at_theta = meta_gradient.at(
     params,
     batch,
-    inner_lr=inner_lr,
-    objective=objective,
-    entropy_coef=entropy_coef,
-    policy_apply=functools.partial(gaussian.apply, learn_std=learn_std),
+    **settings,
+    head=functools.partial(gaussian.head, learn_std=learn_std),
   )
 
   def hessian_product(v):
@@ -107,7 +116,8 @@ def _evaluate(
   every = {
     'surrogate': (jax.value_and_grad(functions.surrogate), points),
     'kl': (jax.value_and_grad(functions.kl), points),
-    'curvature': (functions.curvature, directions),
+    'at_theta': (lambda _: (at_theta.surrogate, at_theta.gradient), points),
+    'curvature': (at_theta.curvature, directions),
     'hessian': (hessian_product, directions),
   }
   return {name: jax.vmap(every[name][0])(every[name][1]) for name in names}
@@ -119,7 +129,7 @@ def _run(
   kind: str,
   *,
   batch: maml.MetaBatch | None = None,
-  names: tuple[str, ...] = ('surrogate', 'kl', 'curvature'),
+  names: tuple[str, ...] = ('surrogate', 'kl', 'at_theta', 'curvature'),
   entropy_coef: float = 0.0,
   learn_std: bool = True,
 ) -> dict[str, Any]:
@@ -139,7 +149,7 @@ def _run(
   )
   flat = {}
   for name, result in results.items():
-    if name in ('surrogate', 'kl'):
+    if name in ('surrogate', 'kl', 'at_theta'):
       pairs = zip(result[0], _rows(result[1]), strict=True)
       flat[name], flat['moved_' + name] = pairs
     else:
@@ -260,6 +270,7 @@ def test_values_and_gradients(x64, inner_lr, kind):
 
   for name, fn, vector in (
     ('surrogate', surrogate, theta),
+    ('at_theta', surrogate, theta),
     ('moved_surrogate', surrogate, moved),
     ('moved_kl', kl, moved),
   ):
@@ -300,16 +311,17 @@ def test_without_adaptation(x64, kind):
   results = _run(problem, 0.0, kind)
   gradient, curvature = _plain(problem)
   assert _distance(results['surrogate'][1], gradient) < 1e-11
+  assert _distance(results['at_theta'][1], gradient) < 1e-11
   assert _distance(results['curvature'], curvature) < 1e-7
 
 
 def test_single_precision():
   kind = 'likelihood_ratio'
   problem = reference.make_problem(1.0, kind)
-  results = _run(problem, 1.0, kind, names=('surrogate', 'curvature'))
+  results = _run(problem, 1.0, kind, names=('at_theta', 'curvature'))
   theta = reference.flatten(problem.params)
   exact = reference.jacobian(_functions(problem, 1.0, kind)[0], theta)
-  assert _distance(results['surrogate'][1], exact) < 1e-5
+  assert _distance(results['at_theta'][1], exact) < 1e-5
   assert _distance(results['curvature'], reference.kl_hessian(1.0, kind)) < 1e-5
 
 
@@ -349,11 +361,12 @@ def test_entropy_bonus(x64):
     return surrogate(vector) + 0.3 * entropy
 
   theta = reference.flatten(problem.params)
-  value, gradient = results['surrogate']
-  np.testing.assert_allclose(value, objective(theta), rtol=1e-11)
   exact = reference.jacobian(objective, theta)
-  assert _distance(gradient, exact) < 1e-11
-  assert _distance(gradient, reference.jacobian(surrogate, theta)) > 0.1
+  for name in ('surrogate', 'at_theta'):
+    value, gradient = results[name]
+    np.testing.assert_allclose(value, objective(theta), rtol=1e-11)
+    assert _distance(gradient, exact) < 1e-11
+    assert _distance(gradient, reference.jacobian(surrogate, theta)) > 0.1
 
 
 def test_plasticity(x64):
@@ -468,9 +481,9 @@ def _outer_step(
   objective: str,
   cg_iterations: int,
 ) -> tuple[types.Params, trpo.TrpoInfo]:
-  functions = maml.meta_objective(
-    params, batch, inner_lr=inner_lr, objective=objective
-  )
+  settings: Any = {'inner_lr': inner_lr, 'objective': objective}
+  functions = maml.meta_objective(batch, **settings)
+  at_theta = meta_gradient.at(params, batch, **settings)
   return trpo.trpo_step(
     params,
     functions.surrogate,
@@ -478,7 +491,8 @@ def _outer_step(
     max_kl=max_kl,
     cg_iterations=cg_iterations,
     damping=1e-5,
-    curvature_fn=functions.curvature,
+    value_and_gradient=(at_theta.surrogate, at_theta.gradient),
+    curvature_fn=at_theta.curvature,
   )
 
 

@@ -14,6 +14,7 @@ The state is in `algorithms/state.py`, what the tasks do in
 
 import copy
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +30,7 @@ from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.optim import maml
+from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -58,10 +60,11 @@ def make(
 
   num_models = config.model.num_models
   num_tasks = num_models * config.imagine.tasks_per_model
-  policy_apply = functools.partial(
-    gaussian.apply,
-    min_std=config.policy.min_std,
-    learn_std=config.policy.learn_std,
+  policy_apply, policy_head = (
+    functools.partial(
+      fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
+    )
+    for fn in (gaussian.apply, gaussian.head)
   )
   rollout_tasks = functools.partial(
     imagination.rollout_tasks, env=env, config=config, policy_apply=policy_apply
@@ -221,14 +224,13 @@ def make(
       post_advantages=post.advantages,
       weight=finite.astype(pre.advantages.dtype),
     )
-    meta = maml.meta_objective(
-      policy,
-      batch,
-      inner_lr=hyper.inner_lr,
-      objective=config.meta.inner_objective,
-      entropy_coef=hyper.entropy_coef,
-      policy_apply=policy_apply,
-    )
+    settings: Any = {
+      'inner_lr': hyper.inner_lr,
+      'objective': config.meta.inner_objective,
+      'entropy_coef': hyper.entropy_coef,
+    }
+    meta = maml.meta_objective(batch, **settings, policy_apply=policy_apply)
+    about = meta_gradient.at(policy, batch, **settings, head=policy_head)
     updated, info = trpo.trpo_step(
       policy,
       meta.surrogate,
@@ -236,7 +238,8 @@ def make(
       max_kl=hyper.max_kl,
       cg_iterations=config.meta.cg_iterations,
       damping=hyper.damping,
-      curvature_fn=meta.curvature,
+      value_and_gradient=(about.surrogate, about.gradient),
+      curvature_fn=about.curvature,
       backtrack_ratio=config.meta.backtrack_ratio,
       max_backtracks=config.meta.max_backtracks,
     )

@@ -15,14 +15,7 @@ means over tasks weighted by w_i (0 for a rejected task),
 where pi_i is the policy that sampled T_i', held fixed. How T_i itself depends
 on theta is not differentiated, as in the authors' code.
 
-At theta the kl is at its minimum, so its Hessian is the Fisher matrix pulled
-back through the adaptation, without further terms:
-
-  H v = mean_i J_i^T F_i J_i v,     J_i = I + alpha Hessian of L_i at theta,
-  F_i = mean_T_i' D^T diag(1 / sigma^2, 2) D, D the Jacobian of (mu, log sigma).
-
-`curvature` computes that product from two inner Hessian products and one
-forward and one reverse derivative of the policy, nothing nested deeper.
+Their derivatives at theta are in `meta_gradient`.
 """
 
 from collections.abc import Callable
@@ -82,8 +75,27 @@ def inner_objective(
       agree at the sampling policy, their Hessians do not.
     policy_apply: `(params, obs) -> distribution`.
   """
+  obs = masking.live(trajectory.obs, trajectory.mask)
+  dist = policy_apply(policy_params, obs)
+  return inner_gain(dist, trajectory, advantages, objective=objective)
+
+
+def inner_gain(
+  dist: gaussian.Gaussian,
+  trajectory: types.Trajectory,
+  advantages: jax.Array,
+  *,
+  objective: str,
+) -> jax.Array:
+  """L_i where the policy acts by `dist` at the trajectory's observations.
+
+  Args:
+    dist: means `[..., A]`.
+    trajectory: T_i, `[..., A]` and so on.
+    advantages: A_i, `[...]`.
+    objective: as in `inner_objective`.
+  """
   trajectory = masking.live_steps(trajectory)
-  dist = policy_apply(policy_params, trajectory.obs)
   log_prob = gaussian.log_prob(dist, trajectory.action)
   if objective == 'likelihood_ratio':
     likelihood = jnp.exp(log_prob - trajectory.log_prob)
@@ -96,6 +108,27 @@ def inner_objective(
     )
   live_advantages = masking.live(advantages, trajectory.mask)
   return masking.mean(likelihood * live_advantages, trajectory.mask)
+
+
+def outer_gain(
+  dist: gaussian.Gaussian,
+  trajectory: types.Trajectory,
+  advantages: jax.Array,
+  entropy_coef: jax.Array | float,
+) -> jax.Array:
+  """Task i's part of the surrogate where theta_i' acts by `dist`.
+
+  Args:
+    dist: means `[..., A]`.
+    trajectory: T_i', `[..., A]` and so on.
+    advantages: A_i', `[...]`.
+    entropy_coef: weight of the entropy (section A.2).
+  """
+  trajectory = masking.live_steps(trajectory)
+  log_ratio = gaussian.log_prob(dist, trajectory.action) - trajectory.log_prob
+  live_advantages = masking.live(advantages, trajectory.mask)
+  gain = masking.mean(jnp.exp(log_ratio) * live_advantages, trajectory.mask)
+  return gain + entropy_coef * gaussian.entropy(dist)
 
 
 def adapt(
@@ -135,11 +168,9 @@ class MetaObjective(NamedTuple):
 
   surrogate: Callable[[types.Params], jax.Array]
   kl: Callable[[types.Params], jax.Array]
-  curvature: Callable[[types.Params], types.Params]  # v -> H v
 
 
 def meta_objective(
-  policy_params: types.Params,
   batch: MetaBatch,
   *,
   inner_lr: jax.Array | float,
@@ -147,17 +178,16 @@ def meta_objective(
   entropy_coef: jax.Array | float = 0.0,
   policy_apply: PolicyApply = gaussian.apply,
 ) -> MetaObjective:
-  """The outer objective of `batch`, its trust region and their curvature.
+  """The outer objective of `batch` and its trust region.
 
   Args:
-    policy_params: theta, about which the curvature is taken.
     batch: sampled at theta.
     inner_lr: alpha.
     objective: of the inner step.
     entropy_coef: weight of the adapted policies' mean entropy (section A.2).
     policy_apply: `(params, obs) -> distribution`.
   """
-  batch = _mask_weightless(batch)
+  batch = mask_weightless(batch)
 
   def adapt_task(
     params: types.Params, pre: types.Trajectory, advantages: jax.Array
@@ -179,11 +209,8 @@ def meta_objective(
   def task_surrogate(
     adapted: types.Params, post: types.Trajectory, advantages: jax.Array
   ) -> jax.Array:
-    post = masking.live_steps(post)
-    dist = policy_apply(adapted, post.obs)
-    ratio = jnp.exp(gaussian.log_prob(dist, post.action) - post.log_prob)
-    gain = masking.mean(ratio * masking.live(advantages, post.mask), post.mask)
-    return gain + entropy_coef * gaussian.entropy(dist)
+    dist = policy_apply(adapted, masking.live(post.obs, post.mask))
+    return outer_gain(dist, post, advantages, entropy_coef)
 
   def task_kl(
     adapted: types.Params, old: types.Params, post: types.Trajectory
@@ -204,59 +231,7 @@ def meta_objective(
     )
     return mean_over_tasks(values, batch.weight)
 
-  def adaptation_product(
-    pre: types.Trajectory, advantages: jax.Array, v: types.Params
-  ) -> types.Params:
-    """J_i v."""
-    return jax.jvp(
-      lambda params: adapt_task(params, pre, advantages), (policy_params,), (v,)
-    )[1]
-
-  def adaptation_transpose_product(
-    pre: types.Trajectory, advantages: jax.Array, v: types.Params
-  ) -> types.Params:
-    """J_i^T v: J_i is symmetric for one step of a scalar alpha."""
-    return adaptation_product(pre, advantages, v)
-
-  def fisher_product(
-    adapted: types.Params, post: types.Trajectory, v: types.Params
-  ) -> types.Params:
-    """F_i v at the adapted policy."""
-    obs = masking.live(post.obs, post.mask)
-
-    def dist_fn(params: types.Params) -> gaussian.Gaussian:
-      return policy_apply(params, obs)
-
-    dist, pull_back = jax.vjp(dist_fn, adapted)
-    _, change = jax.jvp(dist_fn, (adapted,), (v,))
-    count = jnp.maximum(jnp.sum(post.mask), 1)
-    share = broadcasting.trailing(post.mask / count, change.mean.ndim)
-    metric = gaussian.Gaussian(
-      mean=share * change.mean * jnp.exp(-2 * dist.log_std),
-      log_std=2 * change.log_std * jnp.sum(share),
-    )
-    return pull_back(metric)[0]
-
-  def task_curvature(
-    pre: types.Trajectory,
-    advantages: jax.Array,
-    adapted: types.Params,
-    post: types.Trajectory,
-    v: types.Params,
-  ) -> types.Params:
-    v = adaptation_product(pre, advantages, v)
-    v = fisher_product(adapted, post, v)
-    return adaptation_transpose_product(pre, advantages, v)
-
-  def curvature(v: types.Params) -> types.Params:
-    products = over_tasks(task_curvature, (0, 0, 0, 0, None))(
-      batch.pre, batch.pre_advantages, batch.adapted, batch.post, v
-    )
-    return jax.tree.map(
-      lambda product: mean_over_tasks(product, batch.weight), products
-    )
-
-  return MetaObjective(surrogate, kl, curvature)
+  return MetaObjective(surrogate, kl)
 
 
 def plasticity(
@@ -281,7 +256,7 @@ def plasticity(
   return mean_over_tasks(values, batch.weight)
 
 
-def _mask_weightless(batch: MetaBatch) -> MetaBatch:
+def mask_weightless(batch: MetaBatch) -> MetaBatch:
   """Masks every step of a task of weight 0, and zeroes its policy.
 
   Whatever is wrong with the task would reach the gradient as 0 * NaN.

@@ -39,6 +39,7 @@ def trpo_step(
   max_kl: jax.Array | float,
   cg_iterations: int,
   damping: jax.Array | float,
+  value_and_gradient: tuple[jax.Array, types.Params] | None = None,
   curvature_fn: Callable[[types.Params], types.Params] | None = None,
   backtrack_ratio: jax.Array | float = 0.8,
   max_backtracks: int = 15,
@@ -52,6 +53,8 @@ def trpo_step(
     max_kl: delta.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
+    value_and_gradient: of the surrogate at `params`, if there is a cheaper way
+      than the default, its reverse derivative.
     curvature_fn: v -> H v at `params`, if there is a cheaper way than the
       default, the forward derivative of the kl's gradient.
     backtrack_ratio: factor between the step lengths tried.
@@ -70,7 +73,9 @@ def trpo_step(
     curved, _ = jax.flatten_util.ravel_pytree(curvature_fn(unravel(v)))
     return curved + damping * v
 
-  surrogate, gradient = jax.value_and_grad(surrogate_fn)(params)
+  if value_and_gradient is None:
+    value_and_gradient = jax.value_and_grad(surrogate_fn)(params)
+  surrogate, gradient = value_and_gradient
   gradient, _ = jax.flatten_util.ravel_pytree(gradient)
   direction, residual = linear.conjugate_gradient(
     product, gradient, iterations=cg_iterations

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import broadcasting
 from mbmpo_jax import types
+from mbmpo_jax.policies import network
 
 _LOG_2PI = math.log(2 * math.pi)
 
@@ -73,13 +74,21 @@ def apply(
     min_std: floor of the standard deviation.
     learn_std: False keeps every derivative away from `log_std`.
   """
-  hidden = obs
-  for layer in params['layers'][:-1]:
-    hidden = jnp.tanh(_affine(layer, hidden))
-  log_std = jnp.maximum(params['log_std'], math.log(min_std))
+  mean = network.apply(params['layers'], obs)
+  return head(mean, params['log_std'], min_std=min_std, learn_std=learn_std)
+
+
+def head(
+  mean: jax.Array,
+  log_std: jax.Array,
+  *,
+  min_std: float = 1e-6,
+  learn_std: bool = True,
+) -> Gaussian:
+  """The distribution from the network's output [..., A] and `log_std` [A]."""
+  log_std = jnp.maximum(log_std, math.log(min_std))
   if not learn_std:
     log_std = jax.lax.stop_gradient(log_std)
-  mean = _affine(params['layers'][-1], hidden)
   return Gaussian(mean, broadcasting.leading(log_std, mean.ndim))
 
 
@@ -115,8 +124,3 @@ def kl(old: Gaussian, new: Gaussian) -> jax.Array:
 def entropy(dist: Gaussian) -> jax.Array:
   """The differential entropy of one policy, a scalar, in nats."""
   return jnp.sum(dist.log_std + 0.5 * (_LOG_2PI + 1))
-
-
-def _affine(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-  product = jnp.matmul(x, layer['w'], precision=jax.lax.Precision.HIGHEST)
-  return product + broadcasting.leading(layer['b'], product.ndim)
