@@ -403,7 +403,7 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
   run = iteration.Iteration(env, config, algorithm, progress_lib.Silent())
   policies, means = [], []
   for index in range(6):
-    saved, row = run(saved, index)
+    saved, (row,) = run(saved, index)
     # Of a copy: a view on the CPU would keep the buffers from being reused.
     policies.append(
       jax.tree.map(lambda x: np.array(jnp.copy(x)), saved.state.policy)
@@ -419,7 +419,7 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
       policy=jax.tree.map(lambda x: x * jnp.nan, saved.state.policy)
     )
   )
-  after, row = run(spoilt, 6)
+  after, (row,) = run(spoilt, 6)
   assert math.isnan(row['eval/return_mean'])
   jax.tree.map(np.testing.assert_array_equal, after.best_policy, policies[best])
 
