@@ -38,6 +38,8 @@ def parse(
   argv: Sequence[str],
   *,
   default_config: pathlib.Path,
+  default_workdir: str = 'runs/{config}',
+  further: Sequence[str] = (),
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> Arguments:
   """Defines `--config`, its overrides and `--workdir`, and parses them.
@@ -45,6 +47,9 @@ def parse(
   Args:
     argv: the program's name and its arguments.
     default_config: the configuration file where `--config` is not given.
+    default_workdir: the folder where `--workdir` is not given; `{config}`
+      stands for the configuration file's name.
+    further: names of the program's other flags, which it has defined.
     flag_values: the program's own flags by default.
 
   Raises:
@@ -59,8 +64,8 @@ def parse(
   _check_overrides(overrides)
   # The file comes first, so that no override is lost to it.
   argv = [argv[0], f'--config={path}', *overrides]
-  _define(argv, default_config, flag_values)
-  rest = _parse_flags(argv, path, flag_values)
+  _define(argv, default_config, default_workdir, flag_values)
+  rest = _parse_flags(argv, path, further, flag_values)
   if rest:
     raise config_lib.ConfigError(
       f'{rest[0]}: unexpected argument; every setting is --flag=value'
@@ -76,8 +81,8 @@ def parse(
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
-  default_workdir = pathlib.Path('runs') / pathlib.Path(path).stem
-  return Arguments(config, pathlib.Path(workdir or default_workdir))
+  workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
+  return Arguments(config, pathlib.Path(workdir))
 
 
 @contextlib.contextmanager
@@ -158,7 +163,10 @@ def _check_overrides(arguments: Sequence[str]) -> None:
 
 
 def _define(
-  argv: list[str], default_config: pathlib.Path, flag_values: flags.FlagValues
+  argv: list[str],
+  default_config: pathlib.Path,
+  default_workdir: str,
+  flag_values: flags.FlagValues,
 ) -> None:
   config_flags.DEFINE_config_file(
     'config',
@@ -171,14 +179,18 @@ def _define(
   flags.DEFINE_string(
     'workdir',
     None,
-    'Folder of the run; a run found there is continued. By default'
-    " runs/<the configuration file's name>.",
+    'Where everything is kept; what is found there is continued. By default '
+    + default_workdir.format(config="<the configuration file's name>")
+    + '.',
     flag_values=flag_values,
   )
 
 
 def _parse_flags(
-  argv: list[str], path: str, flag_values: flags.FlagValues
+  argv: list[str],
+  path: str,
+  further: Sequence[str],
+  flag_values: flags.FlagValues,
 ) -> list[str]:
   """Lets absl parse, and says in one line what it or the file objects to."""
   try:
@@ -187,10 +199,12 @@ def _parse_flags(
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
       return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    hint = validation.nearest(error.flagname, ['config', 'workdir'])
+    known = ['config', 'config.<field>', 'workdir', *further]
+    *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
-      f'{error.flagvalue}: unknown flag{hint}; there are --config,'
-      ' --config.<field> and --workdir'
+      f'{error.flagvalue}: unknown flag'
+      f'{validation.nearest(error.flagname, known)}; there are'
+      f' {", ".join(others)} and {last}'
     ) from error
   except Exception as error:
     # The configuration file runs in here and may raise anything.

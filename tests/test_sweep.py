@@ -1,0 +1,487 @@
+"""Many runs in one program: each is what it would have been alone."""
+
+import json
+import math
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+import pytest
+from absl import flags
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training import iteration
+from mbmpo_jax.training import loop
+from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training import plot
+from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training import sweep
+from mbmpo_jax.training import sweep_flags
+from tests import tiny
+
+_ROOT = pathlib.Path(__file__).parents[1]
+_CONFIGS = _ROOT / 'experiments' / 'configs'
+_CLOCK = ('time/', 'throughput/')
+_VALUES = {'meta.inner_lr': (0.001, 0.1)}
+
+
+def _rows(folder: pathlib.Path) -> list[dict[str, float]]:
+  """metrics.jsonl without what depends on the clock."""
+  return [
+    {k: v for k, v in row.items() if not k.startswith(_CLOCK)}
+    for row in metrics_lib.read_jsonl(folder / 'metrics.jsonl')
+  ]
+
+
+def _saved(
+  folder: pathlib.Path, config: config_lib.Config
+) -> tuple[int, iteration.Saved]:
+  """A run's newest checkpoint, as NumPy arrays."""
+  algorithm = mbmpo.make(envs.make('point'), config, check=False)
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  abstract = jax.eval_shape(
+    lambda: iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
+  )
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    abstract,
+  )
+  checkpoints = checkpoint.Checkpointer(folder / 'checkpoints')
+  found = checkpoints.restore_latest(abstract)
+  checkpoints.close()
+  assert found is not None
+  return found[0], jax.device_get(found[1])
+
+
+def _assert_close(actual: object, expected: object) -> None:
+  jax.tree.map(
+    lambda a, e: np.testing.assert_allclose(a, e, rtol=1e-8, atol=1e-12),
+    actual,
+    expected,
+  )
+
+
+# --- the runs
+
+
+@pytest.mark.parametrize('early_stopping', [False, True])
+def test_a_run_of_a_sweep_is_the_run_alone(
+  early_stopping: bool, x64: None, tmp_path: pathlib.Path
+) -> None:
+  """Metrics, state and best policy, whenever the other runs stop fitting."""
+  config = tiny.point_config(run__num_iterations=2)
+  if early_stopping:
+    config.model.early_stopping = True
+    config.model.max_epochs = 40
+    config.model.learning_rate = 0.03
+  grid = grid_lib.Grid(config, _VALUES, num_seeds=2)
+  sweep.sweep(grid, tmp_path / 'sweep', progress=progress_lib.Silent())
+
+  runs = grid.runs()
+  names = ['meta.inner_lr=0.001,seed=1', 'meta.inner_lr=0.1,seed=0']
+  assert set(names) < set(runs)
+  for name in names:
+    alone, among = tmp_path / name, tmp_path / 'sweep' / name
+    loop.train(runs[name], alone, progress=progress_lib.Silent())
+    assert (among / 'config.json').read_text() == (
+      alone / 'config.json'
+    ).read_text()
+    _assert_close(_rows(among), _rows(alone))
+    step, saved = _saved(among, runs[name])
+    assert step == 2
+    _assert_close(saved, _saved(alone, runs[name])[1])
+  epochs = {
+    row['model/epochs']
+    for name in runs
+    for row in _rows(tmp_path / 'sweep' / name)
+  }
+  # Runs that stop together would not show what becomes of those that wait.
+  assert len(epochs) > 2 if early_stopping else epochs == {2}
+
+
+@pytest.fixture(scope='module')
+def point_algorithm() -> state_lib.Algorithm:
+  """MB-MPO on the point; one object, whose init compiles once."""
+  return mbmpo.make(envs.make('point'), tiny.point_config(), check=False)
+
+
+class _At(progress_lib.Silent):
+  """Does something when a phase of an iteration begins."""
+
+  def __init__(self, at: int, phase: str, action) -> None:
+    self._at, self._phase, self._action = at, phase, action
+    self._iteration = -1
+    self.done = -1
+
+  def start(self, *, total: int, done: int) -> None:
+    self.done = done
+
+  def phase(self, name: str, *, compiling: bool = False) -> None:
+    if name == 'collect' and not compiling:
+      self._iteration += 1
+    if name == self._phase and self._iteration == self._at and not compiling:
+      self._action()
+
+
+def _sigterm() -> None:
+  os.kill(os.getpid(), signal.SIGTERM)
+
+
+class _Sweep:
+  """Sweeps the point again and again; the algorithm is made once."""
+
+  def __init__(self, algorithm: state_lib.Algorithm) -> None:
+    self._algorithm = algorithm
+
+  def __call__(
+    self,
+    workdir: pathlib.Path,
+    progress: progress_lib.Progress | None = None,
+    *,
+    values: Mapping[str, tuple[float, ...]] | None = None,
+    num_seeds: int = 2,
+    **overrides,
+  ) -> dict[str, dict[str, float]]:
+    overrides = {'run__num_iterations': 3, **overrides}
+    seed = overrides.pop('seed', 0)
+    config = tiny.point_config(**overrides)
+    config.seed = seed
+    values = _VALUES if values is None else values
+    return sweep.sweep(
+      grid_lib.Grid(config, values, num_seeds=num_seeds),
+      workdir,
+      make_algorithm=lambda env, config: self._algorithm,
+      progress=progress or progress_lib.Silent(),
+    )
+
+
+@pytest.fixture(scope='module')
+def run_sweep(point_algorithm: state_lib.Algorithm) -> _Sweep:
+  return _Sweep(point_algorithm)
+
+
+@pytest.fixture(scope='module')
+def whole(
+  run_sweep: _Sweep, tmp_path_factory: pytest.TempPathFactory
+) -> pathlib.Path:
+  """A finished sweep; to be read, not written."""
+  folder = tmp_path_factory.mktemp('whole')
+  result = run_sweep(folder)
+  for name, row in result.items():
+    np.testing.assert_equal(
+      row, metrics_lib.read_jsonl(folder / name / 'metrics.jsonl')[-1]
+    )
+  return folder
+
+
+_NAMES = [
+  f'meta.inner_lr={value},seed={seed}'
+  for value in (0.001, 0.1)
+  for seed in (0, 1)
+]
+
+
+def test_sweep_leaves_a_folder_per_run(whole: pathlib.Path) -> None:
+  """Each as a run leaves it; beside them what they have in common."""
+  assert {p.name for p in whole.iterdir()} == {
+    'sweep.json',
+    'learning_curves.png',
+    *_NAMES,
+  }
+  assert (whole / 'learning_curves.png').read_bytes().startswith(b'\x89PNG')
+  for name in _NAMES:
+    assert {p.name for p in (whole / name).iterdir()} == {
+      'config.json',
+      'metrics.jsonl',
+      'checkpoints',
+      'tensorboard',
+      'learning_curve.png',
+    }
+    config = json.loads((whole / name / 'config.json').read_text())
+    assert name == f'meta.inner_lr={config["meta"]["inner_lr"]},' + (
+      f'seed={config["seed"]}'
+    )
+    rows = metrics_lib.read_jsonl(whole / name / 'metrics.jsonl')
+    assert [row['env_steps'] for row in rows] == [40, 80, 120]
+    assert all(row['time/compile_s'] == 0 for row in rows[1:])
+    steps = {p.name for p in (whole / name / 'checkpoints').iterdir()}
+    assert {'1', '2', '3'} <= steps
+  # Neither seeds nor values give the same run.
+  returns = {_rows(whole / name)[-1]['imagined/return_pre'] for name in _NAMES}
+  assert len(returns) == 4
+
+
+def test_interrupted_sweep_equals_uninterrupted_one(
+  run_sweep: _Sweep, whole: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """Bit for bit; SIGTERM finishes the iteration and saves it."""
+  run_sweep(tmp_path, _At(0, 'improve', _sigterm))
+  assert all(len(_rows(tmp_path / name)) == 1 for name in _NAMES)
+  listener = _At(99, '', _sigterm)
+  run_sweep(tmp_path, listener)
+  assert listener.done == 1
+  for name in _NAMES:
+    assert _rows(tmp_path / name) == _rows(whole / name)
+
+
+def test_save_cut_short_goes_back_to_what_all_have(
+  run_sweep: _Sweep,
+  whole: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  """Whether it was a later one or the first, even if one is to be kept."""
+  saves = []
+  save = checkpoint.Checkpointer.save
+
+  def failing(self, step, tree):
+    saves.append(step)
+    if len(saves) in (2, 8):
+      raise RuntimeError('power failure')
+    save(self, step, tree)
+
+  monkeypatch.setattr(checkpoint.Checkpointer, 'save', failing)
+  for done in (0, 0):
+    listener = _At(99, '', _sigterm)
+    with pytest.raises(RuntimeError, match='power failure'):
+      if saves:
+        with pytest.warns(UserWarning, match='from iteration 0; .*superseded'):
+          run_sweep(tmp_path, listener, run__keep_checkpoints=1)
+      else:
+        run_sweep(tmp_path, listener, run__keep_checkpoints=1)
+    assert listener.done == done
+  assert saves == [1, 1, 1, 1, 1, 1, 2, 2]
+  with pytest.warns(UserWarning, match='from iteration 1; .*superseded'):
+    run_sweep(tmp_path, listener, run__keep_checkpoints=1)
+  assert listener.done == 1
+  for name in _NAMES:
+    assert _rows(tmp_path / name) == _rows(whole / name)
+
+
+def test_lost_checkpoints_are_an_error(
+  run_sweep: _Sweep, tmp_path: pathlib.Path
+) -> None:
+  """Starting all runs afresh would throw the others away."""
+  values: Mapping[str, tuple[float, ...]] = {}
+  run_sweep(tmp_path, values=values)
+  (tmp_path / 'seed=1' / 'checkpoints').rename(tmp_path / 'elsewhere')
+  with pytest.raises(checkpoint.CheckpointError, match='seed=1.* has no'):
+    run_sweep(tmp_path, values=values)
+  assert (tmp_path / 'seed=0' / 'checkpoints' / '3').is_dir()
+
+
+def test_a_run_is_continued_alone(
+  run_sweep: _Sweep,
+  point_algorithm: state_lib.Algorithm,
+  whole: pathlib.Path,
+  tmp_path: pathlib.Path,
+) -> None:
+  """By `train` on its folder, as any run."""
+  run_sweep(tmp_path, run__num_iterations=2)
+  name = _NAMES[3]
+  config = tiny.point_config(run__num_iterations=3, meta__inner_lr=0.1)
+  config.seed = 1
+  loop.train(
+    config,
+    tmp_path / name,
+    make_algorithm=lambda env, config: point_algorithm,
+    progress=progress_lib.Silent(),
+  )
+  expected = _rows(whole / name)
+  for row, other in zip(_rows(tmp_path / name), expected, strict=True):
+    # Float32, and another program for the last iteration.
+    np.testing.assert_allclose(
+      list(row.values()), [other[k] for k in row], rtol=2e-3, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+  ('change', 'said'),
+  [
+    ({'num_seeds': 3}, r'num_seeds=3: .* with 2'),
+    ({'seed': 1}, r'config\.seed=1: .* with 0'),
+    (
+      {'values': {'meta.inner_lr': (0.1,)}},
+      r'sweep\.meta\.inner_lr=\[0\.1\]: .* \[0\.001, 0\.1\]',
+    ),
+    ({'values': {}}, r'config\.meta\.inner_lr=0\.001: .* absent'),
+    ({'meta__max_kl': 0.5}, r'config\.meta\.max_kl=0\.5: .* 0\.01'),
+  ],
+)
+def test_changed_sweep_is_refused_by_name(
+  change: dict, said: str, run_sweep: _Sweep, whole: pathlib.Path
+) -> None:
+  """Both values are told, and nothing is written."""
+  before = {p: p.stat().st_mtime_ns for p in whole.rglob('*')}
+  with pytest.raises(config_lib.ConfigError, match=said):
+    run_sweep(whole, **change)
+  assert {p: p.stat().st_mtime_ns for p in whole.rglob('*')} == before
+
+
+def test_sweeps_and_runs_keep_apart(
+  run_sweep: _Sweep, whole: pathlib.Path
+) -> None:
+  """The folder of one is none for the other."""
+  with pytest.raises(config_lib.ConfigError, match='holds a sweep'):
+    loop.train(tiny.point_config(), whole)
+  with pytest.raises(config_lib.ConfigError, match='holds a single run'):
+    run_sweep(whole / _NAMES[0])
+
+
+# --- what the user sees
+
+
+def test_table_and_curves(tmp_path: pathlib.Path) -> None:
+  """Mean and sample deviation of each setting; what is not finite shows."""
+  grid = grid_lib.Grid(tiny.point_config(), _VALUES, num_seeds=2)
+
+  def rows(*returns: float | None) -> list[dict[str, float]]:
+    return [
+      {
+        'env_steps': 10.0 * index,
+        'eval/return_mean': math.nan if value is None else value,
+        'time/eval_s': float(value is not None),
+      }
+      for index, value in enumerate(returns)
+    ]
+
+  # The last iteration of the first two was not evaluated.
+  by_run = [rows(9, 1, None), rows(9, 3, None), rows(5, 6), rows(5, math.nan)]
+  lines = sweep.table(grid, dict(zip(_NAMES, by_run, strict=True)))
+  assert [line.split() for line in lines] == [
+    ['setting', 'return'],
+    ['meta.inner_lr=0.001', '2', '±', '1.4'],
+    ['meta.inner_lr=0.1', 'nan', '±', 'nan'],
+  ]
+  single = grid_lib.Grid(tiny.point_config(), {})
+  assert sweep.table(single, {'seed=0': rows(4)})[1].split()[-1] == '4'
+
+  path = tmp_path / 'curves.png'
+  plot.sweep_curves({'a': by_run[:2], 'b': by_run[2:]}, path)
+  assert path.read_bytes().startswith(b'\x89PNG')
+  plot.sweep_curves({str(i): by_run[:2] for i in range(12)}, path)
+
+
+def test_progress_is_the_mean_over_runs(
+  run_sweep: _Sweep, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+  """One line per iteration for all runs, and the table at the end."""
+  result = run_sweep(tmp_path, progress_lib.Lines(), run__num_iterations=1)
+  lines = capsys.readouterr().out.splitlines()
+  assert lines[0] == '4 runs at once: 2 settings, seeds 0 to 1'
+  mean = np.mean([row['eval/return_mean'] for row in result.values()])
+  assert f'iteration 1/1  steps 40  eval {mean:.4g}' in lines[5]
+  assert lines[7].split() == ['setting', 'return']
+  assert str(tmp_path / 'learning_curves.png') in '\n'.join(lines[-2:])
+
+
+# --- the command line
+
+
+def _parse(*arguments: str) -> sweep_flags.Arguments:
+  return sweep_flags.parse(
+    ['sweep.py', *arguments],
+    default_config=_CONFIGS / 'point.py',
+    flag_values=flags.FlagValues(),
+  )
+
+
+def test_grid_is_the_product_of_values_and_seeds() -> None:
+  """Names and configurations agree; what is not swept stays."""
+  grid, workdir = _parse(
+    '--config.seed=5',
+    '--num_seeds=2',
+    '--sweep.model.learning_rate',
+    '1e-3,0.01',
+    '--sweep.meta.max_kl=0.02',
+    '--config.meta.discount=0.9',
+  )
+  assert workdir == pathlib.Path('runs/point_sweep')
+  runs = grid.runs()
+  assert list(runs) == [
+    'meta.max_kl=0.02,model.learning_rate=0.001,seed=5',
+    'meta.max_kl=0.02,model.learning_rate=0.001,seed=6',
+    'meta.max_kl=0.02,model.learning_rate=0.01,seed=5',
+    'meta.max_kl=0.02,model.learning_rate=0.01,seed=6',
+  ]
+  last = list(runs.values())[-1]
+  assert last == config_lib.replaced(
+    grid.config,
+    {'meta.max_kl': 0.02, 'model.learning_rate': 0.01, 'seed': 6},
+  )
+  assert last.meta.discount == 0.9
+  assert list(_parse().grid.runs()) == ['seed=0']
+
+
+def test_every_numeric_hyperparameter_can_be_swept() -> None:
+  """And reaches the state under the name it has there."""
+  assert tuple(config_lib.HYPER_FIELDS) == state_lib.Hyper._fields
+  values = dict.fromkeys(grid_lib.SWEEPABLE, (0.5,))
+  (config,) = grid_lib.Grid(tiny.point_config(), values).runs().values()
+  assert set(map(float, state_lib.hyper(config))) == {0.5}
+
+
+@pytest.mark.parametrize(
+  ('argument', 'said'),
+  [
+    ('--sweep.meta.inner_rl=1', ['inner_rl', "'meta.inner_lr'", 'meta.max_kl']),
+    ('--sweep.imagine.horizon=1', ['imagine.horizon: shapes', 'meta.inner_lr']),
+    ('--sweep.seed=1,2', ['sweep.seed', 'num_seeds']),
+    ('--sweep.meta.inner_lr=0.1,x', ['inner_lr=0.1,x', 'finite float >= 0']),
+    ('--sweep.meta.inner_lr=', ['sweep.meta.inner_lr=', 'finite float >= 0']),
+    ('--sweep.meta.inner_lr=1,-1', ['meta.inner_lr=-1.0', 'float >= 0']),
+    ('--sweep.meta.discount=0.9,2', ['meta.discount=2.0', '<= 1']),
+    ('--sweep.meta.max_kl=nan', ['meta.max_kl=nan', 'finite']),
+    ('--sweep.meta.max_kl=0.1,1e-1', ['sweep.meta.max_kl', 'more than once']),
+    ('--num_seeds=0', ['num_seeds=0', 'an int >= 1']),
+    ('--num_seeds=two', ['--num_seeds=two', 'an int >= 1']),
+    ('--num_seed=2', ['--num_seed=2', "'num_seeds'", '--sweep.meta.max_kl']),
+    ('--config.seed=2147483647', []),
+    ('--config.meta.inner_rl=1', ["'meta.inner_lr'"]),
+  ],
+)
+def test_mistake_is_one_line_with_what_is_allowed(
+  argument: str, said: list[str]
+) -> None:
+  """The message names the field, the nearest right one, what is allowed."""
+  if not said:
+    _parse(argument)
+    with pytest.raises(config_lib.ConfigError, match='seed=2147483648'):
+      _parse(argument, '--num_seeds=2')
+    return
+  with pytest.raises(config_lib.ConfigError) as error:
+    _parse(argument)
+  message = str(error.value)
+  assert '\n' not in message
+  for words in said:
+    assert words in message
+
+
+def test_binary_exits_with_2_and_one_line(tmp_path: pathlib.Path) -> None:
+  """And writes nothing."""
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(_ROOT / 'experiments' / 'sweep.py'),
+      '--sweep.meta.inner_rl=0.1',
+    ],
+    cwd=tmp_path,
+    env={**os.environ, 'PYTHONPATH': str(_ROOT)},
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert (done.returncode, done.stdout) == (2, '')
+  assert done.stderr.count('\n') == 1
+  assert 'meta.inner_lr' in done.stderr
+  assert list(tmp_path.iterdir()) == []
