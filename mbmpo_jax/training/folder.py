@@ -188,9 +188,11 @@ def _check_unchanged(
     before = old.get(name, default.get(name, 'absent'))
     after = new.get(name, 'absent')
     if before != after and not name.startswith(_FREE) and name not in but:
+      now = f'{name}={after!r}' if name in new else name
+      then = f'with {before!r}' if before != 'absent' else 'without it'
       raise config_lib.ConfigError(
-        f'{name}={after!r}: what is in {file.parent} was started with'
-        f' {before!r}; set that back or use another --workdir'
+        f'{now}: what is in {file.parent} was started {then}; set that back or'
+        ' use another --workdir'
       )
 
 
