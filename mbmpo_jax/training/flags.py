@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -32,6 +32,17 @@ class Arguments(NamedTuple):
 
   config: config_lib.Config
   workdir: pathlib.Path
+  devices: 'DeviceFlags'
+
+
+class DeviceFlags(NamedTuple):
+  """The flags about devices and processes."""
+
+  num_devices: int | None
+  distributed: bool  # whether there are several processes
+  coordinator_address: str | None
+  num_processes: int | None
+  process_id: int | None
 
 
 def parse(
@@ -40,7 +51,7 @@ def parse(
   default_config: pathlib.Path,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> Arguments:
-  """Defines `--config`, its overrides and `--workdir`, and parses them.
+  """Defines `--config`, its overrides and the others, and parses them.
 
   Args:
     argv: the program's name and its arguments.
@@ -77,7 +88,9 @@ def parse(
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
   default_workdir = pathlib.Path('runs') / pathlib.Path(path).stem
-  return Arguments(config, pathlib.Path(workdir or default_workdir))
+  return Arguments(
+    config, pathlib.Path(workdir or default_workdir), _devices(flag_values)
+  )
 
 
 @contextlib.contextmanager
@@ -176,6 +189,71 @@ def _define(
     flag_values=flag_values,
   )
 
+  flags.DEFINE_integer(
+    'num_devices',
+    None,
+    'Devices, of all processes together, that share the work; by default all'
+    ' there are.',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+    'distributed',
+    False,
+    'Whether this is one of several processes, which the environment of the'
+    ' cluster (Slurm, Open MPI, Kubernetes, a TPU pod) describes.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'coordinator_address',
+    None,
+    'host:port of the first of several processes, where there is no such'
+    ' environment.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'num_processes',
+    None,
+    'With --coordinator_address: how many processes there are.',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'process_id',
+    None,
+    'With --coordinator_address: which of them this is, from 0.',
+    lower_bound=0,
+    flag_values=flag_values,
+  )
+
+
+def _devices(flag_values: flags.FlagValues) -> DeviceFlags:
+  """The flags about devices, which go together or not at all."""
+  values: Any = (flag_values[name].value for name in DeviceFlags._fields)
+  found = DeviceFlags(*values)
+  together = {
+    name: getattr(found, name)
+    for name in ('coordinator_address', 'num_processes', 'process_id')
+  }
+  missing = [name for name, value in together.items() if value is None]
+  if len(missing) == len(together):
+    return found
+  if missing:
+    raise config_lib.ConfigError(
+      f'--{missing[0]}: is missing; --coordinator_address, --num_processes and'
+      ' --process_id go together'
+    )
+  if not re.fullmatch(r'.+:\d+', together['coordinator_address']):
+    raise config_lib.ConfigError(
+      f'--coordinator_address={found.coordinator_address}: must be host:port'
+    )
+  if together['process_id'] >= together['num_processes']:
+    raise config_lib.ConfigError(
+      f'--process_id={found.process_id}: must be < {found.num_processes},'
+      ' --num_processes'
+    )
+  return found._replace(distributed=True)
+
 
 def _parse_flags(
   argv: list[str], path: str, flag_values: flags.FlagValues
@@ -187,10 +265,12 @@ def _parse_flags(
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
       return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    hint = validation.nearest(error.flagname, ['config', 'workdir'])
+    known = ['config', 'workdir', *DeviceFlags._fields]
+    hint = validation.nearest(error.flagname, known)
+    others = ', '.join(f'--{name}' for name in known)
     raise config_lib.ConfigError(
-      f'{error.flagvalue}: unknown flag{hint}; there are --config,'
-      ' --config.<field> and --workdir'
+      f'{error.flagvalue}: unknown flag{hint}; there are --config.<field>,'
+      f' {others}'
     ) from error
   except Exception as error:
     # The configuration file runs in here and may raise anything.

@@ -41,14 +41,16 @@ def start(
   sharding: jax.sharding.Sharding,
 ) -> Saved:
   """What a run starts from, on the devices of `sharding`; consumes `key`."""
-  state = jax.jit(init)(key)
-  # As a restored state is: no weak types, committed to devices. Otherwise the
-  # second iteration, and a resumed run, would compile other programs.
-  state = jax.tree.map(
-    lambda x: jax.lax.convert_element_type(x, x.dtype), state
-  )
-  saved = Saved(state, _copy(state.policy), jnp.float32(-jnp.inf))
-  return jax.device_put(saved, sharding)
+
+  def begin(key: jax.Array) -> Saved:
+    # As a restored state is: no weak types, committed to devices. Otherwise the
+    # second iteration, and a resumed run, would compile other programs.
+    state = jax.tree.map(
+      lambda x: jax.lax.convert_element_type(x, x.dtype), init(key)
+    )
+    return Saved(state, _copy(state.policy), jnp.float32(-jnp.inf))
+
+  return jax.jit(begin, out_shardings=sharding)(key)
 
 
 class Iteration:
@@ -60,6 +62,8 @@ class Iteration:
     config: config_lib.Config,
     algorithm: Any,
     progress: progress_lib.Progress,
+    *,
+    mesh: jax.sharding.Mesh | None = None,
   ) -> None:
     """Compiles nothing yet.
 
@@ -68,6 +72,7 @@ class Iteration:
       config: the experiment.
       algorithm: has the three phases, `state -> (state, metrics)`.
       progress: is told which phase runs.
+      mesh: devices that share the evaluation's episodes.
     """
     self._run = config.run
     self._imagined_steps = _imagined_steps(config)
@@ -84,6 +89,7 @@ class Iteration:
         policy_apply=functools.partial(
           gaussian.apply, min_std=config.policy.min_std
         ),
+        mesh=mesh,
       )
     )
 

@@ -16,6 +16,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import metrics as metrics_lib
@@ -31,6 +32,7 @@ def train(
   workdir: str | pathlib.Path,
   *,
   make_algorithm: Callable[..., Any] = mbmpo.make,
+  mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
@@ -42,9 +44,13 @@ def train(
     config: the experiment; copied.
     workdir: the run's folder, created where missing.
     make_algorithm: `(env, config) -> algorithm`, a named tuple of pure
-      functions with `init`, `collect`, `fit` and `improve`.
+      functions with `init`, `collect`, `fit` and `improve`; with a mesh,
+      `mesh` is a third argument, by name.
+    mesh: devices that share the work, from `devices.make_mesh`; by default one
+      does it. They may be those of several processes, each of which calls
+      this; the first of them writes the folder, which all must see.
     progress: shows what goes on; by default a live display on a terminal and
-      plain lines elsewhere.
+      plain lines elsewhere, in the first process.
 
   Returns:
     The metrics of the last iteration, NaN where there is no value.
@@ -60,40 +66,45 @@ def train(
   if folder.has_checkpoints():
     folder.check_resumable(config)
   env = envs.make(config.env.name, config.env.variant)
+  if mesh is not None:
+    make_algorithm = functools.partial(make_algorithm, mesh=mesh)
   algorithm = make_algorithm(env, config)
   checkpoints = checkpoint.Checkpointer(
     folder.checkpoints, keep=config.run.keep_checkpoints
   )
-  progress = progress or progress_lib.make()
+  writes = devices.is_first_process()
+  if progress is None:
+    progress = progress_lib.make() if writes else progress_lib.Silent()
 
   with contextlib.ExitStack() as stack:
     stack.callback(checkpoints.close)
-    folder.create(config)
-    saved = _restore(checkpoints, algorithm.init, config.seed)
-    first, total = int(saved.state.iteration), config.run.num_iterations
-    writer = metrics_lib.Tee(
-      [
-        metrics_lib.JsonlWriter(folder.metrics, first_step=first),
-        metrics_lib.TensorBoardWriter(folder.tensorboard, first_step=first),
-      ]
+    if writes:
+      folder.create(config)
+    saved = _restore(
+      checkpoints, algorithm.init, config.seed, devices.replicated(mesh)
     )
+    first, total = int(saved.state.iteration), config.run.num_iterations
+    writer = metrics_lib.Tee(_writers(folder, first) if writes else [])
     stack.callback(writer.close)
     stop = stack.enter_context(signals.StopRequest())
     stack.callback(progress.close)
     progress.start(total=total, done=first)
-    iterate = iteration_lib.Iteration(env, config, algorithm, progress)
+    iterate = iteration_lib.Iteration(
+      env, config, algorithm, progress, mesh=mesh
+    )
     drawn = time.monotonic()
     for index in range(first, total):
       saved, metrics = iterate(saved, index)
       writer.write(index, metrics)
-      is_last = index + 1 == total or stop.requested is not None
+      stopping = devices.any_process(stop.requested is not None)
+      is_last = index + 1 == total or stopping
       if is_last or (index + 1) % config.run.checkpoint_every == 0:
         checkpoints.save(index + 1, saved)
       progress.iteration(index, metrics)
-      if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
+      if writes and (is_last or time.monotonic() - drawn > _DRAW_EVERY_S):
         _draw(folder, config)
         drawn = time.monotonic()
-      if stop.requested:
+      if stopping:
         break
 
   rows = metrics_lib.read_jsonl(folder.metrics)
@@ -101,11 +112,22 @@ def train(
   return rows[-1] if rows else {}
 
 
+def _writers(
+  folder: folder_lib.RunFolder, first: int
+) -> list[metrics_lib.Writer]:
+  return [
+    metrics_lib.JsonlWriter(folder.metrics, first_step=first),
+    metrics_lib.TensorBoardWriter(folder.tensorboard, first_step=first),
+  ]
+
+
 def _restore(
-  checkpoints: checkpoint.Checkpointer, init: Callable[..., Any], seed: int
+  checkpoints: checkpoint.Checkpointer,
+  init: Callable[..., Any],
+  seed: int,
+  sharding: jax.sharding.Sharding,
 ) -> iteration_lib.Saved:
   """The newest checkpoint, or what the first iteration starts from."""
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   start = functools.partial(
     iteration_lib.start, init, jax.random.PRNGKey(seed), sharding
   )
