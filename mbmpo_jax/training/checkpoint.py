@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from mbmpo_jax import errors
+from mbmpo_jax.training import devices
 
 
 class CheckpointError(errors.UserError, RuntimeError):
@@ -122,7 +123,10 @@ class Checkpointer:
     while target.exists():
       count += 1
       target = self._directory / f'{step}.{why}.{count}'
-    source.rename(target)
+    devices.wait_for_all('checkpoints found')
+    if devices.is_first_process():
+      source.rename(target)
+    devices.wait_for_all('checkpoint set aside')
     self._open().reload()
     return target
 

@@ -43,14 +43,18 @@ def start(
   sharding: jax.sharding.Sharding,
 ) -> Saved:
   """What a run starts from, on the devices of `sharding`; consumes `key`."""
-  state = jax.jit(init)(key)
+  # One program for all keys, whatever calls it how often.
+  begin = jax.jit(_begin, static_argnums=0, out_shardings=sharding)
+  return begin(init, key)
+
+
+def _begin(init: Callable[[jax.Array], Any], key: jax.Array) -> Saved:
   # As a restored state is: no weak types, committed to devices. Otherwise the
   # second iteration, and a resumed run, would compile other programs.
   state = jax.tree.map(
-    lambda x: jax.lax.convert_element_type(x, x.dtype), state
+    lambda x: jax.lax.convert_element_type(x, x.dtype), init(key)
   )
-  saved = Saved(state, _copy(state.policy), jnp.asarray(-jnp.inf, float))
-  return jax.device_put(saved, sharding)
+  return Saved(state, _copy(state.policy), jnp.asarray(-jnp.inf, float))
 
 
 def stack(saved: Sequence[Saved]) -> Saved:
@@ -73,6 +77,7 @@ class Iteration:
     progress: progress_lib.Progress,
     *,
     num_runs: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
   ) -> None:
     """Compiles nothing yet.
 
@@ -82,6 +87,7 @@ class Iteration:
       algorithm: has the three phases, `state -> (state, metrics)`.
       progress: is told which phase runs.
       num_runs: how many are stacked; `None` is one run without that axis.
+      mesh: devices that share the evaluation's episodes.
     """
     self._run = config.run
     self._num_runs = num_runs
@@ -97,6 +103,7 @@ class Iteration:
         policy_apply=functools.partial(
           gaussian.apply, min_std=config.policy.min_std
         ),
+        mesh=mesh,
       ),
     )
     if num_runs is not None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import functools
 import math
 import pathlib
 import time
@@ -14,6 +15,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import metrics as metrics_lib
@@ -29,6 +31,7 @@ def train(
   workdir: str | pathlib.Path,
   *,
   make_algorithm: Callable[..., Any] = mbmpo.make,
+  mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
@@ -40,9 +43,13 @@ def train(
     config: the experiment; copied.
     workdir: the run's folder, created where missing.
     make_algorithm: `(env, config) -> algorithm`, a named tuple of pure
-      functions with `init`, `collect`, `fit` and `improve`.
+      functions with `init`, `collect`, `fit` and `improve`; with a mesh,
+      `mesh` is a third argument, by name.
+    mesh: devices that share the work, from `devices.make_mesh`; by default one
+      does it. They may be those of several processes, each of which calls
+      this; the first of them writes the folder, which all must see.
     progress: shows what goes on; by default a live display on a terminal and
-      plain lines elsewhere.
+      plain lines elsewhere, in the first process.
 
   Returns:
     The metrics of the last iteration, NaN where there is no value.
@@ -58,19 +65,26 @@ def train(
     config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
   env = envs.make(config.env.name, config.env.variant)
+  if mesh is not None:
+    make_algorithm = functools.partial(make_algorithm, mesh=mesh)
   algorithm = make_algorithm(env, config)
-  progress = progress or progress_lib.make()
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  if progress is None:
+    progress = (
+      progress_lib.make()
+      if devices.is_first_process()
+      else progress_lib.Silent()
+    )
+  sharding = devices.replicated(mesh)
 
   def start(config: config_lib.Config) -> iteration_lib.Saved:
     key = jax.random.PRNGKey(config.seed)
     return iteration_lib.start(algorithm.init, key, sharding)
 
   with contextlib.closing(run):
-    run.folder.create(config)
+    run.create()
     (saved,) = run_lib.restore([run], start, sharding)
     iterate(
-      iteration_lib.Iteration(env, config, algorithm, progress),
+      iteration_lib.Iteration(env, config, algorithm, progress, mesh=mesh),
       saved,
       [run],
       first=int(saved.state.iteration),
@@ -117,7 +131,8 @@ def iterate(
       saved, rows = iteration(saved, index)
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
-      is_last = index + 1 == total or stop.requested is not None
+      stopping = devices.any_process(stop.requested is not None)
+      is_last = index + 1 == total or stopping
       if is_last or (index + 1) % config.checkpoint_every == 0:
         for run, own in zip(runs, iteration.split(saved), strict=True):
           run.checkpoints.save(index + 1, own)
@@ -125,7 +140,7 @@ def iterate(
       if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
         draw()
         drawn = time.monotonic()
-      if stop.requested:
+      if stopping:
         break
 
 

@@ -8,6 +8,7 @@ import jax
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import metrics
@@ -16,6 +17,8 @@ from mbmpo_jax.training import plot
 
 class Run:
   """A configuration, and what is kept of the run that it describes.
+
+  Of several processes the first writes; only checkpoints are of all.
 
   Attributes:
     config: the experiment.
@@ -46,16 +49,25 @@ class Run:
     )
     self._writer: metrics.Writer | None = None
 
+  def create(self) -> None:
+    """Creates the folder and writes the configuration.
+
+    Raises:
+      ConfigError: if the file system does not allow it.
+    """
+    if devices.is_first_process():
+      self.folder.create(self.config)
+
   def open(self, first_step: int) -> None:
     """Goes on with the metrics from `first_step`; later ones are dropped."""
-    self._writer = metrics.Tee(
-      [
-        metrics.JsonlWriter(self.folder.metrics, first_step=first_step),
-        metrics.TensorBoardWriter(
-          self.folder.tensorboard, first_step=first_step
-        ),
+    writers: list[metrics.Writer] = []
+    if devices.is_first_process():
+      folder = self.folder
+      writers = [
+        metrics.JsonlWriter(folder.metrics, first_step=first_step),
+        metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),
       ]
-    )
+    self._writer = metrics.Tee(writers)
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """Records the metrics of iteration `step`; the run is open."""
@@ -68,6 +80,8 @@ class Run:
 
   def draw(self) -> None:
     """Draws the learning curve."""
+    if not devices.is_first_process():
+      return
     config = self.config
     plot.learning_curve(
       self.rows(),

@@ -12,6 +12,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration as iteration_lib
@@ -66,7 +67,7 @@ def sweep(
   progress.message(
     f'{len(runs)} runs at once: {len(grid.settings)} settings, {_seeds(grid)}'
   )
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  sharding = devices.replicated(None)
 
   def start(config: config_lib.Config) -> iteration_lib.Saved:
     key = jax.random.PRNGKey(config.seed)
@@ -91,7 +92,7 @@ def sweep(
     folder.create(grid)
     for run in runs.values():
       stack.enter_context(contextlib.closing(run))
-      run.folder.create(run.config)
+      run.create()
     restored = run_lib.restore(list(runs.values()), start, sharding)
     first = int(restored[0].state.iteration)
     saved = iteration_lib.stack(restored)

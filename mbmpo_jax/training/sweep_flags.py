@@ -51,10 +51,11 @@ def parse(
       flag_values=flag_values,
     )
   try:
-    config, workdir = training_flags.parse(
+    config, workdir, _ = training_flags.parse(
       argv,
       default_config=default_config,
       default_workdir='runs/{config}_sweep',
+      devices=False,
       further=('num_seeds', *(f'sweep.{n}' for n in grid_lib.SWEEPABLE)),
       flag_values=flag_values,
     )
