@@ -434,7 +434,7 @@ def test_every_numeric_hyperparameter_can_be_swept() -> None:
   ('argument', 'said'),
   [
     ('--sweep.meta.inner_rl=1', ['inner_rl', "'meta.inner_lr'", 'meta.max_kl']),
-    ('--sweep.imagine.horizon=1', ['imagine.horizon: shapes', 'meta.inner_lr']),
+    ('--sweep.imagine.horizon=1', ['imagine.horizon: cannot', 'meta.inner_lr']),
     ('--sweep.seed=1,2', ['sweep.seed', 'num_seeds']),
     ('--sweep.meta.inner_lr=0.1,x', ['inner_lr=0.1,x', 'finite float >= 0']),
     ('--sweep.meta.inner_lr=', ['sweep.meta.inner_lr=', 'finite float >= 0']),

@@ -106,7 +106,7 @@ def check_field(name: str) -> None:
   if name == 'seed':
     problem = "use num_seeds; the first seed is the config's"
   elif name in validation.allowed_values():
-    problem = 'shapes the program, and so cannot be swept'
+    problem = 'cannot be swept'
   else:
     problem = 'unknown field'
   raise config_lib.ConfigError(
