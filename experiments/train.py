@@ -3,7 +3,10 @@ r"""Trains a policy by MB-MPO and keeps everything about it in one folder.
   python experiments/train.py --config=experiments/configs/half_cheetah.py \
     --config.meta.inner_lr=0.005 --workdir=runs/cheetah
 
-The same command again continues a run that was interrupted.
+The same command again continues a run that was interrupted. All devices of the
+host share the work; so do those of several hosts, where each runs the command
+with --distributed on a cluster, or else with --coordinator_address,
+--num_processes and --process_id.
 """
 
 import pathlib
@@ -27,11 +30,18 @@ def main(arguments: training_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
   from mbmpo_jax.training import cache
+  from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
 
   cache.enable()
+  config, workdir, where = arguments
   with training_flags.one_line_errors():
-    loop.train(arguments.config, arguments.workdir)
+    if where.distributed:
+      devices.join(
+        where.coordinator_address, where.num_processes, where.process_id
+      )
+    mesh = devices.make_mesh(config, where.num_devices)
+    loop.train(config, workdir, mesh=mesh)
 
 
 if __name__ == '__main__':

@@ -7,6 +7,7 @@ it is given. Ranges stand beside the fields they bound; `validation.validate`
 holds a configuration to them and to the relations between fields.
 """
 
+import copy
 import dataclasses
 import operator
 import typing
@@ -214,6 +215,32 @@ class Config:
   imagine: ImagineConfig = dataclasses.field(default_factory=ImagineConfig)
   meta: MetaConfig = dataclasses.field(default_factory=MetaConfig)
   run: RunConfig = dataclasses.field(default_factory=RunConfig)
+
+
+# The fields that are numbers to a compiled program, by their names in
+# `state.Hyper`. All others shape the program.
+HYPER_FIELDS = {
+  'inner_lr': 'meta.inner_lr',
+  'max_kl': 'meta.max_kl',
+  'discount': 'meta.discount',
+  'gae_lambda': 'meta.gae_lambda',
+  'baseline_ridge': 'meta.baseline_ridge',
+  'damping': 'meta.damping',
+  'entropy_coef': 'meta.entropy_coef',
+  'model_learning_rate': 'model.learning_rate',
+  'rolling_persistence': 'model.rolling_persistence',
+}
+
+
+def replaced(config: Config, values: Mapping[str, Any]) -> Config:
+  """A copy with other values in the fields of these dotted names."""
+  config = copy.deepcopy(config)
+  for name, value in values.items():
+    section, _, field = name.rpartition('.')
+    setattr(
+      operator.attrgetter(section)(config) if section else config, field, value
+    )
+  return config
 
 
 def flatten(config: Config) -> dict[str, Any]:

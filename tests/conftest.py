@@ -14,11 +14,11 @@ import jax
 import pytest
 from mujoco import mjx
 
-# Sharding is tested on two simulated devices; a count already chosen stays.
+# Sharding is tested on eight simulated devices; a count already chosen stays.
 _flags = os.environ.get('XLA_FLAGS', '')
 if '--xla_force_host_platform_device_count' not in _flags:
   os.environ['XLA_FLAGS'] = (
-    f'{_flags} --xla_force_host_platform_device_count=2'.strip()
+    f'{_flags} --xla_force_host_platform_device_count=8'.strip()
   )
 
 # Most of the suite's time is compilation; a second run saves most of it.

@@ -26,15 +26,17 @@ def _parse(*arguments: str) -> training_flags.Arguments:
 
 def test_default_is_the_quick_preset() -> None:
   """Without flags: the default file, and a folder of its name."""
-  config, workdir = _parse()
+  config, workdir, devices = _parse()
   preset = runpy.run_path(str(_CONFIGS / 'half_cheetah_quick.py'))
   assert config == preset['get_config']()
   assert workdir == pathlib.Path('runs/half_cheetah_quick')
+  assert not devices.distributed
+  assert devices.num_devices is None
 
 
 def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
   """Types are those of the fields; the last `--config` counts."""
-  config, workdir = _parse(
+  config, workdir, _ = _parse(
     '--config.meta.inner_lr=0.005',
     '--config.model.hidden_sizes=(8, 9)',
     f'--config={_CONFIGS}/half_cheetah.py',
@@ -77,6 +79,10 @@ def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
     ('--config=', ['--config=', 'point.py']),
     ('--flagfile=/nowhere', ['/nowhere']),
     ('--workdir=', ['--workdir']),
+    ('--num_devices=0', ['--num_devices=0', 'positive']),
+    ('--num_device=2', ['--num_device=2', "mean 'num_devices'"]),
+    ('--process_id=1', ['--coordinator_address: is missing']),
+    ('--process_id=-1', ['--process_id=-1']),
   ],
 )
 def test_mistake_is_one_line_with_what_is_allowed(
@@ -89,6 +95,20 @@ def test_mistake_is_one_line_with_what_is_allowed(
   assert '\n' not in message
   for words in said:
     assert words in message
+
+
+def test_processes_are_named_together() -> None:
+  """All three flags or none; those given are enough."""
+  cluster = ['--coordinator_address=a:1', '--num_processes=2']
+  *_, devices = _parse(*cluster, '--process_id=1', '--num_devices=8')
+  assert devices == (8, True, 'a:1', 2, 1)
+  for arguments, said in (
+    ([*cluster, '--process_id=2'], '--process_id=2: must be < 2'),
+    (cluster, '--process_id: is missing'),
+    (['--coordinator_address=a', *cluster[1:], '--process_id=0'], 'host:port'),
+  ):
+    with pytest.raises(config_lib.ConfigError, match=said):
+      _parse(*arguments)
 
 
 @pytest.mark.parametrize(

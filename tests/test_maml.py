@@ -50,7 +50,7 @@ def _batch(problem: reference.Problem) -> maml.MetaBatch:
     adapted=jax.tree.map(stack, *problem.old),
     post=trajectory(problem.post),
     post_advantages=jnp.asarray(problem.post['advantages']),
-    weight=jnp.asarray(problem.weights),
+    weight=maml.task_weights(jnp.asarray(problem.weights)),
   )
 
 

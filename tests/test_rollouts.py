@@ -175,7 +175,7 @@ def test_each_environment_follows_its_own_policy():
     jax.random.PRNGKey(0),
     num_envs=3,
     horizon=5,
-    policy_apply=jax.vmap(gaussian.apply),
+    policy_per_env=True,
   )
   means = np.mean(trajectory.action[..., 0], 0)
   assert means[0] < -6 and abs(means[1]) < 3 and means[2] > 6

@@ -6,7 +6,6 @@ import os
 import pathlib
 import signal
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,6 @@ from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
-from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import cache
 from mbmpo_jax.training import checkpoint
 from mbmpo_jax.training import evaluate
@@ -29,92 +27,15 @@ from mbmpo_jax.training import metrics as metrics_lib
 from mbmpo_jax.training import plot
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import signals
+from tests import fake
 from tests import tiny
-
-
-class FakeState(NamedTuple):
-  """As little as the loop needs, and noise that depends on the key."""
-
-  key: jax.Array
-  iteration: jax.Array
-  env_steps: jax.Array
-  policy: types.Params
-  scale: jax.Array
-
-
-class FakeAlgorithm(NamedTuple):
-  """Walks at random; compiles in no time."""
-
-  init: object
-  collect: object
-  fit: object
-  improve: object
-
-
-def _fake(env: envs.Environment, config: config_lib.Config) -> FakeAlgorithm:
-  def init(key):
-    policy = gaussian.init(
-      key, env.observation_size, env.action_size, hidden_sizes=(4,)
-    )
-    # Weakly typed, as what a careless author starts from.
-    scale = jnp.full((), 1.0)
-    return FakeState(key, jnp.int32(0), jnp.int32(0), policy, scale)
-
-  def collect(state):
-    key, noise_key = jax.random.split(state.key)
-    noise = jax.random.normal(noise_key)
-    state = state._replace(key=key, env_steps=state.env_steps + 10)
-    return state, {'real/return': noise}
-
-  def fit(state):
-    return state, {'model/val_loss': jnp.nan * state.iteration}
-
-  def improve(state):
-    key, noise_key = jax.random.split(state.key)
-    noise = jax.random.normal(noise_key)
-    policy = jax.tree.map(lambda x: x + 0.1 * noise, state.policy)
-    state = state._replace(
-      key=key,
-      policy=policy,
-      iteration=state.iteration + 1,
-      scale=state.scale * jnp.float32(1),
-    )
-    return state, {'imagined/return_pre': noise}
-
-  return FakeAlgorithm(init, collect, fit, improve)
-
-
-class _Interrupt(progress_lib.Silent):
-  """Does something when a phase of an iteration begins."""
-
-  def __init__(self, at: int, phase: str, action) -> None:
-    self._at, self._phase, self._action = at, phase, action
-    self._iteration = -1
-    self.done = -1
-
-  def start(self, *, total: int, done: int) -> None:
-    self.done = done
-
-  def phase(self, name: str, *, compiling: bool = False) -> None:
-    if name == 'collect' and not compiling:
-      self._iteration += 1
-    if name == self._phase and self._iteration == self._at and not compiling:
-      self._action()
-
-
-def _crash() -> None:
-  raise RuntimeError('power failure')
-
-
-def _sigterm() -> None:
-  os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _train(
   config: config_lib.Config,
   workdir: pathlib.Path,
   progress: progress_lib.Progress | None = None,
-  make=_fake,
+  make=fake.make,
 ) -> Mapping[str, float]:
   progress = progress or progress_lib.Silent()
   return loop.train(config, workdir, make_algorithm=make, progress=progress)
@@ -258,7 +179,7 @@ def test_config_may_change_before_the_first_checkpoint(
   """There is nothing yet that another configuration could not continue."""
   config = tiny.point_config(run__num_iterations=1)
   with pytest.raises(RuntimeError, match='power failure'):
-    _train(config, tmp_path, _Interrupt(0, 'fit', _crash))
+    _train(config, tmp_path, fake.Interrupt(0, 'fit', fake.crash))
   config.meta.inner_lr = 0.5
   _train(config, tmp_path)
   assert len(_rows(tmp_path)) == 1
@@ -397,13 +318,13 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
   """Its copy survives the state that it came from, and a NaN never wins."""
   config = tiny.point_config()
   env = envs.make('point')
-  algorithm = _fake(env, config)
+  algorithm = fake.make(env, config)
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   saved = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
   run = iteration.Iteration(env, config, algorithm, progress_lib.Silent())
   policies, means = [], []
   for index in range(6):
-    saved, row = run(saved, index)
+    saved, (row,) = run(saved, index)
     # Of a copy: a view on the CPU would keep the buffers from being reused.
     policies.append(
       jax.tree.map(lambda x: np.array(jnp.copy(x)), saved.state.policy)
@@ -419,14 +340,14 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
       policy=jax.tree.map(lambda x: x * jnp.nan, saved.state.policy)
     )
   )
-  after, row = run(spoilt, 6)
+  after, (row,) = run(spoilt, 6)
   assert math.isnan(row['eval/return_mean'])
   jax.tree.map(np.testing.assert_array_equal, after.best_policy, policies[best])
 
 
 def test_fresh_state_looks_like_a_restored_one(tmp_path: pathlib.Path) -> None:
   """To the compiler, so that a continued run takes the very same programs."""
-  algorithm = _fake(envs.make('point'), tiny.point_config())
+  algorithm = fake.make(envs.make('point'), tiny.point_config())
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   fresh = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
   checkpoints = checkpoint.Checkpointer(tmp_path)
@@ -453,7 +374,7 @@ def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:
   traced: list[str] = []
 
   def make(env, config):
-    algorithm = _fake(env, config)
+    algorithm = fake.make(env, config)
 
     def counted(name):
       def phase(state):
@@ -474,10 +395,10 @@ def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
   ('checkpoint_every', 'action', 'at', 'phase', 'rows', 'resumed'),
   [
-    (1, _sigterm, 1, 'fit', 2, 2),  # finishes iteration 1 and saves it
-    (2, _sigterm, 2, 'evaluate', 3, 3),  # saves although none is due
-    (1, _crash, 2, 'improve', 2, 2),  # goes back to the end of iteration 1
-    (3, _crash, 4, 'fit', 4, 3),  # iteration 3 is run again, and its row
+    (1, fake.sigterm, 1, 'fit', 2, 2),  # finishes iteration 1 and saves it
+    (2, fake.sigterm, 2, 'evaluate', 3, 3),  # saves although none is due
+    (1, fake.crash, 2, 'improve', 2, 2),  # goes back to the end of iteration 1
+    (3, fake.crash, 4, 'fit', 4, 3),  # iteration 3 is run again, and its row
   ],
 )
 def test_interrupted_run_equals_uninterrupted_one(
@@ -494,14 +415,14 @@ def test_interrupted_run_equals_uninterrupted_one(
     run__num_iterations=6, run__checkpoint_every=checkpoint_every
   )
   _train(config, tmp_path / 'whole')
-  interrupt = _Interrupt(at, phase, action)
-  if action is _crash:
+  interrupt = fake.Interrupt(at, phase, action)
+  if action is fake.crash:
     with pytest.raises(RuntimeError, match='power failure'):
       _train(config, tmp_path / 'parts', interrupt)
   else:
     _train(config, tmp_path / 'parts', interrupt)
   assert len(_rows(tmp_path / 'parts')) == rows
-  listener = _Interrupt(99, '', _crash)
+  listener = fake.Interrupt(99, '', fake.crash)
   _train(config, tmp_path / 'parts', listener)
   assert listener.done == resumed
   assert _rows(tmp_path / 'parts') == _rows(tmp_path / 'whole')
@@ -526,10 +447,10 @@ def test_second_signal_stops_at_once() -> None:
   before = signal.getsignal(signal.SIGTERM)
   with signals.StopRequest() as stop:
     assert stop.requested is None
-    _sigterm()
+    fake.sigterm()
     assert stop.requested == 'SIGTERM'
     with pytest.raises(KeyboardInterrupt):
-      _sigterm()
+      fake.sigterm()
   assert signal.getsignal(signal.SIGTERM) is before
 
 
@@ -549,7 +470,7 @@ def test_mbmpo_resumes_exactly(
     return point_algorithm
 
   whole = _train(config, tmp_path / 'whole', make=make)
-  interrupt = _Interrupt(0, 'improve', _sigterm)
+  interrupt = fake.Interrupt(0, 'improve', fake.sigterm)
   _train(config, tmp_path / 'parts', interrupt, make=make)
   assert len(_rows(tmp_path / 'parts')) == 1
   _train(config, tmp_path / 'parts', make=make)

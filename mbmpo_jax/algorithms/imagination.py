@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from mbmpo_jax import broadcasting
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import masking
+from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
@@ -41,6 +42,7 @@ def rollout_tasks(
   config: config_lib.Config,
   policy_apply: maml.PolicyApply,
   policy_per_task: bool,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Imagined:
   """Imagines rollouts of every task on its member, and their advantages.
 
@@ -53,6 +55,8 @@ def rollout_tasks(
     config: gives the numbers of tasks, rollouts and steps.
     policy_apply: `(params, obs) -> distribution`.
     policy_per_task: whether `policies` has one per task.
+    mesh: of the devices among which the tasks are shared out; [K, P] is then
+      this device's share of them. No task's rollouts depend on its device.
   """
   predict = functools.partial(
     ensemble.predict,
@@ -100,6 +104,7 @@ def rollout_tasks(
   keys = jax.random.split(
     key, (config.model.num_models, config.imagine.tasks_per_model)
   )
+  keys = parallel.own(mesh, keys, parallel.BY_TASK)
   return jax.vmap(over_member, (policy_axis, 0, 0))(policies, model, keys)
 
 
@@ -153,29 +158,28 @@ def episode_means(
 
   Args:
     imagined: leading [K, P].
-    weight: of the tasks, [K, P].
+    weight: of the tasks, `maml.task_weights`.
 
   Returns:
-    Two scalars, NaN if no task has weight.
+    Two scalars, 0 if no task has weight.
   """
-  trajectory, total = imagined.trajectory, jnp.sum(weight)
+  trajectory = imagined.trajectory
 
   def over_episodes(x: jax.Array) -> jax.Array:
     per_task = maml.over_tasks(episodes.mean)(x, trajectory.terminated)
-    return jnp.where(total > 0, maml.mean_over_tasks(per_task, weight), jnp.nan)
+    return maml.mean_over_tasks(per_task, weight)
 
   live = maml.over_tasks(masking.live)(trajectory.reward, trajectory.mask)
   return over_episodes(live), over_episodes(trajectory.mask)
 
 
-def clipped_fraction(imagined: Imagined, model: ensemble.Model) -> jax.Array:
-  """Share of the live steps with a prediction on a bound of the model."""
+def clipped_steps(imagined: Imagined, model: ensemble.Model) -> jax.Array:
+  """How many live steps have a prediction on a bound of the model."""
   trajectory = imagined.trajectory
   low, high = (x[:, None, None, None] for x in (model.low, model.high))
   on_bound = (trajectory.next_obs <= low) | (trajectory.next_obs >= high)
-  return masking.mean(
-    jnp.any(on_bound, -1).astype(trajectory.mask.dtype), trajectory.mask
-  )
+  clipped = jnp.any(on_bound, -1).astype(trajectory.mask.dtype)
+  return jnp.sum(masking.live(clipped, trajectory.mask))
 
 
 def _all_finite(tree: Any) -> jax.Array:

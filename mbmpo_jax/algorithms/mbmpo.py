@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import imagination
@@ -39,13 +40,20 @@ from mbmpo_jax.rollouts import episodes as episodes_lib
 
 
 def make(
-  env: base.Environment, config: config_lib.Config, *, check: bool = True
+  env: base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool = True,
 ) -> state_lib.Algorithm:
   """Builds the algorithm for an environment.
 
   Args:
     env: the real world, whose reward, termination and resets are known.
     config: hyperparameters; copied.
+    mesh: devices to share the work out over, from
+      `training.devices.make_mesh`. States are replicated, and results are those
+      of one device but for rounding.
     check: proves `env` against the contract first, which runs a few steps.
 
   Raises:
@@ -58,6 +66,12 @@ def make(
   if check:
     check_lib.check_environment(env)
 
+  if mesh is not None:
+    parallel.check(
+      mesh,
+      num_models=config.model.num_models,
+      tasks_per_model=config.imagine.tasks_per_model,
+    )
   num_models = config.model.num_models
   num_tasks = num_models * config.imagine.tasks_per_model
   policy_apply, policy_head = (
@@ -67,11 +81,17 @@ def make(
     for fn in (gaussian.apply, gaussian.head)
   )
   rollout_tasks = functools.partial(
-    imagination.rollout_tasks, env=env, config=config, policy_apply=policy_apply
+    imagination.rollout_tasks,
+    env=env,
+    config=config,
+    policy_apply=policy_apply,
+    mesh=mesh,
   )
   adapt_tasks = functools.partial(
     imagination.adapt_tasks, config=config, policy_apply=policy_apply
   )
+  all_sum = parallel.all_sum(mesh)
+  share_out = functools.partial(parallel.share_out, mesh=mesh)
   model_input_size = jax.eval_shape(
     env.model_input, jnp.zeros(env.observation_size)
   ).shape[0]
@@ -125,27 +145,33 @@ def make(
       env,
       num_envs=config.collect.num_trajectories,
       horizon=config.collect.episode_length,
+      policy_apply=policy_apply,
       random_actions=state.iteration == 0,
+      mesh=mesh,
     )
     if config.collect.collect_with == 'adapted':
-      imagined = rollout_tasks(
-        state.policy,
-        state.model,
-        state.hyper,
-        imagine_key,
-        policy_per_task=False,
-      )
-      adapted, _ = adapt_tasks(state.policy, imagined, state.hyper)
+
+      def imagine_and_adapt(
+        policy: types.Params, model: ensemble.Model
+      ) -> types.Params:
+        imagined = rollout_tasks(
+          policy, model, state.hyper, imagine_key, policy_per_task=False
+        )
+        return adapt_tasks(policy, imagined, state.hyper)[0]
+
+      adapted = share_out(
+        imagine_and_adapt,
+        in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
+        out_specs=parallel.BY_TASK,
+      )(state.policy, state.model)
       share = config.collect.num_trajectories // num_tasks
       per_env = jax.tree.map(
         lambda x: jnp.repeat(x.reshape(num_tasks, *x.shape[2:]), share, axis=0),
         adapted,
       )
-      trajectory = rollout(
-        per_env, rollout_key, policy_apply=jax.vmap(policy_apply)
-      )
+      trajectory = rollout(per_env, rollout_key, policy_per_env=True)
     else:
-      trajectory = rollout(state.policy, rollout_key, policy_apply=policy_apply)
+      trajectory = rollout(state.policy, rollout_key)
     transitions, episodes = collect_lib.to_transitions(
       trajectory, state.episodes
     )
@@ -176,12 +202,12 @@ def make(
     deltas = data.next_obs - data.obs
     input_moments = normalizer.fit(inputs, valid)
     delta_moments = normalizer.fit(deltas, valid)
-    fitted, info = fit_lib.fit_ensemble(
-      state.ensemble,
-      normalizer.standardize(input_moments, inputs),
-      normalizer.standardize(delta_moments, deltas),
-      state.buffer.size,
-      fit_key,
+    fit_members = functools.partial(
+      fit_lib.fit_ensemble,
+      inputs=normalizer.standardize(input_moments, inputs),
+      targets=normalizer.standardize(delta_moments, deltas),
+      num_samples=state.buffer.size,
+      key=fit_key,
       learning_rate=state.hyper.model_learning_rate,
       batch_size=config.model.batch_size,
       validation_fraction=config.model.validation_fraction,
@@ -189,7 +215,13 @@ def make(
       early_stopping=config.model.early_stopping,
       rolling_persistence=state.hyper.rolling_persistence,
       precision=config.model.precision,
+      mesh=mesh,
     )
+    fitted, info = share_out(
+      fit_members, in_specs=parallel.BY_MODEL, out_specs=parallel.BY_MODEL
+    )(state.ensemble)
+    # One gather per leaf, rather than more in what follows.
+    fitted, info = parallel.replicate(mesh, (fitted, info))
     low, high = _bounds(
       data.next_obs, valid, delta_moments, config.model.clip_margin
     )
@@ -207,11 +239,13 @@ def make(
     }
 
   def meta_step(
-    state: state_lib.TrainState, policy: types.Params, key: jax.Array
+    hyper: state_lib.Hyper,
+    model: ensemble.Model,
+    policy: types.Params,
+    key: jax.Array,
   ) -> tuple[types.Params, types.Metrics]:
     """One trust-region step of the meta-policy; `key` is consumed."""
     pre_key, post_key = jax.random.split(key)
-    model, hyper = state.model, state.hyper
     pre = rollout_tasks(policy, model, hyper, pre_key, policy_per_task=False)
     adapted, sound = adapt_tasks(policy, pre, hyper)
     post = rollout_tasks(adapted, model, hyper, post_key, policy_per_task=True)
@@ -222,7 +256,7 @@ def make(
       adapted=adapted,
       post=post.trajectory,
       post_advantages=post.advantages,
-      weight=finite.astype(pre.advantages.dtype),
+      weight=maml.task_weights(finite.astype(pre.advantages.dtype), all_sum),
     )
     settings: Any = {
       'inner_lr': hyper.inner_lr,
@@ -242,26 +276,39 @@ def make(
       curvature_fn=about.curvature,
       backtrack_ratio=config.meta.backtrack_ratio,
       max_backtracks=config.meta.max_backtracks,
+      all_sum=all_sum,
     )
     std = jnp.exp(
       policy_apply(updated, jnp.zeros(env.observation_size)).log_std
     )
     return_pre, _ = imagination.episode_means(pre, batch.weight)
     return_post, length = imagination.episode_means(post, batch.weight)
+    episodes, sums = all_sum(
+      (
+        {
+          'imagined/return_pre': return_pre,
+          'imagined/return_post': return_post,
+          'imagined/length': length,
+        },
+        {
+          'imagined/samples': jnp.sum(post.trajectory.mask),
+          'imagined/clipped': imagination.clipped_steps(post, model),
+          'meta/rejected_tasks': jnp.sum(~finite).astype(jnp.float32),
+          'meta/plasticity': maml.plasticity(
+            policy, batch, policy_apply=policy_apply
+          ),
+        },
+      )
+    )
+    sums['imagined/clipped'] /= jnp.maximum(sums['imagined/samples'], 1)
+    rejected = sums['meta/rejected_tasks'] == num_tasks
     return updated, {
-      'imagined/return_pre': return_pre,
-      'imagined/return_post': return_post,
-      'imagined/length': length,
-      'imagined/samples': jnp.sum(post.trajectory.mask),
-      'imagined/clipped': imagination.clipped_fraction(post, model),
+      **{n: jnp.where(rejected, jnp.nan, x) for n, x in episodes.items()},
+      **sums,
       'meta/surrogate_gain': info.surrogate_gain,
       'meta/kl': info.kl,
       'meta/accept_rate': info.accepted.astype(jnp.float32),
       'meta/backtracks': info.backtracks.astype(jnp.float32),
-      'meta/rejected_tasks': jnp.sum(~finite).astype(jnp.float32),
-      'meta/plasticity': maml.plasticity(
-        policy, batch, policy_apply=policy_apply
-      ),
       'policy/std': jnp.mean(std),
     }
 
@@ -270,11 +317,21 @@ def make(
   ) -> tuple[state_lib.TrainState, types.Metrics]:
     """All meta-steps of an iteration; metrics are means over them."""
     key, steps_key = jax.random.split(state.key)
-    policy, metrics = jax.lax.scan(
-      functools.partial(meta_step, state),
-      state.policy,
-      jax.random.split(steps_key, config.meta.num_meta_steps),
-    )
+
+    def meta_steps(
+      policy: types.Params, model: ensemble.Model
+    ) -> tuple[types.Params, types.Metrics]:
+      return jax.lax.scan(
+        functools.partial(meta_step, state.hyper, model),
+        policy,
+        jax.random.split(steps_key, config.meta.num_meta_steps),
+      )
+
+    policy, metrics = share_out(
+      meta_steps,
+      in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
+      out_specs=parallel.REPLICATED,
+    )(state.policy, state.model)
     state = state._replace(
       key=key, policy=policy, iteration=state.iteration + 1
     )
@@ -300,7 +357,25 @@ def make(
       action = gaussian.sample(dist, noise)
     return jnp.clip(action, -1.0, 1.0)
 
-  return state_lib.Algorithm(init, collect, fit, improve, update, act)
+  phases = {
+    phase.__name__: _replicated(phase, mesh)
+    for phase in (collect, fit, improve, update)
+  }
+  return state_lib.Algorithm(init=init, act=act, **phases)
+
+
+def _replicated(
+  phase: state_lib.Phase, mesh: jax.sharding.Mesh | None
+) -> state_lib.Phase:
+  """The phase; a state comes out on the devices as it went in, replicated."""
+
+  @functools.wraps(phase)
+  def replicated(
+    state: state_lib.TrainState,
+  ) -> tuple[state_lib.TrainState, types.Metrics]:
+    return parallel.replicate(mesh, phase(state))
+
+  return replicated
 
 
 def _bounds(

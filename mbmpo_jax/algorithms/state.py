@@ -1,5 +1,6 @@
 """What a run is between two calls, and what an algorithm offers."""
 
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -57,19 +58,10 @@ class Algorithm(NamedTuple):
 
 def hyper(config: config_lib.Config) -> Hyper:
   """The numeric hyperparameters of a configuration, as arrays."""
-  meta, model = config.meta, config.model
-  values = {
-    'inner_lr': meta.inner_lr,
-    'max_kl': meta.max_kl,
-    'discount': meta.discount,
-    'gae_lambda': meta.gae_lambda,
-    'baseline_ridge': meta.baseline_ridge,
-    'damping': meta.damping,
-    'entropy_coef': meta.entropy_coef,
-    'model_learning_rate': model.learning_rate,
-    'rolling_persistence': model.rolling_persistence,
-  }
   # A dtype, so that none is weakly typed: a second call would retrace.
   return Hyper(
-    **{name: jnp.asarray(value, float) for name, value in values.items()}
+    **{
+      name: jnp.asarray(operator.attrgetter(field)(config), float)
+      for name, field in config_lib.HYPER_FIELDS.items()
+    }
   )

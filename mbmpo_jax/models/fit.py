@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from mbmpo_jax import broadcasting
+from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
 
@@ -68,6 +69,7 @@ def fit_ensemble(
   early_stopping: bool = True,
   rolling_persistence: jax.Array | float = 0.95,
   precision: str = 'highest',
+  mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[FitState, FitInfo]:
   """Trains every member from where `state` left it.
 
@@ -84,6 +86,9 @@ def fit_ensemble(
     early_stopping: False trains all members for `max_epochs`.
     rolling_persistence: rho.
     precision: of the matrix products.
+    mesh: of the devices among which members and rows are shared out. Each has
+      its share of the members in `state`, all rows, and takes its share of
+      every batch's; they meet once per gradient step and once per epoch.
 
   Returns:
     The state after, and how it went. A member whose epoch gives a non-finite
@@ -99,28 +104,39 @@ def fit_ensemble(
   num_train = num_samples - num_held_out
   split_key, key = jax.random.split(key)
   # Each member's own order of all valid rows: its first `num_train` train it.
+  member_keys = jax.random.split(
+    split_key, num_models * parallel.size(mesh, parallel.MODELS)
+  )
   split = jax.vmap(_permutation, (0, None, None))(
-    jax.random.split(split_key, num_models), num_samples, capacity
+    parallel.own(mesh, member_keys, parallel.BY_MODEL), num_samples, capacity
   )
   adam = optax.scale_by_adam()
+  num_shares = parallel.size(mesh, parallel.TASKS)
+  all_sum = parallel.all_sum(mesh, parallel.TASKS)
 
   def batch_slots(
     batch: jax.Array, size: int, count: jax.Array
-  ) -> tuple[jax.Array, jax.Array]:
-    """The batch's slots [size] of `count`, and which of them are its own."""
-    slots = batch * size + jnp.arange(size)
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The batch's slots [size] of `count`, which are its own, how many are.
+
+    Of the slots, this device's share.
+    """
+    rows = jnp.arange(-(-size // num_shares) * num_shares)
+    rows = parallel.own(mesh, rows, parallel.BY_ROW)
+    slots = batch * size + rows
     # What the last batch has too many repeats a row, at weight zero.
-    return jnp.where(slots < count, slots, 0), slots < count
+    valid = (rows < size) & (slots < count)
+    own = jnp.clip(count - batch * size, 1, size)
+    return jnp.where(valid, slots, 0), valid, own
 
   def batch_loss(
-    params: types.Params, positions: jax.Array, valid: jax.Array
+    params: types.Params, positions: jax.Array, weight: jax.Array
   ) -> jax.Array:
-    """Mean squared errors [K] over the `valid` of `positions` [B]."""
+    """Squared errors [K] at `positions` [B], summed by `weight` [B]."""
     rows = table[split[:, positions]]
     batch, target = jnp.split(rows, [inputs.shape[1]], -1)
     layers = ensemble.plain_layers(params)
     error = ensemble.forward(layers, batch, precision=precision) - target
-    weight = valid / jnp.maximum(jnp.sum(valid), 1)
     return jnp.sum(jnp.mean(jnp.square(error), -1) * weight[None], -1)
 
   def train_epoch(state: FitState, key: jax.Array) -> FitState:
@@ -128,10 +144,11 @@ def fit_ensemble(
     shuffle = _permutation(key, num_train, capacity)
 
     def step(batch: jax.Array, state: FitState) -> FitState:
-      slots, valid = batch_slots(batch, batch_size, num_train)
+      slots, valid, own = batch_slots(batch, batch_size, num_train)
       grads = jax.grad(
-        lambda params: jnp.sum(batch_loss(params, shuffle[slots], valid))
+        lambda params: jnp.sum(batch_loss(params, shuffle[slots], valid / own))
       )(state.params)
+      grads = all_sum(grads)
       updates, adam_state = jax.vmap(adam.update)(grads, state.adam)
       params = jax.tree.map(
         lambda p, u: p - learning_rate * u, state.params, updates
@@ -145,13 +162,13 @@ def fit_ensemble(
     size = min(_VALIDATION_BATCHES * batch_size, capacity)
 
     def step(batch: jax.Array, total: jax.Array) -> jax.Array:
-      slots, valid = batch_slots(batch, size, num_held_out)
-      loss = batch_loss(params, num_train + slots, valid)
-      return total + loss * jnp.sum(valid)
+      slots, valid, own = batch_slots(batch, size, num_held_out)
+      return total + batch_loss(params, num_train + slots, valid / own) * own
 
     num_batches = -(-num_held_out // size)
     zeros = jnp.zeros(num_models, table.dtype)
-    return jax.lax.fori_loop(0, num_batches, step, zeros) / num_held_out
+    total = jax.lax.fori_loop(0, num_batches, step, zeros)
+    return all_sum(total) / num_held_out
 
   def epoch(loop: _Loop) -> _Loop:
     trained = train_epoch(loop.state, jax.random.fold_in(key, loop.epoch))

@@ -7,7 +7,7 @@ One inner step of vanilla policy gradient per task i (Clavera et al. 2018, eq.
   L_i(theta) = mean over T_i of log pi_theta(a|s) A_i,
 
 and an outer objective on rollouts T_i' of theta_i' with advantages A_i', all
-means over tasks weighted by w_i (0 for a rejected task),
+means over tasks weighted by w_i (`task_weights`, 0 for a rejected task),
 
   surrogate(theta) = mean_i mean_T_i' pi_{theta_i'(theta)}(a|s) / pi_i(a|s) A_i'
   kl(theta)        = mean_i mean_T_i' KL(pi_i || pi_{theta_i'(theta)}),
@@ -16,10 +16,13 @@ where pi_i is the policy that sampled T_i', held fixed. How T_i itself depends
 on theta is not differentiated, as in the authors' code.
 
 Their derivatives at theta are in `meta_gradient`.
+
+Where the tasks are shared out over devices, every mean over tasks is a device's
+share of it: the sum over its own tasks, by weights that sum to 1 over all.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,7 +43,7 @@ class MetaBatch(NamedTuple):
   adapted: types.Params  # theta_i' at the current theta
   post: types.Trajectory  # T_i'
   post_advantages: jax.Array  # A_i', [K, P, T, N]
-  weight: jax.Array  # w_i, [K, P]
+  weight: jax.Array  # w_i, [K, P], from `task_weights`
 
 
 def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
@@ -48,12 +51,25 @@ def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
   return jax.vmap(jax.vmap(fn, in_axes), in_axes)
 
 
+def task_weights(
+  accepted: jax.Array, all_sum: Callable[[Any], Any] = lambda tree: tree
+) -> jax.Array:
+  """w_i [K, P], equal for the `accepted` tasks and 0 for others; they sum to 1.
+
+  All are 0 if none is accepted.
+
+  Args:
+    accepted: 1. or 0. [K, P], or unequal weights.
+    all_sum: over devices, where each has its share of the tasks.
+  """
+  total = all_sum(jnp.sum(accepted))
+  return accepted / jnp.where(total > 0, total, 1.0)
+
+
 def mean_over_tasks(x: jax.Array, weight: jax.Array) -> jax.Array:
-  """The mean of `x` [K, P, ...] over tasks, by `weight` [K, P]."""
-  total = jnp.sum(weight)
-  share = weight / jnp.where(total > 0, total, 1.0)
-  share = broadcasting.trailing(share, x.ndim)
-  return jnp.sum(jnp.where(share > 0, x, 0.0) * share, (0, 1))
+  """The mean of `x` [K, P, ...] over tasks, by `task_weights` [K, P]."""
+  weight = broadcasting.trailing(weight, x.ndim)
+  return jnp.sum(jnp.where(weight > 0, x, 0.0) * weight, (0, 1))
 
 
 def inner_objective(

@@ -43,6 +43,7 @@ def trpo_step(
   curvature_fn: Callable[[types.Params], types.Params] | None = None,
   backtrack_ratio: jax.Array | float = 0.8,
   max_backtracks: int = 15,
+  all_sum: Callable[[Any], Any] = lambda tree: tree,
 ) -> tuple[types.Params, TrpoInfo]:
   """Takes one step that improves the surrogate within the trust region.
 
@@ -59,6 +60,9 @@ def trpo_step(
       default, the forward derivative of the kl's gradient.
     backtrack_ratio: factor between the step lengths tried.
     max_backtracks: step lengths tried, the full one first.
+    all_sum: sums a tree over devices, where each computes its share of the
+      three functions and takes the same step. Called once for the gradient,
+      once per curvature product and once per step length.
 
   Returns:
     The new parameters, and how the step went. They are `params` themselves if
@@ -70,12 +74,13 @@ def trpo_step(
   theta, unravel = jax.flatten_util.ravel_pytree(params)
 
   def product(v: jax.Array) -> jax.Array:
-    curved, _ = jax.flatten_util.ravel_pytree(curvature_fn(unravel(v)))
+    curved = all_sum(curvature_fn(unravel(v)))
+    curved, _ = jax.flatten_util.ravel_pytree(curved)
     return curved + damping * v
 
   if value_and_gradient is None:
     value_and_gradient = jax.value_and_grad(surrogate_fn)(params)
-  surrogate, gradient = value_and_gradient
+  surrogate, gradient = all_sum(value_and_gradient)
   gradient, _ = jax.flatten_util.ravel_pytree(gradient)
   direction, residual = linear.conjugate_gradient(
     product, gradient, iterations=cg_iterations
@@ -86,8 +91,8 @@ def trpo_step(
 
   def attempt(backtracks: jax.Array) -> tuple[jax.Array, ...]:
     candidate = unravel(theta + backtrack_ratio**backtracks * full_step)
-    gain = surrogate_fn(candidate) - surrogate
-    kl = kl_fn(candidate)
+    value, kl = all_sum((surrogate_fn(candidate), kl_fn(candidate)))
+    gain = value - surrogate
     # A comparison with NaN is false, so this rejects what is not finite.
     good = (gain > 0) & (kl <= max_kl) & jnp.isfinite(gain) & jnp.isfinite(kl)
     return gain, kl, good

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import broadcasting
+from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
@@ -22,7 +23,9 @@ def rollout_env(
   num_envs: int,
   horizon: int,
   policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
+  policy_per_env: bool = False,
   random_actions: jax.Array | bool = False,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> types.Trajectory:
   """Steps `num_envs` environments for `horizon` steps.
 
@@ -31,51 +34,91 @@ def rollout_env(
 
   Args:
     env: a single environment; batched here.
-    policy_params: theta; with one policy per environment, stacked `[N, ...]`
-      and `policy_apply` mapped over them.
+    policy_params: theta; with one policy per environment, stacked `[N, ...]`.
     key: consumed.
     num_envs: N.
     horizon: T, a time limit.
-    policy_apply: `(params, obs [N, O]) -> distribution`.
+    policy_apply: `(params, obs [..., O]) -> distribution`.
+    policy_per_env: whether there is one policy per environment.
     random_actions: true takes uniform actions instead; may be traced.
+    mesh: devices to share the environments out over; where N is no multiple of
+      their number, each steps all of them.
 
   Returns:
     A trajectory `[T, N, ...]`; `terminated` marks where an episode ended.
   """
-  reset_key, noise_key, uniform_key, restart_key = jax.random.split(key, 4)
-  state = jax.vmap(env.reset)(jax.random.split(reset_key, num_envs))
-  first = policy_apply(policy_params, state.obs)
-  shape = (horizon, *first.mean.shape)
-  noise = jax.random.normal(noise_key, shape, state.obs.dtype)
-  uniform = jax.random.uniform(uniform_key, shape, state.obs.dtype, -1.0, 1.0)
-  restart_keys = jax.random.split(restart_key, horizon)
+  if num_envs % parallel.size(mesh):
+    mesh = None
+  if policy_per_env:
+    policy_apply = jax.vmap(policy_apply)
 
-  def step(state: base.State, xs: Any) -> Any:
-    noise_t, uniform_t, key_t = xs
-    action = gaussian.sample(policy_apply(policy_params, state.obs), noise_t)
-    action = jnp.where(random_actions, uniform_t, action)
-    env_action = jnp.clip(action, -1.0, 1.0)
-    after = jax.vmap(env.step)(state, env_action)
-    out = (state.obs, action, env_action, after.reward, after.obs, after.done)
-    if env.can_terminate:
-      after = _restart(env, after, jax.random.split(key_t, num_envs))
-    return after, out
+  def run(
+    policy_params: types.Params, reset_keys: jax.Array, draws: Any
+  ) -> types.Trajectory:
+    state = jax.vmap(env.reset)(reset_keys)
+    first = policy_apply(policy_params, state.obs)
 
-  _, (obs, action, env_action, reward, next_obs, terminated) = jax.lax.scan(
-    step, state, (noise, uniform, restart_keys)
+    def step(state: base.State, xs: Any) -> Any:
+      noise_t, uniform_t, keys_t = xs
+      action = gaussian.sample(policy_apply(policy_params, state.obs), noise_t)
+      action = jnp.where(random_actions, uniform_t, action)
+      env_action = jnp.clip(action, -1.0, 1.0)
+      after = jax.vmap(env.step)(state, env_action)
+      out = (state.obs, action, env_action, after.reward, after.obs, after.done)
+      if env.can_terminate:
+        after = _restart(env, after, keys_t)
+      return after, out
+
+    _, (obs, action, env_action, reward, next_obs, terminated) = jax.lax.scan(
+      step, state, draws
+    )
+    noise, *_ = draws
+    log_prob = gaussian.log_prob_of_noise(first.log_std, noise)
+    uniform_log_prob = -env.action_size * math.log(2.0)  # of [-1, 1]^A
+    return types.Trajectory(
+      obs=obs,
+      action=action,
+      env_action=env_action,
+      log_prob=jnp.where(random_actions, uniform_log_prob, log_prob),
+      reward=reward,
+      next_obs=next_obs,
+      terminated=terminated,
+      mask=jnp.ones_like(reward),
+    )
+
+  reset_key, *step_keys = jax.random.split(key, 4)
+  policies = parallel.BY_ENV if policy_per_env else parallel.REPLICATED
+  steps = jax.sharding.PartitionSpec(None, *parallel.BY_ENV)
+  trajectory = parallel.share_out(
+    run,
+    mesh=mesh,
+    in_specs=(policies, parallel.BY_ENV, steps),
+    out_specs=steps,
+  )(
+    policy_params,
+    jax.random.split(reset_key, num_envs),
+    _draw(env, step_keys, num_envs, horizon),
   )
-  log_prob = gaussian.log_prob_of_noise(first.log_std, noise)
-  uniform_log_prob = -shape[-1] * math.log(2.0)  # of [-1, 1]^A
-  return types.Trajectory(
-    obs=obs,
-    action=action,
-    env_action=env_action,
-    log_prob=jnp.where(random_actions, uniform_log_prob, log_prob),
-    reward=reward,
-    next_obs=next_obs,
-    terminated=terminated,
-    mask=jnp.ones_like(reward),
-  )
+  return parallel.replicate(mesh, trajectory)
+
+
+def _draw(
+  env: base.Environment, keys: list[jax.Array], num_envs: int, horizon: int
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+  """Noise and uniform actions [T, N, A], and keys of restarts [T, N, 2].
+
+  No restarts where no episode ends early. Consumes the keys.
+  """
+  noise_key, uniform_key, restart_key = keys
+  shape = (horizon, num_envs, env.action_size)
+  noise = jax.random.normal(noise_key, shape, float)
+  uniform = jax.random.uniform(uniform_key, shape, float, -1.0, 1.0)
+  restart_keys = None
+  if env.can_terminate:
+    restart_keys = jax.vmap(lambda key: jax.random.split(key, num_envs))(
+      jax.random.split(restart_key, horizon)
+    )
+  return noise, uniform, restart_keys
 
 
 def to_transitions(

@@ -8,6 +8,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from mbmpo_jax import errors
+from mbmpo_jax.training import devices
 
 
 class CheckpointError(errors.UserError, RuntimeError):
@@ -49,7 +50,9 @@ class Checkpointer:
       )
     manager.wait_until_finished()
 
-  def restore_latest(self, abstract_tree: Any) -> tuple[int, Any] | None:
+  def restore_latest(
+    self, abstract_tree: Any, *, until: int | None = None
+  ) -> tuple[int, Any] | None:
     """Reads the newest checkpoint that can be read.
 
     An unreadable one is warned about by name and set aside (renamed to
@@ -58,6 +61,7 @@ class Checkpointer:
     Args:
       abstract_tree: the pytree to read into, of `jax.ShapeDtypeStruct` with
         shardings.
+      until: the newest step that counts; by default all do.
 
     Returns:
       The step and the pytree, or `None` where there is no checkpoint.
@@ -66,7 +70,8 @@ class Checkpointer:
       CheckpointError: if there are checkpoints and none can be read; then all
         of them are left where they are.
     """
-    steps, unreadable = self.steps, []
+    steps = [s for s in self.steps if until is None or s <= until]
+    unreadable = []
     for step in reversed(steps):
       try:
         tree = self._open().restore(
@@ -76,7 +81,7 @@ class Checkpointer:
         unreadable.append((step, error))
         continue
       for bad_step, reason in unreadable:
-        aside = self._set_aside(bad_step)
+        aside = self._set_aside(bad_step, 'unreadable')
         warnings.warn(
           f'checkpoint {bad_step} cannot be read, falling back to {step};'
           f' it is kept as {aside} ({_first_line(reason)})',
@@ -89,6 +94,11 @@ class Checkpointer:
         f' the newest says: {_first_line(unreadable[0][1])}'
       ) from unreadable[0][1]
     return None
+
+  def set_aside_after(self, step: int) -> list[pathlib.Path]:
+    """Renames the checkpoints after `step` to `<step>.superseded`."""
+    later = [s for s in self.steps if s > step]
+    return [self._set_aside(s, 'superseded') for s in later]
 
   def close(self) -> None:
     """Waits for what is being written and releases the folder."""
@@ -106,14 +116,17 @@ class Checkpointer:
       self._manager = ocp.CheckpointManager(self._directory, options=options)
     return self._manager
 
-  def _set_aside(self, step: int) -> pathlib.Path:
+  def _set_aside(self, step: int, why: str) -> pathlib.Path:
     source = self._directory / str(step)
-    target = self._directory / f'{step}.unreadable'
+    target = self._directory / f'{step}.{why}'
     count = 1
     while target.exists():
       count += 1
-      target = self._directory / f'{step}.unreadable.{count}'
-    source.rename(target)
+      target = self._directory / f'{step}.{why}.{count}'
+    devices.wait_for_all('checkpoints found')
+    if devices.is_first_process():
+      source.rename(target)
+    devices.wait_for_all('checkpoint set aside')
     self._open().reload()
     return target
 

@@ -22,6 +22,7 @@ def make_evaluate(
   num_episodes: int,
   episode_length: int,
   policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
+  mesh: jax.sharding.Mesh | None = None,
 ) -> Evaluate:
   """Builds the evaluation of an unadapted policy, with sampled actions.
 
@@ -33,6 +34,7 @@ def make_evaluate(
     num_episodes: episodes, run side by side.
     episode_length: steps after which an episode is cut.
     policy_apply: `(params, obs [N, O]) -> distribution`.
+    mesh: devices to share the episodes out over.
 
   Returns:
     A jitted `(policy_params, key) -> metrics`; consumes the key. The metrics
@@ -47,6 +49,7 @@ def make_evaluate(
       num_envs=num_episodes,
       horizon=episode_length,
       policy_apply=policy_apply,
+      mesh=mesh,
     )
     live = first_episode(trajectory)
     returns = jnp.sum(jnp.where(live, trajectory.reward, 0.0), 0)

@@ -11,7 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -32,19 +32,40 @@ class Arguments(NamedTuple):
 
   config: config_lib.Config
   workdir: pathlib.Path
+  devices: 'DeviceFlags'
+
+
+class DeviceFlags(NamedTuple):
+  """The flags about devices and processes."""
+
+  num_devices: int | None
+  distributed: bool  # whether there are several processes
+  coordinator_address: str | None
+  num_processes: int | None
+  process_id: int | None
+
+
+ONE_DEVICE = DeviceFlags(1, False, None, None, None)
 
 
 def parse(
   argv: Sequence[str],
   *,
   default_config: pathlib.Path,
+  default_workdir: str = 'runs/{config}',
+  devices: bool = True,
+  further: Sequence[str] = (),
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> Arguments:
-  """Defines `--config`, its overrides and `--workdir`, and parses them.
+  """Defines `--config`, its overrides and the others, and parses them.
 
   Args:
     argv: the program's name and its arguments.
     default_config: the configuration file where `--config` is not given.
+    default_workdir: the folder where `--workdir` is not given; `{config}`
+      stands for the configuration file's name.
+    devices: whether there are the flags about devices and processes.
+    further: names of the program's other flags, which it has defined.
     flag_values: the program's own flags by default.
 
   Raises:
@@ -59,8 +80,11 @@ def parse(
   _check_overrides(overrides)
   # The file comes first, so that no override is lost to it.
   argv = [argv[0], f'--config={path}', *overrides]
-  _define(argv, default_config, flag_values)
-  rest = _parse_flags(argv, path, flag_values)
+  _define(argv, default_config, default_workdir, flag_values)
+  if devices:
+    _define_devices(flag_values)
+    further = (*DeviceFlags._fields, *further)
+  rest = _parse_flags(argv, path, further, flag_values)
   if rest:
     raise config_lib.ConfigError(
       f'{rest[0]}: unexpected argument; every setting is --flag=value'
@@ -76,8 +100,9 @@ def parse(
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
-  default_workdir = pathlib.Path('runs') / pathlib.Path(path).stem
-  return Arguments(config, pathlib.Path(workdir or default_workdir))
+  workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
+  shared = _devices(flag_values) if devices else ONE_DEVICE
+  return Arguments(config, pathlib.Path(workdir), shared)
 
 
 @contextlib.contextmanager
@@ -158,7 +183,10 @@ def _check_overrides(arguments: Sequence[str]) -> None:
 
 
 def _define(
-  argv: list[str], default_config: pathlib.Path, flag_values: flags.FlagValues
+  argv: list[str],
+  default_config: pathlib.Path,
+  default_workdir: str,
+  flag_values: flags.FlagValues,
 ) -> None:
   config_flags.DEFINE_config_file(
     'config',
@@ -171,14 +199,85 @@ def _define(
   flags.DEFINE_string(
     'workdir',
     None,
-    'Folder of the run; a run found there is continued. By default'
-    " runs/<the configuration file's name>.",
+    'Where everything is kept; what is found there is continued. By default '
+    + default_workdir.format(config="<the configuration file's name>")
+    + '.',
     flag_values=flag_values,
   )
 
 
+def _define_devices(flag_values: flags.FlagValues) -> None:
+  flags.DEFINE_integer(
+    'num_devices',
+    None,
+    'Devices, of all processes together, that share the work; by default all'
+    ' there are.',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+    'distributed',
+    False,
+    'Whether this is one of several processes, which the environment of the'
+    ' cluster (Slurm, Open MPI, Kubernetes, a TPU pod) describes.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'coordinator_address',
+    None,
+    'host:port of the first of several processes, where there is no such'
+    ' environment.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'num_processes',
+    None,
+    'With --coordinator_address: how many processes there are.',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'process_id',
+    None,
+    'With --coordinator_address: which of them this is, from 0.',
+    lower_bound=0,
+    flag_values=flag_values,
+  )
+
+
+def _devices(flag_values: flags.FlagValues) -> DeviceFlags:
+  """The flags about devices, which go together or not at all."""
+  values: Any = (flag_values[name].value for name in DeviceFlags._fields)
+  found = DeviceFlags(*values)
+  together = {
+    name: getattr(found, name)
+    for name in ('coordinator_address', 'num_processes', 'process_id')
+  }
+  missing = [name for name, value in together.items() if value is None]
+  if len(missing) == len(together):
+    return found
+  if missing:
+    raise config_lib.ConfigError(
+      f'--{missing[0]}: is missing; --coordinator_address, --num_processes and'
+      ' --process_id go together'
+    )
+  if not re.fullmatch(r'.+:\d+', together['coordinator_address']):
+    raise config_lib.ConfigError(
+      f'--coordinator_address={found.coordinator_address}: must be host:port'
+    )
+  if together['process_id'] >= together['num_processes']:
+    raise config_lib.ConfigError(
+      f'--process_id={found.process_id}: must be < {found.num_processes},'
+      ' --num_processes'
+    )
+  return found._replace(distributed=True)
+
+
 def _parse_flags(
-  argv: list[str], path: str, flag_values: flags.FlagValues
+  argv: list[str],
+  path: str,
+  further: Sequence[str],
+  flag_values: flags.FlagValues,
 ) -> list[str]:
   """Lets absl parse, and says in one line what it or the file objects to."""
   try:
@@ -187,10 +286,12 @@ def _parse_flags(
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
       return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    hint = validation.nearest(error.flagname, ['config', 'workdir'])
+    known = ['config', 'config.<field>', 'workdir', *further]
+    *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
-      f'{error.flagvalue}: unknown flag{hint}; there are --config,'
-      ' --config.<field> and --workdir'
+      f'{error.flagvalue}: unknown flag'
+      f'{validation.nearest(error.flagname, known)}; there are'
+      f' {", ".join(others)} and {last}'
     ) from error
   except Exception as error:
     # The configuration file runs in here and may raise anything.

@@ -1,14 +1,17 @@
-"""The folder of a run: what is in it, and the configuration that made it."""
+"""Folders of runs and sweeps: what is in them, and what they were made from."""
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax.training import grid as grid_lib
 
-# Fields of the host's side, which change no random number of the run.
-_FREE = ('run.',)
+# Fields of the host's side, which change no random number of a run.
+_FREE = ('run.', 'config.run.')
+_CONFIG, _SWEEP = 'config.json', 'sweep.json'
 
 
 class RunFolder:
@@ -27,15 +30,16 @@ class RunFolder:
     """Writes nothing.
 
     Raises:
-      ConfigError: if `root` is, or lies below, something that is no folder.
+      ConfigError: if `root` is, or lies below, something that is no folder, or
+        holds a sweep.
     """
-    for path in (root, *root.absolute().parents):
-      if path.exists() and not path.is_dir():
-        raise config_lib.ConfigError(
-          f'--workdir={root}: must be a folder, but {path} is a file'
-        )
+    _check_folder(root)
+    if (root / _SWEEP).exists():
+      raise config_lib.ConfigError(
+        f'--workdir={root}: holds a sweep; use one of its folders, or another'
+      )
     self.root = root
-    self.config = root / 'config.json'
+    self.config = root / _CONFIG
     self.metrics = root / 'metrics.jsonl'
     self.tensorboard = root / 'tensorboard'
     self.checkpoints = root / 'checkpoints'
@@ -53,14 +57,7 @@ class RunFolder:
     Raises:
       ConfigError: if the file system does not allow it.
     """
-    text = json.dumps(dataclasses.asdict(config), indent=2) + '\n'
-    try:
-      self.root.mkdir(parents=True, exist_ok=True)
-      write_text(self.config, text)
-    except OSError as error:
-      raise config_lib.ConfigError(
-        f'--workdir={self.root}: cannot be written: {error.strerror}'
-      ) from error
+    _create(self.config, dataclasses.asdict(config))
 
   def check_resumable(self, config: config_lib.Config) -> None:
     """Compares with the configuration that the run was started with.
@@ -71,26 +68,132 @@ class RunFolder:
     Raises:
       ConfigError: naming the first field that differs, both values.
     """
-    try:
-      old = _flatten(json.loads(self.config.read_text(encoding='utf-8')))
-    except (OSError, ValueError) as error:
-      raise config_lib.ConfigError(
-        f'--workdir={self.root}: has checkpoints, but its config.json cannot'
-        f' be read ({error}); restore it or use another --workdir'
-      ) from error
-    # Through JSON, as the old one went: tuples become lists.
-    new, default = (
-      json.loads(json.dumps(config_lib.flatten(x)))
-      for x in (config, config_lib.Config())
+    _check_unchanged(
+      self.config,
+      config_lib.flatten(config),
+      config_lib.flatten(config_lib.Config()),
     )
-    for name in [*new, *(name for name in old if name not in new)]:
-      before = old.get(name, default.get(name, 'absent'))
-      after = new.get(name, 'absent')
-      if before != after and not name.startswith(_FREE):
-        raise config_lib.ConfigError(
-          f'{name}={after!r}: the run in {self.root} was started with'
-          f' {before!r}; set that back or use another --workdir'
-        )
+
+
+class SweepFolder:
+  """The paths of a sweep's files; every run has a folder of its own below.
+
+  Attributes:
+    root: the folder, `--workdir`.
+    sweep: what is swept, and the configuration that all runs share, JSON.
+    curves: evaluations by setting, PNG.
+  """
+
+  def __init__(self, root: pathlib.Path) -> None:
+    """Writes nothing.
+
+    Raises:
+      ConfigError: if `root` is, or lies below, something that is no folder, or
+        holds a single run.
+    """
+    _check_folder(root)
+    if (root / _CONFIG).exists():
+      raise config_lib.ConfigError(
+        f'--workdir={root}: holds a single run; a sweep needs another'
+      )
+    self.root = root
+    self.sweep = root / _SWEEP
+    self.curves = root / 'learning_curves.png'
+
+  def create(self, grid: grid_lib.Grid) -> None:
+    """Creates the folder and writes `sweep.json`.
+
+    Raises:
+      ConfigError: if the file system does not allow it.
+    """
+    values = {name: list(swept) for name, swept in grid.values.items()}
+    tree = {'num_seeds': grid.num_seeds, 'sweep': values}
+    _create(self.sweep, {**tree, 'config': dataclasses.asdict(grid.config)})
+
+  def check_resumable(self, grid: grid_lib.Grid) -> None:
+    """Compares with what the sweep was started with, once it has checkpoints.
+
+    Everything under `run.` may change, as for a run.
+
+    Raises:
+      ConfigError: naming the first field that differs, both values.
+    """
+    if not any(self.root.glob('*/checkpoints/[0-9]*')):
+      return
+    swept = {f'sweep.{name}': values for name, values in grid.values.items()}
+    common, default = (
+      {
+        f'config.{name}': value
+        for name, value in config_lib.flatten(config).items()
+        if name not in grid.values
+      }
+      for config in (grid.config, config_lib.Config())
+    )
+    _check_unchanged(
+      self.sweep,
+      {'num_seeds': grid.num_seeds, **swept, **common},
+      default,
+      but=[f'config.{name}' for name in grid.values],
+    )
+
+
+def _check_folder(root: pathlib.Path) -> None:
+  """Nothing on the way to `root`, nor itself, is something else."""
+  for path in (root, *root.absolute().parents):
+    if path.exists() and not path.is_dir():
+      raise config_lib.ConfigError(
+        f'--workdir={root}: must be a folder, but {path} is a file'
+      )
+
+
+def _create(file: pathlib.Path, tree: dict[str, Any]) -> None:
+  """Writes JSON, and before it the folder that the file is in."""
+  try:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(tree, indent=2) + '\n')
+  except OSError as error:
+    raise config_lib.ConfigError(
+      f'--workdir={file.parent}: cannot be written: {error.strerror}'
+    ) from error
+
+
+def _check_unchanged(
+  file: pathlib.Path,
+  new: Mapping[str, Any],
+  default: Mapping[str, Any],
+  *,
+  but: Sequence[str] = (),
+) -> None:
+  """Compares dotted fields with those that are kept in a JSON file.
+
+  Args:
+    file: what `_create` wrote when the run or sweep was started.
+    new: the fields now.
+    default: what fields that did not exist then had.
+    but: fields in the file that do not count.
+
+  Raises:
+    ConfigError: naming the first field that differs, both values.
+  """
+  try:
+    old = _flatten(json.loads(file.read_text(encoding='utf-8')))
+  except (OSError, ValueError) as error:
+    raise config_lib.ConfigError(
+      f'--workdir={file.parent}: has checkpoints, but its {file.name} cannot'
+      f' be read ({error}); restore it or use another --workdir'
+    ) from error
+  # Through JSON, as the old one went: tuples become lists.
+  new, default = (json.loads(json.dumps(fields)) for fields in (new, default))
+  for name in [*new, *(name for name in old if name not in new)]:
+    before = old.get(name, default.get(name, 'absent'))
+    after = new.get(name, 'absent')
+    if before != after and not name.startswith(_FREE) and name not in but:
+      now = f'{name}={after!r}' if name in new else name
+      then = f'with {before!r}' if before != 'absent' else 'without it'
+      raise config_lib.ConfigError(
+        f'{now}: what is in {file.parent} was started {then}; set that back or'
+        ' use another --workdir'
+      )
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -1,11 +1,13 @@
 """One iteration as the host sees it: phases, times, evaluation, the best."""
 
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
@@ -41,18 +43,31 @@ def start(
   sharding: jax.sharding.Sharding,
 ) -> Saved:
   """What a run starts from, on the devices of `sharding`; consumes `key`."""
-  state = jax.jit(init)(key)
+  # One program for all keys, whatever calls it how often.
+  begin = jax.jit(_begin, static_argnums=0, out_shardings=sharding)
+  return begin(init, key)
+
+
+def _begin(init: Callable[[jax.Array], Any], key: jax.Array) -> Saved:
   # As a restored state is: no weak types, committed to devices. Otherwise the
   # second iteration, and a resumed run, would compile other programs.
   state = jax.tree.map(
-    lambda x: jax.lax.convert_element_type(x, x.dtype), state
+    lambda x: jax.lax.convert_element_type(x, x.dtype), init(key)
   )
-  saved = Saved(state, _copy(state.policy), jnp.float32(-jnp.inf))
-  return jax.device_put(saved, sharding)
+  return Saved(state, _copy(state.policy), jnp.asarray(-jnp.inf, float))
+
+
+def stack(saved: Sequence[Saved]) -> Saved:
+  """Several runs as one tree, whose leaves lead with the runs' axis [S]."""
+  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *saved)
 
 
 class Iteration:
-  """Collect, fit, improve and evaluate, each compiled once and timed."""
+  """Collect, fit, improve and evaluate, each compiled once and timed.
+
+  Of one run, or of several at once: what is saved of them is then stacked
+  (`stack`), and every phase is one program for all.
+  """
 
   def __init__(
     self,
@@ -60,6 +75,9 @@ class Iteration:
     config: config_lib.Config,
     algorithm: Any,
     progress: progress_lib.Progress,
+    *,
+    num_runs: int | None = None,
+    mesh: jax.sharding.Mesh | None = None,
   ) -> None:
     """Compiles nothing yet.
 
@@ -68,15 +86,16 @@ class Iteration:
       config: the experiment.
       algorithm: has the three phases, `state -> (state, metrics)`.
       progress: is told which phase runs.
+      num_runs: how many are stacked; `None` is one run without that axis.
+      mesh: devices that share the evaluation's episodes.
     """
     self._run = config.run
-    self._imagined_steps = _imagined_steps(config)
+    self._num_runs = num_runs
+    self._imagined_steps = _imagined_steps(config) * (num_runs or 1)
     self._progress = progress
-    self._timed = {
-      name: timing.Timed(getattr(algorithm, name), donate_argnums=(0,))
-      for name in PHASES
-    }
-    self._timed['evaluate'] = timing.Timed(
+    phases = [getattr(algorithm, name) for name in PHASES]
+    evaluate = functools.partial(
+      _evaluate,
       evaluate_lib.make_evaluate(
         env,
         num_episodes=config.run.eval_episodes,
@@ -84,12 +103,21 @@ class Iteration:
         policy_apply=functools.partial(
           gaussian.apply, min_std=config.policy.min_std
         ),
-      )
+        mesh=mesh,
+      ),
     )
+    if num_runs is not None:
+      phases = [jax.vmap(phase) for phase in phases]
+      evaluate = jax.vmap(evaluate, in_axes=(0, None))
+    self._timed = {
+      name: timing.Timed(phase, donate_argnums=(0,))
+      for name, phase in zip(PHASES, phases, strict=True)
+    }
+    self._timed['evaluate'] = timing.Timed(evaluate)
 
   def __call__(
     self, saved: Saved, index: int
-  ) -> tuple[Saved, dict[str, float]]:
+  ) -> tuple[Saved, list[dict[str, float]]]:
     """Runs iteration `index`, counted from 0.
 
     Args:
@@ -97,8 +125,8 @@ class Iteration:
       index: decides whether there is an evaluation.
 
     Returns:
-      What to save, and the metrics; those of an evaluation are NaN where there
-      is none.
+      What to save, and the metrics of each run; those of an evaluation are NaN
+      where there is none. Times and throughput are of all runs together.
     """
     compiled = self._compile_seconds()
     state, metrics, seconds = saved.state, {}, {}
@@ -108,28 +136,41 @@ class Iteration:
       seconds[name] = self._timed[name].seconds
     saved = saved._replace(state=state)
 
-    metrics |= dict.fromkeys(evaluate_lib.METRICS, jnp.nan)
     seconds['eval'] = 0.0
     is_last = index + 1 == self._run.num_iterations
     if is_last or index % self._run.eval_every == 0:
-      key = jax.random.fold_in(state.key, _EVALUATION)
-      values = self._call(
-        'evaluate', state.policy, jax.random.fold_in(key, index)
-      )
+      policy, value, values = self._call('evaluate', saved, np.int32(index))
+      saved = saved._replace(best_policy=policy, best_return=value)
       metrics.update(values)
       seconds['eval'] = self._timed['evaluate'].seconds
-      saved = _keep_best(saved, values['eval/return_mean'])
 
-    row = {name: float(v) for name, v in jax.device_get(metrics).items()}
-    row['env_steps'] = int(state.env_steps)
-    row['eval/best_return'] = float(saved.best_return)
-    for name, value in seconds.items():
-      row[f'time/{name}_s'] = value
-    row['time/compile_s'] = self._compile_seconds() - compiled
-    row['throughput/imagined_steps_per_s'] = (
+    metrics['env_steps'] = state.env_steps
+    metrics['eval/best_return'] = saved.best_return
+    shared = {f'time/{name}_s': value for name, value in seconds.items()}
+    shared['time/compile_s'] = self._compile_seconds() - compiled
+    shared['throughput/imagined_steps_per_s'] = (
       self._imagined_steps / seconds['improve']
     )
-    return saved, row
+    return saved, [
+      {
+        **dict.fromkeys(evaluate_lib.METRICS, math.nan),
+        **{name: float(value) for name, value in own.items()},
+        'env_steps': int(own['env_steps']),
+        **shared,
+      }
+      for own in self.split(jax.device_get(metrics))
+    ]
+
+  def split(self, tree: Any) -> list[Any]:
+    """What belongs to each run of a tree, on the host if they are stacked."""
+    if self._num_runs is None:
+      return [tree]
+    tree = jax.device_get(tree)
+    # The ellipsis keeps scalars arrays.
+    return [
+      jax.tree.map(lambda x, run=run: x[run, ...], tree)
+      for run in range(self._num_runs)
+    ]
 
   def _call(self, name: str, *args: Any) -> Any:
     timed = self._timed[name]
@@ -143,13 +184,21 @@ class Iteration:
     return sum(timed.compile_seconds for timed in self._timed.values())
 
 
-def _keep_best(saved: Saved, mean_return: jax.Array) -> Saved:
-  """Keeps the policy if it is the best so far; NaN never is."""
-  if not mean_return > saved.best_return:
-    return saved
-  return saved._replace(
-    best_policy=_copy(saved.state.policy), best_return=mean_return
+def _evaluate(
+  evaluate: evaluate_lib.Evaluate, saved: Saved, index: jax.Array
+) -> tuple[types.Params, jax.Array, types.Metrics]:
+  """The best policy and return once iteration `index` counts; its metrics."""
+  key = jax.random.fold_in(saved.state.key, _EVALUATION)
+  policy = saved.state.policy
+  metrics = evaluate(policy, jax.random.fold_in(key, index))
+  value = metrics['eval/return_mean'].astype(saved.best_return.dtype)
+  better = value > saved.best_return  # NaN never is.
+  best_policy, best_return = jax.tree.map(
+    lambda new, old: jnp.where(better, new, old),
+    (policy, value),
+    (saved.best_policy, saved.best_return),
   )
+  return best_policy, best_return, metrics
 
 
 def _copy(policy: types.Params) -> types.Params:

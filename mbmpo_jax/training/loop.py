@@ -15,12 +15,12 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import metrics as metrics_lib
-from mbmpo_jax.training import plot
 from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 
 _DRAW_EVERY_S = 30.0
@@ -31,6 +31,7 @@ def train(
   workdir: str | pathlib.Path,
   *,
   make_algorithm: Callable[..., Any] = mbmpo.make,
+  mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
@@ -42,9 +43,13 @@ def train(
     config: the experiment; copied.
     workdir: the run's folder, created where missing.
     make_algorithm: `(env, config) -> algorithm`, a named tuple of pure
-      functions with `init`, `collect`, `fit` and `improve`.
+      functions with `init`, `collect`, `fit` and `improve`; with a mesh,
+      `mesh` is a third argument, by name.
+    mesh: devices that share the work, from `devices.make_mesh`; by default one
+      does it. They may be those of several processes, each of which calls
+      this; the first of them writes the folder, which all must see.
     progress: shows what goes on; by default a live display on a terminal and
-      plain lines elsewhere.
+      plain lines elsewhere, in the first process.
 
   Returns:
     The metrics of the last iteration, NaN where there is no value.
@@ -56,73 +61,87 @@ def train(
   """
   config = copy.deepcopy(config)
   validation.validate(config)
-  folder = folder_lib.RunFolder(pathlib.Path(workdir))
-  if folder.has_checkpoints():
-    folder.check_resumable(config)
-  env = envs.make(config.env.name, config.env.variant)
-  algorithm = make_algorithm(env, config)
-  checkpoints = checkpoint.Checkpointer(
-    folder.checkpoints, keep=config.run.keep_checkpoints
+  run = run_lib.Run(
+    config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
-  progress = progress or progress_lib.make()
-
-  with contextlib.ExitStack() as stack:
-    stack.callback(checkpoints.close)
-    folder.create(config)
-    saved = _restore(checkpoints, algorithm.init, config.seed)
-    first, total = int(saved.state.iteration), config.run.num_iterations
-    writer = metrics_lib.Tee(
-      [
-        metrics_lib.JsonlWriter(folder.metrics, first_step=first),
-        metrics_lib.TensorBoardWriter(folder.tensorboard, first_step=first),
-      ]
+  env = envs.make(config.env.name, config.env.variant)
+  if mesh is not None:
+    make_algorithm = functools.partial(make_algorithm, mesh=mesh)
+  algorithm = make_algorithm(env, config)
+  if progress is None:
+    progress = (
+      progress_lib.make()
+      if devices.is_first_process()
+      else progress_lib.Silent()
     )
-    stack.callback(writer.close)
-    stop = stack.enter_context(signals.StopRequest())
-    stack.callback(progress.close)
-    progress.start(total=total, done=first)
-    iterate = iteration_lib.Iteration(env, config, algorithm, progress)
-    drawn = time.monotonic()
-    for index in range(first, total):
-      saved, metrics = iterate(saved, index)
-      writer.write(index, metrics)
-      is_last = index + 1 == total or stop.requested is not None
-      if is_last or (index + 1) % config.run.checkpoint_every == 0:
-        checkpoints.save(index + 1, saved)
-      progress.iteration(index, metrics)
-      if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
-        _draw(folder, config)
-        drawn = time.monotonic()
-      if stop.requested:
-        break
+  sharding = devices.replicated(mesh)
 
-  rows = metrics_lib.read_jsonl(folder.metrics)
-  _report(rows, folder, total, progress)
+  def start(config: config_lib.Config) -> iteration_lib.Saved:
+    key = jax.random.PRNGKey(config.seed)
+    return iteration_lib.start(algorithm.init, key, sharding)
+
+  with contextlib.closing(run):
+    run.create()
+    (saved,) = run_lib.restore([run], start, sharding)
+    iterate(
+      iteration_lib.Iteration(env, config, algorithm, progress, mesh=mesh),
+      saved,
+      [run],
+      first=int(saved.state.iteration),
+      draw=run.draw,
+      progress=progress,
+    )
+
+  rows = run.rows()
+  _report(rows, run.folder, config.run.num_iterations, progress)
   return rows[-1] if rows else {}
 
 
-def _restore(
-  checkpoints: checkpoint.Checkpointer, init: Callable[..., Any], seed: int
-) -> iteration_lib.Saved:
-  """The newest checkpoint, or what the first iteration starts from."""
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  start = functools.partial(
-    iteration_lib.start, init, jax.random.PRNGKey(seed), sharding
-  )
-  abstract = jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    jax.eval_shape(start),
-  )
-  newest = checkpoints.restore_latest(abstract)
-  return start() if newest is None else newest[1]
+def iterate(
+  iteration: iteration_lib.Iteration,
+  saved: iteration_lib.Saved,
+  runs: Sequence[run_lib.Run],
+  *,
+  first: int,
+  draw: Callable[[], None],
+  progress: progress_lib.Progress,
+) -> None:
+  """Runs the iterations that are left, and keeps what they give.
 
+  On SIGTERM or Ctrl-C the iteration is finished and saved.
 
-def _draw(folder: folder_lib.RunFolder, config: config_lib.Config) -> None:
-  plot.learning_curve(
-    metrics_lib.read_jsonl(folder.metrics),
-    folder.curve,
-    title=f'{config.env.name}, seed {config.seed}',
-  )
+  Args:
+    iteration: of one run, or of several that are stacked.
+    saved: what it starts from; given away.
+    runs: in the order in which they are stacked.
+    first: iterations that are done.
+    draw: draws what is to be seen; called now and then, and at the end.
+    progress: is told how far the runs are, and their mean metrics.
+  """
+  config = runs[0].config.run
+  total = config.num_iterations
+  with contextlib.ExitStack() as stack:
+    for run in runs:
+      run.open(first)
+    stop = stack.enter_context(signals.StopRequest())
+    stack.callback(progress.close)
+    progress.start(total=total, done=first)
+    drawn = time.monotonic()
+    for index in range(first, total):
+      saved, rows = iteration(saved, index)
+      for run, row in zip(runs, rows, strict=True):
+        run.write(index, row)
+      stopping = devices.any_process(stop.requested is not None)
+      is_last = index + 1 == total or stopping
+      if is_last or (index + 1) % config.checkpoint_every == 0:
+        for run, own in zip(runs, iteration.split(saved), strict=True):
+          run.checkpoints.save(index + 1, own)
+      progress.iteration(index, metrics_lib.mean(rows))
+      if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
+        draw()
+        drawn = time.monotonic()
+      if stopping:
+        break
 
 
 def _report(

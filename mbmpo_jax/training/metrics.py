@@ -104,6 +104,18 @@ def read_jsonl(path: pathlib.Path) -> list[dict[str, float]]:
   return rows
 
 
+def evaluated(
+  rows: Sequence[Mapping[str, float]],
+) -> list[Mapping[str, float]]:
+  """The rows of iterations that were evaluated, whatever came of it."""
+  return [row for row in rows if row['time/eval_s'] > 0]
+
+
+def mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+  """Each metric's mean over rows of the same names, NaN where one is."""
+  return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+
+
 def _to_line(row: Mapping[str, Any]) -> str:
   finite = {k: v if math.isfinite(v) else None for k, v in row.items()}
   return json.dumps(finite, allow_nan=False) + '\n'

@@ -1,12 +1,16 @@
-"""The learning curve: returns against real transitions."""
+"""Learning curves: returns against real transitions."""
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import matplotlib
 import numpy as np
 from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
+
+from mbmpo_jax.training import metrics
 
 _EVAL, _REAL, _IMAGINED = '#1f5fa8', '#2f8f4e', '#b5662b'
 
@@ -31,9 +35,7 @@ def learning_curve(
   real = _column(rows, 'real/return')
   imagined = _column(rows, 'imagined/return_pre')
 
-  figure = figure_lib.Figure(figsize=(7, 4.2), dpi=120, layout='constrained')
-  backend_agg.FigureCanvasAgg(figure)
-  axes = figure.add_subplot()
+  figure, axes = _figure()
   _line(axes, steps, imagined, 'imagined, before adaptation', _IMAGINED, 0.9)
   _line(axes, steps, real, 'real, as collected', _REAL, 0.9)
   _line(axes, steps, mean, 'evaluation, mean and std', _EVAL, 2.0)
@@ -44,6 +46,60 @@ def learning_curve(
   limits = y_limits(np.concatenate([low, high, real]), imagined)
   if limits is not None:
     axes.set_ylim(*limits)
+  _finish(figure, axes, path, title)
+
+
+def sweep_curves(
+  settings: Mapping[str, Sequence[Sequence[Mapping[str, float]]]],
+  path: pathlib.Path,
+  *,
+  title: str = '',
+) -> None:
+  """Draws every setting's evaluations to a PNG: mean and range over its runs.
+
+  The range is a band from the lowest to the highest run. Where a run's return
+  is not finite, its setting has no point.
+
+  Args:
+    settings: by label, the rows of each run's `metrics.jsonl`.
+    path: the file to replace.
+    title: written above.
+  """
+  figure, axes = _figure()
+  # Distinct colours as far as they go, then shades.
+  count = len(settings)
+  colors = (
+    matplotlib.colormaps['tab10'](range(count))
+    if count <= 10
+    else matplotlib.colormaps['viridis'](np.linspace(0, 0.9, count))
+  )
+  for (label, runs), color in zip(settings.items(), colors, strict=True):
+    evaluated = [metrics.evaluated(rows) for rows in runs]
+    # Runs go in step, but a crash may have kept the last row of some.
+    length = min(len(rows) for rows in evaluated)
+    evaluated = [rows[:length] for rows in evaluated]
+    steps = _column(evaluated[0], 'env_steps')
+    returns = np.stack([_column(r, 'eval/return_mean') for r in evaluated])
+    shown = np.isfinite(returns).all(0)
+    low, high = returns.min(0)[shown], returns.max(0)[shown]
+    _line(axes, steps, returns.mean(0), label or 'mean', color, 2.0)
+    axes.fill_between(steps[shown], low, high, color=color, alpha=0.18, lw=0)
+  _finish(figure, axes, path, f'{title}: evaluations, mean and min to max')
+
+
+def _figure() -> tuple[figure_lib.Figure, axes_lib.Axes]:
+  figure = figure_lib.Figure(figsize=(7, 4.2), dpi=120, layout='constrained')
+  backend_agg.FigureCanvasAgg(figure)
+  return figure, figure.add_subplot()
+
+
+def _finish(
+  figure: figure_lib.Figure,
+  axes: axes_lib.Axes,
+  path: pathlib.Path,
+  title: str,
+) -> None:
+  """What curves have in common, and the file."""
   axes.set_xlabel('real transitions')
   axes.set_ylabel('return per episode')
   axes.set_title(title, loc='left', fontsize=10)
@@ -66,7 +122,7 @@ def _line(
   x: np.ndarray,
   y: np.ndarray,
   label: str,
-  color: str,
+  color: Any,
   width: float,
 ) -> None:
   shown = np.isfinite(y)

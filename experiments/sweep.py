@@ -1,0 +1,40 @@
+r"""Trains by MB-MPO with several hyperparameters and seeds, all at once.
+
+  python experiments/sweep.py --config=experiments/configs/point.py \
+    --sweep.meta.inner_lr=0.001,0.01,0.1 --num_seeds=4 --workdir=runs/sweep
+
+Every combination of values is a setting, every setting runs with every seed,
+and all runs are one program. The same command again continues a sweep that was
+interrupted.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app
+
+from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training import sweep_flags
+
+_DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs' / 'point.py'
+
+
+def parse(argv: Sequence[str]) -> sweep_flags.Arguments:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    return sweep_flags.parse(argv, default_config=_DEFAULT)
+
+
+def main(arguments: sweep_flags.Arguments) -> None:
+  """Trains, or goes on training."""
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training import cache
+  from mbmpo_jax.training import sweep
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    sweep.sweep(arguments.grid, arguments.workdir)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,129 @@
+"""The devices of a run: one process or several, one mesh over all of them."""
+
+import math
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
+from mbmpo_jax import parallel
+
+
+class DeviceError(errors.UserError, RuntimeError):
+  """The devices asked for are not there, or the work does not divide."""
+
+
+def join(
+  coordinator_address: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> None:
+  """Makes this process one of several; before anything else touches JAX.
+
+  Args:
+    coordinator_address: host:port of process 0. Without it, the environment of
+      the cluster says everything, where `jax.distributed` knows it: Slurm, Open
+      MPI, Kubernetes, TPU pods.
+    num_processes: how many there are.
+    process_id: which of them this is, from 0.
+
+  Raises:
+    DeviceError: if the processes cannot meet.
+  """
+  jax.config.update('jax_cpu_collectives_implementation', 'gloo')
+  try:
+    jax.distributed.initialize(coordinator_address, num_processes, process_id)
+  except (RuntimeError, ValueError) as error:
+    raise DeviceError(
+      f'the processes of the run cannot meet ({error}); outside a known cluster'
+      ' --coordinator_address, --num_processes and --process_id are needed'
+    ) from error
+
+
+def make_mesh(
+  config: config_lib.Config, num_devices: int | None = None
+) -> jax.sharding.Mesh | None:
+  """The mesh of `parallel` for a configuration's members and tasks.
+
+  For D devices, K members and P tasks of each: gcd(D, K) along `models`, the
+  others along `tasks`, which divides evenly whenever D divides K * P.
+
+  Args:
+    config: gives K and P.
+    num_devices: D, the first of the devices there are; by default all.
+
+  Returns:
+    The mesh; `None` for one device, which needs none.
+
+  Raises:
+    DeviceError: if D does not divide K * P, naming the sizes that fit, or
+      there are fewer devices.
+  """
+  available = jax.device_count()
+  count = available if num_devices is None else num_devices
+  if count > available:
+    raise DeviceError(f'--num_devices={count}: there are {available}')
+  if count % jax.process_count():
+    raise DeviceError(
+      f'--num_devices={count}: must be a multiple of {jax.process_count()},'
+      ' the processes'
+    )
+  num_models, tasks = config.model.num_models, config.imagine.tasks_per_model
+  if num_models * tasks % count:
+    fitting = [
+      str(size)
+      for size in range(1, available + 1)
+      if num_models * tasks % size == 0 and size % jax.process_count() == 0
+    ]
+    share = count // math.gcd(count, num_models)
+    devices = f'--num_devices one of {", ".join(fitting)} or ' * bool(fitting)
+    raise DeviceError(
+      f'{num_models * tasks} tasks, model.num_models={num_models} times'
+      f' imagine.tasks_per_model={tasks}, do not divide over {count} devices:'
+      f' {devices}imagine.tasks_per_model a multiple of {share} would'
+    )
+  if count == 1:
+    return None
+  models = math.gcd(count, num_models)
+  return jax.make_mesh(
+    (models, count // models),
+    parallel.AXES,
+    axis_types=(jax.sharding.AxisType.Auto,) * 2,
+    devices=_first(count),
+  )
+
+
+def replicated(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
+  """How a state lies on the devices between two phases."""
+  if mesh is None:
+    return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  return jax.sharding.NamedSharding(mesh, parallel.REPLICATED)
+
+
+def is_first_process() -> bool:
+  """Whether this process writes what only one may."""
+  return jax.process_index() == 0
+
+
+def any_process(value: bool) -> bool:
+  """Whether `value` is true in any process; all must ask."""
+  if jax.process_count() == 1:
+    return value
+  return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
+
+
+def wait_for_all(name: str) -> None:
+  """Returns once every process has come here; `name` says where that is."""
+  multihost_utils.sync_global_devices(name)
+
+
+def _first(count: int) -> list[jax.Device]:
+  """`count` devices, equally many of every process."""
+  share = count // jax.process_count()
+  return [
+    device
+    for process in range(jax.process_count())
+    for device in jax.local_devices(process_index=process)[:share]
+  ]

@@ -1,0 +1,124 @@
+"""The runs of a sweep: every combination of values, each with every seed."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import validation
+
+SWEEPABLE = tuple(config_lib.HYPER_FIELDS.values())
+
+
+class Setting(NamedTuple):
+  """One combination of values.
+
+  Attributes:
+    label: `meta.inner_lr=0.001,meta.max_kl=0.01`; empty where nothing is swept.
+    configs: of its runs, one per seed: each would give that run alone.
+  """
+
+  label: str
+  configs: tuple[config_lib.Config, ...]
+
+
+class Grid:
+  """The product of hyperparameter values and seeds.
+
+  Attributes:
+    config: what all runs have in common.
+    values: of each swept field, by its dotted name.
+    num_seeds: runs per combination, with seeds `config.seed` and those after.
+    settings: the combinations, the last field's values the fastest.
+  """
+
+  def __init__(
+    self,
+    config: config_lib.Config,
+    values: Mapping[str, Sequence[float]],
+    *,
+    num_seeds: int = 1,
+  ) -> None:
+    """Builds the configuration of every run.
+
+    Raises:
+      ConfigError: if a field cannot be swept, or a value is not allowed.
+    """
+    for name, swept in values.items():
+      check_field(name)
+      if not swept:
+        raise config_lib.ConfigError(
+          f'sweep.{name}: must have a value, {allowed(name)}'
+        )
+      for value in swept:
+        if swept.count(value) > 1:
+          raise config_lib.ConfigError(
+            f'sweep.{name}={_join(swept)}: has {value:g} more than once'
+          )
+    if num_seeds < 1:
+      raise config_lib.ConfigError(
+        f'num_seeds={num_seeds}: must be an int >= 1'
+      )
+    self.config = config
+    self.values = {name: tuple(swept) for name, swept in values.items()}
+    self.num_seeds = num_seeds
+    self.settings = tuple(
+      self._setting(dict(zip(values, combination, strict=True)))
+      for combination in itertools.product(*self.values.values())
+    )
+
+  def runs(self) -> dict[str, config_lib.Config]:
+    """Every run's name and configuration, setting by setting.
+
+    A name is the setting's label and the seed, `meta.inner_lr=0.001,seed=0`.
+    """
+    return {
+      run_name(setting, config): config
+      for setting in self.settings
+      for config in setting.configs
+    }
+
+  def _setting(self, values: dict[str, float]) -> Setting:
+    seeds = range(self.config.seed, self.config.seed + self.num_seeds)
+    configs = tuple(
+      config_lib.replaced(self.config, {**values, 'seed': seed})
+      for seed in seeds
+    )
+    for config in configs:
+      validation.validate(config)
+    label = ','.join(f'{name}={value}' for name, value in values.items())
+    return Setting(label, configs)
+
+
+def run_name(setting: Setting, config: config_lib.Config) -> str:
+  """The name of a run of the setting."""
+  return ','.join(filter(None, [setting.label, f'seed={config.seed}']))
+
+
+def check_field(name: str) -> None:
+  """A field that is one of the numbers that runs of a sweep may differ in.
+
+  Raises:
+    ConfigError: one line with the nearest such field, and all of them.
+  """
+  if name in SWEEPABLE:
+    return
+  if name == 'seed':
+    problem = "use num_seeds; the first seed is the config's"
+  elif name in validation.allowed_values():
+    problem = 'cannot be swept'
+  else:
+    problem = 'unknown field'
+  raise config_lib.ConfigError(
+    f'sweep.{name}: {problem}{validation.nearest(name, SWEEPABLE)};'
+    f' what can be swept is {", ".join(SWEEPABLE)}'
+  )
+
+
+def allowed(name: str) -> str:
+  """The values that a field may take, in words."""
+  return validation.allowed_values()[name]
+
+
+def _join(values: Sequence[float]) -> str:
+  return ','.join(map(str, values))

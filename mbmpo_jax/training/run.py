@@ -1,0 +1,155 @@
+"""One run on the disk: its folder, metrics, checkpoints and curve."""
+
+import pathlib
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import devices
+from mbmpo_jax.training import folder as folder_lib
+from mbmpo_jax.training import iteration
+from mbmpo_jax.training import metrics
+from mbmpo_jax.training import plot
+
+
+class Run:
+  """A configuration, and what is kept of the run that it describes.
+
+  Of several processes the first writes; only checkpoints are of all.
+
+  Attributes:
+    config: the experiment.
+    folder: the paths of the files.
+    checkpoints: what the run can be continued from.
+  """
+
+  def __init__(
+    self, config: config_lib.Config, root: pathlib.Path, *, keep: int
+  ) -> None:
+    """Writes nothing.
+
+    Args:
+      config: the experiment.
+      root: the run's folder.
+      keep: the newest checkpoints that stay.
+
+    Raises:
+      ConfigError: if `root` cannot be a folder, or holds a run that was started
+        with another configuration.
+    """
+    self.config = config
+    self.folder = folder_lib.RunFolder(root)
+    if self.folder.has_checkpoints():
+      self.folder.check_resumable(config)
+    self.checkpoints = checkpoint.Checkpointer(
+      self.folder.checkpoints, keep=keep
+    )
+    self._writer: metrics.Writer | None = None
+
+  def create(self) -> None:
+    """Creates the folder and writes the configuration.
+
+    Raises:
+      ConfigError: if the file system does not allow it.
+    """
+    if devices.is_first_process():
+      self.folder.create(self.config)
+
+  def open(self, first_step: int) -> None:
+    """Goes on with the metrics from `first_step`; later ones are dropped."""
+    writers: list[metrics.Writer] = []
+    if devices.is_first_process():
+      folder = self.folder
+      writers = [
+        metrics.JsonlWriter(folder.metrics, first_step=first_step),
+        metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),
+      ]
+    self._writer = metrics.Tee(writers)
+
+  def write(self, step: int, row: Mapping[str, float]) -> None:
+    """Records the metrics of iteration `step`; the run is open."""
+    assert self._writer is not None
+    self._writer.write(step, row)
+
+  def rows(self) -> list[dict[str, float]]:
+    """The metrics of all iterations so far."""
+    return metrics.read_jsonl(self.folder.metrics)
+
+  def draw(self) -> None:
+    """Draws the learning curve."""
+    if not devices.is_first_process():
+      return
+    config = self.config
+    plot.learning_curve(
+      self.rows(),
+      self.folder.curve,
+      title=f'{config.env.name}, seed {config.seed}',
+    )
+
+  def close(self) -> None:
+    """Writes what is pending; may be called without `open`."""
+    self.checkpoints.close()
+    if self._writer is not None:
+      self._writer.close()
+
+
+def restore(
+  runs: Sequence[Run],
+  start: Callable[[config_lib.Config], iteration.Saved],
+  sharding: jax.sharding.Sharding,
+) -> list[iteration.Saved]:
+  """What each run goes on from, all of them at the same iteration.
+
+  That is the newest that every run has a readable checkpoint of. Where some
+  were saved once more before the others could be, those are set aside.
+
+  Args:
+    runs: whose states differ in nothing but values.
+    start: what a run without checkpoints goes on from.
+    sharding: of what is read.
+
+  Raises:
+    CheckpointError: if there is no such iteration.
+  """
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    jax.eval_shape(lambda: start(runs[0].config)),
+  )
+  until: int | None = None
+  while True:
+    found = [
+      run.checkpoints.restore_latest(abstract, until=until) for run in runs
+    ]
+    steps = [0 if one is None else one[0] for one in found]
+    if len(set(steps)) == 1:
+      break
+    until = min(steps)
+    if until == 0:
+      _check_first_save(runs)
+  for run in runs:
+    for aside in run.checkpoints.set_aside_after(steps[0]):
+      warnings.warn(
+        f'all runs go on from iteration {steps[0]}; a later checkpoint is kept'
+        f' as {aside}',
+        stacklevel=2,
+      )
+  return [
+    start(run.config) if one is None else one[1]
+    for run, one in zip(runs, found, strict=True)
+  ]
+
+
+def _check_first_save(runs: Sequence[Run]) -> None:
+  """Runs without checkpoints beside others are due to a first save cut short.
+
+  Otherwise a checkpoint was lost, and starting afresh would waste the others.
+  """
+  lost = [run for run in runs if not run.checkpoints.steps]
+  if any(len(run.checkpoints.steps) > 1 for run in runs):
+    raise checkpoint.CheckpointError(
+      f'{lost[0].folder.checkpoints} has no checkpoint, but other runs of the'
+      ' sweep have several; restore it or use another --workdir'
+    )

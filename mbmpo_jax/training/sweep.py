@@ -1,0 +1,176 @@
+"""Many runs as one: every phase is one program, mapped over all of them."""
+
+import contextlib
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import devices
+from mbmpo_jax.training import folder as folder_lib
+from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training import iteration as iteration_lib
+from mbmpo_jax.training import loop
+from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training import plot
+from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training import run as run_lib
+
+
+def sweep(
+  grid: grid_lib.Grid,
+  workdir: str | pathlib.Path,
+  *,
+  make_algorithm: Callable[..., Any] = mbmpo.make,
+  progress: progress_lib.Progress | None = None,
+) -> dict[str, dict[str, float]]:
+  """Trains every run of a grid at once, or goes on where it was interrupted.
+
+  A run's folder, named after its values and seed, is what `loop.train` would
+  have left, and can be continued by it: the numbers are those of the run alone
+  but for rounding. Times and throughput are those of all runs together. A
+  sweep continued by the same call, however, is the uninterrupted one bit for
+  bit, for which it keeps at least two checkpoints.
+
+  Args:
+    grid: the runs.
+    workdir: the sweep's folder, created where missing.
+    make_algorithm: `(env, config) -> algorithm`, as for `loop.train`; its state
+      has a `hyper`.
+    progress: shows what goes on, of the metrics the mean over runs.
+
+  Returns:
+    By run, the metrics of the last iteration, NaN where there is no value.
+
+  Raises:
+    ConfigError: if the folder holds another sweep, or a single run, or the
+      configuration is not allowed; nothing has been written then.
+    CheckpointError: if there are checkpoints and none can be read.
+  """
+  config = grid.config
+  folder = folder_lib.SweepFolder(pathlib.Path(workdir))
+  folder.check_resumable(grid)
+  keep = max(2, config.run.keep_checkpoints)
+  runs = {
+    name: run_lib.Run(own, folder.root / name, keep=keep)
+    for name, own in grid.runs().items()
+  }
+  env = envs.make(config.env.name, config.env.variant)
+  algorithm = make_algorithm(env, config)
+  progress = progress or progress_lib.make()
+  progress.message(
+    f'{len(runs)} runs at once: {len(grid.settings)} settings, {_seeds(grid)}'
+  )
+  sharding = devices.replicated(None)
+
+  def start(config: config_lib.Config) -> iteration_lib.Saved:
+    key = jax.random.PRNGKey(config.seed)
+    saved = iteration_lib.start(algorithm.init, key, sharding)
+    hyper = jax.device_put(state_lib.hyper(config), sharding)
+    return saved._replace(state=saved.state._replace(hyper=hyper))
+
+  def draw() -> None:
+    settings = {
+      setting.label: [
+        runs[grid_lib.run_name(setting, own)].rows() for own in setting.configs
+      ]
+      for setting in grid.settings
+    }
+    plot.sweep_curves(
+      settings,
+      folder.curves,
+      title=f'{config.env.name}, {_seeds(grid)}',
+    )
+
+  with contextlib.ExitStack() as stack:
+    folder.create(grid)
+    for run in runs.values():
+      stack.enter_context(contextlib.closing(run))
+      run.create()
+    restored = run_lib.restore(list(runs.values()), start, sharding)
+    first = int(restored[0].state.iteration)
+    saved = iteration_lib.stack(restored)
+    del restored
+    iteration = iteration_lib.Iteration(
+      env, config, algorithm, progress, num_runs=len(runs)
+    )
+    loop.iterate(
+      iteration,
+      saved,
+      list(runs.values()),
+      first=first,
+      draw=draw,
+      progress=progress,
+    )
+    for run in runs.values():
+      run.draw()
+
+  rows = {name: run.rows() for name, run in runs.items()}
+  _report(grid, rows, folder, progress)
+  return {name: own[-1] if own else {} for name, own in rows.items()}
+
+
+def table(
+  grid: grid_lib.Grid, rows: dict[str, list[dict[str, float]]]
+) -> list[str]:
+  """Lines of text: by setting, the last evaluation's mean and std over seeds.
+
+  The standard deviation is that of a sample, with `num_seeds - 1` below.
+
+  Args:
+    grid: the runs.
+    rows: of each run, its metrics by iteration.
+  """
+  entries = [('setting', 'return')]
+  for setting in grid.settings:
+    returns = np.array(
+      [
+        _last_evaluation(rows[grid_lib.run_name(setting, config)])
+        for config in setting.configs
+      ]
+    )
+    text = f'{returns.mean():.4g}'
+    if len(returns) > 1:
+      text += f' ± {returns.std(ddof=1):.2g}'
+    entries.append((setting.label or 'as configured', text))
+  width = max(len(label) for label, _ in entries)
+  return [f'  {label:<{width}}  {text}' for label, text in entries]
+
+
+def _last_evaluation(rows: Sequence[dict[str, float]]) -> float:
+  """What the last evaluation gave; NaN where it was not finite."""
+  return metrics_lib.evaluated(rows)[-1]['eval/return_mean']
+
+
+def _seeds(grid: grid_lib.Grid) -> str:
+  if grid.num_seeds == 1:
+    return f'seed {grid.config.seed}'
+  last = grid.config.seed + grid.num_seeds - 1
+  return f'seeds {grid.config.seed} to {last}'
+
+
+def _report(
+  grid: grid_lib.Grid,
+  rows: dict[str, list[dict[str, float]]],
+  folder: folder_lib.SweepFolder,
+  progress: progress_lib.Progress,
+) -> None:
+  """Says how far the sweep is, what came out, and where to look."""
+  done = min(len(own) for own in rows.values())
+  total = grid.config.run.num_iterations
+  progress.message(f'{done} of {total} iterations are done')
+  if done:
+    for line in table(grid, rows):
+      progress.message(line)
+  if done < total:
+    progress.message('the same command again continues')
+  progress.message(f'  {folder.curves}')
+  progress.message(
+    f'  {folder.root}/<run>: metrics, checkpoints, curve of each'
+  )

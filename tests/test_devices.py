@@ -1,0 +1,297 @@
+"""A mesh of eight simulated devices does what one does, each its eighth."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from benchmarks import flops
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.models import ensemble
+from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.rollouts import collect
+from mbmpo_jax.training import devices
+from tests import tiny
+
+_PHASES = ('collect', 'fit', 'improve')
+# Tells the rollouts' loops from all others in the compiled program.
+_HORIZON = 7
+# Compiling is all these tests would wait for.
+_QUICKLY = {
+  'xla_backend_optimization_level': 0,
+  'xla_llvm_disable_expensive_passes': True,
+}
+
+
+def _config(num_models: int = 4, tasks_per_model: int = 2) -> config_lib.Config:
+  return tiny.point_config(
+    model__num_models=num_models,
+    imagine__tasks_per_model=tasks_per_model,
+    imagine__horizon=_HORIZON,
+    collect__num_trajectories=num_models * tasks_per_model,
+  )
+
+
+def _assert_close(actual, expected, rtol: float = 1e-8) -> None:
+  """Every element to `rtol`, or to a hundredth of it of the leaf's largest."""
+  leaves = zip(
+    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+  )
+  for (path, value), reference in leaves:
+    largest = np.max(np.abs(reference), initial=0)
+    np.testing.assert_allclose(
+      value, reference, rtol=rtol, atol=rtol / 100 * largest, err_msg=str(path)
+    )
+
+
+@dataclasses.dataclass
+class Run:
+  """Two iterations, and the programs that made them."""
+
+  algorithm: state_lib.Algorithm
+  programs: dict[str, jax.stages.Compiled]
+  states: list[state_lib.TrainState]
+  metrics: list[types.Metrics]
+
+
+def _run(mesh: jax.sharding.Mesh | None) -> Run:
+  algorithm = mbmpo.make(envs.make('point'), _config(), mesh=mesh, check=False)
+  state = jax.device_put(
+    jax.jit(algorithm.init)(jax.random.PRNGKey(0)), devices.replicated(mesh)
+  )
+  run = Run(algorithm, {}, [state], [])
+  for _ in range(2):
+    metrics = {}
+    for name in _PHASES:
+      if name not in run.programs:
+        jitted = jax.jit(getattr(algorithm, name))
+        run.programs[name] = jitted.lower(state).compile(_QUICKLY)
+      state, values = run.programs[name](state)
+      metrics |= values
+    run.states.append(state)
+    run.metrics.append(metrics)
+  return run
+
+
+@pytest.fixture(scope='module')
+def one() -> Run:
+  with jax.enable_x64(True):
+    return _run(None)
+
+
+@pytest.fixture(scope='module')
+def eight() -> Run:
+  with jax.enable_x64(True):
+    return _run(devices.make_mesh(_config(), 8))
+
+
+def test_eight_devices_do_what_one_does(one, eight, x64):
+  """Policy, models, buffer, keys and metrics, after each of two iterations.
+
+  The programs would refuse the second if a state came out lying differently.
+  """
+  assert eight.metrics[-1]['policy/std'].sharding.device_set == set(
+    jax.devices()[:8]
+  )
+  _assert_close(eight.states, one.states)
+  _assert_close(eight.metrics, one.metrics)
+  assert one.metrics[-1]['meta/accept_rate'] > 0
+
+
+def test_rejected_tasks_are_rejected_on_every_device(one, eight, x64):
+  """Those of a member that is not finite are all on two of the devices."""
+
+  def improve(run: Run):
+    state = run.states[-1]
+    (weight, bias), *layers = state.model.layers
+    layers = ((weight.at[1].set(jnp.nan), bias), *layers)
+    state = state._replace(model=state.model._replace(layers=layers))
+    state, metrics = run.programs['improve'](state)
+    return state.policy, metrics
+
+  policy, metrics = improve(eight)
+  assert metrics['meta/rejected_tasks'] == 2
+  assert metrics['meta/accept_rate'] > 0
+  _assert_close((policy, metrics), improve(one))
+
+
+def test_a_device_does_an_eighth_of_the_products(one, eight, x64):
+  """In improve, with the trip counts of the one."""
+  whole, share = (
+    flops.matmul_flops(run.algorithm.improve, run.states[-1])
+    for run in (one, eight)
+  )
+  assert whole / 8 <= share <= 1.15 * whole / 8
+
+
+_COLLECTIVE = re.compile(
+  r' (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)'
+  r'(?:-start)?\('
+)
+
+
+class Program:
+  """What calls what in the text of a compiled program."""
+
+  def __init__(self, text: str) -> None:
+    self.lines: dict[str, list[str]] = {}
+    for line in text.splitlines():
+      if not line.startswith((' ', '}')) and line.endswith('{'):
+        name = line.removeprefix('ENTRY ').split(' ')[0]
+        self.lines[name] = []
+      elif line.startswith(' '):
+        self.lines[name].append(line)
+
+  def collectives(self, name: str) -> list[str]:
+    """In a computation and all that it calls, each as often as called."""
+    found = []
+    for line in self.lines[name]:
+      found += _COLLECTIVE.findall(line)
+      for called in re.findall(r'%[\w.\-]+', line.partition('(')[2]):
+        if called in self.lines:
+          found += self.collectives(called)
+    return found
+
+  def loops(self, trips: int) -> list[str]:
+    """The bodies of the loops that run so many times."""
+    known = f'"known_trip_count":{{"n":"{trips}"}}'
+    return [
+      re.search(r'body=(%[\w.\-]+)', line)[1]
+      for lines in self.lines.values()
+      for line in lines
+      if ' while(' in line and known in line
+    ]
+
+
+def test_devices_meet_rarely_and_never_in_a_rollout(eight):
+  """Per meta-step: weights, gradient, metrics; products; step lengths."""
+  text = eight.programs['improve'].as_text()
+  program = Program(text)
+  (entry,) = re.findall(r'^ENTRY (%[\w.\-]+)', text, re.MULTILINE)
+  assert program.collectives(entry) == ['all-reduce'] * len(
+    program.collectives(entry)
+  )
+  assert 3 <= len(program.collectives(entry)) <= 5
+
+  rollouts = program.loops(_HORIZON)
+  assert len(rollouts) >= 2
+  for body in rollouts:
+    assert program.collectives(body) == []
+  # Of the conjugate gradients, one product each.
+  (products,) = program.loops(_config().meta.cg_iterations)
+  assert program.collectives(products) == ['all-reduce']
+
+
+def test_members_stop_on_their_own_and_uneven_batches_divide(x64):
+  """Two devices per pair of members, 33 rows over them, early stopping."""
+  rng = np.random.default_rng(0)
+  inputs = jnp.asarray(rng.normal(size=(120, 3)))
+  targets = jnp.sin(2 * inputs[:, :2]) + 0.5 * rng.normal(size=(120, 2))
+  start = fit_lib.init(
+    ensemble.init(jax.random.PRNGKey(0), 3, 2, hidden_sizes=(16,), num_models=4)
+  )
+
+  def fit(mesh):
+    def members(state):
+      return fit_lib.fit_ensemble(
+        state, inputs, targets, jnp.int32(111), jax.random.PRNGKey(1),
+        learning_rate=1e-2, batch_size=33, validation_fraction=0.2,
+        max_epochs=40, rolling_persistence=0.5, mesh=mesh,
+      )  # fmt: skip
+
+    return jax.jit(
+      parallel.share_out(
+        members,
+        mesh=mesh,
+        in_specs=parallel.BY_MODEL,
+        out_specs=parallel.BY_MODEL,
+      )
+    )(start)
+
+  (_, info), (_, expected) = fit(_mesh(2, 2)), fit(None)
+  np.testing.assert_array_equal(info.epochs, expected.epochs)
+  assert len(set(expected.epochs.tolist())) > 2
+  _assert_close(fit(_mesh(2, 2)), fit(None))
+
+
+def _mesh(models: int, tasks: int) -> jax.sharding.Mesh:
+  return devices.make_mesh(_config(models, tasks), models * tasks)
+
+
+@pytest.mark.parametrize('num_envs', [8, 6])
+def test_environments_divide_or_every_device_steps_all(num_envs):
+  """Exactly the same, restarts included."""
+
+  def rollout(mesh):
+    rollout = functools.partial(
+      collect.rollout_env,
+      tiny.Countdown(),
+      None,
+      num_envs=num_envs,
+      horizon=9,
+      policy_apply=tiny.no_op_policy,
+      mesh=mesh,
+    )
+    return jax.jit(rollout)(jax.random.PRNGKey(1))
+
+  shared, whole = rollout(_mesh(4, 2)), rollout(None)
+  jax.tree.map(np.testing.assert_array_equal, shared, whole)
+
+
+@pytest.mark.parametrize(
+  ('num_models', 'tasks', 'count', 'shape'),
+  [(4, 2, 8, (4, 2)), (6, 4, 8, (2, 4)), (5, 4, 4, (1, 4)), (1, 8, 8, (1, 8))],
+)
+def test_mesh_puts_members_first(num_models, tasks, count, shape):
+  mesh = devices.make_mesh(_config(num_models, tasks), count)
+  assert mesh.axis_names == ('models', 'tasks')
+  assert mesh.devices.shape == shape
+  assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
+  parallel.check(mesh, num_models=num_models, tasks_per_model=tasks)
+
+
+def test_one_device_needs_no_mesh():
+  assert devices.make_mesh(_config(), 1) is None
+
+
+@pytest.mark.parametrize(
+  ('config', 'count', 'said'),
+  [
+    (
+      _config(5, 4),
+      8,
+      r'20 tasks, .*num_models=5 .*tasks_per_model=4, do not divide over 8'
+      r' devices: --num_devices one of 1, 2, 4, 5 or imagine.tasks_per_model a'
+      r' multiple of 8 would',
+    ),
+    (_config(6, 2), 8, 'one of 1, 2, 3, 4, 6 or .*a multiple of 4 would'),
+    (_config(), 1000, '--num_devices=1000: there are'),
+  ],
+)
+def test_uneven_split_is_refused_with_the_sizes_that_fit(config, count, said):
+  with pytest.raises(devices.DeviceError, match=said) as error:
+    devices.make_mesh(config, count)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+  ('shape', 'names', 'said'),
+  [
+    ((8, 1), parallel.AXES, 'model.num_models=4: must be a multiple of 8'),
+    ((1, 8), parallel.AXES, 'tasks_per_model=2: must be a multiple of 8'),
+    ((4, 2), ('tasks', 'models'), 'axes'),
+  ],
+)
+def test_a_mesh_of_ones_own_must_fit(shape, names, said):
+  mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:8], shape), names)
+  with pytest.raises(config_lib.ConfigError, match=said):
+    mbmpo.make(envs.make('point'), _config(), mesh=mesh, check=False)

@@ -1,0 +1,131 @@
+"""Two processes, over loopback, train what one does, and take over from it."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+_ROOT = pathlib.Path(__file__).parents[1]
+# `tiny.point_config`, as flags.
+_FLAGS = (
+  f'--config={_ROOT}/experiments/configs/point.py',
+  '--config.policy.hidden_sizes=(8,)',
+  '--config.model.num_models=2',
+  '--config.model.hidden_sizes=(16,)',
+  '--config.model.batch_size=32',
+  '--config.model.max_epochs=2',
+  '--config.model.early_stopping=False',
+  '--config.collect.num_trajectories=4',
+  '--config.collect.episode_length=10',
+  '--config.imagine.tasks_per_model=2',
+  '--config.imagine.rollouts_per_task=3',
+  '--config.imagine.horizon=10',
+  '--config.meta.num_meta_steps=2',
+  '--config.run.eval_episodes=4',
+)
+
+
+def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
+  """Trains up to an iteration, with a device per process; what was said."""
+  command = [
+    sys.executable,
+    str(_ROOT / 'experiments' / 'train.py'),
+    *_FLAGS,
+    f'--workdir={workdir}',
+    f'--config.run.num_iterations={iterations}',
+  ]
+  if processes > 1:
+    with socket.socket() as free:
+      free.bind(('127.0.0.1', 0))
+      port = free.getsockname()[1]
+    command += [
+      f'--coordinator_address=127.0.0.1:{port}',
+      f'--num_processes={processes}',
+    ]
+  environment = os.environ | {
+    'PYTHONPATH': str(_ROOT),
+    'JAX_ENABLE_X64': '1',
+    'JAX_PLATFORMS': 'cpu',
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+  }
+  started = [
+    subprocess.Popen(
+      command + [f'--process_id={index}'] * (processes > 1),
+      env=environment,
+      stdout=subprocess.PIPE,
+      stderr=subprocess.STDOUT,
+      text=True,
+    )
+    for index in range(processes)
+  ]
+  try:
+    said = [process.communicate(timeout=300)[0] for process in started]
+  finally:
+    for process in started:
+      process.kill()
+  for process, text in zip(started, said, strict=True):
+    assert process.returncode == 0, text
+    assert 'iteration' not in text or process is started[0]
+  return said[0]
+
+
+def _rows(workdir: pathlib.Path) -> list[dict[str, float]]:
+  """metrics.jsonl without what depends on the clock; NaN for null."""
+  lines = (workdir / 'metrics.jsonl').read_text().splitlines()
+  return [
+    {
+      name: np.nan if value is None else value
+      for name, value in json.loads(line).items()
+      if not name.startswith(('time/', 'throughput/'))
+    }
+    for line in lines
+  ]
+
+
+def _assert_same(workdir: pathlib.Path, expected: pathlib.Path) -> None:
+  rows, expected_rows = _rows(workdir), _rows(expected)
+  assert [r['iteration'] for r in rows] == list(range(len(expected_rows)))
+  for row, expected_row in zip(rows, expected_rows, strict=True):
+    assert row.keys() == expected_row.keys()
+    for name, value in expected_row.items():
+      # Two metrics are float32 whatever the rest is.
+      rtol = 1e-6 if name in ('eval/best_return', 'model/epochs') else 1e-8
+      np.testing.assert_allclose(
+        row[name], value, rtol=rtol, atol=1e-12, err_msg=name
+      )
+
+
+def test_two_processes_train_what_one_does(tmp_path: pathlib.Path) -> None:
+  """And leave one folder, as one would."""
+  _train(tmp_path / 'one', 1)
+  said = _train(tmp_path / 'two', 1, processes=2)
+  assert said.count('iteration 1/1') == 1
+  _assert_same(tmp_path / 'two', tmp_path / 'one')
+  for folder in ('one', 'two'):
+    names = {path.name for path in (tmp_path / folder).iterdir()}
+    assert names == {
+      'checkpoints',
+      'config.json',
+      'learning_curve.png',
+      'metrics.jsonl',
+      'tensorboard',
+    }
+    assert len(list((tmp_path / folder / 'tensorboard').iterdir())) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('first', [1, 2])
+def test_one_process_and_two_take_over_from_each_other(
+  first: int, tmp_path: pathlib.Path
+) -> None:
+  """To the same numbers as one that is never interrupted."""
+  _train(tmp_path / 'whole', 4)
+  _train(tmp_path / 'parts', 2, processes=first)
+  said = _train(tmp_path / 'parts', 4, processes=3 - first)
+  assert 'resuming after 2 of 4 iterations' in said
+  _assert_same(tmp_path / 'parts', tmp_path / 'whole')
