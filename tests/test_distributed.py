@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
@@ -30,8 +31,10 @@ _FLAGS = (
 )
 
 
-def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
-  """Trains up to an iteration, with a device per process; what was said."""
+def _start(
+  workdir: pathlib.Path, iterations: int, processes: int
+) -> list[subprocess.Popen]:
+  """Starts training up to an iteration, with a device per process."""
   command = [
     sys.executable,
     str(_ROOT / 'experiments' / 'train.py'),
@@ -51,9 +54,12 @@ def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
     'PYTHONPATH': str(_ROOT),
     'JAX_ENABLE_X64': '1',
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=1',
+    # The last two: compiling is all these tests would wait for.
+    'XLA_FLAGS': '--xla_force_host_platform_device_count=1'
+    ' --xla_backend_optimization_level=0'
+    ' --xla_llvm_disable_expensive_passes=true',
   }
-  started = [
+  return [
     subprocess.Popen(
       command + [f'--process_id={index}'] * (processes > 1),
       env=environment,
@@ -63,6 +69,10 @@ def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
     )
     for index in range(processes)
   ]
+
+
+def _finish(started: list[subprocess.Popen]) -> str:
+  """What the first says to its end; the others say nothing of iterations."""
   try:
     said = [process.communicate(timeout=300)[0] for process in started]
   finally:
@@ -70,8 +80,12 @@ def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
       process.kill()
   for process, text in zip(started, said, strict=True):
     assert process.returncode == 0, text
-    assert 'iteration' not in text or process is started[0]
+    assert 'iteration 1/' not in text or process is started[0]
   return said[0]
+
+
+def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
+  return _finish(_start(workdir, iterations, processes))
 
 
 def _rows(workdir: pathlib.Path) -> list[dict[str, float]]:
@@ -129,3 +143,16 @@ def test_one_process_and_two_take_over_from_each_other(
   said = _train(tmp_path / 'parts', 4, processes=3 - first)
   assert 'resuming after 2 of 4 iterations' in said
   _assert_same(tmp_path / 'parts', tmp_path / 'whole')
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both(tmp_path: pathlib.Path) -> None:
+  """After the same iteration, with a checkpoint of it."""
+  started = _start(tmp_path, 10_000, processes=2)
+  for line in started[0].stdout:
+    if line.startswith('iteration 2/'):
+      break
+  started[1].send_signal(signal.SIGTERM)
+  assert 'the same command again continues' in _finish(started)
+  newest = max(int(path.name) for path in (tmp_path / 'checkpoints').iterdir())
+  assert len(_rows(tmp_path)) == newest >= 2
