@@ -48,6 +48,21 @@ def test_flops_of_loops_by_hand():
   assert flops.matmul_flops(jax.vmap(_searched), batch) == 2 * 4 * ONCE
 
 
+def test_flops_of_a_batch_of_loops_of_which_one_has_ended():
+  """It stands still: going on, 10, -40, 160, -640 would start again."""
+
+  def swinging(x):
+    return jax.lax.while_loop(
+      lambda state: (state[0][0, 0] < 9) & (state[1] < 20),
+      lambda state: (state[0] @ -WEIGHT, state[1] + 1),
+      (x, 0),
+    )
+
+  x = jnp.ones((3, 4))  # -1, 4, -16, 64
+  batch = jnp.stack([-x, 10 * x])
+  assert flops.matmul_flops(jax.vmap(swinging), batch) == 2 * 3 * ONCE
+
+
 def test_flops_of_nested_programs_by_hand():
   """Loops within loops, and calls between them."""
 
