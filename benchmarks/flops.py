@@ -1,33 +1,64 @@
-"""Counts the floating-point operations of a program's matrix products."""
+"""Counts the floating-point operations of a program's matrix products.
+
+Read off the jaxpr. A scan's body counts as often as the scan is long. How often
+a while-loop's body or a conditional's branch runs is not known before it does,
+so a program with products in such a block is run once, with a counter for each
+of these blocks beside its own values. XLA's own cost analysis counts every body
+once.
+
+The jaxpr is what the program asks for: XLA may still merge equal products. A
+while-loop's test is taken to hold none.
+"""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+from jax.extend import core
+from jax.interpreters import partial_eval
+
+from mbmpo_jax import broadcasting
+
+# Parameters that hold what runs a number of times known only at run time.
+_COUNTED = {'while': 'body_jaxpr', 'cond': 'branches'}
 
 
 def matmul_flops(fn: Callable[..., Any], *args: Any) -> int:
   """Multiplications and additions of the matrix products in one call of `fn`.
 
-  Read off the jaxpr: a scan's body counts as often as it runs, which XLA's own
-  cost analysis does not know. A while-loop's body counts once, as the number of
-  its trips is not known before it runs.
+  Args:
+    fn: pure, of arrays.
+    *args: what it is called with; loops run as often as they do for these.
   """
-  return _count(jax.make_jaxpr(fn)(*args).jaxpr)
+  closed = jax.make_jaxpr(fn)(*args)
+  # Without what no result depends on, as it will be compiled.
+  jaxpr, _ = partial_eval.dce_jaxpr(
+    closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
+  )
+  blocks = {id(block): block for block in _blocks(jaxpr)}
+  total = _static(jaxpr)
+  if blocks:
+    counter = _Counter(list(blocks))
+    runs = jax.jit(lambda *leaves: counter.run(jaxpr, closed.consts, leaves))(
+      *jax.tree.leaves(args)
+    )
+    for count, block in zip(runs.tolist(), blocks.values(), strict=True):
+      total += count * _static(block)
+  return total
 
 
-def _count(jaxpr: Any) -> int:
+def _static(jaxpr: Any) -> int:
+  """The operations outside of counted blocks."""
   total = 0
   for equation in jaxpr.eqns:
-    if equation.primitive.name == 'dot_general':
+    name, params = equation.primitive.name, equation.params
+    if name == 'dot_general':
       total += _dot_general(equation)
-    is_scan = equation.primitive.name == 'scan'
-    trips = equation.params['length'] if is_scan else 1
-    inner = [_count(jaxpr) for jaxpr in _jaxprs(equation.params)]
-    # One branch of a conditional runs; at most the most expensive one.
-    runs = max if equation.primitive.name == 'cond' else sum
-    total += trips * runs(inner or [0])
+    elif name not in _COUNTED:
+      trips = params['length'] if name == 'scan' else 1
+      total += trips * sum(map(_static, _jaxprs(params)))
   return total
 
 
@@ -38,10 +69,161 @@ def _dot_general(equation: Any) -> int:
   return 2 * summed * math.prod(equation.outvars[0].aval.shape)
 
 
-def _jaxprs(params: dict[str, Any]) -> Iterator[Any]:
+def _blocks(jaxpr: Any) -> Iterator[Any]:
+  """The counted blocks with products of their own, outer ones first."""
+  for equation in jaxpr.eqns:
+    yield from _blocks_of(equation)
+
+
+def _blocks_of(equation: Any) -> Iterator[Any]:
+  """The counted blocks that an equation is or holds."""
+  counted = _COUNTED.get(equation.primitive.name)
+  inner = equation.params if counted is None else equation.params[counted]
+  for block in _jaxprs(inner):
+    if counted is not None and _static(block):
+      yield block
+    yield from _blocks(block)
+
+
+def _jaxprs(params: Any) -> Iterator[Any]:
   """The jaxprs among an equation's parameters, closed or not."""
-  for value in params.values():
+  for closed in _maybe_closed(params):
+    yield getattr(closed, 'jaxpr', closed)
+
+
+def _maybe_closed(params: Any) -> Iterator[Any]:
+  values = params.values() if isinstance(params, dict) else (params,)
+  for value in values:
     for item in value if isinstance(value, (tuple, list)) else (value,):
-      item = getattr(item, 'jaxpr', item)
-      if hasattr(item, 'eqns'):
+      if hasattr(getattr(item, 'jaxpr', item), 'eqns'):
         yield item
+
+
+class _Counter:
+  """Runs a jaxpr and counts how often each of some blocks within it runs."""
+
+  def __init__(self, blocks: Sequence[int]) -> None:
+    """`blocks`: the identities of the jaxprs to count, one counter each."""
+    self._index = {block: index for index, block in enumerate(blocks)}
+
+  def run(
+    self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]
+  ) -> jax.Array:
+    """The counts of one run, int32 `[blocks]`."""
+    counts = jnp.zeros(len(self._index), jnp.int32)
+    return self._evaluate(jaxpr, consts, counts, args)[0]
+
+  def _call(
+    self, called: Any, counts: jax.Array, args: Sequence[Any]
+  ) -> tuple[jax.Array, list]:
+    """The counts after a jaxpr, closed or without constants; its results."""
+    jaxpr = getattr(called, 'jaxpr', called)
+    consts = getattr(called, 'consts', ())
+    return self._evaluate(jaxpr, consts, counts, args)
+
+  def _evaluate(
+    self,
+    jaxpr: Any,
+    consts: Sequence[Any],
+    counts: jax.Array,
+    args: Sequence[Any],
+  ) -> tuple[jax.Array, list]:
+    values = dict(zip(jaxpr.constvars, consts, strict=True))
+    values.update(zip(jaxpr.invars, args, strict=True))
+
+    def read(atom: Any) -> Any:
+      return atom.val if isinstance(atom, core.Literal) else values[atom]
+
+    if id(jaxpr) in self._index:
+      counts = counts.at[self._index[id(jaxpr)]].add(1)
+    for equation in jaxpr.eqns:
+      inputs = [read(atom) for atom in equation.invars]
+      if next(_blocks_of(equation), None) is None:
+        params = equation.primitive.get_bind_params(equation.params)
+        results = equation.primitive.bind(*inputs, **params)
+        if not equation.primitive.multiple_results:
+          results = [results]
+      else:
+        counts, results = self._enter(equation, counts, inputs)
+      values.update(zip(equation.outvars, results, strict=True))
+    return counts, [read(atom) for atom in jaxpr.outvars]
+
+  def _enter(
+    self, equation: Any, counts: jax.Array, inputs: list
+  ) -> tuple[jax.Array, Sequence[Any]]:
+    """One equation with counted blocks somewhere inside."""
+    name, params = equation.primitive.name, equation.params
+    if name == 'while':
+      return self._while(params, counts, inputs)
+    if name == 'scan':
+      return self._scan(params, counts, inputs)
+    if name == 'cond':
+      index, *operands = inputs
+      branches = [
+        lambda counts, *args, branch=branch: self._call(branch, counts, args)
+        for branch in params['branches']
+      ]
+      return jax.lax.switch(
+        jnp.asarray(index, jnp.int32), branches, counts, *operands
+      )
+    # A call: jit, a custom derivative, a checkpoint.
+    (called, *_) = _maybe_closed(params)
+    return self._call(called, counts, inputs)
+
+  def _while(
+    self, params: dict[str, Any], counts: jax.Array, inputs: list
+  ) -> tuple[jax.Array, list]:
+    first = params['cond_nconsts']
+    second = first + params['body_nconsts']
+    test_consts, consts = inputs[:first], inputs[first:second]
+    condition = core.jaxpr_as_fun(params['cond_jaxpr'])
+
+    def test(state: list) -> jax.Array:
+      return condition(*test_consts, *state)[0]
+
+    def body(carry: tuple[jax.Array, list]) -> tuple[jax.Array, list]:
+      counts, state = carry
+      counts, new = self._call(params['body_jaxpr'], counts, [*consts, *state])
+      # Of a batch of loops, those that have ended stand still.
+      going = test(state)
+      return counts, [
+        jnp.where(broadcasting.trailing(going, after.ndim), after, before)
+        for after, before in zip(new, state, strict=True)
+      ]
+
+    return jax.lax.while_loop(
+      lambda carry: jnp.any(test(carry[1])), body, (counts, inputs[second:])
+    )
+
+  def _scan(
+    self, params: dict[str, Any], counts: jax.Array, inputs: list
+  ) -> tuple[jax.Array, list]:
+    consts, start, sequences = _scan_inputs(params, inputs)
+
+    def body(carry: Any, xs: Any) -> Any:
+      counts, state = carry
+      counts, results = self._call(
+        params['jaxpr'], counts, [*consts, *state, *xs]
+      )
+      return (counts, results[: len(start)]), results[len(start) :]
+
+    (counts, state), stacked = jax.lax.scan(
+      body,
+      (counts, start),
+      sequences,
+      length=params['length'],
+      reverse=params['reverse'],
+    )
+    return counts, [*state, *stacked]
+
+
+def _scan_inputs(
+  params: dict[str, Any], inputs: list
+) -> tuple[list, list, list]:
+  """A scan's constants, first carry and sequences."""
+  if 'ft_in' in params:  # JAX 0.12 groups them in a tree of its own.
+    consts, start, sequences = params['ft_in'].update(inputs).unpack()
+    return list(consts), list(start), list(sequences)
+  first = params['num_consts']
+  second = first + params['num_carry']
+  return inputs[:first], inputs[first:second], inputs[second:]

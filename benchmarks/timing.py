@@ -6,17 +6,13 @@ half the machine halves both.
 """
 
 import dataclasses
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 
 _MATMUL_SIZES = (512, 1024, 2048)
 
@@ -120,39 +116,3 @@ def measure(
       fractions.append(flops / seconds[-1] / ((before + after) / 2))
     before = after
   return Timing(name, compile_s, seconds, work, unit, flops, fractions or None)
-
-
-def environment() -> dict[str, Any]:
-  """Hardware, versions and commit: what a number means nothing without."""
-  device = jax.devices()[0]
-  return {
-    'device': device.device_kind,
-    'platform': device.platform,
-    'num_devices': jax.device_count(),
-    'cpu': _cpu_name(),
-    'cpu_cores': os.cpu_count(),
-    'python': platform.python_version(),
-    'jax': jax.__version__,
-    'jaxlib': jaxlib.__version__,
-    'commit': _commit(),
-  }
-
-
-def _cpu_name() -> str:
-  try:
-    with open('/proc/cpuinfo', encoding='utf-8') as file:
-      names = [line for line in file if line.startswith('model name')]
-    return names[0].split(':', 1)[1].strip()
-  except (OSError, IndexError):
-    return platform.processor()
-
-
-def _commit() -> str:
-  """The commit, marked where the tree differs from it."""
-  command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
-  try:
-    return subprocess.run(
-      command, capture_output=True, text=True, check=True
-    ).stdout.strip()
-  except (OSError, subprocess.CalledProcessError):
-    return 'unknown'

@@ -1,43 +1,220 @@
-"""The benchmarks run, so that none rots."""
+"""The benchmarks run, so that none rots, and count as by hand."""
 
+import itertools
 import json
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import compile as compile_lib
+from benchmarks import counts
 from benchmarks import flops
+from benchmarks import pieces as pieces_lib
+from benchmarks import reports
+from benchmarks import roofline
+from benchmarks import scaling
 from benchmarks import throughput
 from benchmarks import timing
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms import mbmpo
+from tests import tiny
+
+WEIGHT = jnp.ones((4, 4))
+ONCE = 2 * 3 * 4 * 4
 
 
-def test_forward_flops_by_hand():
-  assert throughput.forward_flops((3, 5, 2)) == 2 * (3 * 5 + 5 * 2)
+def _scanned(x):
+  """Five products."""
+  return jax.lax.scan(lambda y, _: (y @ WEIGHT, None), x, length=5)[0]
+
+
+def _searched(x):
+  """As many products as make the first number at least 9."""
+  return jax.lax.while_loop(lambda y: y[0, 0] < 9, lambda y: y @ WEIGHT, x)
+
+
+def test_flops_of_loops_by_hand():
+  """A loop's body as often as it runs, a vmap's batch."""
+  x = jnp.ones((3, 4))
+  assert flops.matmul_flops(jax.jit(_scanned), x) == 5 * ONCE
+  batch = jnp.ones((7, 3, 4))
+  assert flops.matmul_flops(jax.vmap(_scanned), batch) == 7 * 5 * ONCE
+  # 1, 4, 16.
+  assert flops.matmul_flops(_searched, x) == 2 * ONCE
+  assert flops.matmul_flops(_searched, 10 * x) == 0
+  # All run as long as the longest: 0.1, 0.4, 1.6, 6.4, 25.6.
+  batch = jnp.stack([0.1 * x, 10 * x])
+  assert flops.matmul_flops(jax.vmap(_searched), batch) == 2 * 4 * ONCE
+
+
+def test_flops_of_a_batch_of_loops_of_which_one_has_ended():
+  """It stands still: going on, 10, -40, 160, -640 would start again."""
+
+  def swinging(x):
+    return jax.lax.while_loop(
+      lambda state: (state[0][0, 0] < 9) & (state[1] < 20),
+      lambda state: (state[0] @ -WEIGHT, state[1] + 1),
+      (x, 0),
+    )
+
+  x = jnp.ones((3, 4))  # -1, 4, -16, 64
+  batch = jnp.stack([-x, 10 * x])
+  assert flops.matmul_flops(jax.vmap(swinging), batch) == 2 * 3 * ONCE
 
 
 def test_flops_of_nested_programs_by_hand():
-  """A scan's body as often as it runs, a while-loop's once, a vmap's batch."""
-  weight = jnp.ones((4, 4))
+  """Loops within loops, and calls between them."""
 
-  def scanned(x):
-    return jax.lax.scan(lambda y, _: (y @ weight, None), x, length=5)[0]
+  def shrunk(carry, _):
+    # 0.01, 0.04, ..., 10.24: five products in each of the six steps.
+    carry = jax.jit(_searched)(jnp.full_like(carry, 0.01))
+    return carry, jnp.sum(carry)
 
-  def searched(x):
-    return jax.lax.while_loop(lambda y: y[0, 0] < 9, lambda y: y @ weight, x)
+  def nested(x, count):
+    carry, sums = jax.lax.scan(shrunk, x, length=6)
+    inner = jax.lax.fori_loop(0, count, lambda _, y: _scanned(y) / 1e9, carry)
+    return inner, sums
 
-  once = 2 * 3 * 4 * 4
-  x = jnp.ones((3, 4))
-  assert flops.matmul_flops(jax.jit(scanned), x) == 5 * once
-  assert flops.matmul_flops(searched, x) == once
-  batch = jnp.ones((7, 3, 4))
-  assert flops.matmul_flops(jax.vmap(scanned), batch) == 7 * 5 * once
-  assert (
-    flops.matmul_flops(
-      lambda x: jax.lax.cond(x[0, 0] > 0, scanned, jnp.sin, x), x
-    )
-    == 5 * once
+  expected = (6 * 5 + 3 * 5) * ONCE
+  assert flops.matmul_flops(nested, jnp.ones((3, 4)), 3) == expected
+
+
+@pytest.mark.parametrize(('sign', 'products'), [(1, 5), (-1, 0)])
+def test_flops_of_the_branch_taken(sign, products):
+  def branch(x):
+    return jax.lax.cond(x[0, 0] > 0, _scanned, jnp.sin, x)
+
+  assert flops.matmul_flops(branch, sign * jnp.ones((3, 4))) == products * ONCE
+
+
+def _hand_written(weights, tangents, inputs, error_of, change_of):
+  """Gradient, Hessian product and Fisher product of a tanh network.
+
+  Every product of the three by hand, nothing twice, activations and errors
+  kept; in the order of `counts.py`. Returns the values, and the FLOPs of
+  forward, backward, hessian and fisher.
+  """
+  spent = 0
+
+  def dot(a, b):
+    nonlocal spent
+    spent += 2 * a.shape[0] * a.shape[1] * b.shape[1]
+    return a @ b
+
+  def lap():
+    nonlocal spent
+    lapped, spent = spent, 0
+    return lapped
+
+  depth, flops = len(weights), {}
+  hidden = [inputs]
+  for index, weight in enumerate(weights):
+    output = dot(hidden[-1], weight)
+    hidden.append(jnp.tanh(output) if index < depth - 1 else output)
+  flops['forward'] = lap()
+
+  errors = [error_of(hidden[-1])]
+  for index in range(depth - 1, 0, -1):
+    slope = 1 - hidden[index] ** 2
+    errors.insert(0, dot(errors[0], weights[index].T) * slope)
+  gradient = [dot(h.T, e) for h, e in zip(hidden, errors, strict=False)]
+  flops['backward'] = lap()
+
+  def tangent():
+    moved = [None]
+    for index, (weight, along) in enumerate(
+      zip(weights, tangents, strict=True)
+    ):
+      change = dot(hidden[index], along)
+      if index:
+        change = change + dot(moved[index], weight)
+      if index < depth - 1:
+        change = change * (1 - hidden[index + 1] ** 2)
+      moved.append(change)
+    return moved
+
+  moved = tangent()
+  changed = [change_of(moved[-1])]
+  for index in range(depth - 1, 0, -1):
+    slope = 1 - hidden[index] ** 2
+    passed = errors[index] @ weights[index].T  # Kept from backward.
+    bent = passed * -2 * hidden[index] * moved[index]
+    through = dot(changed[0], weights[index].T)
+    through = through + dot(errors[index], tangents[index].T)
+    changed.insert(0, through * slope + bent)
+  hessian = [dot(h.T, c) for h, c in zip(hidden, changed, strict=False)]
+  for index in range(1, depth):
+    hessian[index] = hessian[index] + dot(moved[index].T, errors[index])
+  flops['hessian'] = lap()
+
+  pulled = [change_of(tangent()[-1])]
+  for index in range(depth - 1, 0, -1):
+    slope = 1 - hidden[index] ** 2
+    pulled.insert(0, dot(pulled[0], weights[index].T) * slope)
+  fisher = [dot(h.T, p) for h, p in zip(hidden, pulled, strict=False)]
+  flops['fisher'] = lap()
+  return gradient, hessian, fisher, flops
+
+
+@pytest.mark.parametrize('sizes', [(3, 2), (5, 4, 3), (6, 4, 5, 3)])
+def test_counts_are_those_of_a_program_written_by_hand(sizes):
+  """Which computes what JAX does."""
+  samples = 7
+  keys = jax.random.split(jax.random.PRNGKey(0), 2 * len(sizes))
+  shapes = list(itertools.pairwise(sizes))
+  weights = [
+    jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=False)
+  ]
+  tangents = [
+    jax.random.normal(k, s)
+    for k, s in zip(keys[len(shapes) :], shapes, strict=False)
+  ]
+  inputs = jax.random.normal(keys[-1], (samples, sizes[0]))
+  targets = jax.random.normal(keys[-2], (samples, sizes[-1]))
+
+  def network(weights):
+    hidden = inputs
+    for weight in weights[:-1]:
+      hidden = jnp.tanh(hidden @ weight)
+    return hidden @ weights[-1]
+
+  def loss(weights):
+    return 0.5 * jnp.sum(jnp.square(network(weights) - targets))
+
+  gradient, hessian, fisher, spent = _hand_written(
+    weights, tangents, inputs, lambda output: output - targets, lambda x: x
   )
+  along = jax.jvp(network, (weights,), (tangents,))[1]
+  expected = (
+    jax.grad(loss)(weights),
+    jax.jvp(jax.grad(loss), (weights,), (tangents,))[1],
+    jax.vjp(network, weights)[1](along)[0],
+  )
+  for ours, theirs in zip((gradient, hessian, fisher), expected, strict=True):
+    for a, b in zip(ours, theirs, strict=True):
+      assert jnp.allclose(a, b, rtol=1e-4, atol=1e-4)
+  for name, value in spent.items():
+    assert samples * getattr(counts, name)(sizes) == value, name
+
+
+def test_programs_do_what_they_must():
+  """Fit and imagination: no product that the counts do not know."""
+  config = tiny.point_config(
+    collect__buffer_capacity=160, model__validation_fraction=0.2
+  )
+  env = envs.make('point')
+  algorithm = mbmpo.make(env, config, check=False)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  state = state._replace(buffer=state.buffer._replace(size=jnp.int32(160)))
+  must = counts.iteration(env, config, epochs=2 * 2, evaluations=0)
+  # 4 batches of 32 train; one of 128 validates the 32 held out.
+  padding = 2 * 2 * (128 - 32) * counts.forward((2 + 2, 16, 2))
+  does = flops.matmul_flops(algorithm.fit, state)
+  assert does == must['fit'].flops + padding
+  pieces = pieces_lib.make(env, config)
+  does = flops.matmul_flops(pieces.imagine, state)
+  assert does == must['imagine'].flops
 
 
 def test_fraction_is_of_the_rate_around_the_repetition():
@@ -55,16 +232,99 @@ def test_fraction_is_of_the_rate_around_the_repetition():
   assert result.median_s == sorted(result.seconds)[1]
 
 
+def _check_header(report, benchmark):
+  """What every report carries."""
+  assert report['benchmark'] == benchmark
+  assert {'env', 'scale', 'precision'} <= report.keys()
+  assert {
+    'device',
+    'platform',
+    'num_devices',
+    'cpu',
+    'cpu_cores',
+    'python',
+    'jax',
+    'jaxlib',
+    'commit',
+  } <= report['environment'].keys()
+
+
+def test_report_is_written_where_it_is_asked_for(tmp_path, capsys):
+  report = reports.make(
+    'some', env='point', scale='tiny', precision='highest', results=[1]
+  )
+  path = reports.write(report, str(tmp_path / 'deep' / 'some.json'))
+  assert json.loads(path.read_text()) == report
+  assert str(path) in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_throughput_measures_every_phase():
   report = throughput.run('point', 'tiny', repeats=1, update_repeats=1)
-  json.dumps(report)
+  report = json.loads(json.dumps(report))
+  _check_header(report, 'throughput')
   names = [result['name'] for result in report['results']]
   assert names == ['collect', 'fit', 'imagine', 'meta-step', 'update']
   for result in report['results']:
     assert result['median_s'] > 0
     assert result['flops'] > 0
   assert report['matmul_flops_per_s'] > 0
+
+
+@pytest.mark.slow
+def test_roofline_counts_and_measures_every_piece():
+  report = json.loads(json.dumps(roofline.run('point', 'tiny', repeats=1)))
+  _check_header(report, 'roofline')
+  rows = {row['name']: row for row in report['results']}
+  assert list(rows) == [
+    'collect',
+    'fit',
+    'meta-step',
+    'imagine',
+    'advantages',
+    'inner gradient',
+    'surrogate gradient',
+    'curvature products',
+    'evaluation',
+  ]
+  for row in rows.values():
+    assert row['median_s'] > 0
+    assert row['must_bytes'] > 0
+    assert row['ratio'] == row['does_flops'] / row['must_flops'] >= 1
+  for name in ('does_flops', 'must_flops'):
+    in_pieces = sum(row['times'] * row[name] for row in report['results'][3:])
+    assert in_pieces == pytest.approx(rows['meta-step'][name], rel=0.05)
+  assert set(report['memory']) == {'collect', 'fit', 'improve', 'update'}
+  for sizes in report['memory'].values():
+    assert 0 < sizes['total'] < report['peak_rss_bytes']
+
+
+@pytest.mark.slow
+def test_compile_measures_cold_and_warm(monkeypatch):
+  """One small program in two processes."""
+  monkeypatch.setattr(compile_lib, '_STARTS', {'training': ('fit',)})
+  monkeypatch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+  report = json.loads(json.dumps(compile_lib.run('point', 'tiny')))
+  _check_header(report, 'compile')
+  for row in report['results']:
+    assert row['name'] == 'fit'
+    assert min(row['trace_s'], row['lower_s'], row['compile_s']) > 0
+  rows = [(row['cache'], row['from_cache']) for row in report['results']]
+  assert rows == [('cold', False), ('warm', True)]
+  for row, start in zip(report['results'], report['starts'], strict=True):
+    assert start['cache'] == row['cache']
+    assert start['seconds'] > row['trace_s'] + row['lower_s'] + row['compile_s']
+
+
+@pytest.mark.slow
+def test_scaling_measures_seeds():
+  report = scaling.run('point', 'tiny', repeats=1, seeds=[1, 2])
+  report = json.loads(json.dumps(report))
+  _check_header(report, 'scaling')
+  assert [row['count'] for row in report['seeds']] == [1, 2]
+  for row in report['seeds']:
+    assert row['median_s'] > 0
+    assert row['relative'] == row['median_s'] / report['seeds'][0]['median_s']
 
 
 def test_stepping_measures_every_environment_and_variant(monkeypatch):
@@ -74,7 +334,8 @@ def test_stepping_measures_every_environment_and_variant(monkeypatch):
     envs, 'variants', lambda name: {'point': (), 'swimmer': ('paper',)}[name]
   )
   report = throughput.run_all(num_envs=2, horizon=40, repeats=1)
-  json.dumps(report)
+  report = json.loads(json.dumps(report))
+  _check_header(report, 'throughput')
   results = {result['name']: result for result in report['results']}
   assert list(results) == ['point', 'swimmer paper']
   # The point's own limit is 30 steps.

@@ -1,0 +1,39 @@
+"""The command line that all benchmarks share."""
+
+from collections.abc import Callable
+from typing import Any
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import quiet
+from mbmpo_jax.training import flags as training_flags
+
+ENV = flags.DEFINE_string(
+  'env', 'half_cheetah', 'Environment to measure in; `all` for throughput.'
+)
+SCALE = flags.DEFINE_enum(
+  'scale', 'quick', ['paper', 'quick', 'tiny'],
+  'paper: 5 members of 2x512, 100,000 imagined transitions per phase, horizon'
+  ' 200; quick: a fifth of it; tiny: a smoke test.',
+)  # fmt: skip
+REPEATS = flags.DEFINE_integer(
+  'repeats', 7, 'Repetitions of each measurement.', lower_bound=1
+)
+OUT = flags.DEFINE_string(
+  'out', '', 'JSON file; by default one in benchmarks/results/ named after'
+  ' benchmark, platform, environment and scale.',
+)  # fmt: skip
+
+
+def run(main: Callable[[list[str]], Any]) -> None:
+  """Runs a benchmark's `main`; bad input exits with one line."""
+
+  def guarded(argv: list[str]) -> None:
+    with training_flags.one_line_errors():
+      main(argv)
+
+  for flag in (ENV, SCALE, REPEATS, OUT):
+    flags.declare_key_flag(flag.name)  # Of the binary, for its --help.
+  quiet.quiet_logging(flags.FLAGS)  # Before absl raises it.
+  app.run(guarded)

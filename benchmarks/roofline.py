@@ -1,0 +1,207 @@
+"""What an iteration must do, what its programs do, and how long they take.
+
+  python benchmarks/roofline.py --scale=paper
+
+Every phase and every piece of a meta-step: the floating-point operations that
+it must do (`counts.py`), those that its program does (`flops.py`), the bytes it
+must move, its time, and the fraction of the matrix-product rate, measured in
+the same run, at which it does what it must. And the memory of every program,
+and that of this process after one iteration.
+"""
+
+import dataclasses
+import resource
+import statistics
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from benchmarks import counts
+from benchmarks import flops as counting
+from benchmarks import options
+from benchmarks import pieces as pieces_lib
+from benchmarks import reports
+from benchmarks import scales
+from benchmarks import timing
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
+
+_HEADER = (
+  f'{"measured":<22} {"times":>5} {"must GFLOP":>11} {"does GFLOP":>11} '
+  f'{"ratio":>6} {"must MB":>9} {"median s":>9} {"of matmul":>9}'
+)
+
+
+@dataclasses.dataclass
+class Row:
+  """One phase, or one piece of a meta-step.
+
+  Attributes:
+    name: what it is.
+    times: it runs in what it is a piece of: a phase in an iteration, a piece
+      in a meta-step. The other numbers are of one run.
+    must: what it must do.
+    does: floating-point operations of its program's matrix products.
+    timing: how long it takes; its fractions are of what it must do.
+  """
+
+  name: str
+  times: float
+  must: counts.Count
+  does: int
+  timing: timing.Timing
+
+  def as_dict(self) -> dict[str, Any]:
+    """The row as JSON holds it."""
+    return {
+      'name': self.name,
+      'times': self.times,
+      'must_flops': self.must.flops,
+      'does_flops': self.does,
+      'ratio': self.does / self.must.flops,
+      'must_bytes': self.must.bytes,
+      'median_s': self.timing.median_s,
+      'seconds': self.timing.seconds,
+      'fractions': self.timing.fractions,
+    }
+
+  def row(self) -> str:
+    """One line of the printed table."""
+    fraction = statistics.median(self.timing.fractions or [float('nan')])
+    return (
+      f'{self.name:<22} {self.times:>5.3g} {self.must.flops / 1e9:>11.4g} '
+      f'{self.does / 1e9:>11.4g} {self.does / self.must.flops:>6.2f} '
+      f'{self.must.bytes / 1e6:>9.4g} {self.timing.median_s:>9.4f} '
+      f'{fraction:>9.1%}'
+    )
+
+
+def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
+  """Counts and measures everything, and prints a line for each."""
+  config = scales.make_config(env_name, scale)
+  env = envs.make(env_name)
+  algorithm = mbmpo.make(env, config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
+
+  # One iteration as a training run does it; nothing else has used memory yet.
+  compiled = {
+    name: _compile_donating(getattr(algorithm, name), state)
+    for name in ('collect', 'fit', 'improve')
+  }
+  state = scales.fill(compiled['collect'], state, config)
+  state, fitted = compiled['fit'](state)
+  state, _ = jax.block_until_ready(compiled['improve'](state))
+  peak_rss, peak_device = _peak_rss(), _peak_device()
+  compiled['update'] = _compile_donating(algorithm.update, state)
+  memory = {name: _memory(program) for name, program in compiled.items()}
+
+  single_step = dataclasses.replace(
+    config, meta=dataclasses.replace(config.meta, num_meta_steps=1)
+  )
+  one_step = mbmpo.make(env, single_step, check=False)
+  pieces = pieces_lib.make(env, config)
+  batch = jax.jit(pieces.batch)(state)
+  gradient = jax.jit(pieces.surrogate_gradient)(state, batch)
+  backtracks = jax.jit(one_step.improve)(state)[1]['meta/backtracks']
+  evaluations = float(backtracks) + 1
+  must = counts.iteration(
+    env,
+    config,
+    epochs=float(fitted['model/epochs']) * config.model.num_models,
+    evaluations=evaluations,
+  )
+
+  rate = timing.MatmulRate(config.model.precision)
+  rows: list[Row] = []
+
+  def measure(
+    name: str, times: float, fn: Callable[..., Any], *args: Any
+  ) -> None:
+    timed = timing.measure(
+      name, fn, *args, rate=rate, repeats=repeats, work=1, unit='runs',
+      flops=must[name].flops,
+    )  # fmt: skip
+    does = counting.matmul_flops(fn, *args)
+    rows.append(Row(name, times, must[name], does, timed))
+    print(rows[-1].row(), flush=True)
+
+  print(_HEADER)
+  measure('collect', 1, algorithm.collect, state)
+  measure('fit', 1, algorithm.fit, state)
+  measure('meta-step', config.meta.num_meta_steps, one_step.improve, state)
+  print('pieces of a meta-step:')
+  measure('imagine', 2, pieces.imagine, state)
+  measure('advantages', 2, pieces.advantages, state, batch.pre)
+  measure('inner gradient', 1, pieces.inner_gradient, state, batch)
+  measure('surrogate gradient', 1, pieces.surrogate_gradient, state, batch)
+  measure(
+    'curvature products', 1, pieces.natural_gradient, state, batch, gradient
+  )
+  measure(
+    'evaluation', evaluations, pieces.evaluation, state, batch, state.policy
+  )
+  print(
+    'collect must do more: its physics is only in what it does;\n'
+    'a program may do less: equal products are merged when it is compiled'
+  )
+  matmul = statistics.median(rate.history)
+  print(f'matmul rate, median: {matmul / 1e9:,.0f} GFLOP/s')
+  for name, sizes in memory.items():
+    print(f'memory of {name}: {sizes["total"] / 2**20:,.0f} MiB')
+  print(f'peak of the process in one iteration: {peak_rss / 2**20:,.0f} MiB')
+  return reports.make(
+    'roofline',
+    env=env_name,
+    scale=scale,
+    precision=config.model.precision,
+    config=dataclasses.asdict(config),
+    matmul_flops_per_s=matmul,
+    results=[row.as_dict() for row in rows],
+    must={name: dataclasses.asdict(count) for name, count in must.items()},
+    memory=memory,
+    peak_rss_bytes=peak_rss,
+    peak_device_bytes=peak_device,
+  )
+
+
+def _compile_donating(fn: state_lib.Phase, state: state_lib.TrainState) -> Any:
+  """A phase as a training run compiles it."""
+  return jax.jit(fn, donate_argnums=0).lower(state).compile()
+
+
+def _memory(compiled: Any) -> dict[str, int]:
+  """Bytes that a program holds while it runs."""
+  sizes = compiled.memory_analysis()
+  parts = {
+    'arguments': sizes.argument_size_in_bytes,
+    'results': sizes.output_size_in_bytes,
+    'temporary': sizes.temp_size_in_bytes,
+    'shared': sizes.alias_size_in_bytes,
+  }
+  total = sum(parts.values()) - 2 * parts['shared']
+  return {**parts, 'total': total}
+
+
+def _peak_rss() -> int:
+  """The most memory that this process has held, in bytes."""
+  peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return peak if sys.platform == 'darwin' else 1024 * peak
+
+
+def _peak_device() -> int | None:
+  """The most memory held on the device; None where it is the host's."""
+  return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
+
+
+def main(argv: list[str]) -> None:
+  """Measures and writes the JSON."""
+  del argv
+  report = run(options.ENV.value, options.SCALE.value, options.REPEATS.value)
+  reports.write(report, options.OUT.value)
+
+
+if __name__ == '__main__':
+  options.run(main)

@@ -1,0 +1,62 @@
+"""What is measured: the configuration of a scale, and a state full of data."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import state as state_lib
+
+
+def make_config(env_name: str, scale: str) -> config_lib.Config:
+  """The configuration measured at a scale, with a fixed number of epochs."""
+  config = config_lib.Config()
+  config.env.name = env_name
+  config.model.early_stopping = False
+  config.model.max_epochs = 20
+  config.collect.buffer_capacity = 20_000
+  if scale in ('quick', 'tiny'):
+    config.imagine.rollouts_per_task = 5
+    config.meta.num_meta_steps = 6
+    config.collect.buffer_capacity = 4_000
+  if scale == 'tiny':
+    config.model.hidden_sizes = (16, 16)
+    config.model.max_epochs = 2
+    config.imagine.horizon = config.collect.episode_length = 10
+    config.meta.num_meta_steps = 1
+    config.collect.buffer_capacity = 400
+  limit = envs.make(env_name).max_episode_steps
+  config.imagine.horizon = min(config.imagine.horizon, limit)
+  config.collect.episode_length = min(config.collect.episode_length, limit)
+  return config
+
+
+def fill(
+  collect: Callable[[state_lib.TrainState], Any],
+  state: state_lib.TrainState,
+  config: config_lib.Config,
+) -> state_lib.TrainState:
+  """Collects until the buffer is full.
+
+  Args:
+    collect: the algorithm's, compiled.
+    state: to start from.
+    config: gives the sizes.
+  """
+  sizes = config.collect
+  per_call = sizes.num_trajectories * sizes.episode_length
+  for _ in range(-(-sizes.buffer_capacity // per_call)):
+    state = collect(state)[0]
+  return state
+
+
+def prepare(
+  algorithm: state_lib.Algorithm, config: config_lib.Config
+) -> state_lib.TrainState:
+  """A state with a full buffer and models fitted to it."""
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
+  state = fill(jax.jit(algorithm.collect), state, config)
+  state = jax.jit(algorithm.fit)(state)[0]
+  return state._replace(iteration=state.iteration + 1)
