@@ -1,11 +1,20 @@
-"""Times the whole update for more seeds in one program.
+"""Times the whole update for more seeds in one program, and on more devices.
 
-  python benchmarks/scaling.py --scale=quick --seeds=1,2,4,8
+  python benchmarks/scaling.py --scale=quick --seeds=1,2,4,8 --devices=1,2,4
 
-Seeds: `jax.vmap` of `update` over states, on one device.
+Seeds: `jax.vmap` of `update` over states, on one device. Devices: one seed over
+a mesh, a process for each number of devices. On a CPU they are simulated and
+share the cores, so that they show what sharing the work costs, not what it
+gains. A number that the tasks do not divide over, or that are not there, is
+reported with the reason.
 """
 
 import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
 from typing import Any
 
 import jax
@@ -19,10 +28,21 @@ from benchmarks import timing
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import devices as devices_lib
 
 _SEEDS = flags.DEFINE_list(
   'seeds', ['1', '2', '4', '8'], 'Numbers of seeds to run at once.'
 )
+_DEVICES = flags.DEFINE_list(
+  'devices', ['1', '2', '4', '8'], 'Numbers of devices to run on.'
+)
+_NUM_DEVICES = flags.DEFINE_integer(
+  'num_devices', None,
+  'Only measure on so many devices in this process, and print it as JSON.',
+)  # fmt: skip
+
+_ROOT = pathlib.Path(__file__).resolve().parent.parent
+_SIMULATE = '--xla_force_host_platform_device_count'
 
 
 def run_seeds(
@@ -51,6 +71,66 @@ def _seeds(state: state_lib.TrainState, count: int) -> state_lib.TrainState:
   return states._replace(key=jax.random.split(state.key, count))
 
 
+def run_devices(
+  env_name: str, scale: str, repeats: int, counts: list[int]
+) -> list[dict[str, Any]]:
+  """Starts a process for each number of devices, and prints a line for each."""
+  rows = []
+  for count in counts:
+    rows.append(_child(env_name, scale, repeats, count))
+    outcome = rows[-1].get('refused') or f'{rows[-1]["median_s"]:.3f} s'
+    print(f'{count} devices: {outcome}', flush=True)
+  return rows
+
+
+def measure_devices(
+  env_name: str, scale: str, repeats: int, count: int
+) -> dict[str, Any]:
+  """Times `update` over a mesh of the first `count` devices."""
+  config = scales.make_config(env_name, scale)
+  mesh = devices_lib.make_mesh(config, count)
+  algorithm = mbmpo.make(envs.make(env_name), config, mesh=mesh)
+  state = jax.device_put(
+    scales.prepare(algorithm, config), devices_lib.replicated(mesh)
+  )
+  result = timing.measure(
+    f'{count} devices', algorithm.update, state,
+    rate=timing.MatmulRate(config.model.precision), repeats=repeats,
+    work=1, unit='iterations',
+  )  # fmt: skip
+  return _row(count, result)
+
+
+def _child(
+  env_name: str, scale: str, repeats: int, count: int
+) -> dict[str, Any]:
+  """What another process measures, or why it refuses to."""
+  command = [
+    sys.executable,
+    '-m',
+    'benchmarks.scaling',
+    f'--num_devices={count}',
+    f'--env={env_name}',
+    f'--scale={scale}',
+    f'--repeats={repeats}',
+  ]
+  kept = os.environ.get('XLA_FLAGS', '').split()
+  kept = [flag for flag in kept if not flag.startswith(_SIMULATE)]
+  xla_flags = ' '.join([*kept, f'{_SIMULATE}={count}'])
+  done = subprocess.run(
+    command,
+    capture_output=True,
+    text=True,
+    cwd=_ROOT,
+    env=os.environ | {'XLA_FLAGS': xla_flags},
+  )
+  if done.returncode == 2:  # Bad input: the last line says what.
+    return {'count': count, 'refused': done.stderr.splitlines()[-1]}
+  if done.returncode:
+    raise RuntimeError(f'{" ".join(command)} failed:\n{done.stderr}')
+  return json.loads(done.stdout.splitlines()[-1])
+
+
 def _row(count: int, result: timing.Timing) -> dict[str, Any]:
   return {
     'count': count,
@@ -61,9 +141,15 @@ def _row(count: int, result: timing.Timing) -> dict[str, Any]:
 
 
 def run(
-  env_name: str, scale: str, repeats: int, seeds: list[int]
+  env_name: str,
+  scale: str,
+  repeats: int,
+  seeds: list[int],
+  devices: list[int],
 ) -> dict[str, Any]:
   """Measures and reports."""
+  # First: this process takes no memory of the devices yet.
+  over_devices = _relative(run_devices(env_name, scale, repeats, devices))
   config = scales.make_config(env_name, scale)
   over_seeds = _relative(run_seeds(env_name, scale, repeats, seeds))
   return reports.make(
@@ -73,24 +159,36 @@ def run(
     precision=config.model.precision,
     config=dataclasses.asdict(config),
     seeds=over_seeds,
+    devices=over_devices,
   )
 
 
 def _relative(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Adds and prints every time as a multiple of the first."""
-  for row in rows:
-    row['relative'] = row['median_s'] / rows[0]['median_s']
+  """Adds every time as a multiple of the first measured."""
+  measured = [row for row in rows if 'median_s' in row]
+  for row in measured:
+    row['relative'] = row['median_s'] / measured[0]['median_s']
   return rows
 
 
 def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
+  if _NUM_DEVICES.value:
+    row = measure_devices(
+      options.ENV.value,
+      options.SCALE.value,
+      options.REPEATS.value,
+      _NUM_DEVICES.value,
+    )
+    print(json.dumps(row))
+    return
   report = run(
     options.ENV.value,
     options.SCALE.value,
     options.REPEATS.value,
     [int(count) for count in _SEEDS.value],
+    [int(count) for count in _DEVICES.value],
   )
   reports.write(report, options.OUT.value)
 

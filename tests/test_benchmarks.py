@@ -317,14 +317,18 @@ def test_compile_measures_cold_and_warm(monkeypatch):
 
 
 @pytest.mark.slow
-def test_scaling_measures_seeds():
-  report = scaling.run('point', 'tiny', repeats=1, seeds=[1, 2])
+def test_scaling_measures_seeds_and_devices():
+  """20 tasks divide over 2 devices, and not over 3."""
+  report = scaling.run('point', 'tiny', repeats=1, seeds=[1, 2], devices=[2, 3])
   report = json.loads(json.dumps(report))
   _check_header(report, 'scaling')
   assert [row['count'] for row in report['seeds']] == [1, 2]
   for row in report['seeds']:
     assert row['median_s'] > 0
     assert row['relative'] == row['median_s'] / report['seeds'][0]['median_s']
+  shared, refused = report['devices']
+  assert shared['count'] == 2 and shared['median_s'] > 0
+  assert refused['count'] == 3 and '20 tasks' in refused['refused']
 
 
 def test_stepping_measures_every_environment_and_variant(monkeypatch):
