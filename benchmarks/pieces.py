@@ -14,6 +14,7 @@ from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.optim import linear
 from mbmpo_jax.optim import maml
+from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import returns
 from mbmpo_jax.policies import gaussian
 
@@ -36,10 +37,11 @@ class Pieces(NamedTuple):
 
 def make(env: base.Environment, config: config_lib.Config) -> Pieces:
   """Builds the pieces of one meta-step from `state.policy` on `state.model`."""
-  policy_apply = functools.partial(
-    gaussian.apply,
-    min_std=config.policy.min_std,
-    learn_std=config.policy.learn_std,
+  policy_apply, policy_head = (
+    functools.partial(
+      fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
+    )
+    for fn in (gaussian.apply, gaussian.head)
   )
   rollout_tasks = functools.partial(
     imagination.rollout_tasks, env=env, config=config, policy_apply=policy_apply
@@ -78,7 +80,9 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
       adapted=adapted,
       post=post.trajectory,
       post_advantages=post.advantages,
-      weight=(sound & post.finite).astype(pre.advantages.dtype),
+      weight=maml.task_weights(
+        (sound & post.finite).astype(pre.advantages.dtype)
+      ),
     )
 
   def inner_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
@@ -87,23 +91,27 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     )
     return adapt_tasks(state.policy, imagined, state.hyper)[0]
 
-  def objective(state: State, batch: maml.MetaBatch) -> maml.MetaObjective:
-    return maml.meta_objective(
-      state.policy,
-      batch,
-      inner_lr=state.hyper.inner_lr,
-      objective=config.meta.inner_objective,
-      entropy_coef=state.hyper.entropy_coef,
-      policy_apply=policy_apply,
+  def settings(state: State) -> dict[str, Any]:
+    return {
+      'inner_lr': state.hyper.inner_lr,
+      'objective': config.meta.inner_objective,
+      'entropy_coef': state.hyper.entropy_coef,
+    }
+
+  def at_theta(
+    state: State, batch: maml.MetaBatch
+  ) -> meta_gradient.MetaGradient:
+    return meta_gradient.at(
+      state.policy, batch, **settings(state), head=policy_head
     )
 
   def surrogate_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
-    return jax.grad(objective(state, batch).surrogate)(state.policy)
+    return at_theta(state, batch).gradient
 
   def natural_gradient(
     state: State, batch: maml.MetaBatch, gradient: types.Params
   ) -> jax.Array:
-    curvature = objective(state, batch).curvature
+    curvature = at_theta(state, batch).curvature
     flat, unravel = jax.flatten_util.ravel_pytree(gradient)
 
     def product(v: jax.Array) -> jax.Array:
@@ -117,7 +125,9 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
   def evaluation(
     state: State, batch: maml.MetaBatch, candidate: types.Params
   ) -> tuple[jax.Array, jax.Array]:
-    meta = objective(state, batch)
+    meta = maml.meta_objective(
+      batch, **settings(state), policy_apply=policy_apply
+    )
     return meta.surrogate(candidate), meta.kl(candidate)
 
   return Pieces(

@@ -14,9 +14,9 @@ derivative along a direction (V, c) of the weights (Pearlmutter 1994):
   R d_{l-1} = (1 - h_{l-1}^2) (R d_l W_l^T + d_l V_l^T)
               - 2 h_{l-1} d_{l-1} R z_{l-1}
 
-Layers are `{'w': [in, out], 'b': [out]}`; samples lead with one axis B. Products
-that sum over the samples have their left factor transposed beforehand, as XLA's
-matrix products on a CPU are fast in that layout only.
+Layers are `{'w': [in, out], 'b': [out]}`; samples lead with one axis B. What is
+summed over them has its left factor transposed beforehand: XLA's matrix
+products on a CPU are fast in that layout only.
 """
 
 from typing import NamedTuple
@@ -76,7 +76,8 @@ def pull_back(
   layers: Layers, tape: Tape, cotangent: jax.Array
 ) -> tuple[Layers, Cotangents]:
   """The gradient from the output's cotangent d_L [B, out], and all of d."""
-  gradient, cotangents = [], [cotangent]
+  gradient: Layers = []
+  cotangents = [cotangent]
   for index in reversed(range(len(layers))):
     d = cotangents[0]
     gradient.insert(0, _gradient(tape.transposed[index], d))
