@@ -166,9 +166,24 @@ class _Counter:
       return jax.lax.switch(
         jnp.asarray(index, jnp.int32), branches, counts, *operands
       )
+    if name == 'shard_map':
+      return self._shard_map(params, counts, inputs)
     # A call: jit, a custom derivative, a checkpoint.
     (called, *_) = _maybe_closed(params)
     return self._call(called, counts, inputs)
+
+  def _shard_map(
+    self, params: dict[str, Any], counts: jax.Array, inputs: list
+  ) -> tuple[jax.Array, Sequence[Any]]:
+    """Counts of one device: all of them run the same blocks as often."""
+    everywhere = jax.sharding.PartitionSpec()
+    return jax.shard_map(
+      lambda counts, inputs: self._call(params['jaxpr'], counts, inputs),
+      mesh=params['mesh'],
+      in_specs=(everywhere, list(params['in_specs'])),
+      out_specs=(everywhere, list(params['out_specs'])),
+      check_vma=False,
+    )(counts, inputs)
 
   def _while(
     self, params: dict[str, Any], counts: jax.Array, inputs: list
