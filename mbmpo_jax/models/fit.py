@@ -23,9 +23,6 @@ from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
 
-# Validation needs no gradient, so its batches may be larger.
-_VALIDATION_BATCHES = 4
-
 
 class FitState(NamedTuple):
   """What the next fit starts from."""
@@ -159,13 +156,11 @@ def fit_ensemble(
     return jax.lax.fori_loop(0, num_batches, step, state)
 
   def validation_loss(params: types.Params) -> jax.Array:
-    size = min(_VALIDATION_BATCHES * batch_size, capacity)
-
     def step(batch: jax.Array, total: jax.Array) -> jax.Array:
-      slots, valid, own = batch_slots(batch, size, num_held_out)
+      slots, valid, own = batch_slots(batch, batch_size, num_held_out)
       return total + batch_loss(params, num_train + slots, valid / own) * own
 
-    num_batches = -(-num_held_out // size)
+    num_batches = -(-num_held_out // batch_size)
     zeros = jnp.zeros(num_models, table.dtype)
     total = jax.lax.fori_loop(0, num_batches, step, zeros)
     return all_sum(total) / num_held_out

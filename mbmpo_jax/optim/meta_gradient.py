@@ -41,11 +41,10 @@ class MetaGradient(NamedTuple):
 class _Inner(NamedTuple):
   """What L_i's derivatives at theta are made of; samples lead, [B, ...]."""
 
-  steps: types.Trajectory
-  advantages: jax.Array
-  mean: jax.Array
   tape: network.Tape
   backward: network.Cotangents
+  # (change of mean, of log sigma) -> change of L_i's derivatives by them
+  output_hessian: Callable[..., tuple[jax.Array, jax.Array]]
 
 
 class _Outer(NamedTuple):
@@ -79,32 +78,29 @@ def at(
   batch = maml.mask_weightless(batch)
   layers, log_std = policy_params['layers'], policy_params['log_std']
 
-  def inner_outputs(
-    inner: _Inner,
-  ) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """(mean, log sigma) -> the derivatives of L_i with respect to them."""
-
-    def gain(mean: jax.Array, log_std: jax.Array) -> jax.Array:
-      return maml.inner_gain(
-        head(mean, log_std), inner.steps, inner.advantages, objective=objective
-      )
-
-    return jax.grad(gain, (0, 1))
-
   def record_inner(pre: types.Trajectory, advantages: jax.Array) -> _Inner:
     steps = masking.live_steps(_flat(pre))
     advantages = _flat(advantages)
+
+    def gain(mean: jax.Array, log_std: jax.Array) -> jax.Array:
+      return maml.inner_gain(
+        head(mean, log_std), steps, advantages, objective=objective
+      )
+
     mean, tape = network.record(layers, steps.obs)
-    inner = _Inner(steps, advantages, mean, tape, network.Cotangents((), ()))
-    cotangent, _ = inner_outputs(inner)(mean, log_std)
+    # A Hessian is symmetric: its reverse derivative is as good as its forward
+    # one, and can be kept.
+    (cotangent, _), output_hessian = jax.vjp(
+      jax.grad(gain, (0, 1)), mean, log_std
+    )
     _, backward = network.pull_back(layers, tape, cotangent)
-    return inner._replace(backward=backward)
+    return _Inner(tape, backward, output_hessian)
 
   def adaptation_product(inner: _Inner, v: types.Params) -> types.Params:
     """J_i v."""
     change, changes = network.push_forward(layers, inner.tape, v['layers'])
-    _, (cotangent_change, log_std_change) = jax.jvp(
-      inner_outputs(inner), (inner.mean, log_std), (change, v['log_std'])
+    cotangent_change, log_std_change = inner.output_hessian(
+      (change, v['log_std'])
     )
     hessian_product = {
       'layers': network.pull_back_change(
@@ -189,7 +185,7 @@ def at(
 
 
 def _flat(tree: Any) -> Any:
-  """One axis of samples in place of time and rollouts [T, N]."""
+  """One axis in place of the first two, as of time and rollouts [T, N]."""
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
 
 
@@ -201,10 +197,11 @@ def _map_tasks(fn: Callable, *args: Any) -> Any:
   """
 
   def in_turn(*args: Any) -> Any:
-    return jax.lax.map(
-      lambda members: jax.lax.map(lambda task: fn(*task), members), args
-    )
+    # One loop, as each copies what its step reads.
+    results = jax.lax.map(lambda task: fn(*task), _flat(args))
+    return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), results)
 
+  axes = jax.tree.leaves(args)[0].shape[:2]
   return jax.lax.platform_dependent(
     *args, cpu=in_turn, default=maml.over_tasks(fn)
   )
