@@ -40,6 +40,8 @@ def main(arguments: training_flags.Arguments) -> None:
       devices.join(
         where.coordinator_address, where.num_processes, where.process_id
       )
+    elif where.num_devices is not None and where.num_devices > 1:
+      devices.split_cpu(where.num_devices)
     mesh = devices.make_mesh(config, where.num_devices)
     loop.train(config, workdir, mesh=mesh)
 

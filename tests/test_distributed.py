@@ -32,7 +32,7 @@ _FLAGS = (
 
 
 def _start(
-  workdir: pathlib.Path, iterations: int, processes: int
+  workdir: pathlib.Path, iterations: int, processes: int, *more: str
 ) -> list[subprocess.Popen]:
   """Starts training up to an iteration, with a device per process."""
   command = [
@@ -41,6 +41,7 @@ def _start(
     *_FLAGS,
     f'--workdir={workdir}',
     f'--config.run.num_iterations={iterations}',
+    *more,
   ]
   if processes > 1:
     with socket.socket() as free:
@@ -54,9 +55,8 @@ def _start(
     'PYTHONPATH': str(_ROOT),
     'JAX_ENABLE_X64': '1',
     'JAX_PLATFORMS': 'cpu',
-    # The last two: compiling is all these tests would wait for.
-    'XLA_FLAGS': '--xla_force_host_platform_device_count=1'
-    ' --xla_backend_optimization_level=0'
+    # Compiling is all these tests would wait for.
+    'XLA_FLAGS': '--xla_backend_optimization_level=0'
     ' --xla_llvm_disable_expensive_passes=true',
   }
   return [
@@ -84,8 +84,10 @@ def _finish(started: list[subprocess.Popen]) -> str:
   return said[0]
 
 
-def _train(workdir: pathlib.Path, iterations: int, processes: int = 1) -> str:
-  return _finish(_start(workdir, iterations, processes))
+def _train(
+  workdir: pathlib.Path, iterations: int, processes: int = 1, *more: str
+) -> str:
+  return _finish(_start(workdir, iterations, processes, *more))
 
 
 def _rows(workdir: pathlib.Path) -> list[dict[str, float]]:
@@ -143,6 +145,14 @@ def test_one_process_and_two_take_over_from_each_other(
   said = _train(tmp_path / 'parts', 4, processes=3 - first)
   assert 'resuming after 2 of 4 iterations' in said
   _assert_same(tmp_path / 'parts', tmp_path / 'whole')
+
+
+@pytest.mark.slow
+def test_a_cpu_is_split_into_devices(tmp_path: pathlib.Path) -> None:
+  _train(tmp_path / 'one', 2)
+  said = _train(tmp_path / 'two', 2, 1, '--num_devices=2')
+  assert 'iteration 2/2' in said
+  _assert_same(tmp_path / 'two', tmp_path / 'one')
 
 
 @pytest.mark.slow

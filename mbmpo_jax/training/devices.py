@@ -1,6 +1,7 @@
 """The devices of a run: one process or several, one mesh over all of them."""
 
 import math
+import os
 
 import jax
 import numpy as np
@@ -9,6 +10,8 @@ from jax.experimental import multihost_utils
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import parallel
+
+_SIMULATED = '--xla_force_host_platform_device_count'
 
 
 class DeviceError(errors.UserError, RuntimeError):
@@ -40,6 +43,16 @@ def join(
       f'the processes of the run cannot meet ({error}); outside a known cluster'
       ' --coordinator_address, --num_processes and --process_id are needed'
     ) from error
+
+
+def split_cpu(num_devices: int) -> None:
+  """Makes so many devices of the CPU; before anything else touches JAX.
+
+  They share the cores. Without effect on other devices, and where XLA_FLAGS
+  says how many there are.
+  """
+  if _SIMULATED not in os.environ.get('XLA_FLAGS', ''):
+    jax.config.update('jax_num_cpu_devices', num_devices)
 
 
 def make_mesh(

@@ -211,7 +211,7 @@ def _define_devices(flag_values: flags.FlagValues) -> None:
     'num_devices',
     None,
     'Devices, of all processes together, that share the work; by default all'
-    ' there are.',
+    ' there are. On a CPU, so many are made of its cores.',
     lower_bound=1,
     flag_values=flag_values,
   )
