@@ -114,6 +114,24 @@ def test_ended_rollouts_restart_where_asked():
   assert 7 * rollouts <= metrics['imagined/samples'] <= 10 * rollouts
 
 
+def test_predictions_are_bounded_by_what_was_seen():
+  """With a margin; but for what a step never changes, which may be anywhere."""
+  algorithm = make(tiny.point_config(model__clip_margin=0.5))
+  state, _ = jax.jit(algorithm.collect)(init(algorithm))
+  data = state.buffer.data
+  steady = data.next_obs.at[:, 1].set(data.obs[:, 1])
+  state = state._replace(
+    buffer=state.buffer._replace(data=data._replace(next_obs=steady))
+  )
+  model = jax.jit(algorithm.fit)(state)[0].model
+  seen = np.asarray(steady[: int(state.buffer.size), 0])
+  margin = 0.5 * (seen.max() - seen.min())
+  np.testing.assert_allclose(model.low[:, 0], seen.min() - margin, rtol=1e-5)
+  np.testing.assert_allclose(model.high[:, 0], seen.max() + margin, rtol=1e-5)
+  assert np.all(model.low[:, 1] == -1e6)
+  assert np.all(model.high[:, 1] == 1e6)
+
+
 def test_hyperparameters_in_the_state_take_effect(algorithm):
   state = init(algorithm)
   frozen = state._replace(
