@@ -10,13 +10,12 @@ import jax.flatten_util
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import imagination
+from mbmpo_jax.algorithms import meta_step
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.optim import linear
 from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import returns
-from mbmpo_jax.policies import gaussian
 
 State = state_lib.TrainState
 
@@ -37,22 +36,11 @@ class Pieces(NamedTuple):
 
 def make(env: base.Environment, config: config_lib.Config) -> Pieces:
   """Builds the pieces of one meta-step from `state.policy` on `state.model`."""
-  policy_apply, policy_head = (
-    functools.partial(
-      fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
-    )
-    for fn in (gaussian.apply, gaussian.head)
-  )
-  rollout_tasks = functools.partial(
-    imagination.rollout_tasks, env=env, config=config, policy_apply=policy_apply
-  )
-  adapt_tasks = functools.partial(
-    imagination.adapt_tasks, config=config, policy_apply=policy_apply
-  )
+  meta = meta_step.make(env, config)
 
   def imagine(state: State) -> types.Trajectory:
     # Jitted, this computes no advantages: they are not returned.
-    return rollout_tasks(
+    return meta.imagine(
       state.policy, state.model, state.hyper, state.key, policy_per_task=False
     ).trajectory
 
@@ -67,51 +55,21 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     )(trajectory)
 
   def batch(state: State) -> maml.MetaBatch:
-    pre_key, post_key = jax.random.split(state.key)
-    model, hyper = state.model, state.hyper
-    pre = rollout_tasks(
-      state.policy, model, hyper, pre_key, policy_per_task=False
-    )
-    adapted, sound = adapt_tasks(state.policy, pre, hyper)
-    post = rollout_tasks(adapted, model, hyper, post_key, policy_per_task=True)
-    return maml.MetaBatch(
-      pre=pre.trajectory,
-      pre_advantages=pre.advantages,
-      adapted=adapted,
-      post=post.trajectory,
-      post_advantages=post.advantages,
-      weight=maml.task_weights(
-        (sound & post.finite).astype(pre.advantages.dtype)
-      ),
-    )
+    return meta.sample(state.policy, state.model, state.hyper, state.key).batch
 
   def inner_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
     imagined = imagination.Imagined(
       batch.pre, batch.pre_advantages, batch.weight > 0
     )
-    return adapt_tasks(state.policy, imagined, state.hyper)[0]
-
-  def settings(state: State) -> dict[str, Any]:
-    return {
-      'inner_lr': state.hyper.inner_lr,
-      'objective': config.meta.inner_objective,
-      'entropy_coef': state.hyper.entropy_coef,
-    }
-
-  def at_theta(
-    state: State, batch: maml.MetaBatch
-  ) -> meta_gradient.MetaGradient:
-    return meta_gradient.at(
-      state.policy, batch, **settings(state), head=policy_head
-    )
+    return meta.adapt(state.policy, imagined, state.hyper)[0]
 
   def surrogate_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
-    return at_theta(state, batch).gradient
+    return meta.derivatives(state.policy, batch, state.hyper).gradient
 
   def natural_gradient(
     state: State, batch: maml.MetaBatch, gradient: types.Params
   ) -> jax.Array:
-    curvature = at_theta(state, batch).curvature
+    curvature = meta.derivatives(state.policy, batch, state.hyper).curvature
     flat, unravel = jax.flatten_util.ravel_pytree(gradient)
 
     def product(v: jax.Array) -> jax.Array:
@@ -125,10 +83,8 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
   def evaluation(
     state: State, batch: maml.MetaBatch, candidate: types.Params
   ) -> tuple[jax.Array, jax.Array]:
-    meta = maml.meta_objective(
-      batch, **settings(state), policy_apply=policy_apply
-    )
-    return meta.surrogate(candidate), meta.kl(candidate)
+    objective = meta.objective(batch, state.hyper)
+    return objective.surrogate(candidate), objective.kl(candidate)
 
   return Pieces(
     imagine,

@@ -41,18 +41,6 @@ def _config(num_models: int = 4, tasks_per_model: int = 2) -> config_lib.Config:
   )
 
 
-def _assert_close(actual, expected, rtol: float = 1e-8) -> None:
-  """Every element to `rtol`, or to a hundredth of it of the leaf's largest."""
-  leaves = zip(
-    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
-  )
-  for (path, value), reference in leaves:
-    largest = np.max(np.abs(reference), initial=0)
-    np.testing.assert_allclose(
-      value, reference, rtol=rtol, atol=rtol / 100 * largest, err_msg=str(path)
-    )
-
-
 @dataclasses.dataclass
 class Run:
   """Two iterations, and the programs that made them."""
@@ -102,8 +90,8 @@ def test_eight_devices_do_what_one_does(one, eight, x64):
   assert eight.metrics[-1]['policy/std'].sharding.device_set == set(
     jax.devices()[:8]
   )
-  _assert_close(eight.states, one.states)
-  _assert_close(eight.metrics, one.metrics)
+  tiny.assert_close(eight.states, one.states)
+  tiny.assert_close(eight.metrics, one.metrics)
   assert one.metrics[-1]['meta/accept_rate'] > 0
 
 
@@ -121,7 +109,7 @@ def test_rejected_tasks_are_rejected_on_every_device(one, eight, x64):
   policy, metrics = improve(eight)
   assert metrics['meta/rejected_tasks'] == 2
   assert metrics['meta/accept_rate'] > 0
-  _assert_close((policy, metrics), improve(one))
+  tiny.assert_close((policy, metrics), improve(one))
 
 
 def test_a_device_does_an_eighth_of_the_products(one, eight, x64):
@@ -220,7 +208,7 @@ def test_members_stop_on_their_own_and_uneven_batches_divide(x64):
   (_, info), (_, expected) = fit(_mesh(2, 2)), fit(None)
   np.testing.assert_array_equal(info.epochs, expected.epochs)
   assert len(set(expected.epochs.tolist())) > 2
-  _assert_close(fit(_mesh(2, 2)), fit(None))
+  tiny.assert_close(fit(_mesh(2, 2)), fit(None))
 
 
 def _mesh(models: int, tasks: int) -> jax.sharding.Mesh:

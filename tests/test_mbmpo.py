@@ -37,18 +37,6 @@ def init(algorithm: state_lib.Algorithm, seed: int = 0) -> state_lib.TrainState:
   return jax.jit(algorithm.init)(jax.random.PRNGKey(seed))
 
 
-def assert_close(actual, expected, rtol: float) -> None:
-  """Every element to `rtol`, or to a hundredth of it of the leaf's largest."""
-  leaves = zip(
-    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
-  )
-  for (path, value), reference in leaves:
-    largest = np.max(np.abs(reference), initial=0)
-    np.testing.assert_allclose(
-      value, reference, rtol=rtol, atol=rtol / 100 * largest, err_msg=str(path)
-    )
-
-
 def test_update_traces_once_also_after_the_buffer_has_wrapped(algorithm):
   traces = []
 
@@ -80,8 +68,8 @@ def test_update_is_improve_after_fit_after_collect(algorithm, x64):
     for phase in (algorithm.collect, algorithm.fit, algorithm.improve):
       expected, values = jax.jit(phase)(expected)
       expected_metrics |= values
-  assert_close(state, expected, 1e-8)
-  assert_close(metrics, expected_metrics, 1e-8)
+  tiny.assert_close(state, expected, 1e-8)
+  tiny.assert_close(metrics, expected_metrics, 1e-8)
 
 
 @pytest.mark.parametrize('collect_with', ['adapted', 'meta'])
@@ -93,7 +81,7 @@ def test_vmap_over_seeds_equals_separate_runs(collect_with, x64):
     together, _ = jax.jit(jax.vmap(algorithm.update))(together)
     states = [jax.jit(algorithm.update)(state)[0] for state in states]
   for seed, state in enumerate(states):
-    assert_close(
+    tiny.assert_close(
       jax.tree.map(lambda leaf, seed=seed: leaf[seed], together), state, 1e-8
     )
 

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.envs import base
@@ -30,6 +31,18 @@ def point_config(**overrides) -> config_lib.Config:
     section, _, field = name.partition('__')
     setattr(getattr(config, section), field, value)
   return config
+
+
+def assert_close(actual, expected, rtol: float = 1e-8) -> None:
+  """Every element to `rtol`, or to a hundredth of it of the leaf's largest."""
+  leaves = zip(
+    jax.tree.leaves_with_path(actual), jax.tree.leaves(expected), strict=True
+  )
+  for (path, value), reference in leaves:
+    largest = np.max(np.abs(reference), initial=0)
+    np.testing.assert_allclose(
+      value, reference, rtol=rtol, atol=rtol / 100 * largest, err_msg=str(path)
+    )
 
 
 class Countdown(base.Environment):

@@ -8,13 +8,13 @@
 state, and can be jitted, vmapped over states, or called alone: a user with an
 own robot fills the buffer (`buffer.add`) instead of `collect`.
 
-The state is in `algorithms/state.py`, what the tasks do in
-`algorithms/imagination.py`; every leaf that belongs to tasks leads with [K, P].
+The state is in `algorithms/state.py`, a step of `improve` in
+`algorithms/meta_step.py`, what its tasks do in `algorithms/imagination.py`;
+every leaf that belongs to tasks leads with [K, P].
 """
 
 import copy
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,16 +23,13 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax import validation
-from mbmpo_jax.algorithms import imagination
+from mbmpo_jax.algorithms import meta_step
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check as check_lib
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import normalizer
-from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import meta_gradient
-from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import collect as collect_lib
@@ -74,23 +71,7 @@ def make(
     )
   num_models = config.model.num_models
   num_tasks = num_models * config.imagine.tasks_per_model
-  policy_apply, policy_head = (
-    functools.partial(
-      fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
-    )
-    for fn in (gaussian.apply, gaussian.head)
-  )
-  rollout_tasks = functools.partial(
-    imagination.rollout_tasks,
-    env=env,
-    config=config,
-    policy_apply=policy_apply,
-    mesh=mesh,
-  )
-  adapt_tasks = functools.partial(
-    imagination.adapt_tasks, config=config, policy_apply=policy_apply
-  )
-  all_sum = parallel.all_sum(mesh)
+  meta = meta_step.make(env, config, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)
   model_input_size = jax.eval_shape(
     env.model_input, jnp.zeros(env.observation_size)
@@ -145,7 +126,7 @@ def make(
       env,
       num_envs=config.collect.num_trajectories,
       horizon=config.collect.episode_length,
-      policy_apply=policy_apply,
+      policy_apply=meta.policy_apply,
       random_actions=state.iteration == 0,
       mesh=mesh,
     )
@@ -154,10 +135,10 @@ def make(
       def imagine_and_adapt(
         policy: types.Params, model: ensemble.Model
       ) -> types.Params:
-        imagined = rollout_tasks(
+        imagined = meta.imagine(
           policy, model, state.hyper, imagine_key, policy_per_task=False
         )
-        return adapt_tasks(policy, imagined, state.hyper)[0]
+        return meta.adapt(policy, imagined, state.hyper)[0]
 
       adapted = share_out(
         imagine_and_adapt,
@@ -238,80 +219,6 @@ def make(
       'model/rejected': jnp.sum(info.rejected),
     }
 
-  def meta_step(
-    hyper: state_lib.Hyper,
-    model: ensemble.Model,
-    policy: types.Params,
-    key: jax.Array,
-  ) -> tuple[types.Params, types.Metrics]:
-    """One trust-region step of the meta-policy; `key` is consumed."""
-    pre_key, post_key = jax.random.split(key)
-    pre = rollout_tasks(policy, model, hyper, pre_key, policy_per_task=False)
-    adapted, sound = adapt_tasks(policy, pre, hyper)
-    post = rollout_tasks(adapted, model, hyper, post_key, policy_per_task=True)
-    finite = sound & post.finite
-    batch = maml.MetaBatch(
-      pre=pre.trajectory,
-      pre_advantages=pre.advantages,
-      adapted=adapted,
-      post=post.trajectory,
-      post_advantages=post.advantages,
-      weight=maml.task_weights(finite.astype(pre.advantages.dtype), all_sum),
-    )
-    settings: Any = {
-      'inner_lr': hyper.inner_lr,
-      'objective': config.meta.inner_objective,
-      'entropy_coef': hyper.entropy_coef,
-    }
-    meta = maml.meta_objective(batch, **settings, policy_apply=policy_apply)
-    about = meta_gradient.at(policy, batch, **settings, head=policy_head)
-    updated, info = trpo.trpo_step(
-      policy,
-      meta.surrogate,
-      meta.kl,
-      max_kl=hyper.max_kl,
-      cg_iterations=config.meta.cg_iterations,
-      damping=hyper.damping,
-      value_and_gradient=(about.surrogate, about.gradient),
-      curvature_fn=about.curvature,
-      backtrack_ratio=config.meta.backtrack_ratio,
-      max_backtracks=config.meta.max_backtracks,
-      all_sum=all_sum,
-    )
-    std = jnp.exp(
-      policy_apply(updated, jnp.zeros(env.observation_size)).log_std
-    )
-    return_pre, _ = imagination.episode_means(pre, batch.weight)
-    return_post, length = imagination.episode_means(post, batch.weight)
-    episodes, sums = all_sum(
-      (
-        {
-          'imagined/return_pre': return_pre,
-          'imagined/return_post': return_post,
-          'imagined/length': length,
-        },
-        {
-          'imagined/samples': jnp.sum(post.trajectory.mask),
-          'imagined/clipped': imagination.clipped_steps(post, model),
-          'meta/rejected_tasks': jnp.sum(~finite).astype(jnp.float32),
-          'meta/plasticity': maml.plasticity(
-            policy, batch, policy_apply=policy_apply
-          ),
-        },
-      )
-    )
-    sums['imagined/clipped'] /= jnp.maximum(sums['imagined/samples'], 1)
-    rejected = sums['meta/rejected_tasks'] == num_tasks
-    return updated, {
-      **{n: jnp.where(rejected, jnp.nan, x) for n, x in episodes.items()},
-      **sums,
-      'meta/surrogate_gain': info.surrogate_gain,
-      'meta/kl': info.kl,
-      'meta/accept_rate': info.accepted.astype(jnp.float32),
-      'meta/backtracks': info.backtracks.astype(jnp.float32),
-      'policy/std': jnp.mean(std),
-    }
-
   def improve(
     state: state_lib.TrainState,
   ) -> tuple[state_lib.TrainState, types.Metrics]:
@@ -322,7 +229,7 @@ def make(
       policy: types.Params, model: ensemble.Model
     ) -> tuple[types.Params, types.Metrics]:
       return jax.lax.scan(
-        functools.partial(meta_step, state.hyper, model),
+        lambda policy, key: meta.step(policy, model, state.hyper, key),
         policy,
         jax.random.split(steps_key, config.meta.num_meta_steps),
       )
@@ -350,7 +257,7 @@ def make(
     policy: types.Params, obs: jax.Array, key: jax.Array | None = None
   ) -> jax.Array:
     """An action in [-1, 1] at `obs` [..., O]; the mean one without a key."""
-    dist = policy_apply(policy, obs)
+    dist = meta.policy_apply(policy, obs)
     action = dist.mean
     if key is not None:
       noise = jax.random.normal(key, action.shape, action.dtype)

@@ -1,0 +1,183 @@
+"""One meta-step: imagine, adapt, imagine again, take a trust-region step.
+
+The inner loop of algorithm 1 (Clavera et al. 2018) for all tasks, and its outer
+step. The pieces are here on their own too: `collect` imagines and adapts
+without an outer step, benchmarks time each apart.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import imagination
+from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.envs import base
+from mbmpo_jax.models import ensemble
+from mbmpo_jax.optim import maml
+from mbmpo_jax.optim import meta_gradient
+from mbmpo_jax.optim import trpo
+from mbmpo_jax.policies import gaussian
+
+
+class Sampled(NamedTuple):
+  """What one meta-step learns from; leaves of tasks lead with [K, P]."""
+
+  pre: imagination.Imagined  # T_i, A_i of theta
+  post: imagination.Imagined  # T_i', A_i' of theta_i'
+  batch: maml.MetaBatch
+  finite: jax.Array  # bool [K, P], all of task i
+
+
+class MetaStep(NamedTuple):
+  """A meta-step and its pieces; `hyper` is `state.hyper`, keys are consumed.
+
+  Over a mesh they run inside `parallel.share_out`, and [K, P] is the device's
+  own share.
+  """
+
+  policy_apply: maml.PolicyApply
+  # (policies, model, hyper, key, policy_per_task=) -> Imagined
+  imagine: Callable[..., imagination.Imagined]
+  # (policy, imagined, hyper) -> theta_i', whether sound [K, P]
+  adapt: Callable[..., tuple[types.Params, jax.Array]]
+  # (policy, model, hyper, key) -> Sampled
+  sample: Callable[..., Sampled]
+  # (batch, hyper) -> surrogate and kl, functions of theta
+  objective: Callable[..., maml.MetaObjective]
+  # (policy, batch, hyper) -> their derivatives at the policy
+  derivatives: Callable[..., meta_gradient.MetaGradient]
+  # (policy, model, hyper, key) -> the policy after, metrics
+  step: Callable[..., tuple[types.Params, types.Metrics]]
+
+
+def make(
+  env: base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> MetaStep:
+  """Builds the meta-step for an environment; arguments as of `mbmpo.make`."""
+  policy_apply, policy_head = (
+    functools.partial(
+      fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
+    )
+    for fn in (gaussian.apply, gaussian.head)
+  )
+  imagine = functools.partial(
+    imagination.rollout_tasks,
+    env=env,
+    config=config,
+    policy_apply=policy_apply,
+    mesh=mesh,
+  )
+  adapt = functools.partial(
+    imagination.adapt_tasks, config=config, policy_apply=policy_apply
+  )
+  all_sum = parallel.all_sum(mesh)
+  num_tasks = config.model.num_models * config.imagine.tasks_per_model
+
+  def sample(
+    policy: types.Params,
+    model: ensemble.Model,
+    hyper: state_lib.Hyper,
+    key: jax.Array,
+  ) -> Sampled:
+    pre_key, post_key = jax.random.split(key)
+    pre = imagine(policy, model, hyper, pre_key, policy_per_task=False)
+    adapted, sound = adapt(policy, pre, hyper)
+    post = imagine(adapted, model, hyper, post_key, policy_per_task=True)
+    finite = sound & post.finite
+    batch = maml.MetaBatch(
+      pre=pre.trajectory,
+      pre_advantages=pre.advantages,
+      adapted=adapted,
+      post=post.trajectory,
+      post_advantages=post.advantages,
+      weight=maml.task_weights(finite.astype(pre.advantages.dtype), all_sum),
+    )
+    return Sampled(pre, post, batch, finite)
+
+  def settings(hyper: state_lib.Hyper) -> dict[str, Any]:
+    return {
+      'inner_lr': hyper.inner_lr,
+      'objective': config.meta.inner_objective,
+      'entropy_coef': hyper.entropy_coef,
+    }
+
+  def objective(
+    batch: maml.MetaBatch, hyper: state_lib.Hyper
+  ) -> maml.MetaObjective:
+    return maml.meta_objective(
+      batch, **settings(hyper), policy_apply=policy_apply
+    )
+
+  def derivatives(
+    policy: types.Params, batch: maml.MetaBatch, hyper: state_lib.Hyper
+  ) -> meta_gradient.MetaGradient:
+    return meta_gradient.at(policy, batch, **settings(hyper), head=policy_head)
+
+  def step(
+    policy: types.Params,
+    model: ensemble.Model,
+    hyper: state_lib.Hyper,
+    key: jax.Array,
+  ) -> tuple[types.Params, types.Metrics]:
+    pre, post, batch, finite = sample(policy, model, hyper, key)
+    meta = objective(batch, hyper)
+    at_policy = derivatives(policy, batch, hyper)
+    updated, info = trpo.trpo_step(
+      policy,
+      meta.surrogate,
+      meta.kl,
+      max_kl=hyper.max_kl,
+      cg_iterations=config.meta.cg_iterations,
+      damping=hyper.damping,
+      value_and_gradient=(at_policy.surrogate, at_policy.gradient),
+      curvature_fn=at_policy.curvature,
+      backtrack_ratio=config.meta.backtrack_ratio,
+      max_backtracks=config.meta.max_backtracks,
+      all_sum=all_sum,
+    )
+    return_pre, _ = imagination.episode_means(pre, batch.weight)
+    return_post, length = imagination.episode_means(post, batch.weight)
+    episodes, sums = all_sum(
+      (
+        {
+          'imagined/return_pre': return_pre,
+          'imagined/return_post': return_post,
+          'imagined/length': length,
+        },
+        {
+          'imagined/samples': jnp.sum(post.trajectory.mask),
+          'imagined/clipped': imagination.clipped_steps(post, model),
+          'meta/rejected_tasks': jnp.sum(~finite).astype(jnp.float32),
+          'meta/plasticity': maml.plasticity(
+            policy, batch, policy_apply=policy_apply
+          ),
+        },
+      )
+    )
+    sums['imagined/clipped'] /= jnp.maximum(sums['imagined/samples'], 1)
+    rejected = sums['meta/rejected_tasks'] == num_tasks
+    std = jnp.exp(
+      policy_apply(updated, jnp.zeros(env.observation_size)).log_std
+    )
+    return updated, {
+      **{n: jnp.where(rejected, jnp.nan, x) for n, x in episodes.items()},
+      **sums,
+      'meta/surrogate_gain': info.surrogate_gain,
+      'meta/kl': info.kl,
+      'meta/accept_rate': info.accepted.astype(jnp.float32),
+      'meta/backtracks': info.backtracks.astype(jnp.float32),
+      'policy/std': jnp.mean(std),
+    }
+
+  return MetaStep(
+    policy_apply, imagine, adapt, sample, objective, derivatives, step
+  )
