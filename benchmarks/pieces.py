@@ -16,6 +16,7 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.optim import linear
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import returns
+from mbmpo_jax.optim import tasks
 
 State = state_lib.TrainState
 
@@ -45,14 +46,15 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     ).trajectory
 
   def advantages(state: State, trajectory: types.Trajectory) -> jax.Array:
-    return maml.over_tasks(
+    return tasks.map_tasks(
       functools.partial(
         returns.advantages,
         discount=state.hyper.discount,
         gae_lambda=state.hyper.gae_lambda,
         ridge=state.hyper.baseline_ridge,
-      )
-    )(trajectory)
+      ),
+      trajectory,
+    )
 
   def batch(state: State) -> maml.MetaBatch:
     return meta.sample(state.policy, state.model, state.hyper, state.key).batch
@@ -83,8 +85,7 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
   def evaluation(
     state: State, batch: maml.MetaBatch, candidate: types.Params
   ) -> tuple[jax.Array, jax.Array]:
-    objective = meta.objective(batch, state.hyper)
-    return objective.surrogate(candidate), objective.kl(candidate)
+    return meta.objective(batch, state.hyper)(candidate)
 
   return Pieces(
     imagine,

@@ -20,6 +20,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import meta_gradient
+from mbmpo_jax.optim import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 
@@ -50,7 +51,7 @@ def _batch(problem: reference.Problem) -> maml.MetaBatch:
     adapted=jax.tree.map(stack, *problem.old),
     post=trajectory(problem.post),
     post_advantages=jnp.asarray(problem.post['advantages']),
-    weight=maml.task_weights(jnp.asarray(problem.weights)),
+    weight=tasks.weights(jnp.asarray(problem.weights)),
   )
 
 
@@ -98,7 +99,7 @@ def _evaluate(
     'objective': objective,
     'entropy_coef': entropy_coef,
   }
-  functions = maml.meta_objective(
+  objective_fn = maml.meta_objective(
     batch,
     **settings,
     policy_apply=functools.partial(gaussian.apply, learn_std=learn_std),
@@ -110,12 +111,18 @@ def _evaluate(
     head=functools.partial(gaussian.head, learn_std=learn_std),
   )
 
+  def surrogate(params):
+    return objective_fn(params)[0]
+
+  def kl(params):
+    return objective_fn(params)[1]
+
   def hessian_product(v):
-    return jax.jvp(jax.grad(functions.kl), (params,), (v,))[1]
+    return jax.jvp(jax.grad(kl), (params,), (v,))[1]
 
   every = {
-    'surrogate': (jax.value_and_grad(functions.surrogate), points),
-    'kl': (jax.value_and_grad(functions.kl), points),
+    'surrogate': (jax.value_and_grad(surrogate), points),
+    'kl': (jax.value_and_grad(kl), points),
     'at_theta': (lambda _: (at_theta.surrogate, at_theta.gradient), points),
     'curvature': (at_theta.curvature, directions),
     'hessian': (hessian_product, directions),
@@ -174,7 +181,7 @@ def _adapt(
 
   @_jit
   def adapt(params, pre, advantages, inner_lr):
-    every = maml.over_tasks(
+    every = tasks.over_tasks(
       functools.partial(one, inner_lr=inner_lr), (None, 0, 0)
     )
     return every(params, pre, advantages)
@@ -446,7 +453,7 @@ def test_rejected_task_changes_nothing(x64, kind):
   task = (1, 1)
   batch = _batch(problem)
   finite = jax.tree.map(jnp.nan_to_num, batch)
-  reject = maml.over_tasks(masking.reject_non_finite)
+  reject = tasks.over_tasks(masking.reject_non_finite)
   pre, good_pre = reject(
     finite.pre._replace(action=_poison(finite.pre.action, task, jnp.inf))
   )
@@ -482,12 +489,11 @@ def _outer_step(
   cg_iterations: int,
 ) -> tuple[types.Params, trpo.TrpoInfo]:
   settings: Any = {'inner_lr': inner_lr, 'objective': objective}
-  functions = maml.meta_objective(batch, **settings)
+  objective_fn = maml.meta_objective(batch, **settings)
   at_theta = meta_gradient.at(params, batch, **settings)
   return trpo.trpo_step(
     params,
-    functions.surrogate,
-    functions.kl,
+    objective_fn,
     max_kl=max_kl,
     cg_iterations=cg_iterations,
     damping=1e-5,

@@ -91,8 +91,7 @@ def _step(
 ) -> tuple[types.Params, trpo.TrpoInfo]:
   return trpo.trpo_step(
     _start() if params is None else params,
-    surrogate_fn,
-    kl_fn,
+    lambda params: (surrogate_fn(params), kl_fn(params)),
     max_kl=max_kl,
     cg_iterations=cg_iterations,
     damping=damping,
@@ -281,8 +280,7 @@ def test_numbers_may_be_traced():
   def step(max_kl, damping, ratio):
     params, _ = trpo.trpo_step(
       _start(),
-      _linear,
-      lambda params: 0.999 * _quadratic(params),
+      lambda params: (_linear(params), 0.999 * _quadratic(params)),
       max_kl=max_kl,
       cg_iterations=10,
       damping=damping,

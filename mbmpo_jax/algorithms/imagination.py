@@ -20,6 +20,7 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import returns
+from mbmpo_jax.optim import tasks
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagine
 
@@ -66,7 +67,7 @@ def rollout_tasks(
 
   def task(
     policy: types.Params, model: ensemble.Model, key: jax.Array
-  ) -> Imagined:
+  ) -> tuple[types.Trajectory, jax.Array]:
     initial_key, rollout_key = jax.random.split(key)
     num_rollouts = config.imagine.rollouts_per_task
     initial_obs = jax.vmap(env.initial_obs)(
@@ -90,14 +91,7 @@ def rollout_tasks(
       predict=predict,
       restart_obs=restart_obs,
     )
-    trajectory, finite = masking.reject_non_finite(trajectory)
-    advantages = returns.advantages(
-      trajectory,
-      discount=hyper.discount,
-      gae_lambda=hyper.gae_lambda,
-      ridge=hyper.baseline_ridge,
-    )
-    return Imagined(trajectory, advantages, finite)
+    return masking.reject_non_finite(trajectory)
 
   policy_axis = 0 if policy_per_task else None
   over_member = jax.vmap(task, (policy_axis, None, 0))
@@ -105,7 +99,19 @@ def rollout_tasks(
     key, (config.model.num_models, config.imagine.tasks_per_model)
   )
   keys = parallel.own(mesh, keys, parallel.BY_TASK)
-  return jax.vmap(over_member, (policy_axis, 0, 0))(policies, model, keys)
+  trajectory, finite = jax.vmap(over_member, (policy_axis, 0, 0))(
+    policies, model, keys
+  )
+  advantages = tasks.map_tasks(
+    functools.partial(
+      returns.advantages,
+      discount=hyper.discount,
+      gae_lambda=hyper.gae_lambda,
+      ridge=hyper.baseline_ridge,
+    ),
+    trajectory,
+  )
+  return Imagined(trajectory, advantages, finite)
 
 
 def adapt_tasks(
@@ -129,16 +135,18 @@ def adapt_tasks(
     theta_i', leading [K, P], and whether each task is sound, bool `[K, P]`;
     theta_i' is theta where it is not.
   """
-  adapted = maml.over_tasks(
+  adapted = tasks.map_tasks(
     functools.partial(
       maml.adapt,
+      policy,
       inner_lr=hyper.inner_lr,
       objective=config.meta.inner_objective,
       policy_apply=policy_apply,
     ),
-    (None, 0, 0),
-  )(policy, imagined.trajectory, imagined.advantages)
-  finite = imagined.finite & maml.over_tasks(_all_finite)(adapted)
+    imagined.trajectory,
+    imagined.advantages,
+  )
+  finite = imagined.finite & tasks.over_tasks(_all_finite)(adapted)
   adapted = jax.tree.map(
     lambda new, old: jnp.where(
       broadcasting.trailing(finite, new.ndim),
@@ -158,7 +166,7 @@ def episode_means(
 
   Args:
     imagined: leading [K, P].
-    weight: of the tasks, `maml.task_weights`.
+    weight: of the tasks, `tasks.weights`.
 
   Returns:
     Two scalars, 0 if no task has weight.
@@ -166,10 +174,10 @@ def episode_means(
   trajectory = imagined.trajectory
 
   def over_episodes(x: jax.Array) -> jax.Array:
-    per_task = maml.over_tasks(episodes.mean)(x, trajectory.terminated)
-    return maml.mean_over_tasks(per_task, weight)
+    per_task = tasks.over_tasks(episodes.mean)(x, trajectory.terminated)
+    return tasks.mean(per_task, weight)
 
-  live = maml.over_tasks(masking.live)(trajectory.reward, trajectory.mask)
+  live = tasks.over_tasks(masking.live)(trajectory.reward, trajectory.mask)
   return over_episodes(live), over_episodes(trajectory.mask)
 
 

@@ -21,6 +21,7 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import meta_gradient
+from mbmpo_jax.optim import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 
@@ -48,8 +49,8 @@ class MetaStep(NamedTuple):
   adapt: Callable[..., tuple[types.Params, jax.Array]]
   # (policy, model, hyper, key) -> Sampled
   sample: Callable[..., Sampled]
-  # (batch, hyper) -> surrogate and kl, functions of theta
-  objective: Callable[..., maml.MetaObjective]
+  # (batch, hyper) -> (theta -> (surrogate, kl))
+  objective: Callable[..., trpo.Objective]
   # (policy, batch, hyper) -> their derivatives at the policy
   derivatives: Callable[..., meta_gradient.MetaGradient]
   # (policy, model, hyper, key) -> the policy after, metrics
@@ -63,11 +64,11 @@ def make(
   mesh: jax.sharding.Mesh | None = None,
 ) -> MetaStep:
   """Builds the meta-step for an environment; arguments as of `mbmpo.make`."""
-  policy_apply, policy_head = (
+  policy_apply, apply_many, policy_head = (
     functools.partial(
       fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
     )
-    for fn in (gaussian.apply, gaussian.head)
+    for fn in (gaussian.apply, gaussian.apply_many, gaussian.head)
   )
   imagine = functools.partial(
     imagination.rollout_tasks,
@@ -77,7 +78,7 @@ def make(
     mesh=mesh,
   )
   adapt = functools.partial(
-    imagination.adapt_tasks, config=config, policy_apply=policy_apply
+    imagination.adapt_tasks, config=config, policy_apply=apply_many
   )
   all_sum = parallel.all_sum(mesh)
   num_tasks = config.model.num_models * config.imagine.tasks_per_model
@@ -99,7 +100,7 @@ def make(
       adapted=adapted,
       post=post.trajectory,
       post_advantages=post.advantages,
-      weight=maml.task_weights(finite.astype(pre.advantages.dtype), all_sum),
+      weight=tasks.weights(finite.astype(pre.advantages.dtype), all_sum),
     )
     return Sampled(pre, post, batch, finite)
 
@@ -112,9 +113,9 @@ def make(
 
   def objective(
     batch: maml.MetaBatch, hyper: state_lib.Hyper
-  ) -> maml.MetaObjective:
+  ) -> trpo.Objective:
     return maml.meta_objective(
-      batch, **settings(hyper), policy_apply=policy_apply
+      batch, **settings(hyper), policy_apply=apply_many
     )
 
   def derivatives(
@@ -129,12 +130,10 @@ def make(
     key: jax.Array,
   ) -> tuple[types.Params, types.Metrics]:
     pre, post, batch, finite = sample(policy, model, hyper, key)
-    meta = objective(batch, hyper)
     at_policy = derivatives(policy, batch, hyper)
     updated, info = trpo.trpo_step(
       policy,
-      meta.surrogate,
-      meta.kl,
+      objective(batch, hyper),
       max_kl=hyper.max_kl,
       cg_iterations=config.meta.cg_iterations,
       damping=hyper.damping,
@@ -158,7 +157,7 @@ def make(
           'imagined/clipped': imagination.clipped_steps(post, model),
           'meta/rejected_tasks': jnp.sum(~finite).astype(jnp.float32),
           'meta/plasticity': maml.plasticity(
-            policy, batch, policy_apply=policy_apply
+            policy, batch, policy_apply=apply_many
           ),
         },
       )

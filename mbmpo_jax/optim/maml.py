@@ -7,7 +7,7 @@ One inner step of vanilla policy gradient per task i (Clavera et al. 2018, eq.
   L_i(theta) = mean over T_i of log pi_theta(a|s) A_i,
 
 and an outer objective on rollouts T_i' of theta_i' with advantages A_i', all
-means over tasks weighted by w_i (`task_weights`, 0 for a rejected task),
+means over tasks weighted by w_i (`tasks.weights`, 0 for a rejected task),
 
   surrogate(theta) = mean_i mean_T_i' pi_{theta_i'(theta)}(a|s) / pi_i(a|s) A_i'
   kl(theta)        = mean_i mean_T_i' KL(pi_i || pi_{theta_i'(theta)}),
@@ -22,7 +22,7 @@ share of it: the sum over its own tasks, by weights that sum to 1 over all.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +30,7 @@ import jax.numpy as jnp
 from mbmpo_jax import broadcasting
 from mbmpo_jax import masking
 from mbmpo_jax import types
+from mbmpo_jax.optim import tasks
 from mbmpo_jax.policies import gaussian
 
 PolicyApply = Callable[..., gaussian.Gaussian]
@@ -43,33 +44,7 @@ class MetaBatch(NamedTuple):
   adapted: types.Params  # theta_i' at the current theta
   post: types.Trajectory  # T_i'
   post_advantages: jax.Array  # A_i', [K, P, T, N]
-  weight: jax.Array  # w_i, [K, P], from `task_weights`
-
-
-def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
-  """`fn` mapped over the task axes [K, P]; `in_axes` 0 or None per argument."""
-  return jax.vmap(jax.vmap(fn, in_axes), in_axes)
-
-
-def task_weights(
-  accepted: jax.Array, all_sum: Callable[[Any], Any] = lambda tree: tree
-) -> jax.Array:
-  """w_i [K, P], equal for the `accepted` tasks and 0 for others; they sum to 1.
-
-  All are 0 if none is accepted.
-
-  Args:
-    accepted: 1. or 0. [K, P], or unequal weights.
-    all_sum: over devices, where each has its share of the tasks.
-  """
-  total = all_sum(jnp.sum(accepted))
-  return accepted / jnp.where(total > 0, total, 1.0)
-
-
-def mean_over_tasks(x: jax.Array, weight: jax.Array) -> jax.Array:
-  """The mean of `x` [K, P, ...] over tasks, by `task_weights` [K, P]."""
-  weight = broadcasting.trailing(weight, x.ndim)
-  return jnp.sum(jnp.where(weight > 0, x, 0.0) * weight, (0, 1))
+  weight: jax.Array  # w_i, [K, P], from `tasks.weights`
 
 
 def inner_objective(
@@ -91,30 +66,31 @@ def inner_objective(
       agree at the sampling policy, their Hessians do not.
     policy_apply: `(params, obs) -> distribution`.
   """
-  obs = masking.live(trajectory.obs, trajectory.mask)
-  dist = policy_apply(policy_params, obs)
-  return inner_gain(dist, trajectory, advantages, objective=objective)
+  live = masking.live_steps(trajectory)
+  log_prob = gaussian.log_prob(
+    policy_apply(policy_params, live.obs), live.action
+  )
+  return inner_gain(log_prob, trajectory, advantages, objective=objective)
 
 
 def inner_gain(
-  dist: gaussian.Gaussian,
+  log_prob: jax.Array,
   trajectory: types.Trajectory,
   advantages: jax.Array,
   *,
   objective: str,
 ) -> jax.Array:
-  """L_i where the policy acts by `dist` at the trajectory's observations.
+  """L_i by the log-probabilities of the trajectory's actions.
 
   Args:
-    dist: means `[..., A]`.
+    log_prob: of theta, finite at masked steps too, `[...]`.
     trajectory: T_i, `[..., A]` and so on.
     advantages: A_i, `[...]`.
     objective: as in `inner_objective`.
   """
-  trajectory = masking.live_steps(trajectory)
-  log_prob = gaussian.log_prob(dist, trajectory.action)
   if objective == 'likelihood_ratio':
-    likelihood = jnp.exp(log_prob - trajectory.log_prob)
+    old = masking.live(trajectory.log_prob, trajectory.mask)
+    likelihood = jnp.exp(log_prob - old)
   elif objective == 'log_likelihood':
     likelihood = log_prob
   else:
@@ -127,24 +103,18 @@ def inner_gain(
 
 
 def outer_gain(
-  dist: gaussian.Gaussian,
-  trajectory: types.Trajectory,
-  advantages: jax.Array,
-  entropy_coef: jax.Array | float,
+  log_prob: jax.Array, trajectory: types.Trajectory, advantages: jax.Array
 ) -> jax.Array:
-  """Task i's part of the surrogate where theta_i' acts by `dist`.
+  """Task i's part of the surrogate, without the entropy.
 
   Args:
-    dist: means `[..., A]`.
+    log_prob: of theta_i', finite at masked steps too, `[...]`.
     trajectory: T_i', `[..., A]` and so on.
     advantages: A_i', `[...]`.
-    entropy_coef: weight of the entropy (section A.2).
   """
-  trajectory = masking.live_steps(trajectory)
-  log_ratio = gaussian.log_prob(dist, trajectory.action) - trajectory.log_prob
+  log_ratio = log_prob - masking.live(trajectory.log_prob, trajectory.mask)
   live_advantages = masking.live(advantages, trajectory.mask)
-  gain = masking.mean(jnp.exp(log_ratio) * live_advantages, trajectory.mask)
-  return gain + entropy_coef * gaussian.entropy(dist)
+  return masking.mean(jnp.exp(log_ratio) * live_advantages, trajectory.mask)
 
 
 def adapt(
@@ -179,13 +149,6 @@ def adapt(
   return jax.tree.map(lambda p, g: p + inner_lr * g, policy_params, gradient)
 
 
-class MetaObjective(NamedTuple):
-  """The outer step's functions of theta, as `trpo.trpo_step` takes them."""
-
-  surrogate: Callable[[types.Params], jax.Array]
-  kl: Callable[[types.Params], jax.Array]
-
-
 def meta_objective(
   batch: MetaBatch,
   *,
@@ -193,7 +156,7 @@ def meta_objective(
   objective: str = 'log_likelihood',
   entropy_coef: jax.Array | float = 0.0,
   policy_apply: PolicyApply = gaussian.apply,
-) -> MetaObjective:
+) -> Callable[[types.Params], tuple[jax.Array, jax.Array]]:
   """The outer objective of `batch` and its trust region.
 
   Args:
@@ -202,52 +165,38 @@ def meta_objective(
     objective: of the inner step.
     entropy_coef: weight of the adapted policies' mean entropy (section A.2).
     policy_apply: `(params, obs) -> distribution`.
+
+  Returns:
+    theta -> (surrogate, kl), as `trpo.trpo_step` takes it.
   """
   batch = mask_weightless(batch)
 
-  def adapt_task(
-    params: types.Params, pre: types.Trajectory, advantages: jax.Array
-  ) -> types.Params:
-    return adapt(
-      params,
-      pre,
-      advantages,
-      inner_lr=inner_lr,
-      objective=objective,
-      policy_apply=policy_apply,
+  def surrogate_and_kl(params: types.Params) -> tuple[jax.Array, jax.Array]:
+    def task(task: MetaBatch) -> tuple[jax.Array, jax.Array]:
+      adapted = adapt(
+        params,
+        task.pre,
+        task.pre_advantages,
+        inner_lr=inner_lr,
+        objective=objective,
+        policy_apply=policy_apply,
+      )
+      live = masking.live_steps(task.post)
+      old, new = (policy_apply(p, live.obs) for p in (task.adapted, adapted))
+      log_prob = gaussian.log_prob(new, live.action)
+      gain = outer_gain(log_prob, task.post, task.post_advantages)
+      return (
+        gain + entropy_coef * gaussian.entropy(new),
+        masking.mean(gaussian.kl(old, new), task.post.mask),
+      )
+
+    gain, kl = tasks.map_tasks(task, batch)
+    return (
+      tasks.mean(gain, batch.weight),
+      tasks.mean(kl, batch.weight),
     )
 
-  def adapted_policies(params: types.Params) -> types.Params:
-    return over_tasks(adapt_task, (None, 0, 0))(
-      params, batch.pre, batch.pre_advantages
-    )
-
-  def task_surrogate(
-    adapted: types.Params, post: types.Trajectory, advantages: jax.Array
-  ) -> jax.Array:
-    dist = policy_apply(adapted, masking.live(post.obs, post.mask))
-    return outer_gain(dist, post, advantages, entropy_coef)
-
-  def task_kl(
-    adapted: types.Params, old: types.Params, post: types.Trajectory
-  ) -> jax.Array:
-    obs = masking.live(post.obs, post.mask)
-    divergence = gaussian.kl(policy_apply(old, obs), policy_apply(adapted, obs))
-    return masking.mean(divergence, post.mask)
-
-  def surrogate(params: types.Params) -> jax.Array:
-    values = over_tasks(task_surrogate)(
-      adapted_policies(params), batch.post, batch.post_advantages
-    )
-    return mean_over_tasks(values, batch.weight)
-
-  def kl(params: types.Params) -> jax.Array:
-    values = over_tasks(task_kl)(
-      adapted_policies(params), batch.adapted, batch.post
-    )
-    return mean_over_tasks(values, batch.weight)
-
-  return MetaObjective(surrogate, kl)
+  return surrogate_and_kl
 
 
 def plasticity(
@@ -268,8 +217,8 @@ def plasticity(
     )
     return masking.mean(divergence, pre.mask)
 
-  values = over_tasks(task)(batch.pre, batch.adapted)
-  return mean_over_tasks(values, batch.weight)
+  values = tasks.map_tasks(task, batch.pre, batch.adapted)
+  return tasks.mean(values, batch.weight)
 
 
 def mask_weightless(batch: MetaBatch) -> MetaBatch:

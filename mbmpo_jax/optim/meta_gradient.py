@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.optim import maml
+from mbmpo_jax.optim import tasks
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import network
 
@@ -38,22 +39,14 @@ class MetaGradient(NamedTuple):
   curvature: Callable[[types.Params], types.Params]  # v -> H v
 
 
-class _Inner(NamedTuple):
-  """What L_i's derivatives at theta are made of; samples lead, [B, ...]."""
+class _Kept(NamedTuple):
+  """What a task's derivatives are made of; samples are last, [..., B]."""
 
-  tape: network.Tape
-  backward: network.Cotangents
-  # (change of mean, of log sigma) -> change of L_i's derivatives by them
-  output_hessian: Callable[..., tuple[jax.Array, jax.Array]]
-
-
-class _Outer(NamedTuple):
-  """What the derivatives at theta_i' are made of; samples lead, [B, ...]."""
-
-  adapted: types.Params
-  mask: jax.Array
-  mean: jax.Array
-  tape: network.Tape
+  pre_mean: jax.Array  # of theta on T_i
+  pre_tape: network.Tape
+  pre_cotangents: tuple[jax.Array, ...]  # of L_i
+  post_mean: jax.Array  # of theta_i' on T_i'
+  post_tape: network.Tape
 
 
 def at(
@@ -78,130 +71,130 @@ def at(
   batch = maml.mask_weightless(batch)
   layers, log_std = policy_params['layers'], policy_params['log_std']
 
-  def record_inner(pre: types.Trajectory, advantages: jax.Array) -> _Inner:
-    steps = masking.live_steps(_flat(pre))
-    advantages = _flat(advantages)
+  def distribution(mean: jax.Array, log_std: jax.Array) -> gaussian.Gaussian:
+    """That of a network's output [A, B]; deviations [A, 1]."""
+    return gaussian.Gaussian(mean, head(mean.T, log_std).log_std.T)
 
-    def gain(mean: jax.Array, log_std: jax.Array) -> jax.Array:
-      return maml.inner_gain(
-        head(mean, log_std), steps, advantages, objective=objective
-      )
-
-    mean, tape = network.record(layers, steps.obs)
-    # A Hessian is symmetric: its reverse derivative is as good as its forward
-    # one, and can be kept.
-    (cotangent, _), output_hessian = jax.vjp(
-      jax.grad(gain, (0, 1)), mean, log_std
+  def log_prob(trajectory: types.Trajectory) -> Callable[..., jax.Array]:
+    """The trajectory's [B], of the network's output [A, B] and log sigma."""
+    action = _features_first(trajectory.action, trajectory.mask)
+    return lambda mean, log_std: gaussian.log_prob(
+      distribution(mean, log_std), action, axis=0
     )
-    _, backward = network.pull_back(layers, tape, cotangent)
-    return _Inner(tape, backward, output_hessian)
 
-  def adaptation_product(inner: _Inner, v: types.Params) -> types.Params:
-    """J_i v."""
-    change, changes = network.push_forward(layers, inner.tape, v['layers'])
-    cotangent_change, log_std_change = inner.output_hessian(
-      (change, v['log_std'])
+  def inner_gain(task: maml.MetaBatch) -> Callable[..., jax.Array]:
+    """L_i, of the same."""
+    steps, advantages = _flat(task.pre), _flat(task.pre_advantages)
+    log_prob_of = log_prob(task.pre)
+    return lambda mean, log_std: maml.inner_gain(
+      log_prob_of(mean, log_std), steps, advantages, objective=objective
     )
-    hessian_product = {
-      'layers': network.pull_back_change(
-        layers,
-        inner.tape,
-        inner.backward,
-        v['layers'],
-        changes,
-        cotangent_change,
-      ),
-      'log_std': log_std_change,
-    }
-    return jax.tree.map(lambda v, h: v + inner_lr * h, v, hessian_product)
 
-  def adaptation_transpose_product(
-    inner: _Inner, v: types.Params
+  def record(task: maml.MetaBatch) -> _Kept:
+    pre_mean, pre_tape = network.record(
+      layers, _features_first(task.pre.obs, task.pre.mask)
+    )
+    cotangent = jax.grad(inner_gain(task))(pre_mean, log_std)
+    _, pre_cotangents = network.pull_back(layers, pre_tape, cotangent)
+    post_mean, post_tape = network.record(
+      task.adapted['layers'], _features_first(task.post.obs, task.post.mask)
+    )
+    return _Kept(pre_mean, pre_tape, pre_cotangents, post_mean, post_tape)
+
+  def adaptation_product(
+    task: maml.MetaBatch, kept: _Kept, v: types.Params
   ) -> types.Params:
-    """J_i^T v: J_i is symmetric for one step of a scalar alpha."""
-    return adaptation_product(inner, v)
+    """J_i v."""
+    change, changes = network.push_forward(layers, kept.pre_tape, v['layers'])
+    _, (cotangent_change, log_std_product) = jax.jvp(
+      jax.grad(inner_gain(task), (0, 1)),
+      (kept.pre_mean, log_std),
+      (change, v['log_std']),
+    )
+    layers_product = network.pull_back_change(
+      layers,
+      kept.pre_tape,
+      kept.pre_cotangents,
+      v['layers'],
+      changes,
+      cotangent_change,
+    )
+    product = {'layers': layers_product, 'log_std': log_std_product}
+    return jax.tree.map(lambda v, h: v + inner_lr * h, v, product)
 
-  def record_outer(adapted: types.Params, post: types.Trajectory) -> _Outer:
-    steps = masking.live_steps(_flat(post))
-    mean, tape = network.record(adapted['layers'], steps.obs)
-    return _Outer(adapted, steps.mask, mean, tape)
+  # J_i^T v: J_i is symmetric for one step of a scalar alpha.
+  adaptation_transpose_product = adaptation_product
 
-  def fisher_product(outer: _Outer, v: types.Params) -> types.Params:
+  def fisher_product(
+    task: maml.MetaBatch, kept: _Kept, v: types.Params
+  ) -> types.Params:
     """F_i v."""
-    layers, log_std = outer.adapted['layers'], outer.adapted['log_std']
-    change, _ = network.push_forward(layers, outer.tape, v['layers'])
-    dist, pull_back = jax.vjp(head, outer.mean, log_std)
-    _, change = jax.jvp(head, (outer.mean, log_std), (change, v['log_std']))
-    share = (outer.mask / jnp.maximum(jnp.sum(outer.mask), 1))[:, None]
+    layers, log_std = task.adapted['layers'], task.adapted['log_std']
+    change, _ = network.push_forward(layers, kept.post_tape, v['layers'])
+
+    here = (kept.post_mean, log_std)
+    dist, change = jax.jvp(distribution, here, (change, v['log_std']))
+    mask = _flat(task.post.mask)
+    share = (mask / jnp.maximum(jnp.sum(mask), 1))[None]
+    _, pull_back = jax.vjp(distribution, *here)
     cotangent, log_std_product = pull_back(
       gaussian.Gaussian(
         mean=share * change.mean * jnp.exp(-2 * dist.log_std),
         log_std=2 * change.log_std * jnp.sum(share),
       )
     )
-    product, _ = network.pull_back(layers, outer.tape, cotangent)
+    product, _ = network.pull_back(layers, kept.post_tape, cotangent)
     return {'layers': product, 'log_std': log_std_product}
 
-  def task_gradient(
-    inner: _Inner,
-    outer: _Outer,
-    post: types.Trajectory,
-    advantages: jax.Array,
-  ) -> tuple[jax.Array, types.Params]:
-    """Task i's surrogate, and J_i^T g_i."""
-    steps, advantages = _flat(post), _flat(advantages)
+  def gradient(
+    task: maml.MetaBatch,
+  ) -> tuple[_Kept, jax.Array, types.Params]:
+    """What is kept, task i's surrogate, and J_i^T g_i."""
+    kept = record(task)
+
+    log_prob_of = log_prob(task.post)
 
     def gain(mean: jax.Array, log_std: jax.Array) -> jax.Array:
-      dist = head(mean, log_std)
-      return maml.outer_gain(dist, steps, advantages, entropy_coef)
+      gained = maml.outer_gain(
+        log_prob_of(mean, log_std),
+        _flat(task.post),
+        _flat(task.post_advantages),
+      )
+      entropy = gaussian.entropy(distribution(mean, log_std))
+      return gained + entropy_coef * entropy
 
     value, (cotangent, log_std_gradient) = jax.value_and_grad(gain, (0, 1))(
-      outer.mean, outer.adapted['log_std']
+      kept.post_mean, task.adapted['log_std']
     )
-    gradient, _ = network.pull_back(
-      outer.adapted['layers'], outer.tape, cotangent
+    layers_gradient, _ = network.pull_back(
+      task.adapted['layers'], kept.post_tape, cotangent
     )
-    return value, adaptation_transpose_product(
-      inner, {'layers': gradient, 'log_std': log_std_gradient}
+    product = adaptation_transpose_product(
+      task, kept, {'layers': layers_gradient, 'log_std': log_std_gradient}
     )
+    return kept, value, product
 
   def mean_over_tasks(tree: Any) -> Any:
-    return jax.tree.map(lambda x: maml.mean_over_tasks(x, batch.weight), tree)
+    return jax.tree.map(lambda x: tasks.mean(x, batch.weight), tree)
 
-  inner = maml.over_tasks(record_inner)(batch.pre, batch.pre_advantages)
-  outer = maml.over_tasks(record_outer)(batch.adapted, batch.post)
-  surrogate, gradient = mean_over_tasks(
-    _map_tasks(task_gradient, inner, outer, batch.post, batch.post_advantages)
-  )
+  kept, *derivatives = tasks.map_tasks(gradient, batch)
+  surrogate, mean_gradient = mean_over_tasks(derivatives)
 
   def curvature(v: types.Params) -> types.Params:
-    def task(inner: _Inner, outer: _Outer) -> types.Params:
-      product = fisher_product(outer, adaptation_product(inner, v))
-      return adaptation_transpose_product(inner, product)
+    def task_product(task: maml.MetaBatch, kept: _Kept) -> types.Params:
+      product = fisher_product(task, kept, adaptation_product(task, kept, v))
+      return adaptation_transpose_product(task, kept, product)
 
-    return mean_over_tasks(_map_tasks(task, inner, outer))
+    return mean_over_tasks(tasks.map_tasks(task_product, batch, kept))
 
-  return MetaGradient(surrogate, gradient, curvature)
+  return MetaGradient(surrogate, mean_gradient, curvature)
+
+
+def _features_first(x: jax.Array, mask: jax.Array) -> jax.Array:
+  """[in, B] of [T, N, in], zero where masked."""
+  return _flat(masking.live(x, mask)).T
 
 
 def _flat(tree: Any) -> Any:
-  """One axis in place of the first two, as of time and rollouts [T, N]."""
+  """One axis in place of the first two, of time and rollouts [T, N]."""
   return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
-
-
-def _map_tasks(fn: Callable, *args: Any) -> Any:
-  """`fn` over the task axes [K, P].
-
-  On a CPU one after the other, so that what a task's passes read is still in
-  the cache; elsewhere all at once.
-  """
-
-  def in_turn(*args: Any) -> Any:
-    # One loop, as each copies what its step reads.
-    results = jax.lax.map(lambda task: fn(*task), _flat(args))
-    return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), results)
-
-  axes = jax.tree.leaves(args)[0].shape[:2]
-  return jax.lax.platform_dependent(
-    *args, cpu=in_turn, default=maml.over_tasks(fn)
-  )

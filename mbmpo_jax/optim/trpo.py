@@ -20,6 +20,9 @@ from mbmpo_jax.optim import linear
 
 _EPSILON = 1e-8
 
+# theta -> (surrogate, kl), two scalars
+Objective = Callable[[types.Params], tuple[jax.Array, jax.Array]]
+
 
 class TrpoInfo(NamedTuple):
   """How a step went; scalars."""
@@ -33,8 +36,7 @@ class TrpoInfo(NamedTuple):
 
 def trpo_step(
   params: types.Params,
-  surrogate_fn: Callable[[types.Params], jax.Array],
-  kl_fn: Callable[[types.Params], jax.Array],
+  objective_fn: Objective,
   *,
   max_kl: jax.Array | float,
   cg_iterations: int,
@@ -49,8 +51,8 @@ def trpo_step(
 
   Args:
     params: theta, any pytree of floats.
-    surrogate_fn: theta -> scalar, maximised.
-    kl_fn: theta -> scalar, zero with zero gradient at `params`.
+    objective_fn: theta -> (surrogate, kl), two scalars: the one is maximised,
+      the other is zero with zero gradient at `params`.
     max_kl: delta.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
@@ -61,7 +63,7 @@ def trpo_step(
     backtrack_ratio: factor between the step lengths tried.
     max_backtracks: step lengths tried, the full one first.
     all_sum: sums a tree over devices, where each computes its share of the
-      three functions and takes the same step. Called once for the gradient,
+      functions and takes the same step. Called once for the gradient,
       once per curvature product and once per step length.
 
   Returns:
@@ -70,7 +72,7 @@ def trpo_step(
     is finite.
   """
   if curvature_fn is None:
-    curvature_fn = _hessian_product(kl_fn, params)
+    curvature_fn = _hessian_product(lambda p: objective_fn(p)[1], params)
   theta, unravel = jax.flatten_util.ravel_pytree(params)
 
   def product(v: jax.Array) -> jax.Array:
@@ -79,7 +81,9 @@ def trpo_step(
     return curved + damping * v
 
   if value_and_gradient is None:
-    value_and_gradient = jax.value_and_grad(surrogate_fn)(params)
+    value_and_gradient = jax.value_and_grad(lambda p: objective_fn(p)[0])(
+      params
+    )
   surrogate, gradient = all_sum(value_and_gradient)
   gradient, _ = jax.flatten_util.ravel_pytree(gradient)
   direction, residual = linear.conjugate_gradient(
@@ -91,7 +95,7 @@ def trpo_step(
 
   def attempt(backtracks: jax.Array) -> tuple[jax.Array, ...]:
     candidate = unravel(theta + backtrack_ratio**backtracks * full_step)
-    value, kl = all_sum((surrogate_fn(candidate), kl_fn(candidate)))
+    value, kl = all_sum(objective_fn(candidate))
     gain = value - surrogate
     # A comparison with NaN is false, so this rejects what is not finite.
     good = (gain > 0) & (kl <= max_kl) & jnp.isfinite(gain) & jnp.isfinite(kl)

@@ -78,6 +78,20 @@ def apply(
   return head(mean, params['log_std'], min_std=min_std, learn_std=learn_std)
 
 
+def apply_many(
+  params: types.Params,
+  obs: jax.Array,
+  *,
+  min_std: float = 1e-6,
+  learn_std: bool = True,
+) -> Gaussian:
+  """As `apply`, faster to differentiate for thousands of observations."""
+  rows = obs.reshape(-1, obs.shape[-1])
+  mean, _ = network.record(params['layers'], rows.T)
+  mean = mean.T.reshape(*obs.shape[:-1], -1)
+  return head(mean, params['log_std'], min_std=min_std, learn_std=learn_std)
+
+
 def head(
   mean: jax.Array,
   log_std: jax.Array,
@@ -100,17 +114,19 @@ def sample(dist: Gaussian, noise: jax.Array) -> jax.Array:
   return dist.mean + jnp.exp(dist.log_std) * noise
 
 
-def log_prob(dist: Gaussian, action: jax.Array) -> jax.Array:
-  """log pi(a | s) [...] of raw actions [..., A]."""
+def log_prob(dist: Gaussian, action: jax.Array, *, axis: int = -1) -> jax.Array:
+  """log pi(a | s) [...] of raw actions [..., A], or A along another axis."""
   noise = (action - dist.mean) * jnp.exp(-dist.log_std)
-  return log_prob_of_noise(dist.log_std, noise)
+  return log_prob_of_noise(dist.log_std, noise, axis=axis)
 
 
-def log_prob_of_noise(log_std: jax.Array, noise: jax.Array) -> jax.Array:
+def log_prob_of_noise(
+  log_std: jax.Array, noise: jax.Array, *, axis: int = -1
+) -> jax.Array:
   """log pi [...] of the action that `sample` makes of `noise` [..., A]."""
-  constant = jnp.sum(log_std, -1) + 0.5 * _LOG_2PI * noise.shape[-1]
+  constant = jnp.sum(log_std, axis) + 0.5 * _LOG_2PI * noise.shape[axis]
   constant = broadcasting.leading(constant, noise.ndim - 1)
-  return -0.5 * jnp.sum(jnp.square(noise), -1) - constant
+  return -0.5 * jnp.sum(jnp.square(noise), axis) - constant
 
 
 def kl(old: Gaussian, new: Gaussian) -> jax.Array:

@@ -14,12 +14,10 @@ derivative along a direction (V, c) of the weights (Pearlmutter 1994):
   R d_{l-1} = (1 - h_{l-1}^2) (R d_l W_l^T + d_l V_l^T)
               - 2 h_{l-1} d_{l-1} R z_{l-1}
 
-Layers are `{'w': [in, out], 'b': [out]}`; samples lead with one axis B. What is
-summed over them has its left factor transposed beforehand: XLA's matrix
-products on a CPU are fast in that layout only.
+Layers are `{'w': [in, out], 'b': [out]}`. Samples are the last axis, [in, B],
+so that whatever is elementwise, or a sum over samples, runs along memory; in
+`apply`, for a few of them at a time, they lead.
 """
-
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,31 +25,30 @@ import jax.numpy as jnp
 from mbmpo_jax import broadcasting
 
 Layers = list[dict[str, jax.Array]]
-
-
-class Tape(NamedTuple):
-  """What the forward pass leaves behind; one entry per layer."""
-
-  inputs: tuple[jax.Array, ...]  # h_0 to h_{L-1}, [B, in]
-  transposed: tuple[jax.Array, ...]  # the same, [in, B]
-
-
-class Cotangents(NamedTuple):
-  """What the backward pass leaves behind; one entry per layer."""
-
-  cotangents: tuple[jax.Array, ...]  # d_1 to d_L, [B, out]
-  transposed: tuple[jax.Array, ...]  # the same, [out, B]
+Tape = tuple[jax.Array, ...]
 
 
 def apply(layers: Layers, x: jax.Array) -> jax.Array:
   """The output [..., out] at inputs `x` [..., in]."""
-  return _forward(layers, x)[0]
+  for index, layer in enumerate(layers):
+    x = _matmul(x, layer['w'])
+    x = x + broadcasting.leading(layer['b'], x.ndim)
+    if index < len(layers) - 1:
+      x = jnp.tanh(x)
+  return x
 
 
-def record(layers: Layers, x: jax.Array) -> tuple[jax.Array, Tape]:
-  """The output [B, out] at inputs `x` [B, in], and the tape."""
-  output, inputs = _forward(layers, x)
-  return output, Tape(inputs, tuple(h.T for h in inputs))
+def record(
+  layers: Layers, x: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+  """The output [out, B] at inputs `x` [in, B], and the tape.
+
+  The tape is h_0 to h_{L-1}, `[in, B]`.
+  """
+  tape = [x]
+  for layer in layers[:-1]:
+    tape.append(jnp.tanh(_affine(layer, tape[-1])))
+  return _affine(layers[-1], tape[-1]), tuple(tape)
 
 
 def push_forward(
@@ -60,38 +57,36 @@ def push_forward(
   """The derivative along a direction of the weights.
 
   Returns:
-    R z_L, that of the output, `[B, out]`; and R z_1 to R z_{L-1}.
+    R z_L, that of the output, `[out, B]`; and R z_1 to R z_{L-1}.
   """
   changes: list[jax.Array] = []
   for index, (layer, along) in enumerate(zip(layers, direction, strict=True)):
-    h = tape.inputs[index]
+    h = tape[index]
     change = _affine(along, h)
     if index:
-      change += _product(_slope(h) * changes[-1], layer['w'])
+      change += _matmul(layer['w'].T, _slope(h) * changes[-1])
     changes.append(change)
   return changes[-1], tuple(changes[:-1])
 
 
 def pull_back(
   layers: Layers, tape: Tape, cotangent: jax.Array
-) -> tuple[Layers, Cotangents]:
-  """The gradient from the output's cotangent d_L [B, out], and all of d."""
+) -> tuple[Layers, tuple[jax.Array, ...]]:
+  """The gradient from the output's cotangent d_L [out, B]; and d_1 to d_L."""
   gradient: Layers = []
   cotangents = [cotangent]
   for index in reversed(range(len(layers))):
-    d = cotangents[0]
-    gradient.insert(0, _gradient(tape.transposed[index], d))
+    h, d = tape[index], cotangents[0]
+    gradient.insert(0, _gradient(h, d))
     if index:
-      d = _product(d, layers[index]['w'].T) * _slope(tape.inputs[index])
-      cotangents.insert(0, d)
-  transposed = tuple(d.T for d in cotangents)
-  return gradient, Cotangents(tuple(cotangents), transposed)
+      cotangents.insert(0, _matmul(layers[index]['w'], d) * _slope(h))
+  return gradient, tuple(cotangents)
 
 
 def pull_back_change(
   layers: Layers,
   tape: Tape,
-  backward: Cotangents,
+  cotangents: tuple[jax.Array, ...],
   direction: Layers,
   changes: tuple[jax.Array, ...],
   cotangent_change: jax.Array,
@@ -101,41 +96,28 @@ def pull_back_change(
   Args:
     layers: the weights.
     tape: of `record`.
-    backward: of `pull_back`.
+    cotangents: of `pull_back`.
     direction: (V, c).
     changes: R z_1 to R z_{L-1}, of `push_forward`.
-    cotangent_change: R d_L, `[B, out]`.
+    cotangent_change: R d_L, `[out, B]`.
   """
   result: Layers = []
   change = cotangent_change
   for index in reversed(range(len(layers))):
-    h = tape.inputs[index]
-    gradient = _gradient(tape.transposed[index], change)
+    h, d = tape[index], cotangents[index]
+    gradient = _gradient(h, change)
     if index:
       slope, below = _slope(h), changes[index - 1]
-      product = _product(backward.transposed[index], slope * below)
-      # XLA would fold the transposition into the product, and slow it.
-      gradient['w'] += jax.lax.optimization_barrier(product).T
+      gradient['w'] += _over_samples(slope * below, d)
       change = slope * (
-        _product(change, layers[index]['w'].T)
-        + _product(backward.cotangents[index], direction[index]['w'].T)
-      ) - (2 * h * backward.cotangents[index - 1] * below)
+        _matmul(layers[index]['w'], change) + _matmul(direction[index]['w'], d)
+      ) - (2 * h * cotangents[index - 1] * below)
     result.insert(0, gradient)
   return result
 
 
-def _forward(
-  layers: Layers, x: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-  inputs = [x]
-  for layer in layers[:-1]:
-    inputs.append(jnp.tanh(_affine(layer, inputs[-1])))
-  return _affine(layers[-1], inputs[-1]), tuple(inputs)
-
-
 def _affine(layer: dict[str, jax.Array], x: jax.Array) -> jax.Array:
-  product = _product(x, layer['w'])
-  return product + broadcasting.leading(layer['b'], product.ndim)
+  return _matmul(layer['w'].T, x) + layer['b'][:, None]
 
 
 def _slope(h: jax.Array) -> jax.Array:
@@ -143,9 +125,14 @@ def _slope(h: jax.Array) -> jax.Array:
   return 1 - jnp.square(h)
 
 
-def _gradient(transposed: jax.Array, d: jax.Array) -> dict[str, jax.Array]:
-  return {'w': _product(transposed, d), 'b': jnp.sum(d, 0)}
+def _gradient(h: jax.Array, d: jax.Array) -> dict[str, jax.Array]:
+  return {'w': _over_samples(h, d), 'b': jnp.sum(d, -1)}
 
 
-def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+def _over_samples(a: jax.Array, b: jax.Array) -> jax.Array:
+  """a b^T [in, out] of [in, B] and [out, B]."""
+  return jnp.einsum('ib,ob->io', a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
   return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
