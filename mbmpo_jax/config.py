@@ -44,10 +44,13 @@ class EnvConfig:
     name: a name registered with `mbmpo_jax.envs`.
     variant: one of its variants; `None` is the first, see
       `docs/environments.md`.
+    physics: `mjx`, or `warp` for MuJoCo Warp, meant for a GPU: what simulates
+      an environment from an MJCF file.
   """
 
   name: str = 'half_cheetah'
   variant: str | None = None
+  physics: str = _setting('mjx', choices=('mjx', 'warp'))
 
 
 @dataclasses.dataclass(unsafe_hash=True)

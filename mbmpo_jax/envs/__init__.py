@@ -18,6 +18,7 @@ from mbmpo_jax.envs import pr2_reacher
 from mbmpo_jax.envs import randomized
 from mbmpo_jax.envs import swimmer
 from mbmpo_jax.envs import walker2d
+from mbmpo_jax.envs import warp
 
 Adapted = adapters.Adapted
 Environment = base.Environment
@@ -25,7 +26,9 @@ ContractError = check.ContractError
 MjcfError = mjcf.MjcfError
 PhysicsError = physics.PhysicsError
 Randomized = randomized.Randomized
+WarpError = warp.WarpError
 check_environment = check.check_environment
+on_warp = warp.on_warp
 
 _FACTORIES: dict[str, Callable[..., base.Environment]] = {
   'ant': ant.Ant,

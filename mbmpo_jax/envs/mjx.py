@@ -23,7 +23,10 @@ class MjxEnvironment(base.Environment):
     mj_model: the compiled MJCF, on the host, for rendering and for reference.
     model: the same on the device.
     frame_skip: physics steps of `mj_model.opt.timestep` per environment step.
+    engine: the name of what simulates.
   """
+
+  engine = 'mjx'
 
   def __init__(self, path: str | pathlib.Path, *, frame_skip: int) -> None:
     """Compiles the MJCF file at `path`.
@@ -55,9 +58,13 @@ class MjxEnvironment(base.Environment):
     ):
       return jax.lax.scan(substep, data, None, length=self.frame_skip)[0]
 
+  def make_data(self) -> mjx.Data:
+    """A physics state at the model's reference position."""
+    return mjx.make_data(self.model)
+
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mjx.Data:
     """A physics state at rest in its solver, from `qpos` [nq], `qvel` [nv]."""
-    return mjx.make_data(self.model).replace(qpos=qpos, qvel=qvel)
+    return self.make_data().replace(qpos=qpos, qvel=qvel)
 
   @property
   def action_size(self) -> int:
@@ -67,4 +74,4 @@ class MjxEnvironment(base.Environment):
   @property
   def backend(self) -> str:
     """The physics engine's name."""
-    return 'mjx'
+    return self.engine

@@ -44,6 +44,10 @@ class Randomized(base.Environment):
       draw: consumes a key and returns positive `Scales`, of the same shapes
         for every key; `log_uniform` makes one.
     """
+    if env.backend != 'mjx':
+      raise physics.PhysicsError(
+        f"env.physics={env.backend!r}: must be 'mjx' for a randomised body"
+      )
     self.wrapped = env
     self.draw = draw
     self.max_episode_steps = env.max_episode_steps

@@ -166,6 +166,8 @@ def _restart(
   fresh = jax.vmap(env.reset)(keys)
 
   def select(fresh: jax.Array, current: jax.Array) -> jax.Array:
+    if current.shape[:1] != state.done.shape:
+      return current  # Warp's working memory, which environments share.
     done = broadcasting.trailing(state.done, current.ndim)
     return jnp.where(done > 0, fresh, current)
 

@@ -64,7 +64,7 @@ def train(
   run = run_lib.Run(
     config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
-  env = envs.make(config.env.name, config.env.variant)
+  env = _make_env(config, mesh)
   if mesh is not None:
     make_algorithm = functools.partial(make_algorithm, mesh=mesh)
   algorithm = make_algorithm(env, config)
@@ -95,6 +95,21 @@ def train(
   rows = run.rows()
   _report(rows, run.folder, config.run.num_iterations, progress)
   return rows[-1] if rows else {}
+
+
+def _make_env(
+  config: config_lib.Config, mesh: jax.sharding.Mesh | None
+) -> envs.Environment:
+  env = envs.make(config.env.name, config.env.variant)
+  if config.env.physics == 'mjx':
+    return env
+  if mesh is not None:
+    raise config_lib.ConfigError(
+      f"env.physics={config.env.physics!r}: must be 'mjx' on more than one"
+      ' device'
+    )
+  most = max(config.collect.num_trajectories, config.run.eval_episodes)
+  return envs.on_warp(env, num_envs=most)
 
 
 def iterate(

@@ -61,6 +61,11 @@ def sweep(
     name: run_lib.Run(own, folder.root / name, keep=keep)
     for name, own in grid.runs().items()
   }
+  if config.env.physics != 'mjx':
+    raise config_lib.ConfigError(
+      f"env.physics={config.env.physics!r}: must be 'mjx' in a sweep, whose"
+      ' environments step under one more vmap'
+    )
   env = envs.make(config.env.name, config.env.variant)
   algorithm = make_algorithm(env, config)
   progress = progress or progress_lib.make()
