@@ -66,7 +66,7 @@ def at(
     inner_lr: alpha.
     objective: of the inner step.
     entropy_coef: weight of the adapted policies' mean entropy.
-    head: `(mean, log_std) -> distribution`.
+    head: `(mean, log_std) -> distribution`, whose mean is `mean`.
   """
   batch = maml.mask_weightless(batch)
   layers, log_std = policy_params['layers'], policy_params['log_std']
