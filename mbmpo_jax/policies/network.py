@@ -14,9 +14,9 @@ derivative along a direction (V, c) of the weights (Pearlmutter 1994):
   R d_{l-1} = (1 - h_{l-1}^2) (R d_l W_l^T + d_l V_l^T)
               - 2 h_{l-1} d_{l-1} R z_{l-1}
 
-Layers are `{'w': [in, out], 'b': [out]}`. Samples are the last axis, [in, B],
-so that whatever is elementwise, or a sum over samples, runs along memory; in
-`apply`, for a few of them at a time, they lead.
+Layers are `{'w': [in, out], 'b': [out]}`. Samples, the rows above, are the last
+axis of all arrays here, [in, B], so that whatever is elementwise, or a sum over
+samples, runs along memory; in `apply`, for a few at a time, they lead.
 """
 
 import jax
@@ -38,9 +38,7 @@ def apply(layers: Layers, x: jax.Array) -> jax.Array:
   return x
 
 
-def record(
-  layers: Layers, x: jax.Array
-) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+def record(layers: Layers, x: jax.Array) -> tuple[jax.Array, Tape]:
   """The output [out, B] at inputs `x` [in, B], and the tape.
 
   The tape is h_0 to h_{L-1}, `[in, B]`.
