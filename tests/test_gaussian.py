@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
+import tiny
 
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import network
 
 _TOLERANCE = {'float32': 2e-5, 'float64': 1e-12}
 
@@ -92,6 +94,35 @@ def test_leading_axes_are_batch_axes(rng):
     [log_prob(obs[i, j], action[i, j]) for j in range(3)] for i in range(4)
   ]
   np.testing.assert_allclose(batched, single, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('batch', [(), (7,), (4, 3), (2, 3, 5)])
+def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
+  """Values in their places, and derivatives."""
+  params = _to_jax(reference.make_params(rng, (3, 5, 4, 2)))
+  obs = jnp.asarray(rng.normal(size=(*batch, 3)))
+  action = jnp.asarray(rng.normal(size=(*batch, 2)))
+
+  def log_prob(params, network_apply):
+    dist = gaussian.apply(params, obs, network_apply=network_apply)
+    return jnp.sum(gaussian.log_prob(dist, action)), dist.mean
+
+  few, many = (
+    jax.value_and_grad(log_prob, has_aux=True)(params, network_apply)
+    for network_apply in (network.apply, network.apply_many)
+  )
+  assert few[0][1].shape == many[0][1].shape == (*batch, 2)
+  tiny.assert_close(many, few, rtol=1e-12)
+
+
+def test_log_prob_along_another_axis(rng):
+  mean, action = rng.normal(size=(2, 7, 3))
+  log_std = rng.normal(size=(1, 3))
+  rows = gaussian.log_prob(gaussian.Gaussian(mean, log_std), action)
+  columns = gaussian.log_prob(
+    gaussian.Gaussian(mean.T, log_std.T), action.T, axis=0
+  )
+  np.testing.assert_allclose(columns, rows, rtol=1e-5)
 
 
 def test_sample_has_the_moments_of_the_density(rng):

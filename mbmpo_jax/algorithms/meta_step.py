@@ -24,6 +24,7 @@ from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import network
 
 
 class Sampled(NamedTuple):
@@ -64,12 +65,13 @@ def make(
   mesh: jax.sharding.Mesh | None = None,
 ) -> MetaStep:
   """Builds the meta-step for an environment; arguments as of `mbmpo.make`."""
-  policy_apply, apply_many, policy_head = (
+  policy_apply, policy_head = (
     functools.partial(
       fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
     )
-    for fn in (gaussian.apply, gaussian.apply_many, gaussian.head)
+    for fn in (gaussian.apply, gaussian.head)
   )
+  apply_many = functools.partial(policy_apply, network_apply=network.apply_many)
   imagine = functools.partial(
     imagination.rollout_tasks,
     env=env,

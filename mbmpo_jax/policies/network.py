@@ -38,6 +38,13 @@ def apply(layers: Layers, x: jax.Array) -> jax.Array:
   return x
 
 
+def apply_many(layers: Layers, x: jax.Array) -> jax.Array:
+  """As `apply`, [..., in] to [..., out]; faster to differentiate for many x."""
+  rows = x.reshape(-1, x.shape[-1])
+  output, _ = record(layers, rows.T)
+  return output.T.reshape(*x.shape[:-1], -1)
+
+
 def record(layers: Layers, x: jax.Array) -> tuple[jax.Array, Tape]:
   """The output [out, B] at inputs `x` [in, B], and the tape.
 
