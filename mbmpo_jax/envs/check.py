@@ -87,13 +87,14 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
       'done()': env.done(after.obs),
     }
 
+  def reset(keys: jax.Array) -> tuple[base.State, dict[str, jax.Array]]:
+    state = jax.vmap(env.reset)(keys)
+    initial_obs = jax.vmap(env.initial_obs)(keys)
+    return state, {'obs': state.obs, 'initial_obs': initial_obs}
+
   @jax.jit
   def run(keys: jax.Array, actions: jax.Array) -> tuple[Any, Any]:
-    state = jax.vmap(env.reset)(keys)
-    initial = {
-      'obs': state.obs,
-      'initial_obs': jax.vmap(env.initial_obs)(keys),
-    }
+    state, initial = reset(keys)
     return initial, jax.lax.scan(step, state, actions)[1]
 
   first, later = jax.tree.map(np.asarray, run(keys, actions))
@@ -102,10 +103,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   alive = np.cumsum(ended, axis=0) - ended == 0
   for part, value in (first | {k: v[alive] for k, v in later.items()}).items():
     require(np.all(np.isfinite(value)), f'{part} is not finite: {value}')
-  again = {
-    'obs': jax.vmap(lambda key: env.reset(key).obs)(keys),
-    'initial_obs': jax.vmap(env.initial_obs)(keys),
-  }
+  again = jax.tree.map(np.asarray, jax.jit(lambda keys: reset(keys)[1])(keys))
   for part, value in again.items():
     require(
       np.allclose(first[part], value, rtol=1e-6, atol=1e-6),

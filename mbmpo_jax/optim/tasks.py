@@ -27,6 +27,7 @@ def map_tasks(fn: Callable, *args: Any) -> Any:
   On a CPU in groups of two, one group after the other, so that what its passes
   read is still in the cache; elsewhere all at once.
   """
+  fn = jax.jit(fn)  # Traced once for all of a group.
   axes = jax.tree.leaves(args)[0].shape[:2]
   at_once = math.gcd(math.prod(axes), _AT_ONCE)
 
