@@ -24,6 +24,7 @@ class RunFolder:
     tensorboard: a folder of TensorBoard events.
     checkpoints: a folder of checkpoints.
     curve: the learning curve, PNG.
+    wandb_id: the id of the Weights & Biases run, where there is one.
   """
 
   def __init__(self, root: pathlib.Path) -> None:
@@ -44,6 +45,7 @@ class RunFolder:
     self.tensorboard = root / 'tensorboard'
     self.checkpoints = root / 'checkpoints'
     self.curve = root / 'learning_curve.png'
+    self.wandb_id = root / 'wandb_id'
 
   def has_checkpoints(self) -> bool:
     """Whether a run has got as far as its first checkpoint here."""

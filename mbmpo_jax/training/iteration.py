@@ -91,7 +91,11 @@ class Iteration:
     """
     self._run = config.run
     self._num_runs = num_runs
-    self._imagined_steps = _imagined_steps(config) * (num_runs or 1)
+    collect = config.collect
+    self._steps = {
+      'real': collect.num_trajectories * collect.episode_length,
+      'imagined': _imagined_steps(config),
+    }
     self._progress = progress
     phases = [getattr(algorithm, name) for name in PHASES]
     evaluate = functools.partial(
@@ -148,9 +152,9 @@ class Iteration:
     metrics['eval/best_return'] = saved.best_return
     shared = {f'time/{name}_s': value for name, value in seconds.items()}
     shared['time/compile_s'] = self._compile_seconds() - compiled
-    shared['throughput/imagined_steps_per_s'] = (
-      self._imagined_steps / seconds['improve']
-    )
+    for kind, phase in (('real', 'collect'), ('imagined', 'improve')):
+      steps = self._steps[kind] * (self._num_runs or 1)
+      shared[f'throughput/{kind}_steps_per_s'] = steps / seconds[phase]
     return saved, [
       {
         **dict.fromkeys(evaluate_lib.METRICS, math.nan),

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import functools
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -166,13 +165,8 @@ def _report(
   progress: progress_lib.Progress,
 ) -> None:
   """Says how far the run is, what came out, and where to look."""
-  text = f'{len(rows)} of {total} iterations are done'
-  means = [row['eval/return_mean'] for row in rows]
-  means = [mean for mean in means if math.isfinite(mean)]
-  if means:
-    best = rows[-1]['eval/best_return']
-    text += f': evaluation return {means[-1]:.4g}, best {best:.4g}'
-  progress.message(text)
+  text = progress_lib.outcome(rows, total)
+  progress.message(f'{text}; all of it in {folder.root}')
   if len(rows) < total:
     progress.message('the same command again continues')
   for path in (folder.curve, folder.metrics, folder.tensorboard):

@@ -1,11 +1,15 @@
 """What the person at the terminal sees while a run goes on."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import rich.console
+import rich.live
 import rich.progress
+import rich.text
+
+from mbmpo_jax.training import pace
 
 # Label and metric of the few numbers shown; all are in metrics.jsonl.
 _SHOWN = (
@@ -65,10 +69,12 @@ class Lines:
   def __init__(self) -> None:
     """Prints nothing yet."""
     self._total = 0
+    self._pace = pace.Pace()
 
   def start(self, *, total: int, done: int) -> None:
     """Remembers the total; says where a resumed run goes on."""
     self._total = total
+    self._pace.start(total=total, done=done)
     if done:
       self.message(f'resuming after {done} of {total} iterations')
 
@@ -79,12 +85,17 @@ class Lines:
 
   def iteration(self, index: int, metrics: Mapping[str, float]) -> None:
     """The iteration's line."""
-    seconds = sum(v for k, v in metrics.items() if k.startswith('time/'))
-    self.message(
-      f'iteration {index + 1}/{self._total}'
-      f'  steps {metrics.get("env_steps", 0):.0f}'
-      f'  {summary(metrics)}  {seconds:.1f} s'
-    )
+    self._pace.iteration(metrics)
+    parts = [
+      f'iteration {index + 1}/{self._total}',
+      f'steps {metrics.get("env_steps", 0):.0f}',
+      summary(metrics),
+      speed(metrics),
+      pace.duration(seconds(metrics)),
+    ]
+    if index + 1 < self._total:
+      parts.append(f'{pace.duration(self._pace.left())} left')
+    self.message('  '.join(part for part in parts if part))
 
   def message(self, text: str) -> None:
     """A line."""
@@ -95,31 +106,32 @@ class Lines:
 
 
 class Live:
-  """A bar with the time left, the phase now running and the latest numbers."""
+  """A bar with the time left and the phase now running; the latest numbers."""
 
   def __init__(self, console: rich.console.Console) -> None:
     """Draws nothing before `start`."""
     self._numbers: dict[str, float] = {}
+    self._pace = pace.Pace()
     columns = rich.progress
-    self._progress = rich.progress.Progress(
+    self._bar = rich.progress.Progress(
       columns.BarColumn(bar_width=24),
       columns.MofNCompleteColumn(),
-      columns.TextColumn('left'),
-      columns.TimeRemainingColumn(compact=True),
+      _Left(self._pace),
       columns.TextColumn('[bold]{task.fields[phase]}'),
-      columns.TextColumn('{task.fields[numbers]}', style='dim'),
-      console=console,
-      # Iterations may be minutes apart: estimate from all of them.
-      speed_estimate_period=math.inf,
+    )
+    self._text = rich.text.Text(style='dim')
+    self._live = rich.live.Live(
+      rich.console.Group(self._bar, self._text), console=console
     )
     self._task: rich.progress.TaskID | None = None
 
   def start(self, *, total: int, done: int) -> None:
     """Shows the bar."""
-    self._task = self._progress.add_task(
-      'train', total=total, completed=done, phase='', numbers=''
+    self._pace.start(total=total, done=done)
+    self._task = self._bar.add_task(
+      'train', total=total, completed=done, phase=''
     )
-    self._progress.start()
+    self._live.start()
 
   def phase(self, name: str, *, compiling: bool = False) -> None:
     """Shows the phase."""
@@ -127,23 +139,40 @@ class Live:
 
   def iteration(self, index: int, metrics: Mapping[str, float]) -> None:
     """Advances the bar; a metric that is NaN keeps its latest value."""
+    self._pace.iteration(metrics)
     finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
     self._numbers.update(finite)
-    self._update(completed=index + 1, numbers=summary(self._numbers))
+    lines = (summary(self._numbers), speed(self._numbers))
+    self._text.plain = '\n'.join(line for line in lines if line)
+    self._update(completed=index + 1)
 
   def message(self, text: str) -> None:
     """A line above the bar."""
-    self._progress.console.print(text, markup=False, highlight=False)
+    self._live.console.print(text, markup=False, highlight=False)
 
   def close(self) -> None:
     """Leaves the bar as it stands."""
     if self._task is not None:
       self._update(phase='')
-      self._progress.stop()
+      self._live.stop()
 
   def _update(self, **fields: object) -> None:
     if self._task is not None:
-      self._progress.update(self._task, **fields)  # type: ignore[arg-type]
+      self._bar.update(self._task, **fields)  # type: ignore[arg-type]
+
+
+class _Left(rich.progress.ProgressColumn):
+  """The time left, counting down."""
+
+  def __init__(self, pace: pace.Pace) -> None:
+    super().__init__()
+    self._pace = pace
+
+  def render(self, task: rich.progress.Task) -> rich.text.Text:
+    left = self._pace.left()
+    known = math.isfinite(left) and not task.finished
+    text = f'{pace.duration(left)} left' if known else ''
+    return rich.text.Text(text, style='cyan')
 
 
 def make() -> Progress:
@@ -161,3 +190,35 @@ def summary(metrics: Mapping[str, float]) -> str:
     for label, name in _SHOWN
     if math.isfinite(metrics.get(name, math.nan))
   )
+
+
+def speed(metrics: Mapping[str, float]) -> str:
+  """Real and imagined steps per second of collecting and improving."""
+  rates = [
+    f'{pace.count(metrics[name])} {kind}'
+    for kind in ('real', 'imagined')
+    if (name := f'throughput/{kind}_steps_per_s') in metrics
+  ]
+  return f'{", ".join(rates)} steps/s' if rates else ''
+
+
+def seconds(metrics: Mapping[str, float]) -> float:
+  """What an iteration took, compilation included."""
+  return sum(v for k, v in metrics.items() if k.startswith('time/'))
+
+
+def outcome(rows: Sequence[Mapping[str, float]], total: int) -> str:
+  """How far a run of `total` iterations is, and what came of it, in a line."""
+  text = f'{len(rows)} of {total} iterations are done'
+  if not rows:
+    return text
+  text += (
+    f': {rows[-1]["env_steps"]:,.0f} real transitions in'
+    f' {pace.duration(sum(map(seconds, rows)))}'
+  )
+  means = [row['eval/return_mean'] for row in rows]
+  means = [mean for mean in means if math.isfinite(mean)]
+  if means:
+    best = rows[-1]['eval/best_return']
+    text += f', evaluation return {means[-1]:.4g}, best {best:.4g}'
+  return text

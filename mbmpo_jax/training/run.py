@@ -13,6 +13,7 @@ from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import metrics
 from mbmpo_jax.training import plot
+from mbmpo_jax.training import wandb_writer
 
 
 class Run:
@@ -48,6 +49,8 @@ class Run:
       self.folder.checkpoints, keep=keep
     )
     self._writer: metrics.Writer | None = None
+    if config.run.wandb_project is not None:
+      wandb_writer.load(config.run.wandb_project)
 
   def create(self) -> None:
     """Creates the folder and writes the configuration.
@@ -63,7 +66,12 @@ class Run:
     writers: list[metrics.Writer] = []
     if devices.is_first_process():
       folder = self.folder
-      writers = [
+      # First: it may refuse the run, and reads what is dropped below.
+      if self.config.run.wandb_project is not None:
+        writers.append(
+          wandb_writer.WandbWriter(folder, self.config, first_step=first_step)
+        )
+      writers += [
         metrics.JsonlWriter(folder.metrics, first_step=first_step),
         metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),
       ]

@@ -18,6 +18,7 @@ from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training import pace
 from mbmpo_jax.training import plot
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
@@ -169,7 +170,13 @@ def _report(
   """Says how far the sweep is, what came out, and where to look."""
   done = min(len(own) for own in rows.values())
   total = grid.config.run.num_iterations
-  progress.message(f'{done} of {total} iterations are done')
+  steps = sum(own[-1]['env_steps'] for own in rows.values() if own)
+  # The clock's metrics are of all runs together, the same in each.
+  took = sum(map(progress_lib.seconds, next(iter(rows.values()))))
+  progress.message(
+    f'{done} of {total} iterations are done: {steps:,.0f} real transitions in'
+    f' {pace.duration(took)}'
+  )
   if done:
     for line in table(grid, rows):
       progress.message(line)
