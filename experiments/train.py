@@ -13,17 +13,26 @@ import pathlib
 from collections.abc import Sequence
 
 from absl import app
+from absl import flags
 
 from mbmpo_jax.training import flags as training_flags
 
 _DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs'
 _DEFAULT /= 'half_cheetah_quick.py'
+_PROFILE = flags.DEFINE_boolean(
+  'profile',
+  False,
+  "Whether to write a jax.profiler trace of one iteration to the run's folder:"
+  ' the first that compiles nothing.',
+)
 
 
 def parse(argv: Sequence[str]) -> training_flags.Arguments:
   """Parses the command line; bad input exits with one line."""
   with training_flags.one_line_errors():
-    return training_flags.parse(argv, default_config=_DEFAULT)
+    return training_flags.parse(
+      argv, default_config=_DEFAULT, further=('profile',)
+    )
 
 
 def main(arguments: training_flags.Arguments) -> None:
@@ -43,7 +52,7 @@ def main(arguments: training_flags.Arguments) -> None:
     elif where.num_devices is not None and where.num_devices > 1:
       devices.split_cpu(where.num_devices)
     mesh = devices.make_mesh(config, where.num_devices)
-    loop.train(config, workdir, mesh=mesh)
+    loop.train(config, workdir, mesh=mesh, profile=_PROFILE.value)
 
 
 if __name__ == '__main__':

@@ -24,6 +24,7 @@ class RunFolder:
     tensorboard: a folder of TensorBoard events.
     checkpoints: a folder of checkpoints.
     curve: the learning curve, PNG.
+    profile: a folder of profiler traces, where one was asked for.
     wandb_id: the id of the Weights & Biases run, where there is one.
   """
 
@@ -45,6 +46,7 @@ class RunFolder:
     self.tensorboard = root / 'tensorboard'
     self.checkpoints = root / 'checkpoints'
     self.curve = root / 'learning_curve.png'
+    self.profile = root / 'profile'
     self.wandb_id = root / 'wandb_id'
 
   def has_checkpoints(self) -> bool:

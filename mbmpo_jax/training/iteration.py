@@ -141,8 +141,7 @@ class Iteration:
     saved = saved._replace(state=state)
 
     seconds['eval'] = 0.0
-    is_last = index + 1 == self._run.num_iterations
-    if is_last or index % self._run.eval_every == 0:
+    if self._evaluates(index):
       policy, value, values = self._call('evaluate', saved, np.int32(index))
       saved = saved._replace(best_policy=policy, best_return=value)
       metrics.update(values)
@@ -165,6 +164,11 @@ class Iteration:
       for own in self.split(jax.device_get(metrics))
     ]
 
+  def compiles(self, index: int) -> bool:
+    """Whether iteration `index` has to compile something first."""
+    names = [*PHASES, 'evaluate'] if self._evaluates(index) else PHASES
+    return not all(self._timed[name].compiled for name in names)
+
   def split(self, tree: Any) -> list[Any]:
     """What belongs to each run of a tree, on the host if they are stacked."""
     if self._num_runs is None:
@@ -182,7 +186,12 @@ class Iteration:
       self._progress.phase(name, compiling=True)
       timed.compile(*args)
     self._progress.phase(name)
-    return timed(*args)
+    with jax.profiler.TraceAnnotation(name):
+      return timed(*args)
+
+  def _evaluates(self, index: int) -> bool:
+    is_last = index + 1 == self._run.num_iterations
+    return is_last or index % self._run.eval_every == 0
 
   def _compile_seconds(self) -> float:
     return sum(timed.compile_seconds for timed in self._timed.values())

@@ -18,6 +18,7 @@ from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training import profiling
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
@@ -32,6 +33,7 @@ def train(
   make_algorithm: Callable[..., Any] = mbmpo.make,
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
+  profile: bool = False,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
 
@@ -49,6 +51,8 @@ def train(
       this; the first of them writes the folder, which all must see.
     progress: shows what goes on; by default a live display on a terminal and
       plain lines elsewhere, in the first process.
+    profile: whether to trace one iteration into the folder, for a profiler's
+      viewer: the first that compiles nothing.
 
   Returns:
     The metrics of the last iteration, NaN where there is no value.
@@ -89,6 +93,7 @@ def train(
       first=int(saved.state.iteration),
       draw=run.draw,
       progress=progress,
+      trace=run.folder.profile if profile else None,
     )
 
   rows = run.rows()
@@ -119,6 +124,7 @@ def iterate(
   first: int,
   draw: Callable[[], None],
   progress: progress_lib.Progress,
+  trace: pathlib.Path | None = None,
 ) -> None:
   """Runs the iterations that are left, and keeps what they give.
 
@@ -131,6 +137,7 @@ def iterate(
     first: iterations that are done.
     draw: draws what is to be seen; called now and then, and at the end.
     progress: is told how far the runs are, and their mean metrics.
+    trace: a folder for the trace of one iteration.
   """
   config = runs[0].config.run
   total = config.num_iterations
@@ -140,9 +147,11 @@ def iterate(
     stop = stack.enter_context(signals.StopRequest())
     stack.callback(progress.close)
     progress.start(total=total, done=first)
+    profiler = stack.enter_context(profiling.Profiler(trace, progress))
     drawn = time.monotonic()
     for index in range(first, total):
-      saved, rows = iteration(saved, index)
+      with profiler.iteration(index, compiles=iteration.compiles(index)):
+        saved, rows = iteration(saved, index)
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
       stopping = devices.any_process(stop.requested is not None)
