@@ -180,7 +180,7 @@ def _check_unchanged(
     ConfigError: naming the first field that differs, both values.
   """
   try:
-    old = _flatten(json.loads(file.read_text(encoding='utf-8')))
+    old = read_fields(file)
   except (OSError, ValueError) as error:
     raise config_lib.ConfigError(
       f'--workdir={file.parent}: has checkpoints, but its {file.name} cannot'
@@ -198,6 +198,19 @@ def _check_unchanged(
         f'{now}: what is in {file.parent} was started {then}; set that back or'
         ' use another --workdir'
       )
+
+
+def read_fields(file: pathlib.Path) -> dict[str, Any]:
+  """The fields in a `config.json` or `sweep.json`, by dotted name.
+
+  Raises:
+    OSError: if the file cannot be read.
+    ValueError: if it is not JSON, or no object.
+  """
+  tree = json.loads(file.read_text(encoding='utf-8'))
+  if not isinstance(tree, dict):
+    raise ValueError('it is no JSON object')
+  return _flatten(tree)
 
 
 def write_text(path: pathlib.Path, text: str) -> None:

@@ -10,9 +10,13 @@ from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
 
+from mbmpo_jax import errors
 from mbmpo_jax.training import metrics
 
-_EVAL, _REAL, _IMAGINED = '#1f5fa8', '#2f8f4e', '#b5662b'
+# Okabe and Ito's: told apart by the colour-blind, and readable on white.
+_COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
+_EVAL, _IMAGINED, _REAL = _COLORS[:3]
+_FORMATS = ('.png', '.pdf', '.svg')
 
 
 def learning_curve(
@@ -29,11 +33,11 @@ def learning_curve(
     path: the file to replace.
     title: written above.
   """
-  steps = _column(rows, 'env_steps')
-  mean = _column(rows, 'eval/return_mean')
-  std = _column(rows, 'eval/return_std')
-  real = _column(rows, 'real/return')
-  imagined = _column(rows, 'imagined/return_pre')
+  steps = column(rows, 'env_steps')
+  mean = column(rows, 'eval/return_mean')
+  std = column(rows, 'eval/return_std')
+  real = column(rows, 'real/return')
+  imagined = column(rows, 'imagined/return_pre')
 
   figure, axes = _figure()
   _line(axes, steps, imagined, 'imagined, before adaptation', _IMAGINED, 0.9)
@@ -66,20 +70,14 @@ def sweep_curves(
     title: written above.
   """
   figure, axes = _figure()
-  # Distinct colours as far as they go, then shades.
-  count = len(settings)
-  colors = (
-    matplotlib.colormaps['tab10'](range(count))
-    if count <= 10
-    else matplotlib.colormaps['viridis'](np.linspace(0, 0.9, count))
-  )
-  for (label, runs), color in zip(settings.items(), colors, strict=True):
+  shades = colors(len(settings))
+  for (label, runs), color in zip(settings.items(), shades, strict=True):
     evaluated = [metrics.evaluated(rows) for rows in runs]
     # Runs go in step, but a crash may have kept the last row of some.
     length = min(len(rows) for rows in evaluated)
     evaluated = [rows[:length] for rows in evaluated]
-    steps = _column(evaluated[0], 'env_steps')
-    returns = np.stack([_column(r, 'eval/return_mean') for r in evaluated])
+    steps = column(evaluated[0], 'env_steps')
+    returns = np.stack([column(r, 'eval/return_mean') for r in evaluated])
     shown = np.isfinite(returns).all(0)
     low, high = returns.min(0)[shown], returns.max(0)[shown]
     _line(axes, steps, returns.mean(0), label or 'mean', color, 2.0)
@@ -103,16 +101,46 @@ def _finish(
   axes.set_xlabel('real transitions')
   axes.set_ylabel('return per episode')
   axes.set_title(title, loc='left', fontsize=10)
-  axes.grid(alpha=0.25)
-  axes.spines[['top', 'right']].set_visible(False)
+  tidy(axes)
   if axes.get_legend_handles_labels()[0]:
     axes.legend(frameon=False, fontsize=8, loc='best')
+  save(figure, path)
+
+
+def colors(count: int) -> Sequence[Any]:
+  """Distinct colours as far as they go, then shades."""
+  if count <= len(_COLORS):
+    return _COLORS[:count]
+  return list(matplotlib.colormaps['viridis'](np.linspace(0, 0.9, count)))
+
+
+def tidy(axes: axes_lib.Axes) -> None:
+  """A light grid, and no box around it."""
+  axes.grid(alpha=0.25)
+  axes.spines[['top', 'right']].set_visible(False)
+
+
+def save(figure: figure_lib.Figure, path: pathlib.Path) -> None:
+  """Replaces a picture, never leaving half of it.
+
+  Raises:
+    UserError: if its ending is none of .png, .pdf and .svg, or it cannot be
+      written.
+  """
+  if path.suffix not in _FORMATS:
+    raise errors.UserError(f'{path}: must end in {", ".join(_FORMATS)}')
   temporary = path.with_name(f'.{path.name}.tmp')
-  figure.savefig(temporary, format='png')
-  temporary.replace(path)
+  try:
+    figure.savefig(temporary, format=path.suffix[1:])
+    temporary.replace(path)
+  except OSError as error:
+    raise errors.UserError(
+      f'{path}: cannot be written: {error.strerror}'
+    ) from error
 
 
-def _column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
+def column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
+  """A metric of every row [T], NaN where a row has none."""
   values = [row.get(name, np.nan) for row in rows]
   return np.asarray(values, dtype=float)
 

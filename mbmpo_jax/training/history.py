@@ -1,0 +1,164 @@
+"""Runs found on the disk, and which of them are the same but for the seed."""
+
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
+from mbmpo_jax.training import folder as folder_lib
+from mbmpo_jax.training import metrics
+
+# What makes two runs comparable; the host's side changes no number of a run.
+_APART = ('seed', 'run.')
+_NEEDED = ('iteration', 'env_steps', 'time/eval_s')
+# More settings than this are no label; the folder's name then is.
+_MOST_FIELDS = 3
+
+
+class HistoryError(errors.UserError, ValueError):
+  """A path holds no run that can be read."""
+
+
+class History(NamedTuple):
+  """What a run left of itself.
+
+  Attributes:
+    path: its folder, or its metrics' file.
+    rows: of `metrics.jsonl`, NaN where there is no value.
+    fields: its configuration by dotted name; `None` where there is none.
+  """
+
+  path: pathlib.Path
+  rows: list[dict[str, float]]
+  fields: Mapping[str, Any] | None
+
+
+class Group(NamedTuple):
+  """Runs whose configurations differ in nothing but the seed."""
+
+  label: str
+  runs: tuple[History, ...]
+
+
+def find(paths: Sequence[pathlib.Path]) -> list[History]:
+  """The runs at some paths, each once; those that have no row yet are left out.
+
+  Args:
+    paths: each a run's folder, a folder of runs as a sweep's, or a
+      `metrics.jsonl`.
+
+  Raises:
+    HistoryError: if there is nothing, or something that cannot be read.
+  """
+  files = {file.resolve(): file for path in paths for file in _files(path)}
+  found = [_read(file) for file in files.values()]
+  found = [history for history in found if history.rows]
+  if not found:
+    named = ' '.join(str(path) for path in paths)
+    raise HistoryError(f'{named}: no iteration is done yet')
+  return found
+
+
+def group(histories: Sequence[History]) -> list[Group]:
+  """Groups runs by configuration, in the order in which they come.
+
+  A field that did not exist when a run was begun had what is its default now.
+  Runs without a configuration stay alone.
+
+  Returns:
+    The groups, labelled by what they differ in: by fields if these are few, by
+    their folders otherwise.
+  """
+  groups: dict[Any, list[History]] = {}
+  for history in histories:
+    key = (
+      history.path
+      if history.fields is None
+      else tuple(sorted((k, repr(v)) for k, v in _compared(history).items()))
+    )
+    groups.setdefault(key, []).append(history)
+  members = list(groups.values())
+  labels = _by_field(members)
+  if len(set(labels)) < len(labels):
+    labels = _by_path(members)
+  return [
+    Group(label, tuple(runs))
+    for label, runs in zip(labels, members, strict=True)
+  ]
+
+
+def _files(path: pathlib.Path) -> list[pathlib.Path]:
+  name = 'metrics.jsonl'
+  if path.is_file():
+    return [path]
+  if (path / name).is_file():
+    return [path / name]
+  if not path.is_dir():
+    raise HistoryError(f'{path}: no such file or folder')
+  below = sorted(path.glob(f'*/{name}'))
+  if not below:
+    raise HistoryError(f'{path}: holds no {name}, nor does a folder in it')
+  return below
+
+
+def _read(file: pathlib.Path) -> History:
+  try:
+    rows = metrics.read_jsonl(file)
+    unlike = any(name not in row for row in rows for name in _NEEDED)
+  except OSError as error:
+    raise HistoryError(f'{file}: cannot be read: {error.strerror}') from error
+  except (ValueError, AttributeError, TypeError):
+    unlike = True
+  if unlike or (not rows and file.stat().st_size):
+    raise HistoryError(f'{file}: is not the metrics.jsonl of a run')
+  config = file.with_name('config.json')
+  try:
+    fields = folder_lib.read_fields(config) if config.exists() else None
+  except (OSError, ValueError) as error:
+    raise HistoryError(f'{config}: cannot be read: {error}') from error
+  return History(file.parent, rows, fields)
+
+
+def _compared(history: History) -> dict[str, Any]:
+  """The fields that tell groups apart."""
+  default = config_lib.flatten(config_lib.Config())
+  # Lists, as JSON has them.
+  fields = {k: list(v) if type(v) is tuple else v for k, v in default.items()}
+  fields.update(history.fields or {})
+  return {k: v for k, v in fields.items() if not k.startswith(_APART)}
+
+
+def _by_field(members: Sequence[Sequence[History]]) -> list[str]:
+  """What the groups differ in; no labels at all if that is too much."""
+  if any(runs[0].fields is None for runs in members):
+    return _by_path(members)
+  fields = [_compared(runs[0]) for runs in members]
+  names = dict.fromkeys(name for own in fields for name in own)
+  differ = [
+    name
+    for name in names
+    if any(own.get(name) != fields[0].get(name) for own in fields)
+  ]
+  if len(differ) > _MOST_FIELDS:
+    return _by_path(members)
+  shown = differ or ['env.name']
+  return [', '.join(_setting(name, own) for name in shown) for own in fields]
+
+
+def _setting(name: str, fields: Mapping[str, Any]) -> str:
+  value = fields.get(name, 'absent')
+  return str(value) if name == 'env.name' else f'{name}={value}'
+
+
+def _by_path(members: Sequence[Sequence[History]]) -> list[str]:
+  """The folder that holds a group, without what all have in common."""
+  roots = [
+    pathlib.Path(os.path.commonpath([run.path.resolve() for run in runs]))
+    for runs in members
+  ]
+  if len(roots) == 1 or len(set(roots)) < len(roots):
+    return [str(runs[0].path) for runs in members]
+  common = pathlib.Path(os.path.commonpath(roots))
+  return [str(root.relative_to(common)) for root in roots]
