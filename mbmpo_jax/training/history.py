@@ -149,7 +149,8 @@ def _by_field(members: Sequence[Sequence[History]]) -> list[str]:
 
 def _setting(name: str, fields: Mapping[str, Any]) -> str:
   value = fields.get(name, 'absent')
-  return str(value) if name == 'env.name' else f'{name}={value}'
+  text = f'{value:g}' if isinstance(value, float) else str(value)
+  return text if name == 'env.name' else f'{name}={text}'
 
 
 def _by_path(members: Sequence[Sequence[History]]) -> list[str]:

@@ -22,6 +22,10 @@ _LINE_STYLES = ('--', ':', '-.', (0, (1, 3)))
 _MOST_MARKS = 40
 
 
+_HOW_DRAWN = (
+  'mean over runs; band: lowest to highest; thin: runs where others have no'
+  ' value'
+)
 # Characters that fit beside each other below the panels.
 _LEGEND_WIDTH = 120
 
@@ -132,7 +136,7 @@ def compare(
     ncols=max(1, min(3, len(handles), _LEGEND_WIDTH // longest)),
     frameon=False,
     fontsize=9,
-    title='mean over runs; band: lowest to highest run' if several else None,
+    title=_HOW_DRAWN if several else None,
     title_fontsize=9,
   )
   if title:
