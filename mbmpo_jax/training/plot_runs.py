@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
+from matplotlib import layout_engine
 from matplotlib import lines as lines_lib
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
@@ -94,9 +95,9 @@ def compare(
   Raises:
     UserError: if the file's ending is another, or it cannot be written.
   """
-  figure = figure_lib.Figure(figsize=(10, 7.2), dpi=120, layout='constrained')
+  spaced = layout_engine.ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+  figure = figure_lib.Figure(figsize=(10, 7.2), dpi=120, layout=spaced)
   backend_agg.FigureCanvasAgg(figure)
-  figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
   (returns, both), (loss, plasticity) = figure.subplots(2, 2)
   colors = plot.colors(len(groups))
   for entry, color in zip(groups, colors, strict=True):
@@ -198,7 +199,7 @@ def _label(axes: axes_lib.Axes, title: str, unit: str) -> None:
 def _scale(axes: axes_lib.Axes) -> None:
   """Logarithmic where all is positive and spans more than a decade."""
   drawn = np.concatenate(
-    [np.asarray(line.get_ydata(), float) for line in axes.lines] or [[]]
+    [np.asarray(line.get_ydata(), float) for line in axes.lines]
   )
   drawn = drawn[np.isfinite(drawn)]
   if not drawn.size or drawn.min() <= 0 or drawn.max() < 10 * drawn.min():
