@@ -8,6 +8,7 @@ from absl import flags
 
 from mbmpo_jax import quiet
 from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training import tiny
 
 ENV = flags.DEFINE_string(
   'env', 'half_cheetah', 'Environment to measure in; `all` for throughput.'
@@ -30,6 +31,9 @@ def run(main: Callable[[list[str]], Any]) -> None:
   """Runs a benchmark's `main`; bad input exits with one line."""
 
   def guarded(argv: list[str]) -> None:
+    if tiny.wanted():
+      flags.FLAGS.env, flags.FLAGS.scale = 'point', 'tiny'
+      flags.FLAGS.repeats = 1
     with training_flags.one_line_errors():
       main(argv)
 

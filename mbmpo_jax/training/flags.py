@@ -20,6 +20,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import quiet
 from mbmpo_jax import validation
+from mbmpo_jax.training import tiny
 
 # Belong to the binary that calls `parse`, and so to its --help.
 flags.disclaim_key_flags()
@@ -96,6 +97,8 @@ def parse(
       f' not {type(config).__name__}'
     )
   validation.validate(config)
+  if tiny.wanted():
+    config = tiny.shrink(config)
   workdir = flag_values['workdir'].value
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
