@@ -18,11 +18,12 @@ BIN := $(VENV)/bin
 comma := ,
 INSTALLED := $(VENV)/.installed-$(or $(subst $(comma),-,$(EXTRAS)),base)
 INSTALLED_DEV := $(VENV)/.installed-dev
-CODE := $(wildcard mbmpo_jax experiments benchmarks tests)
+INSTALLED_DOCS := $(VENV)/.installed-docs
+CODE := $(wildcard mbmpo_jax experiments benchmarks tests docs)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help train test test-all lint format bench clean
+.PHONY: help train test test-all docs lint format bench clean
 
 help:
 	@echo 'make train     train a policy       [CONFIG=$(CONFIG)]'
@@ -30,6 +31,7 @@ help:
 	@echo 'make test      the fast tests       [ARGS="-k name"]'
 	@echo 'make test-all  every test           [ARGS=]'
 	@echo 'make bench     a benchmark          [BENCH=$(BENCH)] [ARGS=]'
+	@echo 'make docs      the manual, to docs/_build/html/index.html'
 	@echo 'make lint      format, lint and type checks'
 	@echo 'make format    rewrite the code to the format'
 	@echo 'make clean     delete .venv and caches; runs/ stays'
@@ -47,8 +49,13 @@ bench: $(INSTALLED)
 test: $(INSTALLED_DEV)
 	$(BIN)/python -m pytest -m 'not slow' $(ARGS)
 
-test-all: $(INSTALLED_DEV)
+# The docs and their notebook are tested, too.
+test-all: $(INSTALLED_DEV) $(INSTALLED_DOCS)
 	$(BIN)/python -m pytest $(ARGS)
+
+docs: $(INSTALLED_DOCS)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
+	  docs docs/_build/html $(ARGS)
 
 lint: $(INSTALLED_DEV)
 	$(BIN)/ruff format --check $(CODE)
@@ -61,7 +68,7 @@ format: $(INSTALLED_DEV)
 
 clean:
 	rm -rf $(VENV) .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache \
-	  build dist
+	  build dist docs/_build docs/generated
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp for each set of extras. A virtual environment left half made by an

@@ -238,7 +238,13 @@ HYPER_FIELDS = {
 
 
 def replaced(config: Config, values: Mapping[str, Any]) -> Config:
-  """A copy with other values in the fields of these dotted names."""
+  """A copy with other values in the fields of these dotted names.
+
+  Example:
+    >>> small = replaced(Config(), {'seed': 3, 'imagine.horizon': 50})
+    >>> small.seed, small.imagine.horizon, Config().imagine.horizon
+    (3, 50, 200)
+  """
   config = copy.deepcopy(config)
   for name, value in values.items():
     section, _, field = name.rpartition('.')

@@ -18,7 +18,13 @@ def live(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """The mean of `x` [T, N] over live steps; zero if there are none."""
+  """The mean of `x` [T, N] over live steps; zero if there are none.
+
+  Example:
+    >>> x = jnp.array([[1.0, 3.0], [5.0, jnp.nan]])
+    >>> float(mean(x, mask=jnp.array([[1.0, 1.0], [1.0, 0.0]])))
+    3.0
+  """
   return jnp.sum(live(x, mask)) / jnp.maximum(jnp.sum(mask), 1)
 
 

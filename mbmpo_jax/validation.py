@@ -27,6 +27,11 @@ def validate(
   Raises:
     config.ConfigError: one line naming the first field at fault, its value and
       what is allowed.
+
+  Example:
+    >>> validate(config_lib.Config(model=config_lib.ModelConfig(num_models=0)))
+    Traceback (most recent call last):
+    mbmpo_jax.config.ConfigError: model.num_models=0: must be an int >= 1
   """
   _check_names(config, config_lib.Config)
   for name, hint, bounds in config_lib.leaves(config_lib.Config):
@@ -47,7 +52,12 @@ def allowed_values() -> dict[str, str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """` (did you mean 'x'?)` for the known name closest to `name`, or ``."""
+  """` (did you mean 'x'?)` for the known name closest to `name`, or nothing.
+
+  Example:
+    >>> nearest('inner_rl', ['inner_lr', 'max_kl'])
+    " (did you mean 'inner_lr'?)"
+  """
   close = difflib.get_close_matches(name, list(known), n=1)
   return f' (did you mean {close[0]!r}?)' if close else ''
 

@@ -14,7 +14,7 @@ from mbmpo_jax.training import tiny
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARSE_ONLY = ROOT / 'tests' / 'parse_only.py'
 
-_FENCE = re.compile(r'^```([\w-]*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r'^```([^`\n]*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r'(?<!`)`([^`]+)`(?!`)')
 _PROGRAMS = ('make', 'pip', 'python', '.venv/bin/python')
 _COPIED = (
@@ -62,19 +62,20 @@ def spans() -> list[tuple[str, str]]:
 
 
 def commands() -> dict[str, str]:
-  """Every command once, and where it stands first."""
+  """Every block of commands and every command within a sentence, once.
+
+  Returns:
+    Where it stands first, `file:line` or `file`, by its text.
+  """
   found: dict[str, str] = {}
   for block in blocks():
     if block.language == 'sh':
-      for line in block.text.replace('\\\n', ' ').splitlines():
-        words = shlex.split(line, comments=True)
-        if words:
-          found.setdefault(shlex.join(words), block.where)
+      found.setdefault(block.text.strip(), block.where)
   for span, page in spans():
-    # `make` alone is a word, `pip install ...` a command.
-    if span.startswith(tuple(f'{name} ' for name in _PROGRAMS)):
-      if '...' not in span:
-        found.setdefault(shlex.join(shlex.split(span)), page)
+    # `make` alone is a word, `pip install ...` an abbreviation.
+    is_command = span.startswith(tuple(f'{name} ' for name in _PROGRAMS))
+    if is_command and '...' not in span:
+      found.setdefault(span, page)
   return found
 
 
@@ -114,7 +115,7 @@ def _script(path: pathlib.Path, command: list[str]) -> None:
 def run(
   command: str, folder: pathlib.Path, *, timeout: float = 280
 ) -> subprocess.CompletedProcess[str]:
-  """Runs a command in a copy of the repository, with small sizes."""
+  """Runs a block of commands in a copy of the repository, with small sizes."""
   environment = {
     **os.environ,
     tiny.VARIABLE: '1',
@@ -127,8 +128,7 @@ def run(
   for name in ('XLA_FLAGS', 'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
     environment.pop(name, None)
   return subprocess.run(
-    command,
-    shell=True,
+    ['bash', '-euc', command],
     cwd=folder,
     env=environment,
     timeout=timeout,

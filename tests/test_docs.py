@@ -1,5 +1,6 @@
 """What README and docs say can be typed, pasted and clicked."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -26,7 +27,6 @@ _SKIPPED = {
   r'own_environment': 'test_examples.py runs it at its full size',
   r'--env=all': 'compiles every environment, minutes',
 }
-_NOTEBOOK = documents.ROOT / 'docs' / 'embedding.ipynb'
 
 
 def test_there_is_something_to_test() -> None:
@@ -37,7 +37,9 @@ def test_there_is_something_to_test() -> None:
 def test_every_block_says_what_it_is() -> None:
   """So that no command hides in a block that no test reads."""
   for block in documents.blocks():
-    assert block.language in ('sh', 'python', 'text'), block.where
+    directive = block.language.startswith('{')
+    known = block.language in ('sh', 'python', 'text')
+    assert directive or known, block.where
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +49,8 @@ def parsing(tmp_path_factory) -> pathlib.Path:
 
 
 @pytest.mark.parametrize(
-  'command', [c for c in _COMMANDS if not c.startswith('pip ')]
+  'command',
+  [pytest.param(c, id=w) for c, w in _COMMANDS.items() if c[:4] != 'pip '],
 )
 def test_every_command_can_be_parsed(command, parsing) -> None:
   """It names no target, flag, field or value that is not there."""
@@ -55,6 +58,7 @@ def test_every_command_can_be_parsed(command, parsing) -> None:
     command = command.replace('make', 'make --dry-run', 1)
   done = documents.run(command, parsing, timeout=60)
   assert done.returncode == 0, done.stdout
+  assert 'error:' not in done.stdout  # A block may not wait for a program.
 
 
 @pytest.mark.parametrize(
@@ -122,7 +126,9 @@ def test_every_link_leads_somewhere(page) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('command', _COMMANDS)
+@pytest.mark.parametrize(
+  'command', [pytest.param(c, id=w) for c, w in _COMMANDS.items()]
+)
 def test_every_command_runs(command, tmp_path) -> None:
   """In a copy of the repository, with small sizes."""
   for pattern, reason in _SKIPPED.items():
@@ -133,9 +139,10 @@ def test_every_command_runs(command, tmp_path) -> None:
   folder = documents.copy(tmp_path)
   done = documents.run(command, folder)
   assert done.returncode == 0, done.stdout
-  if 'experiments/train.py' in command or command.startswith('make train'):
+  trains = re.search(r'make train|(train|sweep)\.py', command)
+  if trains:
     assert 'far too small' in done.stdout
-    assert list(folder.glob('runs/*/metrics.jsonl'))
+    assert list(folder.glob('runs/**/metrics.jsonl'))
 
 
 @pytest.mark.slow
@@ -144,12 +151,37 @@ def test_every_python_block_runs(block, tmp_path) -> None:
   """As a program of its own, its configurations made small."""
   script = tmp_path / 'block.py'
   script.write_text(block.text, encoding='utf-8')
+  _run_python('-m', 'tests.shrunk', script)
+
+
+def _run_python(*arguments: object) -> None:
   done = subprocess.run(
-    [sys.executable, '-m', 'tests.shrunk', str(script)],
+    [sys.executable, *map(str, arguments)],
     cwd=documents.ROOT,
+    env={**os.environ, 'PYTHONPATH': str(documents.ROOT)},
     check=False,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
   )
   assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_the_notebook_runs(tmp_path) -> None:
+  """Two rounds of it, with small sizes; what it shows is committed."""
+  nbformat = pytest.importorskip('nbformat', reason='needs the extra `docs`')
+  notebook = nbformat.read(documents.ROOT / 'docs' / 'embedding.ipynb', 4)
+  cells = [cell for cell in notebook.cells if cell.cell_type == 'code']
+  assert all(cell.outputs for cell in cells if 'plt.show()' in cell.source)
+  (sizes,) = (cell for cell in cells if 'ROUNDS = ' in cell.source)
+  sizes.source = re.sub(r'ROUNDS = \d+', 'ROUNDS = 2', sizes.source)
+  small = 'from tests import shrunk\nshrunk.shrink()'
+  notebook.cells.insert(0, nbformat.v4.new_code_cell(small))
+  path = tmp_path / 'embedding.ipynb'
+  nbformat.write(notebook, path)
+  execute = 'from nbclient import cli; cli.main()'
+  _run_python('-c', execute, '--inplace', path)
+  cells = nbformat.read(path, 4).cells
+  text = ''.join(o.get('text', '') for c in cells for o in c.get('outputs', []))
+  assert '400 transitions: return' in text

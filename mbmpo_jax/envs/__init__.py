@@ -54,6 +54,14 @@ def make(name: str, variant: str | None = None) -> base.Environment:
 
   Raises:
     UnknownEnvironmentError: if there is none; the message lists what there is.
+
+  Example:
+    >>> env = make('hopper', 'gymnasium')
+    >>> env.observation_size, env.action_size, env.dt
+    (12, 3, 0.008)
+    >>> make('hoper')
+    Traceback (most recent call last):
+    mbmpo_jax.envs.UnknownEnvironmentError: ... (did you mean 'hopper'?)
   """
   known = variants(name)
   if variant is None:

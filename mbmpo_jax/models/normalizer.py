@@ -23,6 +23,14 @@ def fit(samples: jax.Array, mask: jax.Array) -> Moments:
 
   Two passes, the second about the mean: exact where |mean| >> std. A dimension
   with std < 1e-6 * (1 + |mean|) gets std 0.
+
+  Example:
+    >>> samples = jnp.array([[1.0, 5.0], [3.0, 5.0], [9.0, 9.0]])
+    >>> moments = fit(samples, mask=jnp.array([1.0, 1.0, 0.0]))
+    >>> moments.mean.tolist(), moments.std.tolist()
+    ([2.0, 5.0], [1.0, 0.0])
+    >>> standardize(moments, samples[:2]).tolist()
+    [[-1.0, 0.0], [1.0, 0.0]]
   """
   count = jnp.maximum(jnp.sum(mask), 1)
   live = mask[:, None] > 0

@@ -36,6 +36,13 @@ def discounted_returns(
 
   Returns:
     R, `[T, N]`, zero where masked.
+
+  Example:
+    One rollout in which the second of four steps ends an episode:
+
+    >>> ones, end = jnp.ones((4, 1)), jnp.array([[0.0], [1.0], [0.0], [0.0]])
+    >>> discounted_returns(ones, ones, end, discount=0.5)[:, 0].tolist()
+    [1.5, 1.0, 1.5, 1.0]
   """
   return _discounted_sum(masking.live(rewards, mask), terminated, discount)
 

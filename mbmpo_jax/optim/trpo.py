@@ -70,6 +70,17 @@ def trpo_step(
     The new parameters, and how the step went. They are `params` themselves if
     no step length tried improves the surrogate, keeps the kl within delta and
     is finite.
+
+  Example:
+    Uphill along x + y, no further than sqrt(2 delta) from the origin:
+
+    >>> def objective(theta):
+    ...   return jnp.sum(theta), jnp.sum(jnp.square(theta)) / 2
+    >>> theta, info = trpo_step(
+    ...   jnp.zeros(2), objective, max_kl=1.0, cg_iterations=2, damping=1e-5
+    ... )
+    >>> theta.round(3).tolist(), bool(info.accepted)
+    ([1.0, 1.0], True)
   """
   if curvature_fn is None:
     curvature_fn = _hessian_product(lambda p: objective_fn(p)[1], params)

@@ -100,6 +100,15 @@ def sample(dist: Gaussian, noise: jax.Array) -> jax.Array:
   """Actions mu + sigma * noise, from standard normal `noise` [..., A].
 
   The caller draws the noise, so that loops over time need not.
+
+  Example:
+    >>> policy = init(jax.random.PRNGKey(0), 17, 6, hidden_sizes=(32, 32))
+    >>> dist = apply(policy, jnp.ones(17))
+    >>> noise = jax.random.normal(jax.random.PRNGKey(1), (6,))
+    >>> sample(dist, noise).shape
+    (6,)
+    >>> bool(jnp.all(sample(dist, 0 * noise) == dist.mean))
+    True
   """
   return dist.mean + jnp.exp(dist.log_std) * noise
 

@@ -46,6 +46,25 @@ def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
 
   Raises:
     ValueError: if B exceeds C, or a field's shape does not fit.
+
+  Example:
+    Three steps of one episode, as NumPy arrays from anywhere:
+
+    >>> import numpy as np
+    >>> steps = types.Transition(
+    ...   obs=np.zeros((3, 4)),
+    ...   action=np.zeros((3, 2)),
+    ...   reward=np.ones(3),
+    ...   next_obs=np.zeros((3, 4)),
+    ...   terminated=np.array([0.0, 0.0, 1.0]),
+    ...   truncated=np.zeros(3),
+    ...   episode=np.zeros(3, int),
+    ...   time=np.arange(3),
+    ... )
+    >>> ring = init(capacity=5, observation_size=4, action_size=2)
+    >>> ring = add(add(ring, steps), steps)
+    >>> int(ring.size), int(ring.position)
+    (5, 1)
   """
   capacity = buffer.data.reward.shape[0]
   count = transitions.reward.shape[0]

@@ -20,6 +20,7 @@ _MOST = {
   'model.batch_size': 32,
   'model.max_epochs': 2,
   'collect.episode_length': 5,
+  'collect.buffer_capacity': 1_000,
   'imagine.rollouts_per_task': 2,
   'imagine.horizon': 5,
   'meta.num_meta_steps': 1,
@@ -38,21 +39,17 @@ def wanted() -> bool:
 
 def shrink(config: config_lib.Config) -> config_lib.Config:
   """A copy in which everything that costs time is cut to a few."""
-  small = {
-    name: _at_most(value, _MOST[name])
-    for name, value in config_lib.flatten(config).items()
-    if name in _MOST
-  }
-  steps = config.collect.num_trajectories * small['collect.episode_length']
-  small['collect.buffer_capacity'] = min(
-    config.collect.buffer_capacity, 2 * steps
+  return config_lib.replaced(
+    config,
+    {
+      name: _at_most(value, _MOST[name])
+      for name, value in config_lib.flatten(config).items()
+      if name in _MOST
+    },
   )
-  return config_lib.replaced(config, small)
 
 
-def _at_most(
-  value: int | tuple[int, ...], most: int
-) -> int | tuple[int, ...]:
+def _at_most(value: int | tuple[int, ...], most: int) -> int | tuple[int, ...]:
   if isinstance(value, tuple):
     return tuple(min(size, most) for size in value)
   return min(value, most)
