@@ -32,8 +32,9 @@ def run(main: Callable[[list[str]], Any]) -> None:
 
   def guarded(argv: list[str]) -> None:
     if tiny.wanted():
-      flags.FLAGS.env, flags.FLAGS.scale = 'point', 'tiny'
-      flags.FLAGS.repeats = 1
+      small = {'env': 'point', 'scale': 'tiny', 'repeats': 1}
+      for name, value in small.items():
+        flags.FLAGS[name].value = value
     with training_flags.one_line_errors():
       main(argv)
 
