@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import validation
 from mbmpo_jax.training import grid as grid_lib
 
 # Fields of the host's side, which change no random number of a run.
@@ -58,6 +60,31 @@ class RunFolder:
       ConfigError: if the file system does not allow it.
     """
     _create(self.config, dataclasses.asdict(config))
+
+  def read_config(self) -> config_lib.Config:
+    """The configuration of the run; fields that are new have their defaults.
+
+    Raises:
+      ConfigError: if there is none, or it is not allowed.
+    """
+    try:
+      fields = _read(self.config)
+    except (OSError, ValueError) as error:
+      raise config_lib.ConfigError(
+        f'--workdir={self.root}: must hold a run, but its {self.config.name}'
+        f' cannot be read ({error})'
+      ) from error
+    known = config_lib.flatten(config_lib.Config())
+    for name in fields:
+      if name not in known:
+        raise config_lib.ConfigError(f'{self.config}: unknown field {name}')
+    # JSON knows no tuples.
+    values = {
+      n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()
+    }
+    config = config_lib.replaced(config_lib.Config(), values)
+    validation.validate(config)
+    return config
 
   def check_resumable(self, config: config_lib.Config) -> None:
     """Compares with the configuration that the run was started with.
@@ -176,7 +203,7 @@ def _check_unchanged(
     ConfigError: naming the first field that differs, both values.
   """
   try:
-    old = _flatten(json.loads(file.read_text(encoding='utf-8')))
+    old = _read(file)
   except (OSError, ValueError) as error:
     raise config_lib.ConfigError(
       f'--workdir={file.parent}: has checkpoints, but its {file.name} cannot'
@@ -196,10 +223,26 @@ def _check_unchanged(
       )
 
 
+def _read(file: pathlib.Path) -> dict[str, Any]:
+  """The dotted fields of a JSON file; ValueError if it is no JSON object."""
+  tree = json.loads(file.read_text(encoding='utf-8'))
+  if not isinstance(tree, dict):
+    raise ValueError('it is not an object')
+  return _flatten(tree)
+
+
 def write_text(path: pathlib.Path, text: str) -> None:
   """Replaces a file's content, never leaving half of it."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+  """Replaces a file's content, never leaving half of it."""
   temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(text, encoding='utf-8')
+  with temporary.open('wb') as file:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
   temporary.replace(path)
 
 

@@ -148,7 +148,12 @@ def iterate(
         run.write(index, row)
       stopping = devices.any_process(stop.requested is not None)
       is_last = index + 1 == total or stopping
+      for run in runs:
+        run.checkpoints.check()
       if is_last or (index + 1) % config.checkpoint_every == 0:
+        # No run is ever two checkpoints ahead of another.
+        for run in runs:
+          run.checkpoints.wait()
         for run, own in zip(runs, iteration.split(saved), strict=True):
           run.checkpoints.save(index + 1, own)
       progress.iteration(index, metrics_lib.mean(rows))

@@ -91,9 +91,11 @@ class Run:
 
   def close(self) -> None:
     """Writes what is pending; may be called without `open`."""
-    self.checkpoints.close()
-    if self._writer is not None:
-      self._writer.close()
+    try:
+      self.checkpoints.close()
+    finally:
+      if self._writer is not None:
+        self._writer.close()
 
 
 def restore(
