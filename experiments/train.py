@@ -7,6 +7,10 @@ The same command again continues a run that was interrupted. All devices of the
 host share the work; so do those of several hosts, where each runs the command
 with --distributed on a cluster, or else with --coordinator_address,
 --num_processes and --process_id.
+
+SIGTERM and Ctrl-C let the iteration finish and save it, then exit with 75; a
+second one stops at once, with 128 + its number. Bad input, a full disk and the
+like are one line, and exit with 2.
 """
 
 import pathlib
@@ -32,6 +36,7 @@ def main(arguments: training_flags.Arguments) -> None:
   from mbmpo_jax.training import cache
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
+  from mbmpo_jax.training import signals
 
   cache.enable()
   config, workdir, where = arguments
@@ -43,7 +48,8 @@ def main(arguments: training_flags.Arguments) -> None:
     elif where.num_devices is not None and where.num_devices > 1:
       devices.split_cpu(where.num_devices)
     mesh = devices.make_mesh(config, where.num_devices)
-    loop.train(config, workdir, mesh=mesh)
+    with signals.exiting() as stop:
+      loop.train(config, workdir, mesh=mesh, stop=stop)
 
 
 if __name__ == '__main__':

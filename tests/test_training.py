@@ -296,6 +296,7 @@ def test_run_leaves_a_folder_that_explains_itself(
   assert {p.name for p in tmp_path.iterdir()} == {
     'config.json',
     'metrics.jsonl',
+    '.lock',
     'checkpoints',
     'tensorboard',
     'learning_curve.png',

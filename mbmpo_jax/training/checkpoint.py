@@ -6,6 +6,7 @@ deleted, it is `<step>.partial`, which the next save sweeps away. So a process
 may be killed at any instant. What happens to the bits later, the sums tell.
 """
 
+import os
 import pathlib
 import re
 import shutil
@@ -20,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from mbmpo_jax import errors
+from mbmpo_jax import quiet
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import manifest
 
@@ -277,6 +279,7 @@ def _read_part(path: pathlib.Path, keys: Sequence[str]) -> Any:
 
 def _orbax() -> ocp.Checkpointer:
   """Reads and writes for this process alone: it waits for no other."""
+  quiet.quiet_orbax()  # It logs what it raises.
   me = jax.process_index()
   alone = ocp.options.MultiprocessingOptions(
     primary_host=me,
@@ -297,11 +300,12 @@ def _falls_back(bad_step: int, step: int, error: Exception) -> str:
 def _reason(error: Exception) -> str:
   """What is wrong, in one line; of the file system's errors only their name."""
   text = str(error).strip()
-  found = re.search(r'\[OS error \d+: \w+ ([^\]]+)\]', text)
-  if found:
-    return found[1]
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
+  # What tensorstore raises, which Orbax writes with, is a ValueError.
+  found = re.search(r"os_error_code='(\d+)'", text)
+  if found:
+    return os.strerror(int(found[1]))
   if isinstance(error, manifest.ManifestError):
     return text
   return f'{type(error).__name__}: {text.splitlines()[0] if text else ""}'

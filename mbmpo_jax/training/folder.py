@@ -1,19 +1,25 @@
 """Folders of runs and sweeps: what is in them, and what they were made from."""
 
+import contextlib
 import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
 from mbmpo_jax import validation
 from mbmpo_jax.training import grid as grid_lib
 
 # Fields of the host's side, which change no random number of a run.
 _FREE = ('run.', 'config.run.')
 _CONFIG, _SWEEP = 'config.json', 'sweep.json'
+
+
+class WriteError(errors.UserError, RuntimeError):
+  """A file of a run could not be written."""
 
 
 class RunFolder:
@@ -239,11 +245,31 @@ def write_text(path: pathlib.Path, text: str) -> None:
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Replaces a file's content, never leaving half of it."""
   temporary = path.with_name(f'.{path.name}.tmp')
-  with temporary.open('wb') as file:
-    file.write(data)
-    file.flush()
-    os.fsync(file.fileno())
-  temporary.replace(path)
+  try:
+    with temporary.open('wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+  """Says in one line what the file system refuses.
+
+  Raises:
+    WriteError: naming the folder and the reason, such as a full disk.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise WriteError(
+      f'{folder}: cannot be written: {error.strerror or error}; its checkpoints'
+      ' are whole'
+    ) from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:

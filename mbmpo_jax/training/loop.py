@@ -33,11 +33,15 @@ def train(
   make_algorithm: Callable[..., Any] = mbmpo.make,
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
+  stop: signals.StopRequest | None = None,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
 
   A folder with checkpoints is continued from the newest, bit for bit as if it
-  had never stopped. On SIGTERM or Ctrl-C the iteration is finished and saved.
+  had never stopped. On SIGTERM or Ctrl-C the iteration is finished and saved,
+  and this returns; a second one raises KeyboardInterrupt as soon as XLA is
+  done with the phase that runs. The process is never ended from here, unless
+  by a `stop` that is to.
 
   Args:
     config: the experiment; copied.
@@ -50,14 +54,20 @@ def train(
       this; the first of them writes the folder, which all must see.
     progress: shows what goes on; by default a live display on a terminal and
       plain lines elsewhere, in the first process.
+    stop: asks for a stop, and is told whether one came before the end; by
+      default, signals do while this runs.
 
   Returns:
-    The metrics of the last iteration, NaN where there is no value.
+    The metrics of the last iteration, NaN where there is no value; empty where
+    a stop was asked for before there was one.
 
   Raises:
-    ConfigError: if the configuration is not allowed, or is not the one that
-      the folder's run was started with; nothing has been written then.
-    CheckpointError: if there are checkpoints and none can be read.
+    ConfigError: if the configuration is not allowed, is not the one that the
+      folder's run was started with, or another process is running in the
+      folder; nothing has been written then.
+    CheckpointError: if there are checkpoints and none can be read, or one
+      cannot be written.
+    WriteError: if another file cannot be written, for want of space perhaps.
   """
   config = copy.deepcopy(config)
   validation.validate(config)
@@ -90,6 +100,7 @@ def train(
       first=int(saved.state.iteration),
       draw=run.draw,
       progress=progress,
+      stop=stop,
     )
 
   rows = run.rows()
@@ -120,10 +131,11 @@ def iterate(
   first: int,
   draw: Callable[[], None],
   progress: progress_lib.Progress,
+  stop: signals.StopRequest | None = None,
 ) -> None:
   """Runs the iterations that are left, and keeps what they give.
 
-  On SIGTERM or Ctrl-C the iteration is finished and saved.
+  If a stop is asked for, the iteration is finished and saved.
 
   Args:
     iteration: of one run, or of several that are stacked.
@@ -132,17 +144,23 @@ def iterate(
     first: iterations that are done.
     draw: draws what is to be seen; called now and then, and at the end.
     progress: is told how far the runs are, and their mean metrics.
+    stop: asks for it; by default, signals do.
   """
   config = runs[0].config.run
   total = config.num_iterations
   with contextlib.ExitStack() as stack:
     for run in runs:
       run.open(first)
-    stop = stack.enter_context(signals.StopRequest())
+    if stop is None:
+      stop = stack.enter_context(signals.StopRequest())
     stack.callback(progress.close)
     progress.start(total=total, done=first)
     drawn = time.monotonic()
+    stopping = devices.any_process(stop.requested is not None)
     for index in range(first, total):
+      if stopping:
+        stop.obeyed = True
+        break
       saved, rows = iteration(saved, index)
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
@@ -160,8 +178,6 @@ def iterate(
       if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
         draw()
         drawn = time.monotonic()
-      if stopping:
-        break
 
 
 def _report(

@@ -1,5 +1,6 @@
 """Learning curves: returns against real transitions."""
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from matplotlib import axes as axes_lib
 from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
 
+from mbmpo_jax.training import folder
 from mbmpo_jax.training import metrics
 
 _EVAL, _REAL, _IMAGINED = '#1f5fa8', '#2f8f4e', '#b5662b'
@@ -107,9 +109,9 @@ def _finish(
   axes.spines[['top', 'right']].set_visible(False)
   if axes.get_legend_handles_labels()[0]:
     axes.legend(frameon=False, fontsize=8, loc='best')
-  temporary = path.with_name(f'.{path.name}.tmp')
-  figure.savefig(temporary, format='png')
-  temporary.replace(path)
+  image = io.BytesIO()
+  figure.savefig(image, format='png')
+  folder.write_bytes(path, image.getvalue())
 
 
 def _column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
