@@ -199,7 +199,7 @@ def test_two_damaged_checkpoints_are_both_named(
   shutil.rmtree(tmp_path / '2')
   (tmp_path / '2').write_text('a file')
   checkpoints = checkpoint.Checkpointer(tmp_path)
-  with pytest.warns(UserWarning) as caught:
+  with pytest.warns(UserWarning, match='cannot be read') as caught:
     restored = checkpoints.restore_latest(_abstract())
   assert restored is not None and restored[0] == 1
   said = [str(warning.message) for warning in caught]
@@ -244,10 +244,10 @@ def test_thirty_damaged_checkpoints_cost_one_iteration_each(
 
 @pytest.fixture
 def small_disk(tmp_path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A file system of 256 KiB, where this process may mount one."""
+  """A file system of 2 MiB, where this process may mount one."""
   disk = tmp_path / 'disk'
   disk.mkdir()
-  mount = ['mount', '-t', 'tmpfs', '-o', 'size=256k', 'tmpfs', str(disk)]
+  mount = ['mount', '-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', str(disk)]
   try:
     subprocess.run(mount, check=True, capture_output=True)
   except (OSError, subprocess.CalledProcessError):
@@ -294,10 +294,9 @@ def test_a_save_that_fails_is_told_at_the_next_iteration(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
   """Not only at the next save, which may be hours away."""
-  config = tiny.point_config(
-    run__num_iterations=1000, run__checkpoint_every=500
-  )
-  _train(tiny.point_config(run__num_iterations=499), tmp_path)
+  config = tiny.point_config(run__num_iterations=19, run__checkpoint_every=20)
+  _train(config, tmp_path)
+  config.run.num_iterations = 1000
   failed = threading.Event()
 
   def write(path: pathlib.Path) -> None:
@@ -312,11 +311,11 @@ def test_a_save_that_fails_is_told_at_the_next_iteration(
       if self._iteration == 1:
         failed.wait()
 
-  said = r'checkpoint 500 .*checkpoints: No space left .* before it are whole'
+  said = r'checkpoint 20 .*checkpoints: No space left .* before it are whole'
   with pytest.raises(checkpoint.CheckpointError, match=said):
     _train(config, tmp_path, progress=Wait(99, '', fake.crash))
-  assert len(runs.rows(tmp_path)) < 510
-  assert checkpoint.steps(tmp_path / 'checkpoints') == [499]
+  assert len(runs.rows(tmp_path)) < 40
+  assert checkpoint.steps(tmp_path / 'checkpoints') == [19]
 
 
 def test_full_disk_of_the_metrics(tmp_path: pathlib.Path) -> None:
