@@ -5,7 +5,7 @@ r"""Trains by MB-MPO with several hyperparameters and seeds, all at once.
 
 Every combination of values is a setting, every setting runs with every seed,
 and all runs are one program. The same command again continues a sweep that was
-interrupted.
+interrupted; stopping one is as for train.py.
 """
 
 import pathlib
@@ -29,11 +29,12 @@ def main(arguments: sweep_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
   from mbmpo_jax.training import cache
+  from mbmpo_jax.training import signals
   from mbmpo_jax.training import sweep
 
   cache.enable()
-  with training_flags.one_line_errors():
-    sweep.sweep(arguments.grid, arguments.workdir)
+  with training_flags.one_line_errors(), signals.exiting() as stop:
+    sweep.sweep(arguments.grid, arguments.workdir, stop=stop)
 
 
 if __name__ == '__main__':

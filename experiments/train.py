@@ -7,6 +7,10 @@ The same command again continues a run that was interrupted. All devices of the
 host share the work; so do those of several hosts, where each runs the command
 with --distributed on a cluster, or else with --coordinator_address,
 --num_processes and --process_id.
+
+SIGTERM and Ctrl-C let the iteration finish and save it, then exit with 75; a
+second one stops at once, with 128 + its number. Bad input, a full disk and the
+like are one line, and exit with 2.
 """
 
 import pathlib
@@ -41,6 +45,7 @@ def main(arguments: training_flags.Arguments) -> None:
   from mbmpo_jax.training import cache
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
+  from mbmpo_jax.training import signals
 
   cache.enable()
   config, workdir, where = arguments
@@ -52,7 +57,8 @@ def main(arguments: training_flags.Arguments) -> None:
     elif where.num_devices is not None and where.num_devices > 1:
       devices.split_cpu(where.num_devices)
     mesh = devices.make_mesh(config, where.num_devices)
-    loop.train(config, workdir, mesh=mesh, profile=_PROFILE.value)
+    with signals.exiting() as stop:
+      loop.train(config, workdir, mesh=mesh, profile=_PROFILE.value, stop=stop)
 
 
 if __name__ == '__main__':

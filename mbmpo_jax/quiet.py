@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging as std_logging
 from collections.abc import Iterator
 
 from absl import flags
@@ -22,6 +23,16 @@ def quiet_imports() -> Iterator[None]:
     for line in printed.getvalue().splitlines():
       if not line.startswith(_NOISE):
         print(line)
+
+
+def quiet_orbax() -> None:
+  """Keeps what Orbax logs to itself."""
+  # Adding a filter again is without effect.
+  logging.get_absl_logger().addFilter(_is_not_of_orbax)
+
+
+def _is_not_of_orbax(record: std_logging.LogRecord) -> bool:
+  return '/orbax/checkpoint/' not in record.pathname
 
 
 def quiet_logging(flag_values: flags.FlagValues) -> None:

@@ -1,7 +1,6 @@
 """Two processes, over loopback, train what one does, and take over from it."""
 
 import json
-import os
 import pathlib
 import signal
 import socket
@@ -11,24 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-_ROOT = pathlib.Path(__file__).parents[1]
-# `tiny.point_config`, as flags.
-_FLAGS = (
-  f'--config={_ROOT}/experiments/configs/point.py',
-  '--config.policy.hidden_sizes=(8,)',
-  '--config.model.num_models=2',
-  '--config.model.hidden_sizes=(16,)',
-  '--config.model.batch_size=32',
-  '--config.model.max_epochs=2',
-  '--config.model.early_stopping=False',
-  '--config.collect.num_trajectories=4',
-  '--config.collect.episode_length=10',
-  '--config.imagine.tasks_per_model=2',
-  '--config.imagine.rollouts_per_task=3',
-  '--config.imagine.horizon=10',
-  '--config.meta.num_meta_steps=2',
-  '--config.run.eval_episodes=4',
-)
+from mbmpo_jax.training import signals
+from tests import runs
 
 
 def _start(
@@ -37,8 +20,8 @@ def _start(
   """Starts training up to an iteration, with a device per process."""
   command = [
     sys.executable,
-    str(_ROOT / 'experiments' / 'train.py'),
-    *_FLAGS,
+    str(runs.ROOT / 'experiments' / 'train.py'),
+    *runs.POINT,
     f'--workdir={workdir}',
     f'--config.run.num_iterations={iterations}',
     *more,
@@ -51,14 +34,7 @@ def _start(
       f'--coordinator_address=127.0.0.1:{port}',
       f'--num_processes={processes}',
     ]
-  environment = os.environ | {
-    'PYTHONPATH': str(_ROOT),
-    'JAX_ENABLE_X64': '1',
-    'JAX_PLATFORMS': 'cpu',
-    # Compiling is all these tests would wait for.
-    'XLA_FLAGS': '--xla_backend_optimization_level=0'
-    ' --xla_llvm_disable_expensive_passes=true',
-  }
+  environment = runs.environment() | {'JAX_ENABLE_X64': '1'}
   return [
     subprocess.Popen(
       command + [f'--process_id={index}'] * (processes > 1),
@@ -71,7 +47,7 @@ def _start(
   ]
 
 
-def _finish(started: list[subprocess.Popen]) -> str:
+def _finish(started: list[subprocess.Popen], code: int = 0) -> str:
   """What the first says to its end; the others say nothing of iterations."""
   try:
     said = [process.communicate(timeout=300)[0] for process in started]
@@ -79,7 +55,7 @@ def _finish(started: list[subprocess.Popen]) -> str:
     for process in started:
       process.kill()
   for process, text in zip(started, said, strict=True):
-    assert process.returncode == 0, text
+    assert process.returncode == code, text
     assert 'iteration 1/' not in text or process is started[0]
   return said[0]
 
@@ -125,6 +101,7 @@ def test_two_processes_train_what_one_does(tmp_path: pathlib.Path) -> None:
   for folder in ('one', 'two'):
     names = {path.name for path in (tmp_path / folder).iterdir()}
     assert names == {
+      '.lock',
       'checkpoints',
       'config.json',
       'learning_curve.png',
@@ -163,6 +140,6 @@ def test_a_signal_to_one_process_stops_both(tmp_path: pathlib.Path) -> None:
     if line.startswith('iteration 2/'):
       break
   started[1].send_signal(signal.SIGTERM)
-  assert 'the same command again continues' in _finish(started)
+  assert 'the same command again continues' in _finish(started, signals.STOPPED)
   newest = max(int(path.name) for path in (tmp_path / 'checkpoints').iterdir())
   assert len(_rows(tmp_path)) == newest >= 2

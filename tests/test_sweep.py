@@ -220,6 +220,7 @@ def whole(
 def test_sweep_leaves_a_folder_per_run(whole: pathlib.Path) -> None:
   """Each as a run leaves it; beside them what they have in common."""
   assert {p.name for p in whole.iterdir()} == {
+    '.lock',
     'sweep.json',
     'learning_curves.png',
     *_NAMES,
@@ -229,6 +230,7 @@ def test_sweep_leaves_a_folder_per_run(whole: pathlib.Path) -> None:
     assert {p.name for p in (whole / name).iterdir()} == {
       'config.json',
       'metrics.jsonl',
+      '.lock',
       'checkpoints',
       'tensorboard',
       'learning_curve.png',

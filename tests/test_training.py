@@ -104,6 +104,7 @@ def test_checkpoints_keep_the_newest(tmp_path: pathlib.Path) -> None:
   assert not (tmp_path / 'c').exists()
   for step in (1, 2, 3):
     checkpoints.save(step, _tree(step))
+  checkpoints.wait()
   assert checkpoints.steps == [2, 3]
   with pytest.raises(checkpoint.CheckpointError, match='3'):
     checkpoints.save(3, _tree(9))
@@ -132,6 +133,7 @@ def test_damaged_newest_checkpoint_falls_back(tmp_path: pathlib.Path) -> None:
   assert restored[0] == 2
   assert float(restored[1]['x'][0, 0]) == 2
   checkpoints.save(3, _tree(3))
+  checkpoints.wait()
   assert checkpoints.steps == [1, 2, 3]
   checkpoints.close()
   assert (tmp_path / '3.unreadable').is_dir()
@@ -141,6 +143,7 @@ def test_nothing_readable_is_an_error(tmp_path: pathlib.Path) -> None:
   """Starting afresh would overwrite the run; nothing is touched instead."""
   checkpoints = checkpoint.Checkpointer(tmp_path)
   checkpoints.save(1, _tree(1))
+  checkpoints.wait()
   _damage(tmp_path / '1')
   with pytest.raises(checkpoint.CheckpointError, match='can be read'):
     checkpoints.restore_latest(_abstract())
@@ -293,6 +296,7 @@ def test_run_leaves_a_folder_that_explains_itself(
   assert {p.name for p in tmp_path.iterdir()} == {
     'config.json',
     'metrics.jsonl',
+    '.lock',
     'checkpoints',
     'tensorboard',
     'learning_curve.png',
@@ -352,6 +356,7 @@ def test_fresh_state_looks_like_a_restored_one(tmp_path: pathlib.Path) -> None:
   fresh = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
   checkpoints = checkpoint.Checkpointer(tmp_path)
   checkpoints.save(1, fresh)
+  checkpoints.wait()
   restored = checkpoints.restore_latest(
     jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), fresh

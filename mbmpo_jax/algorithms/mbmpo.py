@@ -257,12 +257,7 @@ def make(
     policy: types.Params, obs: jax.Array, key: jax.Array | None = None
   ) -> jax.Array:
     """An action in [-1, 1] at `obs` [..., O]; the mean one without a key."""
-    dist = meta.policy_apply(policy, obs)
-    action = dist.mean
-    if key is not None:
-      noise = jax.random.normal(key, action.shape, action.dtype)
-      action = gaussian.sample(dist, noise)
-    return jnp.clip(action, -1.0, 1.0)
+    return gaussian.act(meta.policy_apply(policy, obs), key)
 
   phases = {
     phase.__name__: _replicated(phase, mesh)

@@ -113,6 +113,15 @@ def sample(dist: Gaussian, noise: jax.Array) -> jax.Array:
   return dist.mean + jnp.exp(dist.log_std) * noise
 
 
+def act(dist: Gaussian, key: jax.Array | None = None) -> jax.Array:
+  """Actions [..., A] in [-1, 1]; the mean ones without a key, else sampled."""
+  action = dist.mean
+  if key is not None:
+    noise = jax.random.normal(key, action.shape, action.dtype)
+    action = sample(dist, noise)
+  return jnp.clip(action, -1.0, 1.0)
+
+
 def log_prob(dist: Gaussian, action: jax.Array, *, axis: int = -1) -> jax.Array:
   """log pi(a | s) [...] of raw actions [..., A], or A along another axis."""
   noise = (action - dist.mean) * jnp.exp(-dist.log_std)

@@ -85,11 +85,8 @@ def parse(
   if devices:
     _define_devices(flag_values)
     further = (*DeviceFlags._fields, *further)
-  rest = _parse_flags(argv, path, further, flag_values)
-  if rest:
-    raise config_lib.ConfigError(
-      f'{rest[0]}: unexpected argument; every setting is --flag=value'
-    )
+  known = ['config', 'config.<field>', 'workdir', *further]
+  _check_no_rest(_parse_flags(argv, path, known, flag_values))
   config = flag_values['config'].value
   if not isinstance(config, config_lib.Config):
     raise config_lib.ConfigError(
@@ -106,6 +103,32 @@ def parse(
   workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
   shared = _devices(flag_values) if devices else ONE_DEVICE
   return Arguments(config, pathlib.Path(workdir), shared)
+
+
+def parse_defined(
+  argv: Sequence[str],
+  names: Sequence[str],
+  *,
+  required: Sequence[str] = (),
+  flag_values: flags.FlagValues = flags.FLAGS,
+) -> None:
+  """Parses the flags of a program that has no configuration.
+
+  Args:
+    argv: the program's name and its arguments.
+    names: of the flags, which it has defined.
+    required: those that have no default.
+    flag_values: the program's own flags by default.
+
+  Raises:
+    ConfigError: one line about what is wrong.
+  """
+  rest = _parse_flags(list(argv), '', names, flag_values)
+  _check_no_rest(rest)
+  for name in required:
+    if not flag_values[name].value:
+      raise config_lib.ConfigError(f'--{name}: is missing')
+  quiet.quiet_logging(flag_values)
 
 
 @contextlib.contextmanager
@@ -276,10 +299,17 @@ def _devices(flag_values: flags.FlagValues) -> DeviceFlags:
   return found._replace(distributed=True)
 
 
+def _check_no_rest(rest: Sequence[str]) -> None:
+  if rest:
+    raise config_lib.ConfigError(
+      f'{rest[0]}: unexpected argument; every setting is --flag=value'
+    )
+
+
 def _parse_flags(
   argv: list[str],
   path: str,
-  further: Sequence[str],
+  known: Sequence[str],
   flag_values: flags.FlagValues,
 ) -> list[str]:
   """Lets absl parse, and says in one line what it or the file objects to."""
@@ -289,7 +319,6 @@ def _parse_flags(
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
       return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    known = ['config', 'config.<field>', 'workdir', *further]
     *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
       f'{error.flagvalue}: unknown flag'

@@ -1,17 +1,25 @@
 """Folders of runs and sweeps: what is in them, and what they were made from."""
 
+import contextlib
 import dataclasses
 import json
+import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
+from mbmpo_jax import validation
 from mbmpo_jax.training import grid as grid_lib
 
 # Fields of the host's side, which change no random number of a run.
 _FREE = ('run.', 'config.run.')
 _CONFIG, _SWEEP = 'config.json', 'sweep.json'
+
+
+class WriteError(errors.UserError, RuntimeError):
+  """A file of a run could not be written."""
 
 
 class RunFolder:
@@ -62,6 +70,31 @@ class RunFolder:
       ConfigError: if the file system does not allow it.
     """
     _create(self.config, dataclasses.asdict(config))
+
+  def read_config(self) -> config_lib.Config:
+    """The configuration of the run; fields that are new have their defaults.
+
+    Raises:
+      ConfigError: if there is none, or it is not allowed.
+    """
+    try:
+      fields = read_fields(self.config)
+    except (OSError, ValueError) as error:
+      raise config_lib.ConfigError(
+        f'--workdir={self.root}: must hold a run, but its {self.config.name}'
+        f' cannot be read ({error})'
+      ) from error
+    known = config_lib.flatten(config_lib.Config())
+    for name in fields:
+      if name not in known:
+        raise config_lib.ConfigError(f'{self.config}: unknown field {name}')
+    # JSON knows no tuples.
+    values = {
+      n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()
+    }
+    config = config_lib.replaced(config_lib.Config(), values)
+    validation.validate(config)
+    return config
 
   def check_resumable(self, config: config_lib.Config) -> None:
     """Compares with the configuration that the run was started with.
@@ -215,9 +248,37 @@ def read_fields(file: pathlib.Path) -> dict[str, Any]:
 
 def write_text(path: pathlib.Path, text: str) -> None:
   """Replaces a file's content, never leaving half of it."""
+  write_bytes(path, text.encode())
+
+
+def write_bytes(path: pathlib.Path, data: bytes) -> None:
+  """Replaces a file's content, never leaving half of it."""
   temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(text, encoding='utf-8')
-  temporary.replace(path)
+  try:
+    with temporary.open('wb') as file:
+      file.write(data)
+      file.flush()
+      os.fsync(file.fileno())
+    temporary.replace(path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
+
+
+@contextlib.contextmanager
+def writing(folder: pathlib.Path) -> Iterator[None]:
+  """Says in one line what the file system refuses.
+
+  Raises:
+    WriteError: naming the folder and the reason, such as a full disk.
+  """
+  try:
+    yield
+  except OSError as error:
+    raise WriteError(
+      f'{folder}: cannot be written: {error.strerror or error}; its checkpoints'
+      ' are whole'
+    ) from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:

@@ -34,11 +34,15 @@ def train(
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
   profile: bool = False,
+  stop: signals.StopRequest | None = None,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
 
   A folder with checkpoints is continued from the newest, bit for bit as if it
-  had never stopped. On SIGTERM or Ctrl-C the iteration is finished and saved.
+  had never stopped. On SIGTERM or Ctrl-C the iteration is finished and saved,
+  and this returns; a second one raises KeyboardInterrupt as soon as XLA is
+  done with the phase that runs. The process is never ended from here, unless
+  by a `stop` that is to.
 
   Args:
     config: the experiment; copied.
@@ -53,14 +57,20 @@ def train(
       plain lines elsewhere, in the first process.
     profile: whether to trace one iteration into the folder, for a profiler's
       viewer: the first that compiles nothing.
+    stop: asks for a stop, and is told whether one came before the end; by
+      default, signals do while this runs.
 
   Returns:
-    The metrics of the last iteration, NaN where there is no value.
+    The metrics of the last iteration, NaN where there is no value; empty where
+    a stop was asked for before there was one.
 
   Raises:
-    ConfigError: if the configuration is not allowed, or is not the one that
-      the folder's run was started with; nothing has been written then.
-    CheckpointError: if there are checkpoints and none can be read.
+    ConfigError: if the configuration is not allowed, is not the one that the
+      folder's run was started with, or another process is running in the
+      folder; nothing has been written then.
+    CheckpointError: if there are checkpoints and none can be read, or one
+      cannot be written.
+    WriteError: if another file cannot be written, for want of space perhaps.
   """
   config = copy.deepcopy(config)
   validation.validate(config)
@@ -94,6 +104,7 @@ def train(
       draw=run.draw,
       progress=progress,
       trace=run.folder.profile if profile else None,
+      stop=stop,
     )
 
   rows = run.rows()
@@ -125,10 +136,11 @@ def iterate(
   draw: Callable[[], None],
   progress: progress_lib.Progress,
   trace: pathlib.Path | None = None,
+  stop: signals.StopRequest | None = None,
 ) -> None:
   """Runs the iterations that are left, and keeps what they give.
 
-  On SIGTERM or Ctrl-C the iteration is finished and saved.
+  If a stop is asked for, the iteration is finished and saved.
 
   Args:
     iteration: of one run, or of several that are stacked.
@@ -138,33 +150,42 @@ def iterate(
     draw: draws what is to be seen; called now and then, and at the end.
     progress: is told how far the runs are, and their mean metrics.
     trace: a folder for the trace of one iteration.
+    stop: asks for it; by default, signals do.
   """
   config = runs[0].config.run
   total = config.num_iterations
   with contextlib.ExitStack() as stack:
     for run in runs:
       run.open(first)
-    stop = stack.enter_context(signals.StopRequest())
+    if stop is None:
+      stop = stack.enter_context(signals.StopRequest())
     stack.callback(progress.close)
     progress.start(total=total, done=first)
     profiler = stack.enter_context(profiling.Profiler(trace, progress))
     drawn = time.monotonic()
+    stopping = devices.any_process(stop.requested is not None)
     for index in range(first, total):
+      if stopping:
+        stop.obeyed = True
+        break
       with profiler.iteration(index, compiles=iteration.compiles(index)):
         saved, rows = iteration(saved, index)
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
       stopping = devices.any_process(stop.requested is not None)
       is_last = index + 1 == total or stopping
+      for run in runs:
+        run.checkpoints.check()
       if is_last or (index + 1) % config.checkpoint_every == 0:
+        # No run is ever two checkpoints ahead of another.
+        for run in runs:
+          run.checkpoints.wait()
         for run, own in zip(runs, iteration.split(saved), strict=True):
           run.checkpoints.save(index + 1, own)
       progress.iteration(index, metrics_lib.mean(rows))
       if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
         draw()
         drawn = time.monotonic()
-      if stopping:
-        break
 
 
 def _report(

@@ -4,10 +4,13 @@ import json
 import math
 import os
 import pathlib
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import tensorboardX
+from tensorboardX import event_file_writer
+from tensorboardX.proto import event_pb2
 
 from mbmpo_jax.training import folder
 
@@ -58,20 +61,29 @@ class TensorBoardWriter:
 
   def __init__(self, directory: pathlib.Path, *, first_step: int = 0) -> None:
     """Opens a new events file, which hides older events from `first_step`."""
-    self._writer = tensorboardX.SummaryWriter(
-      str(directory), purge_step=first_step
+    directory.mkdir(exist_ok=True)
+    # Not `SummaryWriter`: its thread dies, unheard, of a full disk, and then
+    # whoever writes waits for it without end.
+    self._writer = event_file_writer.EventsWriter(
+      str(directory / 'events'), f'.{os.getpid()}'
     )
+    begin = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    self._add(first_step, session_log=begin)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
     """Adds a point to the curve of every metric that is finite."""
     for name, value in metrics.items():
       if math.isfinite(value):
-        self._writer.add_scalar(name, value, step)
+        self._add(step, summary=tensorboardX.summary.scalar(name, value))
     self._writer.flush()
 
   def close(self) -> None:
     """Closes the events file."""
     self._writer.close()
+
+  def _add(self, step: int, **what: Any) -> None:
+    event = event_pb2.Event(step=step, wall_time=time.time(), **what)
+    self._writer.write_event(event)
 
 
 class Tee:

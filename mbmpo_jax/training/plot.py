@@ -1,5 +1,6 @@
 """Learning curves: returns against real transitions."""
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
 
 from mbmpo_jax import errors
+from mbmpo_jax.training import folder
 from mbmpo_jax.training import metrics
 
 # Okabe and Ito's: told apart by the colour-blind, and readable on white.
@@ -124,18 +126,18 @@ def save(figure: figure_lib.Figure, path: pathlib.Path) -> None:
   """Replaces a picture, never leaving half of it.
 
   Raises:
-    UserError: if its ending is none of .png, .pdf and .svg, or it cannot be
-      written.
+    UserError: if its ending is none of .png, .pdf and .svg.
+    WriteError: if it cannot be written.
   """
   if path.suffix not in _FORMATS:
     raise errors.UserError(f'{path}: must end in {", ".join(_FORMATS)}')
-  temporary = path.with_name(f'.{path.name}.tmp')
+  image = io.BytesIO()
+  figure.savefig(image, format=path.suffix[1:])
   try:
-    figure.savefig(temporary, format=path.suffix[1:])
-    temporary.replace(path)
+    folder.write_bytes(path, image.getvalue())
   except OSError as error:
-    raise errors.UserError(
-      f'{path}: cannot be written: {error.strerror}'
+    raise folder.WriteError(
+      f'{path}: cannot be written: {error.strerror or error}'
     ) from error
 
 

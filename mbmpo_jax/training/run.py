@@ -1,5 +1,6 @@
 """One run on the disk: its folder, metrics, checkpoints and curve."""
 
+import contextlib
 import pathlib
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -7,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
 from mbmpo_jax.training import checkpoint
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration
+from mbmpo_jax.training import lock
 from mbmpo_jax.training import metrics
 from mbmpo_jax.training import plot
 from mbmpo_jax.training import wandb_writer
@@ -43,44 +46,57 @@ class Run:
     """
     self.config = config
     self.folder = folder_lib.RunFolder(root)
-    if self.folder.has_checkpoints():
-      self.folder.check_resumable(config)
+    self._check_resumable()
     self.checkpoints = checkpoint.Checkpointer(
       self.folder.checkpoints, keep=keep
     )
     self._writer: metrics.Writer | None = None
     if config.run.wandb_project is not None:
       wandb_writer.load(config.run.wandb_project)
+    self._held = contextlib.ExitStack()
 
   def create(self) -> None:
-    """Creates the folder and writes the configuration.
+    """Claims the folder until `close`, and writes the configuration.
 
     Raises:
-      ConfigError: if the file system does not allow it.
+      ConfigError: if the file system does not allow it, or another process is
+        running in the folder.
     """
+    refusal: errors.UserError | None = None
     if devices.is_first_process():
-      self.folder.create(self.config)
+      try:
+        self._held.enter_context(lock.hold(self.folder.root))
+        self._check_resumable()  # Nobody else writes from here on.
+        self.folder.create(self.config)
+      except errors.UserError as error:
+        refusal = error
+    if devices.any_process(refusal is not None):
+      raise refusal or config_lib.ConfigError(
+        f'--workdir={self.folder.root}: refused by the first process'
+      )
 
   def open(self, first_step: int) -> None:
     """Goes on with the metrics from `first_step`; later ones are dropped."""
     writers: list[metrics.Writer] = []
     if devices.is_first_process():
       folder = self.folder
-      # First: it may refuse the run, and reads what is dropped below.
-      if self.config.run.wandb_project is not None:
-        writers.append(
-          wandb_writer.WandbWriter(folder, self.config, first_step=first_step)
-        )
-      writers += [
-        metrics.JsonlWriter(folder.metrics, first_step=first_step),
-        metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),
-      ]
+      with self._writing():
+        # First: it may refuse the run, and reads what is dropped below.
+        if self.config.run.wandb_project is not None:
+          writers.append(
+            wandb_writer.WandbWriter(folder, self.config, first_step=first_step)
+          )
+        writers += [
+          metrics.JsonlWriter(folder.metrics, first_step=first_step),
+          metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),
+        ]
     self._writer = metrics.Tee(writers)
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
     """Records the metrics of iteration `step`; the run is open."""
     assert self._writer is not None
-    self._writer.write(step, row)
+    with self._writing():
+      self._writer.write(step, row)
 
   def rows(self) -> list[dict[str, float]]:
     """The metrics of all iterations so far."""
@@ -91,17 +107,31 @@ class Run:
     if not devices.is_first_process():
       return
     config = self.config
-    plot.learning_curve(
-      self.rows(),
-      self.folder.curve,
-      title=f'{config.env.name}, seed {config.seed}',
-    )
+    with self._writing():
+      plot.learning_curve(
+        self.rows(),
+        self.folder.curve,
+        title=f'{config.env.name}, seed {config.seed}',
+      )
 
   def close(self) -> None:
-    """Writes what is pending; may be called without `open`."""
-    self.checkpoints.close()
-    if self._writer is not None:
-      self._writer.close()
+    """Writes what is pending, and gives the folder back.
+
+    May be called without `create` or `open`.
+    """
+    with self._held, self._writing():
+      try:
+        self.checkpoints.close()
+      finally:
+        if self._writer is not None:
+          self._writer.close()
+
+  def _check_resumable(self) -> None:
+    if self.folder.has_checkpoints():
+      self.folder.check_resumable(self.config)
+
+  def _writing(self) -> contextlib.AbstractContextManager[None]:
+    return folder_lib.writing(self.folder.root)
 
 
 def restore(

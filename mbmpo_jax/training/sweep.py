@@ -16,12 +16,14 @@ from mbmpo_jax.training import devices
 from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration as iteration_lib
+from mbmpo_jax.training import lock
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import metrics as metrics_lib
 from mbmpo_jax.training import pace
 from mbmpo_jax.training import plot
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
+from mbmpo_jax.training import signals
 
 
 def sweep(
@@ -30,6 +32,7 @@ def sweep(
   *,
   make_algorithm: Callable[..., Any] = mbmpo.make,
   progress: progress_lib.Progress | None = None,
+  stop: signals.StopRequest | None = None,
 ) -> dict[str, dict[str, float]]:
   """Trains every run of a grid at once, or goes on where it was interrupted.
 
@@ -45,14 +48,18 @@ def sweep(
     make_algorithm: `(env, config) -> algorithm`, as for `loop.train`; its state
       has a `hyper`.
     progress: shows what goes on, of the metrics the mean over runs.
+    stop: as for `loop.train`.
 
   Returns:
     By run, the metrics of the last iteration, NaN where there is no value.
 
   Raises:
-    ConfigError: if the folder holds another sweep, or a single run, or the
-      configuration is not allowed; nothing has been written then.
-    CheckpointError: if there are checkpoints and none can be read.
+    ConfigError: if the folder holds another sweep, or a single run, another
+      process is running in it, or the configuration is not allowed; nothing
+      has been written then.
+    CheckpointError: if there are checkpoints and none can be read, or one
+      cannot be written.
+    WriteError: if another file cannot be written, for want of space perhaps.
   """
   config = grid.config
   folder = folder_lib.SweepFolder(pathlib.Path(workdir))
@@ -88,13 +95,16 @@ def sweep(
       ]
       for setting in grid.settings
     }
-    plot.sweep_curves(
-      settings,
-      folder.curves,
-      title=f'{config.env.name}, {_seeds(grid)}',
-    )
+    with folder_lib.writing(folder.root):
+      plot.sweep_curves(
+        settings,
+        folder.curves,
+        title=f'{config.env.name}, {_seeds(grid)}',
+      )
 
   with contextlib.ExitStack() as stack:
+    stack.enter_context(lock.hold(folder.root))
+    folder.check_resumable(grid)  # Nobody else writes from here on.
     folder.create(grid)
     for run in runs.values():
       stack.enter_context(contextlib.closing(run))
@@ -113,6 +123,7 @@ def sweep(
       first=first,
       draw=draw,
       progress=progress,
+      stop=stop,
     )
     for run in runs.values():
       run.draw()

@@ -1,0 +1,75 @@
+r"""Evaluates the policy of a run: returns of fresh episodes, in one line.
+
+  python experiments/evaluate.py --workdir=runs/cheetah --episodes=100
+
+The run's folder says which environment and how long. The actions are sampled,
+as in the run's own evaluations. --export=policy.bin writes the policy besides,
+as a program for `jax.export.deserialize`.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax.training import flags as training_flags
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+)
+_WHICH = flags.DEFINE_enum(
+  'which', 'best', ['best', 'latest'],
+  'The policy with the best evaluation, or that of the newest checkpoint.',
+)  # fmt: skip
+_EPISODES = flags.DEFINE_integer(
+  'episodes', None, "Episodes; by default the run's run.eval_episodes.",
+  lower_bound=1,
+)  # fmt: skip
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of starts and actions.', lower_bound=0, upper_bound=2**31 - 1
+)
+_EXPORT = flags.DEFINE_string(
+  'export', None, "A file to write the policy's mean action to, by jax.export."
+)
+_NAMES = ('workdir', 'which', 'episodes', 'seed', 'export')
+
+
+def parse(argv: Sequence[str]) -> None:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(argv, _NAMES, required=['workdir'])
+
+
+def main(_: None) -> None:
+  """Evaluates, and exports if asked to."""
+  # Imported here: a mistyped flag need not wait for them.
+  import jax
+
+  from mbmpo_jax.training import cache
+  from mbmpo_jax.training import evaluate
+  from mbmpo_jax.training import saved_policy
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    policy = saved_policy.load_policy(_WORKDIR.value, _WHICH.value)
+    if _EXPORT.value:
+      saved_policy.export_policy(policy, pathlib.Path(_EXPORT.value))
+    episodes = _EPISODES.value or policy.config.run.eval_episodes
+    run = evaluate.make_evaluate(
+      policy.make_env(),
+      num_episodes=episodes,
+      episode_length=policy.config.collect.episode_length,
+      policy_apply=policy.apply,
+    )
+    metrics = run(policy.params, jax.random.PRNGKey(_SEED.value))
+  mean, std, length = (float(metrics[name]) for name in evaluate.METRICS)
+  print(
+    f'{_WHICH.value} policy after {policy.iteration} iterations,'
+    f' {episodes} episodes: return {mean:.4g} mean, {std:.4g} std;'
+    f' length {length:.4g}'
+  )
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

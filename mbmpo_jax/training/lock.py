@@ -1,0 +1,51 @@
+"""One process at a time in a folder."""
+
+import fcntl
+import os
+import pathlib
+import socket
+import warnings
+from typing import TextIO
+
+from mbmpo_jax import config as config_lib
+
+NAME = '.lock'
+
+
+def hold(folder: pathlib.Path) -> TextIO:
+  """Claims a folder, which is created, until the file returned is closed.
+
+  The end of the process, however it comes, closes it, too.
+
+  Raises:
+    ConfigError: if another process has the folder, which is named, or the
+      folder cannot be written.
+  """
+  path = folder / NAME
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    file = path.open('a+', encoding='utf-8')
+  except OSError as error:
+    raise config_lib.ConfigError(
+      f'--workdir={folder}: cannot be written: {error.strerror}'
+    ) from error
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError as error:
+    file.seek(0)
+    holder = file.read().strip() or 'another process'
+    file.close()
+    raise config_lib.ConfigError(
+      f'--workdir={folder}: {holder} is running in it; wait for its end, or use'
+      ' another --workdir'
+    ) from error
+  except OSError as error:
+    warnings.warn(
+      f'{folder} is on a file system without locks ({error.strerror}); start'
+      ' nothing else in it',
+      stacklevel=2,
+    )
+  file.truncate(0)
+  file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+  file.flush()
+  return file

@@ -1,0 +1,73 @@
+"""SHA-256 sums of a folder's files, as `sha256sum --check` reads them."""
+
+import hashlib
+import os
+import pathlib
+
+NAME = 'SHA256SUMS'
+
+
+class ManifestError(Exception):
+  """A folder is not what its sums say."""
+
+
+def write(folder: pathlib.Path) -> None:
+  """Writes the sums; all files are on the disk, not just cached, afterwards."""
+  text = _sums(folder, flush=True)
+  with (folder / NAME).open('wb') as file:
+    file.write(text)
+    file.flush()
+    os.fsync(file.fileno())
+  for directory in (folder, *(p for p in folder.rglob('*') if p.is_dir())):
+    flush_folder(directory)
+
+
+def verify(folder: pathlib.Path) -> None:
+  """Compares every file with its sum.
+
+  Raises:
+    ManifestError: if a file is missing, new or changed, the sums among them.
+  """
+  if not (folder / NAME).is_file():
+    raise ManifestError(f'it has no {NAME}')
+  recorded = (folder / NAME).read_bytes()
+  found = _sums(folder, flush=False)
+  if recorded == found:
+    return
+  before, now = _by_name(recorded), _by_name(found)
+  for name in [*now, *before]:
+    if name not in now:
+      raise ManifestError(f'its file {name} is missing')
+    if before.get(name) != now[name]:
+      raise ManifestError(f'its file {name} is not what {NAME} says')
+  raise ManifestError(f'its file {NAME} is damaged')
+
+
+def flush_folder(folder: pathlib.Path) -> None:
+  """Makes the names in a folder outlast a power failure."""
+  descriptor = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)
+
+
+def _sums(folder: pathlib.Path, *, flush: bool) -> bytes:
+  files = sorted(p for p in folder.rglob('*') if p.is_file())
+  lines = []
+  for path in files:
+    name = path.relative_to(folder).as_posix()
+    if name == NAME:
+      continue
+    with path.open('rb') as file:
+      lines.append(f'{hashlib.file_digest(file, "sha256").hexdigest()}  {name}')
+      if flush:
+        os.fsync(file.fileno())
+  return ''.join(f'{line}\n' for line in lines).encode()
+
+
+def _by_name(sums: bytes) -> dict[str, str]:
+  lines = sums.decode(errors='replace').splitlines()
+  return {
+    name: digest for digest, _, name in (x.partition('  ') for x in lines)
+  }

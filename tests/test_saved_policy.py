@@ -1,0 +1,267 @@
+"""Reading a policy back from a run's folder, alone; exporting it."""
+
+import os
+import pathlib
+import pickle
+import shutil
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.policies import gaussian
+from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import loop
+from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training import saved_policy
+from tests import fake
+from tests import tiny
+
+_ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A run whose best policy is not its latest; a config of odd values."""
+  workdir = tmp_path_factory.mktemp('run')
+  config = tiny.point_config(run__num_iterations=6, policy__min_std=0.5)
+  loop.train(
+    config,
+    workdir,
+    make_algorithm=fake.make,
+    progress=progress_lib.Silent(),
+  )
+  returns = [
+    row['eval/return_mean']
+    for row in metrics_lib.read_jsonl(workdir / 'metrics.jsonl')
+  ]
+  assert int(np.argmax(returns)) < 5, 'best and latest must differ'
+  return workdir
+
+
+def _saved(workdir: pathlib.Path):
+  """All that the newest checkpoint holds, by the other way to read it."""
+  step = checkpoint.steps(workdir / 'checkpoints')[-1]
+  return checkpoint._orbax().restore(workdir / 'checkpoints' / str(step))
+
+
+def test_both_policies_come_back_with_their_config(
+  trained: pathlib.Path,
+) -> None:
+  """Bit for bit, and the config with tuples where it had them."""
+  saved = _saved(trained)
+  expected = {'best': saved['best_policy'], 'latest': saved['state']['policy']}
+  for which, params in expected.items():
+    policy = saved_policy.load_policy(trained, which)
+    jax.tree.map(np.testing.assert_array_equal, policy.params, params)
+    assert policy.iteration == 6
+    assert policy.config == tiny.point_config(
+      run__num_iterations=6, policy__min_std=0.5
+    )
+  assert isinstance(policy.make_env(), type(envs.make('point')))
+
+
+def test_acts_as_in_training(trained: pathlib.Path) -> None:
+  """The mean action or a sample, with the run's own floor of the deviation."""
+  policy = saved_policy.load_policy(trained)
+  obs = jnp.linspace(-2, 2, 14).reshape(7, 2)
+  dist = gaussian.apply(policy.params, obs, min_std=0.5)
+  np.testing.assert_array_equal(policy.act(obs), jnp.clip(dist.mean, -1, 1))
+  key = jax.random.PRNGKey(3)
+  noise = jax.random.normal(key, (7, 2))
+  np.testing.assert_array_equal(
+    policy.act(obs, key), jnp.clip(gaussian.sample(dist, noise), -1, 1)
+  )
+  assert policy.act(obs[0]).shape == (2,)
+
+
+def test_reading_writes_nothing_and_compiles_nothing(
+  trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """A folder that cannot be written to will do; nothing in it changes."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(trained, copy)
+  before = {p: p.stat().st_mtime_ns for p in copy.rglob('*')}
+  for path in before:
+    path.chmod(0o555 if path.is_dir() else 0o444)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'jit', None)
+    saved_policy.load_policy(copy)
+  assert {p: p.stat().st_mtime_ns for p in copy.rglob('*')} == before
+  for path in before:
+    path.chmod(0o755)
+
+
+def test_reading_unpickles_nothing(
+  trained: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """Data are read as data: pickle would run what a stranger wrote."""
+
+  def refuse(*args: object, **kwargs: object) -> None:
+    raise AssertionError('something was unpickled')
+
+  for name in ('load', 'loads', 'Unpickler'):
+    monkeypatch.setattr(pickle, name, refuse)
+  saved_policy.load_policy(trained)
+
+
+def test_damaged_checkpoint_is_passed_over(
+  trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """With a warning, and without touching it."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(trained, copy)
+  (copy / 'checkpoints' / '6' / '_METADATA').unlink()
+  with pytest.warns(UserWarning, match='checkpoint 6 .* back to 5 .*_METADATA'):
+    policy = saved_policy.load_policy(copy)
+  assert policy.iteration == 5
+  assert checkpoint.steps(copy / 'checkpoints') == [4, 5, 6]
+
+
+def test_checkpoints_that_vanish_while_reading(
+  trained: pathlib.Path,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  """A run that goes on deletes them: what it put in their place is read."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(trained, copy)
+  checkpoints = copy / 'checkpoints'
+  real = checkpoint._read_part
+
+  def read(path: pathlib.Path, keys):
+    if checkpoint.steps(checkpoints) == [4, 5, 6]:
+      (checkpoints / '6').rename(checkpoints / '9')
+      for step in (4, 5):
+        shutil.rmtree(checkpoints / str(step))
+    return real(path, keys)
+
+  monkeypatch.setattr(checkpoint, '_read_part', read)
+  assert saved_policy.load_policy(copy).iteration == 9
+
+
+@pytest.mark.parametrize(
+  ('damage', 'said'),
+  [
+    (lambda root: (root / 'config.json').unlink(), r'config\.json'),
+    (lambda root: (root / 'config.json').write_text('[]'), r'config\.json'),
+    (
+      lambda root: (root / 'config.json').write_text('{"sede": 1}'),
+      'unknown field sede',
+    ),
+    (
+      lambda root: (root / 'config.json').write_text('{"seed": -1}'),
+      'seed=-1',
+    ),
+    (lambda root: shutil.rmtree(root / 'checkpoints'), 'no checkpoint yet'),
+  ],
+)
+def test_folder_without_a_policy_is_refused(
+  damage, said: str, trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """In one line that says what is missing."""
+  copy = tmp_path / 'copy'
+  shutil.copytree(trained, copy)
+  damage(copy)
+  with pytest.raises(config_lib.ConfigError, match=said):
+    saved_policy.load_policy(copy)
+
+
+def test_which_is_one_of_two(trained: pathlib.Path) -> None:
+  with pytest.raises(config_lib.ConfigError, match="which='first'"):
+    saved_policy.load_policy(trained, 'first')
+
+
+_USE = """
+import sys
+sys.modules['mbmpo_jax'] = None  # Importing it raises.
+import jax, numpy as np
+from jax import export
+for name in ('mean', 'sample'):
+  with open(name, 'rb') as file:
+    program = export.deserialize(bytearray(file.read()))
+  assert {'cpu', 'cuda'} <= set(program.platforms)
+  for size in (1, 5):
+    obs = np.load('obs.npy')[:size]
+    key = (jax.random.PRNGKey(3),) if name == 'sample' else ()
+    np.save(f'{name}{size}.npy', program.call(obs, *key))
+"""
+
+
+def test_exported_policy_runs_without_this_package(
+  trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """For any number of observations, with the actions of the policy."""
+  policy = saved_policy.load_policy(trained)
+  obs = np.linspace(-2, 2, 10, dtype=np.float32).reshape(5, 2)
+  np.save(tmp_path / 'obs.npy', obs)
+  saved_policy.export_policy(policy, tmp_path / 'mean')
+  saved_policy.export_policy(policy, tmp_path / 'sample', sample=True)
+  environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+  subprocess.run(
+    [sys.executable, '-c', _USE],
+    cwd=tmp_path,
+    env=environment | {'JAX_PLATFORMS': 'cpu'},
+    check=True,
+  )
+  key = jax.random.PRNGKey(3)
+  for size in (1, 5):
+    for name, args in (('mean', ()), ('sample', (key,))):
+      np.testing.assert_allclose(
+        np.load(tmp_path / f'{name}{size}.npy'),
+        policy.act(obs[:size], *args),
+        rtol=1e-6,
+        atol=1e-6,
+      )
+
+
+def test_export_to_nowhere_is_one_line(
+  trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  policy = saved_policy.load_policy(trained)
+  with pytest.raises(config_lib.ConfigError, match=r'nowhere.*No such file'):
+    saved_policy.export_policy(policy, tmp_path / 'nowhere' / 'policy')
+
+
+def _evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
+  return subprocess.run(
+    [sys.executable, str(_ROOT / 'experiments' / 'evaluate.py'), *arguments],
+    env=os.environ | {'PYTHONPATH': str(_ROOT), 'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_binary_prints_one_line(
+  trained: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """Of the folder alone; and writes the export beside."""
+  path = tmp_path / 'policy.bin'
+  done = _evaluate(f'--workdir={trained}', '--episodes=7', f'--export={path}')
+  assert done.returncode == 0, done.stderr
+  (line,) = done.stdout.splitlines()
+  assert line.startswith('best policy after 6 iterations, 7 episodes: return -')
+  assert line.endswith('length 10')
+  assert path.stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+  ('arguments', 'said'),
+  [
+    ((), '--workdir: is missing'),
+    (('--workdr=x',), '--workdir'),
+    (('--workdir=x', 'y'), 'y: unexpected argument'),
+    (('--workdir=nowhere',), '--workdir=nowhere: must hold a run'),
+  ],
+)
+def test_bad_flags_are_one_line(arguments: tuple[str, ...], said: str) -> None:
+  done = _evaluate(*arguments)
+  assert done.returncode == 2
+  (line,) = done.stderr.splitlines()
+  assert line.startswith('error: ') and said in line
