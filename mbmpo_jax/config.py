@@ -186,6 +186,7 @@ class RunConfig:
     eval_episodes: episodes per evaluation of the unadapted meta-policy.
     checkpoint_every: iterations between checkpoints; the last one always saves.
     keep_checkpoints: newest checkpoints kept.
+    render: whether a finished run leaves a page that plays its best policy.
   """
 
   num_iterations: int = _setting(100, low=1)
@@ -193,6 +194,7 @@ class RunConfig:
   eval_episodes: int = _setting(20, low=1)
   checkpoint_every: int = _setting(1, low=1)
   keep_checkpoints: int = _setting(3, low=1)
+  render: bool = True
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -32,6 +32,7 @@ class RunFolder:
     tensorboard: a folder of TensorBoard events.
     checkpoints: a folder of checkpoints.
     curve: the learning curve, PNG.
+    page: the best policy at work, HTML.
   """
 
   def __init__(self, root: pathlib.Path) -> None:
@@ -52,6 +53,7 @@ class RunFolder:
     self.tensorboard = root / 'tensorboard'
     self.checkpoints = root / 'checkpoints'
     self.curve = root / 'learning_curve.png'
+    self.page = root / 'policy.html'
 
   def has_checkpoints(self) -> bool:
     """Whether a run has got as far as its first checkpoint here."""

@@ -104,6 +104,9 @@ def train(
     )
 
   rows = run.rows()
+  if config.run.render and len(rows) == config.run.num_iterations:
+    progress.message('playing the best policy')
+    run.render()
   _report(rows, run.folder, config.run.num_iterations, progress)
   return rows[-1] if rows else {}
 
@@ -196,6 +199,7 @@ def _report(
   progress.message(text)
   if len(rows) < total:
     progress.message('the same command again continues')
-  for path in (folder.curve, folder.metrics, folder.tensorboard):
-    progress.message(f'  {path}')
+  for path in (folder.curve, folder.metrics, folder.tensorboard, folder.page):
+    if path.exists():
+      progress.message(f'  {path}')
   progress.message(f'  {folder.checkpoints} (newest, and the best policy)')

@@ -1,4 +1,4 @@
-"""A recording as one HTML page that opens without a network.
+"""A policy at work, as one HTML page that opens without a network.
 
 What the page is made of lies in `viewer/`: a template, the script that plays
 the recording, and three.js, which draws it.
@@ -12,10 +12,14 @@ import string
 import warnings
 from typing import Any
 
+import jax
 import mujoco
 import numpy as np
 
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training import folder
 from mbmpo_jax.training import recording as recording_lib
+from mbmpo_jax.training import saved_policy
 from mbmpo_jax.training import scene
 
 _VIEWER = pathlib.Path(__file__).parent / 'viewer'
@@ -28,6 +32,42 @@ _TYPES = {
   mujoco.mjtGeom.mjGEOM_BOX: 'box',
   mujoco.mjtGeom.mjGEOM_MESH: 'mesh',
 }
+
+
+def record_policy(
+  policy: saved_policy.SavedPolicy,
+  *,
+  seed: int = 0,
+  num_steps: int | None = None,
+) -> recording_lib.Recording:
+  """A policy at work in the environment that it was trained in.
+
+  Args:
+    policy: from `load_policy`.
+    seed: of starts and actions.
+    num_steps: by default those of an episode in the run.
+
+  Raises:
+    RecordingError: if the environment has no scene, or the rollout is not
+      finite.
+  """
+  return recording_lib.record(
+    policy.make_env(),
+    policy.params,
+    jax.random.PRNGKey(seed),
+    num_steps=num_steps or policy.config.collect.episode_length,
+    policy_apply=policy.apply,
+  )
+
+
+def title(policy: saved_policy.SavedPolicy, which: str) -> str:
+  """What policy it is, for people."""
+  config = policy.config
+  variant = f' ({config.env.variant})' if config.env.variant else ''
+  return (
+    f'{config.env.name}{variant}, seed {config.seed}: {which} policy after'
+    f' {policy.iteration} iterations'
+  )
 
 
 def page(recording: recording_lib.Recording, *, title: str) -> str:
@@ -51,10 +91,18 @@ def page(recording: recording_lib.Recording, *, title: str) -> str:
 def write_page(
   recording: recording_lib.Recording, path: pathlib.Path, *, title: str
 ) -> None:
-  """Writes the page; one that was there is replaced as a whole."""
-  temporary = path.with_name(f'.{path.name}.tmp')
-  temporary.write_text(page(recording, title=title), encoding='utf-8')
-  temporary.replace(path)
+  """Writes the page; one that was there is replaced as a whole.
+
+  Raises:
+    ConfigError: if the file system does not allow it.
+  """
+  text = page(recording, title=title)
+  try:
+    folder.write_bytes(path, text.encode())
+  except OSError as error:
+    raise config_lib.ConfigError(
+      f'{path}: cannot be written: {error.strerror}'
+    ) from error
 
 
 def _read(name: str) -> str:

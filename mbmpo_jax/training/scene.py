@@ -103,6 +103,8 @@ def _movers(model: mujoco.MjModel) -> np.ndarray:
 
 def _ball(places: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
   """Centre and radius of a ball that holds balls at [F, G, 3] of sizes [G]."""
-  center = (places.min((0, 1)) + places.max((0, 1))) / 2
+  low = (places - sizes[:, None]).min((0, 1))
+  high = (places + sizes[:, None]).max((0, 1))
+  center = (low + high) / 2
   reach = np.linalg.norm(places - center, axis=-1) + sizes
   return center, float(reach.max())
