@@ -51,13 +51,13 @@ def main(_: None) -> None:
   from mbmpo_jax.training import video
 
   cache.enable()
+  workdir = pathlib.Path(_WORKDIR.value or '')
   with training_flags.one_line_errors():
-    policy = saved_policy.load_policy(_WORKDIR.value, _WHICH.value)
+    policy = saved_policy.load_policy(workdir, _WHICH.value)
     recording = render.record_policy(
       policy, seed=_SEED.value, num_steps=_STEPS.value
     )
-    page = folder.RunFolder(pathlib.Path(_WORKDIR.value)).page
-    page = pathlib.Path(_OUT.value) if _OUT.value else page
+    page = pathlib.Path(_OUT.value or folder.RunFolder(workdir).page)
     title = render.title(policy, _WHICH.value)
     render.write_page(recording, page, title=title)
     print(page)

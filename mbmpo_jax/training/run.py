@@ -118,7 +118,10 @@ class Run:
       title = render.title(policy, 'best')
       render.write_page(recording, self.folder.page, title=title)
     except Exception as error:  # A run does not fail for want of a picture.
-      warnings.warn(f'{self.folder.page}: not written: {error}', stacklevel=2)
+      warnings.warn(
+        f'{self.folder.page}: not written: {type(error).__name__}: {error}',
+        stacklevel=2,
+      )
 
   def close(self) -> None:
     """Writes what is pending, and gives the folder back.
