@@ -298,7 +298,7 @@ def test_page_plays_in_a_browser_without_network(
   assert browser.run('viewer.frame') != start
 
   motion = scene_lib.motion(runner)
-  pictures = []
+  pictures, beside = [], []
   for share in (0.25, 0.75):
     frame, torso = _seek(browser, share)
     assert abs(frame - 100 * share) <= 3
@@ -307,9 +307,11 @@ def test_page_plays_in_a_browser_without_network(
     assert f'time {0.05 * frame:.2f} s' in text
     assert f'return so far {2 * frame:.2f}' in text
     pictures.append(browser.picture()[60:-60])
+    beside.append(browser.run('viewer.camera.position.toArray()') - torso)
   first, second = pictures
   assert first.std() > 10, 'the picture is empty'
   # The camera goes along, so the body is in the middle of both.
+  np.testing.assert_allclose(beside[0][:2], beside[1][:2], atol=1e-3)
   assert np.abs(first - second)[150:350, 250:650].mean() > 2
   # The time control has stopped it.
   assert browser.run('viewer.frame') == frame

@@ -299,6 +299,7 @@ window.viewer = {
   seek,
   play,
   bodies,
+  camera,
   get frame() {
     return now;
   },
