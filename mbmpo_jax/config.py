@@ -187,6 +187,7 @@ class RunConfig:
     checkpoint_every: iterations between checkpoints; the last one always saves.
     keep_checkpoints: newest checkpoints kept.
     wandb_project: a Weights & Biases project that gets the metrics too.
+    render: whether a finished run leaves a page that plays its best policy.
   """
 
   num_iterations: int = _setting(100, low=1)
@@ -195,6 +196,7 @@ class RunConfig:
   checkpoint_every: int = _setting(1, low=1)
   keep_checkpoints: int = _setting(3, low=1)
   wandb_project: str | None = None
+  render: bool = True
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -27,6 +27,7 @@ def point_config(**overrides) -> config_lib.Config:
   config.imagine.horizon = 10
   config.meta.num_meta_steps = 2
   config.run.eval_episodes = 4
+  config.run.render = False
   for name, value in overrides.items():
     section, _, field = name.partition('__')
     setattr(getattr(config, section), field, value)

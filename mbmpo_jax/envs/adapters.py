@@ -18,6 +18,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import mujoco
 from brax.envs.wrappers import training
 
 from mbmpo_jax import types
@@ -146,6 +147,20 @@ class Adapted(base.Environment):
   def model_input(self, obs: jax.Array) -> jax.Array:
     """What a dynamics model sees of `obs` [..., O]."""
     return self._model_input(obs)
+
+  def scene(self) -> mujoco.MjModel | None:
+    """The wrapped environment's MuJoCo model, where it has one."""
+    system = getattr(self.wrapped, 'sys', self.wrapped)  # brax's, Playground's
+    return getattr(system, 'mj_model', None)
+
+  def pose(self, pipeline_state: Any) -> base.Pose:
+    """The coordinates of a state of the wrapped environment."""
+    state = pipeline_state
+    if hasattr(state, 'data'):  # Playground's
+      data = state.data
+      return base.Pose(data.qpos, data.mocap_pos, data.mocap_quat)
+    none = jnp.zeros((0, 3)), jnp.zeros((0, 4))
+    return base.Pose(state.pipeline_state.q, *none)
 
   def step(self, state: base.State, action: jax.Array) -> base.State:
     """Advances one step under `action` [A], clipped to [-1, 1]."""

@@ -8,10 +8,11 @@ top of them, so the imagined and the real reward cannot disagree.
 
 import abc
 import warnings
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import mujoco
 
 from mbmpo_jax import quiet
 
@@ -21,6 +22,14 @@ with warnings.catch_warnings(), quiet.quiet_imports():
   from brax import envs as brax_envs
 
 State: TypeAlias = brax_envs.State
+
+
+class Pose(NamedTuple):
+  """Where the bodies of `Environment.scene` are."""
+
+  qpos: jax.Array  # [nq]
+  mocap_pos: jax.Array  # [nmocap, 3]
+  mocap_quat: jax.Array  # [nmocap, 4]
 
 
 class Environment(brax_envs.Env):
@@ -71,6 +80,18 @@ class Environment(brax_envs.Env):
   def initial_obs(self, rng: jax.Array) -> jax.Array:
     """Draws a reset's observation [O] without physics; consumes `rng`."""
     return self.observe(self.initial_state(rng))
+
+  def scene(self) -> mujoco.MjModel | None:
+    """What there is to draw; nothing, by default."""
+    return None
+
+  def pose(self, pipeline_state: Any) -> Pose:
+    """Where the bodies of `scene` are in a physics state.
+
+    Raises:
+      NotImplementedError: where there is no scene.
+    """
+    raise NotImplementedError(f'{type(self).__name__} has nothing to draw')
 
   def reset(self, rng: jax.Array) -> State:
     """Starts an episode; consumes `rng`."""

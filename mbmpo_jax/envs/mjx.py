@@ -4,6 +4,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+import mujoco
 from mujoco import mjx
 
 from mbmpo_jax.envs import base
@@ -65,6 +66,15 @@ class MjxEnvironment(base.Environment):
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mjx.Data:
     """A physics state at rest in its solver, from `qpos` [nq], `qvel` [nv]."""
     return self.make_data().replace(qpos=qpos, qvel=qvel)
+
+  def scene(self) -> mujoco.MjModel:
+    """The compiled MJCF."""
+    return self.mj_model
+
+  def pose(self, pipeline_state: mjx.Data) -> base.Pose:
+    """Its coordinates, and its bodies that are moved from outside."""
+    data = pipeline_state
+    return base.Pose(data.qpos, data.mocap_pos, data.mocap_quat)
 
   @property
   def action_size(self) -> int:

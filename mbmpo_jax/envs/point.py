@@ -6,8 +6,10 @@ State `s` in R^2, uniform on [-2, 2]^2 at reset; `s' = s + 0.1 a` for `a` in
 
 import jax
 import jax.numpy as jnp
+import mujoco
 
 from mbmpo_jax.envs import base
+from mbmpo_jax.envs import mjx
 
 _MAX_STEP = 0.1
 
@@ -32,6 +34,15 @@ class Point(base.Environment):
   def observe(self, pipeline_state: jax.Array) -> jax.Array:
     """The position itself."""
     return pipeline_state
+
+  def scene(self) -> mujoco.MjModel:
+    """A ball on the square in which it starts, the goal marked."""
+    return mujoco.MjModel.from_xml_path(str(mjx.ASSETS / 'point.xml'))
+
+  def pose(self, pipeline_state: jax.Array) -> base.Pose:
+    """The position is the ball's coordinates."""
+    none = jnp.zeros((0, 3)), jnp.zeros((0, 4))
+    return base.Pose(pipeline_state, *none)
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import mujoco
 
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import mjx
@@ -91,6 +92,14 @@ class Randomized(base.Environment):
   def model_input(self, obs: jax.Array) -> jax.Array:
     """What a model of the environment inside sees."""
     return self.wrapped.model_input(obs)
+
+  def scene(self) -> mujoco.MjModel | None:
+    """That of the environment inside: shapes are not randomised."""
+    return self.wrapped.scene()
+
+  def pose(self, pipeline_state: RandomizedState) -> base.Pose:
+    """That of the environment inside."""
+    return self.wrapped.pose(pipeline_state.state)
 
   @property
   def observation_size(self) -> int:

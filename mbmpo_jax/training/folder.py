@@ -34,6 +34,7 @@ class RunFolder:
     curve: the learning curve, PNG.
     profile: a folder of profiler traces, where one was asked for.
     wandb_id: the id of the Weights & Biases run, where there is one.
+    page: the best policy at work, HTML.
   """
 
   def __init__(self, root: pathlib.Path) -> None:
@@ -56,6 +57,7 @@ class RunFolder:
     self.curve = root / 'learning_curve.png'
     self.profile = root / 'profile'
     self.wandb_id = root / 'wandb_id'
+    self.page = root / 'policy.html'
 
   def has_checkpoints(self) -> bool:
     """Whether a run has got as far as its first checkpoint here."""

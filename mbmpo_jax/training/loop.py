@@ -108,6 +108,9 @@ def train(
     )
 
   rows = run.rows()
+  if config.run.render and len(rows) == config.run.num_iterations:
+    progress.message('playing the best policy')
+    run.render()
   _report(rows, run.folder, config.run.num_iterations, progress)
   return rows[-1] if rows else {}
 
@@ -199,6 +202,7 @@ def _report(
   progress.message(f'{text}; all of it in {folder.root}')
   if len(rows) < total:
     progress.message('the same command again continues')
-  for path in (folder.curve, folder.metrics, folder.tensorboard):
-    progress.message(f'  {path}')
+  for path in (folder.curve, folder.metrics, folder.tensorboard, folder.page):
+    if path.exists():
+      progress.message(f'  {path}')
   progress.message(f'  {folder.checkpoints} (newest, and the best policy)')

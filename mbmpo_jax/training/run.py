@@ -16,6 +16,8 @@ from mbmpo_jax.training import iteration
 from mbmpo_jax.training import lock
 from mbmpo_jax.training import metrics
 from mbmpo_jax.training import plot
+from mbmpo_jax.training import render
+from mbmpo_jax.training import saved_policy
 from mbmpo_jax.training import wandb_writer
 
 
@@ -112,6 +114,21 @@ class Run:
         self.rows(),
         self.folder.curve,
         title=f'{config.env.name}, seed {config.seed}',
+      )
+
+  def render(self) -> None:
+    """Writes the page that plays the best policy; warns where it cannot."""
+    if not devices.is_first_process():
+      return
+    try:
+      policy = saved_policy.load_policy(self.folder.root)
+      recording = render.record_policy(policy)
+      title = render.title(policy, 'best')
+      render.write_page(recording, self.folder.page, title=title)
+    except Exception as error:  # A run does not fail for want of a picture.
+      warnings.warn(
+        f'{self.folder.page}: not written: {type(error).__name__}: {error}',
+        stacklevel=2,
       )
 
   def close(self) -> None:

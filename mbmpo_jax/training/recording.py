@@ -1,0 +1,145 @@
+"""An episode or more of a policy, kept so that it can be drawn."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
+
+import jax
+import mujoco
+import numpy as np
+
+from mbmpo_jax import errors
+from mbmpo_jax import types
+from mbmpo_jax.envs import base
+from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import collect
+
+
+class RecordingError(errors.UserError, RuntimeError):
+  """An environment has nothing to draw, or a rollout is not finite."""
+
+
+class Recording(NamedTuple):
+  """F frames: the state before every step, and that after an episode's last.
+
+  Attributes:
+    model: the bodies.
+    dt: seconds between frames of an episode.
+    pose: coordinates of the bodies, leaves `[F, ...]`.
+    episode: which episode a frame is of, from 0, int `[F]`.
+    time: seconds since it began, `[F]`.
+    reward_so_far: what has been paid since it began, `[F]`.
+    terminated: whether it ends here, and not by a time limit, bool `[F]`.
+  """
+
+  model: mujoco.MjModel
+  dt: float
+  pose: base.Pose
+  episode: np.ndarray
+  time: np.ndarray
+  reward_so_far: np.ndarray
+  terminated: np.ndarray
+
+
+def record(
+  env: base.Environment,
+  policy_params: types.Params,
+  key: jax.Array,
+  *,
+  num_steps: int,
+  policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
+) -> Recording:
+  """Runs a policy for some steps, with sampled actions.
+
+  An episode that ends early is followed by another.
+
+  Args:
+    env: what has a `scene`.
+    policy_params: theta.
+    key: consumed.
+    num_steps: T, of all episodes together.
+    policy_apply: `(params, obs [N, O]) -> distribution`.
+
+  Raises:
+    RecordingError: if `env` has no scene, or coordinates become non-finite.
+  """
+  model = env.scene()
+  if model is None:
+    raise RecordingError(
+      f'{_name(env)} cannot be drawn: its scene() must be a MuJoCo model'
+    )
+
+  @jax.jit
+  def run(policy_params: types.Params, key: jax.Array) -> Any:
+    trajectory = collect.rollout_env(
+      cast(base.Environment, _Posed(env)),
+      policy_params,
+      key,
+      num_envs=1,
+      horizon=num_steps,
+      policy_apply=lambda params, obs: policy_apply(params, obs[0]),
+    )
+    steps: Any = (
+      trajectory.obs[1],
+      trajectory.next_obs[1],
+      trajectory.reward,
+      trajectory.terminated,
+    )
+    return jax.tree.map(lambda x: x[:, 0], steps)
+
+  before, after, reward, terminated = jax.device_get(run(policy_params, key))
+  coordinates = np.concatenate([after.qpos, reward[:, None]], -1)
+  bad = ~np.isfinite(coordinates).all(-1)
+  if bad.any():
+    raise RecordingError(
+      f'{_name(env)} is not drawn: the rollout is not finite after step'
+      f' {bad.argmax() + 1}'
+    )
+  index, episode, time, reward_so_far, ended = _frames(reward, terminated > 0)
+  return Recording(
+    model=model,
+    dt=env.dt,
+    pose=jax.tree.map(lambda *x: np.concatenate(x)[index], before, after),
+    episode=episode,
+    time=time * env.dt,
+    reward_so_far=reward_so_far,
+    terminated=ended,
+  )
+
+
+class _Posed(base.brax_envs.Wrapper):
+  """An environment whose observation is a pair: its own, and its pose."""
+
+  def reset(self, rng: jax.Array) -> base.State:
+    return self._with_pose(self.env.reset(rng))
+
+  def step(self, state: base.State, action: jax.Array) -> base.State:
+    state = state.replace(obs=state.obs[0])
+    return self._with_pose(self.env.step(state, action))
+
+  def _with_pose(self, state: base.State) -> base.State:
+    pose = self.env.pose(state.pipeline_state)
+    return state.replace(obs=(state.obs, pose))
+
+
+def _frames(reward: np.ndarray, terminated: np.ndarray) -> list[np.ndarray]:
+  """Columns [F]: index, episode, steps, reward so far, whether it ended.
+
+  The index is of T states before steps and, behind them, T after steps.
+  """
+  frames = []
+  episode, steps, total = 0, 0, 0.0
+  last = len(reward) - 1
+  for step, (paid, ended) in enumerate(zip(reward, terminated, strict=True)):
+    frames.append((step, episode, steps, total, False))
+    steps, total = steps + 1, total + float(paid)
+    if ended or step == last:
+      frames.append((last + 1 + step, episode, steps, total, ended))
+      episode, steps, total = episode + 1, 0, 0.0
+  return [np.asarray(column) for column in zip(*frames, strict=True)]
+
+
+def _name(env: base.Environment) -> str:
+  """Of the environment itself, below what is wrapped around it."""
+  while hasattr(env, 'wrapped'):
+    env = env.wrapped
+  return type(env).__name__
