@@ -33,7 +33,9 @@ def main(arguments: sweep_flags.Arguments) -> None:
 
   cache.enable()
   with training_flags.one_line_errors():
-    sweep.sweep(arguments.grid, arguments.workdir)
+    sweep.sweep(
+      arguments.grid, arguments.workdir, debug_nans=arguments.debug_nans
+    )
 
 
 if __name__ == '__main__':

@@ -34,7 +34,7 @@ def main(arguments: training_flags.Arguments) -> None:
   from mbmpo_jax.training import loop
 
   cache.enable()
-  config, workdir, where = arguments
+  config, workdir, where, debug_nans = arguments
   with training_flags.one_line_errors():
     if where.distributed:
       devices.join(
@@ -43,7 +43,7 @@ def main(arguments: training_flags.Arguments) -> None:
     elif where.num_devices is not None and where.num_devices > 1:
       devices.split_cpu(where.num_devices)
     mesh = devices.make_mesh(config, where.num_devices)
-    loop.train(config, workdir, mesh=mesh)
+    loop.train(config, workdir, mesh=mesh, debug_nans=debug_nans)
 
 
 if __name__ == '__main__':

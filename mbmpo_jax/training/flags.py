@@ -33,6 +33,7 @@ class Arguments(NamedTuple):
   config: config_lib.Config
   workdir: pathlib.Path
   devices: 'DeviceFlags'
+  debug_nans: bool
 
 
 class DeviceFlags(NamedTuple):
@@ -102,16 +103,18 @@ def parse(
   quiet.quiet_logging(flag_values)
   workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
   shared = _devices(flag_values) if devices else ONE_DEVICE
-  return Arguments(config, pathlib.Path(workdir), shared)
+  debug_nans = bool(flag_values['debug_nans'].value)
+  return Arguments(config, pathlib.Path(workdir), shared, debug_nans)
 
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Turns bad input into one line on stderr and exit code 2."""
+  """Turns bad input into one line on stderr and the error's exit code."""
   try:
     yield
   except errors.UserError as error:
-    _exit(f'error: {_one_line(error)}', 2)
+    lines = [f'error: {_one_line(error)}', *getattr(error, '__notes__', ())]
+    _exit('\n  '.join(lines), error.exit_code)
   except KeyboardInterrupt:
     _exit('interrupted; the same command continues from the last save', 130)
 
@@ -204,6 +207,14 @@ def _define(
     + '.',
     flag_values=flag_values,
   )
+  flags.DEFINE_boolean(
+    'debug_nans',
+    False,
+    'Whether to stop at the first number that is not finite and tell the line'
+    ' of code it comes from, instead of leaving it out. On one device; takes'
+    ' more memory.',
+    flag_values=flag_values,
+  )
 
 
 def _define_devices(flag_values: flags.FlagValues) -> None:
@@ -286,7 +297,7 @@ def _parse_flags(
       warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
       return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    known = ['config', 'config.<field>', 'workdir', *further]
+    known = ['config', 'config.<field>', 'workdir', 'debug_nans', *further]
     *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
       f'{error.flagvalue}: unknown flag'

@@ -22,6 +22,7 @@ from mbmpo_jax.training import metrics as metrics_lib
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training import soundness
 
 _DRAW_EVERY_S = 30.0
 
@@ -33,6 +34,7 @@ def train(
   make_algorithm: Callable[..., Any] = mbmpo.make,
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
+  debug_nans: bool = False,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
 
@@ -50,6 +52,8 @@ def train(
       this; the first of them writes the folder, which all must see.
     progress: shows what goes on; by default a live display on a terminal and
       plain lines elsewhere, in the first process.
+    debug_nans: whether a number that is not finite, otherwise left out, is an
+      error that names the line it comes from; on one device only.
 
   Returns:
     The metrics of the last iteration, NaN where there is no value.
@@ -58,7 +62,13 @@ def train(
     ConfigError: if the configuration is not allowed, or is not the one that
       the folder's run was started with; nothing has been written then.
     CheckpointError: if there are checkpoints and none can be read.
+    NonFiniteError: if `run.max_rejected_iterations` were rejected on end, or
+      with `debug_nans`.
   """
+  if debug_nans and mesh is not None:
+    raise config_lib.ConfigError(
+      f'--debug_nans on {mesh.size} devices: must be on one (--num_devices=1)'
+    )
   config = copy.deepcopy(config)
   validation.validate(config)
   run = run_lib.Run(
@@ -84,7 +94,9 @@ def train(
     run.create()
     (saved,) = run_lib.restore([run], start, sharding)
     iterate(
-      iteration_lib.Iteration(env, config, algorithm, progress, mesh=mesh),
+      iteration_lib.Iteration(
+        env, config, algorithm, progress, mesh=mesh, debug_nans=debug_nans
+      ),
       saved,
       [run],
       first=int(saved.state.iteration),
@@ -141,11 +153,13 @@ def iterate(
     stop = stack.enter_context(signals.StopRequest())
     stack.callback(progress.close)
     progress.start(total=total, done=first)
+    watch = soundness.Watch(runs, first)
     drawn = time.monotonic()
     for index in range(first, total):
       saved, rows = iteration(saved, index)
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
+      watch.check(index, rows)
       stopping = devices.any_process(stop.requested is not None)
       is_last = index + 1 == total or stopping
       if is_last or (index + 1) % config.checkpoint_every == 0:

@@ -29,6 +29,7 @@ def sweep(
   *,
   make_algorithm: Callable[..., Any] = mbmpo.make,
   progress: progress_lib.Progress | None = None,
+  debug_nans: bool = False,
 ) -> dict[str, dict[str, float]]:
   """Trains every run of a grid at once, or goes on where it was interrupted.
 
@@ -44,6 +45,7 @@ def sweep(
     make_algorithm: `(env, config) -> algorithm`, as for `loop.train`; its state
       has a `hyper`.
     progress: shows what goes on, of the metrics the mean over runs.
+    debug_nans: as for `loop.train`; the first such number in any run stops all.
 
   Returns:
     By run, the metrics of the last iteration, NaN where there is no value.
@@ -52,6 +54,8 @@ def sweep(
     ConfigError: if the folder holds another sweep, or a single run, or the
       configuration is not allowed; nothing has been written then.
     CheckpointError: if there are checkpoints and none can be read.
+    NonFiniteError: if `run.max_rejected_iterations` were rejected on end in
+      every run, or with `debug_nans`.
   """
   config = grid.config
   folder = folder_lib.SweepFolder(pathlib.Path(workdir))
@@ -103,7 +107,12 @@ def sweep(
     saved = iteration_lib.stack(restored)
     del restored
     iteration = iteration_lib.Iteration(
-      env, config, algorithm, progress, num_runs=len(runs)
+      env,
+      config,
+      algorithm,
+      progress,
+      num_runs=len(runs),
+      debug_nans=debug_nans,
     )
     loop.iterate(
       iteration,
