@@ -41,8 +41,7 @@ def validate(
       raise config_lib.ConfigError(
         f'{name}={_shown(value)}: must be {_allowed(hint, bounds)}{hint_at}'
       )
-    # What the program computes with.
-    if isinstance(value, float) and not _in_range(np.float32(value), bounds):
+    if isinstance(value, float) and not _in_range_when_rounded(value, bounds):
       raise config_lib.ConfigError(
         f'{name}={value}: must be {_allowed(hint, bounds)}, but is'
         f' {np.float32(value)} in single precision'
@@ -214,6 +213,12 @@ def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
     for key, (_, holds) in _COMPARISONS.items()
     if key in bounds
   )
+
+
+def _in_range_when_rounded(value: float, bounds: Mapping[str, Any]) -> bool:
+  """Likewise for the number that the program will compute with."""
+  single = {key: np.float32(bound) for key, bound in bounds.items()}
+  return _in_range(np.float32(value), single)
 
 
 def _allowed(hint: Any, bounds: Mapping[str, Any]) -> str:

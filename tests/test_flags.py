@@ -44,6 +44,8 @@ def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
     f'--config={_CONFIGS}/half_cheetah.py',
     '--config.seed',
     '3',
+    '--config.model.clip_margin=0.5',
+    '--config.model.clip_margin=None',
     '--noconfig.policy.learn_std',
     '--config',
     str(_CONFIGS / 'point.py'),
@@ -53,6 +55,7 @@ def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
   assert config.meta.inner_lr == 0.005
   assert config.model.hidden_sizes == (8, 9)
   assert config.seed == 3
+  assert config.model.clip_margin is None
   assert not config.policy.learn_std
   assert workdir == pathlib.Path('here')
   assert debug_nans

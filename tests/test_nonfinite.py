@@ -194,16 +194,17 @@ class Pit(point.Point):
 def test_a_reward_that_is_no_number_in_places_is_left_out():
   """Real and imagined: training goes on with what is left."""
   programs = Programs(Pit())
-  state, seen = programs.start, []
+  state, seen, accepted = programs.start, [], []
   before = state.policy
   for _ in range(4):
     state, metrics = programs.iterate(state)
     seen.append(counts(metrics))
+    accepted.append(float(metrics['meta/accept_rate']))
     assert_finite((state.policy, state.ensemble, state.model, state.buffer))
     assert np.isnan(metrics['real/return']) == ('transitions' in seen[-1])
   assert any('transitions' in found for found in seen)
   assert any('rollouts' in found for found in seen)
-  assert not any('steps' in found for found in seen)
+  assert sum(rate > 0 for rate in accepted) >= 3
   assert int(state.env_steps) == 200  # those left out were steps too
   moved = jax.tree.map(lambda a, b: np.any(a != b), state.policy, before)
   assert all(jax.tree.leaves(moved))
@@ -220,7 +221,6 @@ def test_a_reward_that_is_no_number_in_places_is_left_out():
     ('inner_lr', np.nan, {'adaptations': 4}),
     ('entropy_coef', np.nan, {'gradients': 1}),
     ('damping', np.inf, {'gradients': 1}),
-    ('max_kl', 1e38, {'kl': 15}),
   ],
 )
 def test_a_step_that_is_not_finite_is_not_taken(
@@ -244,7 +244,8 @@ def test_a_policy_that_is_not_finite_spoils_nothing_else(programs, fitted):
     fitted._replace(policy=policy, iteration=jnp.int32(1))
   )
   assert counts(metrics) == {
-    'transitions': 40, 'rollouts': 2 * 4 * _STEPS, 'steps': _STEPS,
+    'transitions': 40, 'rollouts': 2 * 4 * _STEPS, 'kl': 15 * _STEPS,
+    'steps': _STEPS,
   }  # fmt: skip
   assert_same(state.buffer, fitted.buffer)
   assert_finite((state.ensemble, state.model))

@@ -91,7 +91,8 @@ def test_stops_with_a_report_and_keeps_the_checkpoints(tmp_path):
     assert error.value.exit_code == 1
     assert error.value.__notes__ == [
       'nonfinite/rollouts: 24 imagined rollouts of tasks, iterations 6 to 8',
-      'nonfinite/kl: 1 surrogates or KLs of the lengths tried, iteration 7',
+      'nonfinite/kl: 2 surrogates or KLs of the lengths tried,'
+      ' iterations 6 to 8',
     ]
     assert _iterations(tmp_path) == list(range(9))
     assert _checkpoints(tmp_path) == list(range(1, 9))
@@ -267,7 +268,7 @@ def test_debug_nans(tmp_path, monkeypatch):
       progress=quiet,
       debug_nans=True,
     )
-  assert str(error.value).startswith('collect: not all numbers are finite')
+  assert 'not all numbers are finite' in str(error.value)
   assert f'sqrt at {__file__}:{_PIT} in reward' in str(error.value)
 
 

@@ -9,6 +9,7 @@ import pathlib
 import re
 import sys
 import traceback
+import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -79,6 +80,7 @@ def parse(
   path, overrides = _split(argv[1:], default=str(default_config))
   _check_file(path, default_config.parent)
   _check_overrides(overrides)
+  overrides, cleared = _take_none(overrides)
   # The file comes first, so that no override is lost to it.
   argv = [argv[0], f'--config={path}', *overrides]
   _define(argv, default_config, default_workdir, flag_values)
@@ -96,6 +98,7 @@ def parse(
       f'--config={path}: get_config() must return a mbmpo_jax.config.Config,'
       f' not {type(config).__name__}'
     )
+  config = config_lib.replaced(config, dict.fromkeys(cleared))
   validation.validate(config)
   workdir = flag_values['workdir'].value
   if workdir == '':
@@ -183,6 +186,30 @@ def _check_overrides(arguments: Sequence[str]) -> None:
     if not hint and siblings:
       hint = f'; there are {", ".join(siblings)}'
     raise config_lib.ConfigError(f'{argument}: unknown field{hint}')
+
+
+def _take_none(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits off the fields that are set to None, which config_flags cannot.
+
+  Returns:
+    The other arguments, and the names of the fields. The last override of a
+    field counts.
+  """
+  optional = {
+    name
+    for name, hint, _ in config_lib.leaves(config_lib.Config)
+    if type(None) in typing.get_args(hint)
+  }
+  others, cleared = [], {}
+  for argument in arguments:
+    match = _OVERRIDE.match(argument)
+    name = match[1] if match else ''
+    cleared.pop(name, None)
+    if name in optional and argument.partition('=')[2] == 'None':
+      cleared[name] = None
+    else:
+      others.append(argument)
+  return others, list(cleared)
 
 
 def _define(

@@ -15,6 +15,7 @@ import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
+from mbmpo_jax import broadcasting
 from mbmpo_jax import errors
 from mbmpo_jax.training import timing
 
@@ -83,9 +84,10 @@ def find(function: Callable[..., Any], *args: Any) -> str | None:
     `log at env.py:12 in reward`, or `None` if there is no such operation.
   """
   closed = jax.make_jaxpr(function)(*args)
+  unknown = ('unknown file', 0, 'unknown function')
   for thorough in (False, True):
     try:
-      _evaluate(closed, jax.tree.leaves(args), None, thorough)
+      _evaluate(closed, jax.tree.leaves(args), unknown, thorough)
     except _FoundError as found:
       return str(found)
   return None
@@ -98,7 +100,7 @@ class _FoundError(Exception):
 def _evaluate(
   closed: jax.extend.core.ClosedJaxpr,
   args: Sequence[Any],
-  caller: Line | None,
+  caller: Line,
   thorough: bool,
 ) -> list[Any]:
   """Computes a program's results, one operation after the other.
@@ -106,16 +108,16 @@ def _evaluate(
   Args:
     closed: the program.
     args: what it is given.
-    caller: the line that called it; it may have been traced from another.
+    caller: the line that called it.
     thorough: looks into loops and calls whose results are all finite, too.
 
   Raises:
     _FoundError: at the first operation that is looked for.
   """
-  jaxpr = closed.jaxpr
-  values: dict[Any, Any] = dict(
-    zip([*jaxpr.constvars, *jaxpr.invars], [*closed.consts, *args], strict=True)
-  )
+  jaxpr = getattr(closed, 'jaxpr', closed)
+  variables = [*jaxpr.constvars, *jaxpr.invars]
+  consts = getattr(closed, 'consts', ())
+  values: dict[Any, Any] = dict(zip(variables, [*consts, *args], strict=True))
 
   def read(atom: Any) -> Any:
     if isinstance(atom, jax.extend.core.Literal):
@@ -124,8 +126,10 @@ def _evaluate(
 
   for eqn in jaxpr.eqns:
     inputs = [read(atom) for atom in eqn.invars]
-    functions, params = eqn.primitive.get_bind_params(eqn.params)
-    outputs = eqn.primitive.bind(*functions, *inputs, **params)
+    with eqn.ctx.manager:
+      outputs = eqn.primitive.bind(
+        *inputs, **eqn.primitive.get_bind_params(eqn.params)
+      )
     if not eqn.primitive.multiple_results:
       outputs = [outputs]
     unsound = not all(map(_is_finite, outputs))
@@ -157,11 +161,8 @@ def _parts(
       yield params['branches'][int(index)], rest
     case _:
       for name in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
-        inner = params.get(name)
-        if isinstance(inner, jax.extend.core.Jaxpr):
-          inner = jax.extend.core.ClosedJaxpr(inner, ())
-        if isinstance(inner, jax.extend.core.ClosedJaxpr):
-          yield inner, inputs
+        if hasattr(params.get(name), 'eqns'):
+          yield params[name], inputs
           return
 
 
@@ -191,28 +192,27 @@ def _while_steps(
   going, step = (
     jax.jit(jax.extend.core.jaxpr_as_fun(part)) for part in (cond, body)
   )
-  while going(*cond_consts, *carry)[0]:
+  while np.any(on := going(*cond_consts, *carry)[0]):
     args = [*consts, *carry]
-    carry = step(*args)
+    # Under vmap, those that are done stand still.
+    carry = [
+      jnp.where(broadcasting.trailing(on, jnp.ndim(new)), new, old)
+      for new, old in zip(step(*args), carry, strict=True)
+    ]
     if thorough or not all(map(_is_finite, carry)):
       yield body, args
 
 
-def _line(eqn: Any, caller: Line | None) -> Line:
+def _line(eqn: Any, caller: Line) -> Line:
   """The line of an operation, the innermost outside of JAX.
 
-  A function that JAX has traced before keeps the lines of its first caller: a
-  trace that does not pass through `caller` is not taken.
+  Functions of JAX are traced once for all who call them, and know none of them.
   """
   traceback = eqn.source_info.traceback
-  frames = [
-    (frame.file_name, frame.line_num, frame.function_name)
-    for frame in (traceback.frames if traceback else ())
-    if not frame.file_name.startswith(_JAX)
-  ]
-  if caller is not None and caller not in frames:
-    return caller
-  return frames[0] if frames else ('unknown file', 0, 'unknown function')
+  for frame in traceback.frames if traceback else ():
+    if not frame.file_name.startswith(_JAX):
+      return frame.file_name, frame.line_num, frame.function_name
+  return caller
 
 
 def _is_finite(x: Any) -> bool:
