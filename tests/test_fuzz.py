@@ -167,6 +167,7 @@ def test_every_configuration_is_accepted_or_refused_in_one_line(
   except config_lib.ConfigError as error:
     accepted = False
     _check_refusal(str(error), bad)
+  hypothesis.event('accepted' if accepted else 'refused')
   assert not (accepted and bad)
 
   arguments += [

@@ -200,7 +200,8 @@ def _take_none(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     for name, hint, _ in config_lib.leaves(config_lib.Config)
     if type(None) in typing.get_args(hint)
   }
-  others, cleared = [], {}
+  others: list[str] = []
+  cleared: dict[str, None] = {}
   for argument in arguments:
     match = _OVERRIDE.match(argument)
     name = match[1] if match else ''

@@ -169,9 +169,13 @@ def _parts(
 def _scan_steps(
   params: Any, inputs: list[Any], thorough: bool
 ) -> Iterator[Any]:
-  body, count = params['jaxpr'], params['num_consts']
-  last = count + params['num_carry']
-  consts, carry, xs = inputs[:count], inputs[count:last], inputs[last:]
+  body = params['jaxpr']
+  if 'ft_in' in params:  # JAX 0.12
+    consts, carry, xs = map(list, params['ft_in'].update(inputs).unpack())
+  else:
+    count = params['num_consts']
+    last = count + params['num_carry']
+    consts, carry, xs = inputs[:count], inputs[count:last], inputs[last:]
   step = jax.jit(jax.extend.core.jaxpr_as_fun(body))
   times = range(params['length'])
   for time in reversed(times) if params['reverse'] else times:
@@ -179,7 +183,7 @@ def _scan_steps(
     outputs = step(*args)
     if thorough or not all(map(_is_finite, outputs)):
       yield body, args
-    carry = outputs[: params['num_carry']]
+    carry = outputs[: len(carry)]
 
 
 def _while_steps(
