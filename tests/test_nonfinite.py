@@ -191,6 +191,7 @@ class Pit(point.Point):
     )
 
 
+@pytest.mark.slow
 def test_a_reward_that_is_no_number_in_places_is_left_out():
   """Real and imagined: training goes on with what is left."""
   programs = Programs(Pit())

@@ -250,6 +250,7 @@ class Pit(point.Point):
 _PIT = inspect.getsourcelines(Pit.reward)[1] + 1
 
 
+@pytest.mark.slow
 def test_debug_nans(tmp_path, monkeypatch):
   """A healthy run is to the bit what it is without; else the line is named."""
   config = tiny.point_config(run__num_iterations=2)
