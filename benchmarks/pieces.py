@@ -60,8 +60,9 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     return meta.sample(state.policy, state.model, state.hyper, state.key).batch
 
   def inner_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
+    sound = batch.weight > 0
     imagined = imagination.Imagined(
-      batch.pre, batch.pre_advantages, batch.weight > 0
+      batch.pre, batch.pre_advantages, sound, sound
     )
     return meta.adapt(state.policy, imagined, state.hyper)[0]
 

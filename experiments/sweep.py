@@ -34,7 +34,12 @@ def main(arguments: sweep_flags.Arguments) -> None:
 
   cache.enable()
   with training_flags.one_line_errors(), signals.exiting() as stop:
-    sweep.sweep(arguments.grid, arguments.workdir, stop=stop)
+    sweep.sweep(
+      arguments.grid,
+      arguments.workdir,
+      stop=stop,
+      debug_nans=arguments.debug_nans,
+    )
 
 
 if __name__ == '__main__':

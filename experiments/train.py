@@ -48,7 +48,7 @@ def main(arguments: training_flags.Arguments) -> None:
   from mbmpo_jax.training import signals
 
   cache.enable()
-  config, workdir, where = arguments
+  config, workdir, where, debug_nans = arguments
   with training_flags.one_line_errors():
     if where.distributed:
       devices.join(
@@ -58,7 +58,14 @@ def main(arguments: training_flags.Arguments) -> None:
       devices.split_cpu(where.num_devices)
     mesh = devices.make_mesh(config, where.num_devices)
     with signals.exiting() as stop:
-      loop.train(config, workdir, mesh=mesh, profile=_PROFILE.value, stop=stop)
+      loop.train(
+        config,
+        workdir,
+        mesh=mesh,
+        stop=stop,
+        profile=_PROFILE.value,
+        debug_nans=debug_nans,
+      )
 
 
 if __name__ == '__main__':

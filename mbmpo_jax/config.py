@@ -16,6 +16,10 @@ from typing import Any
 
 from mbmpo_jax import errors
 
+# What counters on the device can hold, and where arrays can be indexed to.
+INT32_MAX = 2**31 - 1
+_WIDEST_LAYER = 2**16
+
 
 class ConfigError(errors.UserError, ValueError):
   """A field's value is not allowed; the message names field, value, range."""
@@ -64,9 +68,9 @@ class PolicyConfig:
     learn_std: whether the standard deviation is learned or stays `init_std`.
   """
 
-  hidden_sizes: tuple[int, ...] = _setting((32, 32), low=1)
-  init_std: float = _setting(1.0, above=0)
-  min_std: float = _setting(1e-6, above=0)
+  hidden_sizes: tuple[int, ...] = _setting((32, 32), low=1, high=_WIDEST_LAYER)
+  init_std: float = _setting(1.0, above=0, high=1e3)
+  min_std: float = _setting(1e-6, low=1e-8, high=1e3)
   learn_std: bool = True
 
 
@@ -89,15 +93,17 @@ class ModelConfig:
     precision: of the ensemble's matrix products, in fit and imagination.
   """
 
-  num_models: int = _setting(5, low=1)
-  hidden_sizes: tuple[int, ...] = _setting((512, 512), low=1)
-  learning_rate: float = _setting(1e-3, above=0)
-  batch_size: int = _setting(500, low=1)
+  num_models: int = _setting(5, low=1, high=10_000)
+  hidden_sizes: tuple[int, ...] = _setting(
+    (512, 512), low=1, high=_WIDEST_LAYER
+  )
+  learning_rate: float = _setting(1e-3, above=0, high=1)
+  batch_size: int = _setting(500, low=1, high=10**6)
   validation_fraction: float = _setting(0.2, above=0, below=1)
-  max_epochs: int = _setting(500, low=1)
+  max_epochs: int = _setting(500, low=1, high=10**6)
   early_stopping: bool = True
   rolling_persistence: float = _setting(0.95, low=0, below=1)
-  clip_margin: float | None = _setting(None, low=0)
+  clip_margin: float | None = _setting(None, low=0, high=1e6)
   precision: str = _setting(
     'highest', choices=('highest', 'tensorfloat32', 'bfloat16')
   )
@@ -116,10 +122,10 @@ class CollectConfig:
     buffer_capacity: transitions kept, the newest.
   """
 
-  num_trajectories: int = _setting(20, low=1)
-  episode_length: int = _setting(200, low=1)
+  num_trajectories: int = _setting(20, low=1, high=10**6)
+  episode_length: int = _setting(200, low=1, high=10**6)
   collect_with: str = _setting('adapted', choices=('adapted', 'meta'))
-  buffer_capacity: int = _setting(100_000, low=2)
+  buffer_capacity: int = _setting(100_000, low=2, high=10**8)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -134,9 +140,9 @@ class ImagineConfig:
       otherwise it stands still to the horizon.
   """
 
-  tasks_per_model: int = _setting(4, low=1)
-  rollouts_per_task: int = _setting(25, low=1)
-  horizon: int = _setting(200, low=1)
+  tasks_per_model: int = _setting(4, low=1, high=10_000)
+  rollouts_per_task: int = _setting(25, low=1, high=10**6)
+  horizon: int = _setting(200, low=1, high=10**6)
   restart: bool = False
 
 
@@ -160,20 +166,20 @@ class MetaConfig:
     entropy_coef: weight of the adapted policies' entropy in the objective.
   """
 
-  num_meta_steps: int = _setting(30, low=1)
-  inner_lr: float = _setting(1e-3, low=0)
+  num_meta_steps: int = _setting(30, low=1, high=10**6)
+  inner_lr: float = _setting(1e-3, low=0, high=100)
   inner_objective: str = _setting(
     'log_likelihood', choices=('log_likelihood', 'likelihood_ratio')
   )
   discount: float = _setting(0.99, low=0, high=1)
   gae_lambda: float = _setting(1.0, low=0, high=1)
-  baseline_ridge: float = _setting(1e-5, above=0)
-  max_kl: float = _setting(0.01, above=0)
-  cg_iterations: int = _setting(10, low=1)
-  damping: float = _setting(1e-5, low=0)
+  baseline_ridge: float = _setting(1e-5, above=0, high=1e6)
+  max_kl: float = _setting(0.01, above=0, high=100)
+  cg_iterations: int = _setting(10, low=1, high=10_000)
+  damping: float = _setting(1e-5, low=0, high=1e6)
   backtrack_ratio: float = _setting(0.8, above=0, below=1)
-  max_backtracks: int = _setting(15, low=1)
-  entropy_coef: float = _setting(0.0, low=0)
+  max_backtracks: int = _setting(15, low=1, high=10_000)
+  entropy_coef: float = _setting(0.0, low=0, high=1e3)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -186,15 +192,19 @@ class RunConfig:
     eval_episodes: episodes per evaluation of the unadapted meta-policy.
     checkpoint_every: iterations between checkpoints; the last one always saves.
     keep_checkpoints: newest checkpoints kept.
+    max_rejected_iterations: iterations on end, all of whose meta-steps were
+      rejected and some for numbers that are not finite, after which the run
+      stops; 0 is never.
     wandb_project: a Weights & Biases project that gets the metrics too.
     render: whether a finished run leaves a page that plays its best policy.
   """
 
-  num_iterations: int = _setting(100, low=1)
-  eval_every: int = _setting(1, low=1)
-  eval_episodes: int = _setting(20, low=1)
-  checkpoint_every: int = _setting(1, low=1)
-  keep_checkpoints: int = _setting(3, low=1)
+  num_iterations: int = _setting(100, low=1, high=INT32_MAX)
+  eval_every: int = _setting(1, low=1, high=INT32_MAX)
+  eval_episodes: int = _setting(20, low=1, high=10**6)
+  checkpoint_every: int = _setting(1, low=1, high=INT32_MAX)
+  keep_checkpoints: int = _setting(3, low=1, high=INT32_MAX)
+  max_rejected_iterations: int = _setting(5, low=0, high=INT32_MAX)
   wandb_project: str | None = None
   render: bool = True
 
@@ -214,7 +224,7 @@ class Config:
     run: iterations, evaluations, checkpoints.
   """
 
-  seed: int = _setting(0, low=0, high=2**31 - 1)
+  seed: int = _setting(0, low=0, high=INT32_MAX)
   env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
   policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)

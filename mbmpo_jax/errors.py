@@ -2,4 +2,16 @@
 
 
 class UserError(Exception):
-  """Bad input, said in one line: a binary prints it and exits with code 2."""
+  """Said in one line: a binary prints it, and notes below, and exits.
+
+  Attributes:
+    exit_code: the binary's; 2 is bad input.
+  """
+
+  exit_code: int = 2
+
+
+class NonFiniteError(UserError):
+  """Numbers went bad; notes say which, one line per kind."""
+
+  exit_code = 1

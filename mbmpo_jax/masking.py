@@ -5,11 +5,18 @@ replaced *before* any arithmetic: `mask * x` and a `where` around the result
 both turn a masked NaN into a NaN gradient.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import broadcasting
 from mbmpo_jax import types
+
+# A number beyond this is taken for one that is not finite: a simulation that
+# diverges passes through it, and its square would spoil all moments. MuJoCo
+# draws the same line (mjMAXVAL).
+_LARGEST = 1e10
 
 
 def live(x: jax.Array, mask: jax.Array) -> jax.Array:
@@ -42,13 +49,24 @@ def reject_non_finite(
     The trajectory `[T, N, ...]`, all masked where rejected, and whether it was
     finite, a bool scalar.
   """
-  finite = jnp.all(
-    jnp.stack(
-      [
-        jnp.all(jnp.isfinite(live(x, trajectory.mask)))
-        for x in jax.tree.leaves(trajectory)
-      ]
-    )
-  )
+  finite = all_finite(live_steps(trajectory))
   mask = jnp.where(finite, trajectory.mask, 0.0)
   return trajectory._replace(mask=mask), finite
+
+
+def sound_rows(tree: Any) -> jax.Array:
+  """Whether every number of a row is finite and within +-1e10, bool [B].
+
+  Args:
+    tree: of arrays `[B, ...]`.
+  """
+  sound = [jnp.abs(x) <= _LARGEST for x in jax.tree.leaves(tree)]  # NaN is not
+  return jnp.all(
+    jnp.stack([jnp.all(x.reshape(x.shape[0], -1), -1) for x in sound]), 0
+  )
+
+
+def all_finite(tree: Any) -> jax.Array:
+  """Whether every number of a tree of arrays is finite, a bool scalar."""
+  leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+  return jnp.all(jnp.stack(leaves))

@@ -5,14 +5,19 @@ Every refusal is one line that names the field, its value and what is allowed.
 
 import dataclasses
 import difflib
-import math
+import itertools
 import operator
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from mbmpo_jax import config as config_lib
+
+_LONGEST_VALUE = 200
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def validate(
@@ -37,8 +42,14 @@ def validate(
   for name, hint, bounds in config_lib.leaves(config_lib.Config):
     value = operator.attrgetter(name)(config)
     if not (_has_type(value, hint) and _in_range(value, bounds)):
+      hint_at = nearest(str(value), bounds.get('choices', ()))
       raise config_lib.ConfigError(
-        f'{name}={value!r}: must be {_allowed(hint, bounds)}'
+        f'{name}={_shown(value)}: must be {_allowed(hint, bounds)}{hint_at}'
+      )
+    if isinstance(value, float) and not _in_range_when_rounded(value, bounds):
+      raise config_lib.ConfigError(
+        f'{name}={value}: must be {_allowed(hint, bounds)}, but is'
+        f' {np.float32(value)} in single precision'
       )
   _check_relations(config, env_max_episode_steps)
 
@@ -85,9 +96,61 @@ def _check_names(section: Any, kind: type, name: str = '') -> None:
       )
 
 
+def _shown(value: Any) -> str:
+  """`repr`, in one line of bearable length."""
+  text = ' '.join(repr(value).split())
+  return text if len(text) <= _LONGEST_VALUE else f'{text[:_LONGEST_VALUE]}...'
+
+
+def _check_sizes(config: config_lib.Config) -> None:
+  """No count, and no array, is beyond what 32 bits can number."""
+  collect, imagine, num_models = (
+    config.collect,
+    config.imagine,
+    config.model.num_models,
+  )
+  steps = collect.num_trajectories * collect.episode_length
+  tasks = num_models * imagine.tasks_per_model
+  samples = imagine.rollouts_per_task * imagine.horizon
+  sizes = [
+    (
+      'run.num_iterations',
+      config.run.num_iterations * steps,
+      'transitions are collected in all',
+    ),
+    (
+      'imagine.rollouts_per_task',
+      tasks * samples,
+      'steps of all model.num_models * imagine.tasks_per_model tasks of'
+      ' imagine.rollouts_per_task * imagine.horizon are imagined at once',
+    ),
+  ]
+  for section, copies, of in (
+    ('policy', tasks, 'tasks'),
+    ('model', num_models, 'models'),
+  ):
+    hidden = getattr(config, section).hidden_sizes
+    widest = max((a * b for a, b in itertools.pairwise(hidden)), default=0)
+    sizes.append(
+      (
+        f'{section}.hidden_sizes',
+        copies * widest,
+        f'weights between two layers for {copies} {of}',
+      )
+    )
+  for name, size, words in sizes:
+    if size > config_lib.INT32_MAX:
+      value = _shown(operator.attrgetter(name)(config))
+      raise config_lib.ConfigError(
+        f'{name}={value}: too much, {size} {words}; must be <='
+        f' {config_lib.INT32_MAX}'
+      )
+
+
 def _check_relations(
   config: config_lib.Config, env_max_episode_steps: int | None
 ) -> None:
+  _check_sizes(config)
   collect, model = config.collect, config.model
   steps = collect.num_trajectories * collect.episode_length
   if collect.buffer_capacity < steps:
@@ -133,7 +196,7 @@ def _has_type(value: Any, hint: Any) -> bool:
     return any(_has_type(value, kind) for kind in typing.get_args(hint))
   if hint is float:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return number and math.isfinite(value)
+    return number and abs(value) <= _LARGEST  # NaN is not
   if hint is int:
     return isinstance(value, int) and not isinstance(value, bool)
   return isinstance(value, hint)
@@ -160,6 +223,12 @@ def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
     for key, (_, holds) in _COMPARISONS.items()
     if key in bounds
   )
+
+
+def _in_range_when_rounded(value: float, bounds: Mapping[str, Any]) -> bool:
+  """Likewise for the number that the program will compute with."""
+  single = {key: np.float32(bound) for key, bound in bounds.items()}
+  return _in_range(np.float32(value), single)
 
 
 def _allowed(hint: Any, bounds: Mapping[str, Any]) -> str:

@@ -191,7 +191,7 @@ def test_members_stop_on_their_own_and_uneven_batches_divide(x64):
   def fit(mesh):
     def members(state):
       return fit_lib.fit_ensemble(
-        state, inputs, targets, jnp.int32(111), jax.random.PRNGKey(1),
+        state, inputs, targets, jnp.arange(120) < 111, jax.random.PRNGKey(1),
         learning_rate=1e-2, batch_size=33, validation_fraction=0.2,
         max_epochs=40, rolling_persistence=0.5, mesh=mesh,
       )  # fmt: skip

@@ -26,22 +26,26 @@ def _parse(*arguments: str) -> training_flags.Arguments:
 
 def test_default_is_the_quick_preset() -> None:
   """Without flags: the default file, and a folder of its name."""
-  config, workdir, devices = _parse()
+  config, workdir, devices, debug_nans = _parse()
   preset = runpy.run_path(str(_CONFIGS / 'half_cheetah_quick.py'))
   assert config == preset['get_config']()
   assert workdir == pathlib.Path('runs/half_cheetah_quick')
   assert not devices.distributed
   assert devices.num_devices is None
+  assert not debug_nans
 
 
 def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
   """Types are those of the fields; the last `--config` counts."""
-  config, workdir, _ = _parse(
+  config, workdir, _, debug_nans = _parse(
+    '--debug_nans',
     '--config.meta.inner_lr=0.005',
     '--config.model.hidden_sizes=(8, 9)',
     f'--config={_CONFIGS}/half_cheetah.py',
     '--config.seed',
     '3',
+    '--config.model.clip_margin=0.5',
+    '--config.model.clip_margin=None',
     '--noconfig.policy.learn_std',
     '--config',
     str(_CONFIGS / 'point.py'),
@@ -51,8 +55,10 @@ def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
   assert config.meta.inner_lr == 0.005
   assert config.model.hidden_sizes == (8, 9)
   assert config.seed == 3
+  assert config.model.clip_margin is None
   assert not config.policy.learn_std
   assert workdir == pathlib.Path('here')
+  assert debug_nans
 
 
 @pytest.mark.parametrize(
@@ -100,7 +106,7 @@ def test_mistake_is_one_line_with_what_is_allowed(
 def test_processes_are_named_together() -> None:
   """All three flags or none; those given are enough."""
   cluster = ['--coordinator_address=a:1', '--num_processes=2']
-  *_, devices = _parse(*cluster, '--process_id=1', '--num_devices=8')
+  *_, devices, _ = _parse(*cluster, '--process_id=1', '--num_devices=8')
   assert devices == (8, True, 'a:1', 2, 1)
   for arguments, said in (
     ([*cluster, '--process_id=2'], '--process_id=2: must be < 2'),

@@ -21,6 +21,9 @@ _METRICS = {
   'imagined/samples', 'imagined/clipped',
   'meta/surrogate_gain', 'meta/kl', 'meta/accept_rate', 'meta/backtracks',
   'meta/rejected_tasks', 'meta/plasticity',
+  'nonfinite/transitions', 'nonfinite/stored', 'nonfinite/members',
+  'nonfinite/rollouts', 'nonfinite/advantages', 'nonfinite/adaptations',
+  'nonfinite/gradients', 'nonfinite/kl', 'nonfinite/steps',
 }  # fmt: skip
 
 

@@ -93,7 +93,7 @@ def run_fit(state, max_epochs, early_stopping=False, validation_fraction=0.2):
     state,
     inputs,
     targets,
-    jnp.int32(_SAMPLES),
+    jnp.arange(_CAPACITY) < _SAMPLES,
     jax.random.PRNGKey(3),
     learning_rate=1e-2,
     batch_size=32,

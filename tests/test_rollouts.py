@@ -49,6 +49,20 @@ def test_buffer_keeps_the_newest_in_order():
   np.testing.assert_array_equal(buffer.data.time, [5, 6, 2, 3, 4])
 
 
+@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e11])
+@pytest.mark.parametrize('field', ['obs', 'action', 'reward', 'next_obs'])
+def test_buffer_leaves_out_what_is_not_finite(field, value):
+  """The others move up, around the ring's end too."""
+  add = jax.jit(buffer_lib.add)
+  buffer = add(buffer_lib.init(5, 2, 1), transitions(range(3)))
+  batch = transitions(range(3, 8))
+  getattr(batch, field)[1] = getattr(batch, field)[3] = value
+  buffer = add(buffer, batch)
+  assert (int(buffer.size), int(buffer.position)) == (5, 1)
+  np.testing.assert_array_equal(buffer.data.reward, [7, 1, 2, 3, 5])
+  np.testing.assert_array_equal(buffer.data.time, [7, 1, 2, 3, 5])
+
+
 def test_buffer_samples_only_what_it_holds():
   buffer = buffer_lib.init(50, 2, 1)
   buffer = buffer_lib.add(buffer, transitions(range(1, 4)))

@@ -399,7 +399,7 @@ def _parse(*arguments: str) -> sweep_flags.Arguments:
 
 def test_grid_is_the_product_of_values_and_seeds() -> None:
   """Names and configurations agree; what is not swept stays."""
-  grid, workdir = _parse(
+  grid, workdir, _ = _parse(
     '--config.seed=5',
     '--num_seeds=2',
     '--sweep.model.learning_rate',

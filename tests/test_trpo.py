@@ -270,7 +270,9 @@ def test_gives_up_after_max_backtracks(x64):
 
   # 0.8^4 is the first below 0.5: the fifth length.
   assert not _step(kl_fn=kl, max_backtracks=4)[1].accepted
-  assert _step(kl_fn=kl, max_backtracks=5)[1].accepted
+  _, info = _step(kl_fn=kl, max_backtracks=5)
+  assert info.accepted
+  assert info.non_finite_kl == 4
   assert _step(kl_fn=kl, max_backtracks=2, backtrack_ratio=0.4)[1].accepted
 
 

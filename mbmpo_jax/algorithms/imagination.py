@@ -5,7 +5,7 @@ own rollouts, advantages and adapted policy.
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,8 @@ class Imagined(NamedTuple):
 
   trajectory: types.Trajectory  # [K, P, T, N, ...]
   advantages: jax.Array  # [K, P, T, N]
-  finite: jax.Array  # bool [K, P]; a task that is not finite is rejected
+  rollouts_finite: jax.Array  # bool [K, P]
+  finite: jax.Array  # bool [K, P], and advantages; otherwise it is rejected
 
 
 def rollout_tasks(
@@ -99,7 +100,7 @@ def rollout_tasks(
     key, (config.model.num_models, config.imagine.tasks_per_model)
   )
   keys = parallel.own(mesh, keys, parallel.BY_TASK)
-  trajectory, finite = jax.vmap(over_member, (policy_axis, 0, 0))(
+  trajectory, rollouts_finite = jax.vmap(over_member, (policy_axis, 0, 0))(
     policies, model, keys
   )
   advantages = tasks.map_tasks(
@@ -111,7 +112,13 @@ def rollout_tasks(
     ),
     trajectory,
   )
-  return Imagined(trajectory, advantages, finite)
+  finite = rollouts_finite & tasks.over_tasks(masking.all_finite)(advantages)
+  mask = jnp.where(
+    broadcasting.trailing(finite, trajectory.mask.ndim), trajectory.mask, 0.0
+  )
+  return Imagined(
+    trajectory._replace(mask=mask), advantages, rollouts_finite, finite
+  )
 
 
 def adapt_tasks(
@@ -146,7 +153,7 @@ def adapt_tasks(
     imagined.trajectory,
     imagined.advantages,
   )
-  finite = imagined.finite & tasks.over_tasks(_all_finite)(adapted)
+  finite = imagined.finite & tasks.over_tasks(masking.all_finite)(adapted)
   adapted = jax.tree.map(
     lambda new, old: jnp.where(
       broadcasting.trailing(finite, new.ndim),
@@ -188,8 +195,3 @@ def clipped_steps(imagined: Imagined, model: ensemble.Model) -> jax.Array:
   on_bound = (trajectory.next_obs <= low) | (trajectory.next_obs >= high)
   clipped = jnp.any(on_bound, -1).astype(trajectory.mask.dtype)
   return jnp.sum(masking.live(clipped, trajectory.mask))
-
-
-def _all_finite(tree: Any) -> jax.Array:
-  leaves = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
-  return jnp.all(jnp.stack(leaves))

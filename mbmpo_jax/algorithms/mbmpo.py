@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax import validation
@@ -34,6 +35,10 @@ from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import collect as collect_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
+
+# Keeps the keys of new members apart from the fit's own: `fold_in(key, i)`
+# equals `split(key, n)[i]`.
+_RENEWAL = 0x72656E65
 
 
 def make(
@@ -77,16 +82,19 @@ def make(
     env.model_input, jnp.zeros(env.observation_size)
   ).shape[0]
 
-  def init(key: jax.Array) -> state_lib.TrainState:
-    """A state before any data, which may be donated; `key` is consumed."""
-    key, policy_key, model_key = jax.random.split(key, 3)
-    params = ensemble.init(
-      model_key,
+  def init_members(key: jax.Array) -> types.Params:
+    return ensemble.init(
+      key,
       model_input_size + env.action_size,
       env.observation_size,
       hidden_sizes=config.model.hidden_sizes,
       num_models=num_models,
     )
+
+  def init(key: jax.Array) -> state_lib.TrainState:
+    """A state before any data, which may be donated; `key` is consumed."""
+    key, policy_key, model_key = jax.random.split(key, 3)
+    params = init_members(model_key)
     unbounded = jnp.full(env.observation_size, jnp.inf, float)
     state = state_lib.TrainState(
       key=key,
@@ -171,6 +179,7 @@ def make(
       'real/return': episode_mean(trajectory.reward),
       'real/length': episode_mean(trajectory.mask),
       'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
+      'nonfinite/transitions': _count(~masking.sound_rows(transitions)),
     }
 
   def fit(
@@ -178,16 +187,19 @@ def make(
   ) -> tuple[state_lib.TrainState, types.Metrics]:
     """Fits the ensemble to the buffer."""
     key, fit_key = jax.random.split(state.key)
-    data, valid = state.buffer.data, buffer_lib.mask(state.buffer)
+    data, stored = state.buffer.data, buffer_lib.mask(state.buffer)
     inputs = jnp.concatenate([env.model_input(data.obs), data.action], -1)
     deltas = data.next_obs - data.obs
+    # `buffer.add` keeps NaN out, but there are other ways in.
+    sound = masking.sound_rows((data, inputs, deltas))
+    valid = jnp.where(sound, stored, 0.0)
     input_moments = normalizer.fit(inputs, valid)
     delta_moments = normalizer.fit(deltas, valid)
     fit_members = functools.partial(
       fit_lib.fit_ensemble,
       inputs=normalizer.standardize(input_moments, inputs),
       targets=normalizer.standardize(delta_moments, deltas),
-      num_samples=state.buffer.size,
+      valid=valid,
       key=fit_key,
       learning_rate=state.hyper.model_learning_rate,
       batch_size=config.model.batch_size,
@@ -198,9 +210,12 @@ def make(
       precision=config.model.precision,
       mesh=mesh,
     )
+    members, renewed = fit_lib.renew(
+      state.ensemble, init_members(jax.random.fold_in(fit_key, _RENEWAL))
+    )
     fitted, info = share_out(
       fit_members, in_specs=parallel.BY_MODEL, out_specs=parallel.BY_MODEL
-    )(state.ensemble)
+    )(members)
     # One gather per leaf, rather than more in what follows.
     fitted, info = parallel.replicate(mesh, (fitted, info))
     low, high = _bounds(
@@ -217,12 +232,14 @@ def make(
       'model/val_loss': jnp.mean(info.val_loss),
       'model/epochs': jnp.mean(info.epochs.astype(jnp.float32)),
       'model/rejected': jnp.sum(info.rejected),
+      'nonfinite/stored': _count((stored > 0) & ~sound),
+      'nonfinite/members': _count(renewed),
     }
 
   def improve(
     state: state_lib.TrainState,
   ) -> tuple[state_lib.TrainState, types.Metrics]:
-    """All meta-steps of an iteration; metrics are means over them."""
+    """All meta-steps of an iteration; metrics are means, counts are sums."""
     key, steps_key = jax.random.split(state.key)
 
     def meta_steps(
@@ -242,7 +259,10 @@ def make(
     state = state._replace(
       key=key, policy=policy, iteration=state.iteration + 1
     )
-    return state, jax.tree.map(jnp.nanmean, metrics)
+    return state, {
+      name: (jnp.sum if name.startswith('nonfinite/') else jnp.nanmean)(values)
+      for name, values in metrics.items()
+    }
 
   def update(
     state: state_lib.TrainState,
@@ -289,8 +309,11 @@ def _bounds(
   """The range [O] of the valid rows of `obs`, widened by `margin` of itself.
 
   Without bounds where a step never changes anything: a goal may be anywhere.
+  NaN, so that nothing can be imagined, where there is nothing to learn from.
   """
-  infinite = jnp.full(obs.shape[-1], jnp.inf, obs.dtype)
+  known = jnp.sum(valid) > 1
+  unbounded = jnp.where(known, jnp.inf, jnp.nan).astype(obs.dtype)
+  infinite = jnp.full(obs.shape[-1], unbounded)
   if margin is None:
     return -infinite, infinite
   live = valid[:, None] > 0
@@ -301,3 +324,8 @@ def _bounds(
     jnp.where(steady, -infinite, low - margin * (high - low)),
     jnp.where(steady, infinite, high + margin * (high - low)),
   )
+
+
+def _count(flags: jax.Array) -> jax.Array:
+  """How many are true, a float as all metrics."""
+  return jnp.sum(flags, dtype=float)

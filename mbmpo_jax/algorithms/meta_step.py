@@ -33,6 +33,7 @@ class Sampled(NamedTuple):
   pre: imagination.Imagined  # T_i, A_i of theta
   post: imagination.Imagined  # T_i', A_i' of theta_i'
   batch: maml.MetaBatch
+  adapted: jax.Array  # bool [K, P], theta_i' and what it was made of are finite
   finite: jax.Array  # bool [K, P], all of task i
 
 
@@ -83,6 +84,7 @@ def make(
     imagination.adapt_tasks, config=config, policy_apply=apply_many
   )
   all_sum = parallel.all_sum(mesh)
+  count = functools.partial(jnp.sum, dtype=float)
   num_tasks = config.model.num_models * config.imagine.tasks_per_model
 
   def sample(
@@ -104,7 +106,7 @@ def make(
       post_advantages=post.advantages,
       weight=tasks.weights(finite.astype(pre.advantages.dtype), all_sum),
     )
-    return Sampled(pre, post, batch, finite)
+    return Sampled(pre, post, batch, sound, finite)
 
   def settings(hyper: state_lib.Hyper) -> dict[str, Any]:
     return {
@@ -131,7 +133,7 @@ def make(
     hyper: state_lib.Hyper,
     key: jax.Array,
   ) -> tuple[types.Params, types.Metrics]:
-    pre, post, batch, finite = sample(policy, model, hyper, key)
+    pre, post, batch, adapted, finite = sample(policy, model, hyper, key)
     at_policy = derivatives(policy, batch, hyper)
     updated, info = trpo.trpo_step(
       policy,
@@ -157,7 +159,14 @@ def make(
         {
           'imagined/samples': jnp.sum(post.trajectory.mask),
           'imagined/clipped': imagination.clipped_steps(post, model),
-          'meta/rejected_tasks': jnp.sum(~finite).astype(jnp.float32),
+          'meta/rejected_tasks': count(~finite),
+          'nonfinite/rollouts': sum(
+            count(~x.rollouts_finite) for x in (pre, post)
+          ),
+          'nonfinite/advantages': sum(
+            count(x.rollouts_finite & ~x.finite) for x in (pre, post)
+          ),
+          'nonfinite/adaptations': count(pre.finite & ~adapted),
           'meta/plasticity': maml.plasticity(
             policy, batch, policy_apply=apply_many
           ),
@@ -166,6 +175,8 @@ def make(
     )
     sums['imagined/clipped'] /= jnp.maximum(sums['imagined/samples'], 1)
     rejected = sums['meta/rejected_tasks'] == num_tasks
+    # Rejected for what was not finite: all tasks, or the step itself.
+    unsound = ~info.finite | (info.non_finite_kl > 0) | rejected
     std = jnp.exp(
       policy_apply(updated, jnp.zeros(env.observation_size)).log_std
     )
@@ -177,6 +188,9 @@ def make(
       'meta/accept_rate': info.accepted.astype(jnp.float32),
       'meta/backtracks': info.backtracks.astype(jnp.float32),
       'policy/std': jnp.mean(std),
+      'nonfinite/gradients': count(~info.finite),
+      'nonfinite/kl': count(info.non_finite_kl),
+      'nonfinite/steps': count(~info.accepted & unsound),
     }
 
   return MetaStep(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from mbmpo_jax import broadcasting
+from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
@@ -52,11 +53,28 @@ def init(params: types.Params) -> FitState:
   return FitState(params, jax.vmap(optax.scale_by_adam().init)(params))
 
 
+def renew(state: FitState, fresh: types.Params) -> tuple[FitState, jax.Array]:
+  """Starts members anew that could not learn: nothing finite comes of NaN.
+
+  Args:
+    state: of K members.
+    fresh: parameters `[K, ...]` for those with a number that is not finite, or
+      beyond +-1e10 (`masking.sound_rows`): among their parameters, the weights
+      these stand for, or Adam's moments.
+
+  Returns:
+    The state, all finite, and which members are new, bool `[K]`.
+  """
+  weights = ensemble.plain_layers(state.params)
+  broken = ~masking.sound_rows((state, weights))
+  return _where_member(broken, init(fresh), state), broken
+
+
 def fit_ensemble(
   state: FitState,
   inputs: jax.Array,
   targets: jax.Array,
-  num_samples: jax.Array,
+  valid: jax.Array,
   key: jax.Array,
   *,
   learning_rate: jax.Array | float,
@@ -72,9 +90,9 @@ def fit_ensemble(
 
   Args:
     state: parameters and moments of K members (warm start).
-    inputs: standardised, `[C, I]`; rows from `num_samples` on are ignored.
+    inputs: standardised, `[C, I]`.
     targets: standardised, `[C, O]`.
-    num_samples: valid rows, an int32 scalar, at least 2.
+    valid: 1. for the rows [C] to learn from; the others may hold anything.
     key: consumed.
     learning_rate: Adam's.
     batch_size: rows per gradient step and member.
@@ -89,9 +107,11 @@ def fit_ensemble(
 
   Returns:
     The state after, and how it went. A member whose epoch gives a non-finite
-    validation loss drops that epoch and stops.
+    validation loss drops that epoch and stops. With fewer than two rows to
+    learn from there is no epoch.
   """
   capacity = inputs.shape[0]
+  num_samples = jnp.sum(valid > 0, dtype=jnp.int32)
   num_models = jax.tree.leaves(state.params)[0].shape[0]
   # One table: a minibatch is then one gather.
   table = jnp.concatenate([inputs, targets], -1)
@@ -104,8 +124,8 @@ def fit_ensemble(
   member_keys = jax.random.split(
     split_key, num_models * parallel.size(mesh, parallel.MODELS)
   )
-  split = jax.vmap(_permutation, (0, None, None))(
-    parallel.own(mesh, member_keys, parallel.BY_MODEL), num_samples, capacity
+  split = jax.vmap(_permutation, (0, None))(
+    parallel.own(mesh, member_keys, parallel.BY_MODEL), valid > 0
   )
   adam = optax.scale_by_adam()
   num_shares = parallel.size(mesh, parallel.TASKS)
@@ -138,7 +158,7 @@ def fit_ensemble(
 
   def train_epoch(state: FitState, key: jax.Array) -> FitState:
     # The members' orders are independent already, so they share one shuffle.
-    shuffle = _permutation(key, num_train, capacity)
+    shuffle = _permutation(key, jnp.arange(capacity) < num_train)
 
     def step(batch: jax.Array, state: FitState) -> FitState:
       slots, valid, own = batch_slots(batch, batch_size, num_train)
@@ -189,7 +209,7 @@ def fit_ensemble(
     epoch=jnp.int32(0),
     state=state,
     rolling=jnp.zeros(num_models, table.dtype),
-    active=jnp.ones(num_models, bool),
+    active=jnp.full(num_models, num_samples > 1),
     info=FitInfo(
       val_loss=jnp.full(num_models, jnp.nan, table.dtype),
       epochs=jnp.zeros(num_models, jnp.int32),
@@ -202,11 +222,10 @@ def fit_ensemble(
   return end.state, end.info
 
 
-def _permutation(key: jax.Array, count: jax.Array, capacity: int) -> jax.Array:
-  """A random order of `range(count)`, followed by the rest of `capacity`."""
-  rank = jax.random.bits(key, (capacity,), jnp.uint32) >> 1
-  beyond = jnp.arange(capacity) >= count
-  return jnp.argsort(jnp.where(beyond, jnp.uint32(2**32 - 1), rank))
+def _permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
+  """The indices of `valid` [C] in a random order, followed by the others."""
+  rank = jax.random.bits(key, valid.shape, jnp.uint32) >> 1
+  return jnp.argsort(jnp.where(valid, rank, jnp.uint32(2**32 - 1)))
 
 
 def _where_member(member: jax.Array, new: FitState, old: FitState) -> FitState:

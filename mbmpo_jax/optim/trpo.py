@@ -15,6 +15,7 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
+from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.optim import linear
 
@@ -32,6 +33,7 @@ class TrpoInfo(NamedTuple):
   accepted: jax.Array  # bool
   backtracks: jax.Array  # int32, index of the last length tried; -1 for none
   finite: jax.Array  # bool, whether gradient and direction were
+  non_finite_kl: jax.Array  # int32, lengths tried whose surrogate or kl was not
 
 
 def trpo_step(
@@ -105,23 +107,26 @@ def trpo_step(
   finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(full_step))
 
   def attempt(backtracks: jax.Array) -> tuple[jax.Array, ...]:
-    candidate = unravel(theta + backtrack_ratio**backtracks * full_step)
-    value, kl = all_sum(objective_fn(candidate))
+    candidate = theta + backtrack_ratio**backtracks * full_step
+    value, kl = all_sum(objective_fn(unravel(candidate)))
     gain = value - surrogate
-    # A comparison with NaN is false, so this rejects what is not finite.
-    good = (gain > 0) & (kl <= max_kl) & jnp.isfinite(gain) & jnp.isfinite(kl)
-    return gain, kl, good
+    sound = masking.all_finite((candidate, gain, kl))
+    return gain, kl, sound & (gain > 0) & (kl <= max_kl), ~sound
 
   def searching(state: tuple[jax.Array, ...]) -> jax.Array:
-    backtracks, _, _, good = state
+    backtracks, *_, good = state
     return finite & ~good & (backtracks + 1 < max_backtracks)
 
   def shorten(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    return (state[0] + 1, *attempt(state[0] + 1))
+    backtracks, unsound, *_ = state
+    gain, kl, good, failed = attempt(backtracks + 1)
+    return backtracks + 1, unsound + failed, gain, kl, good
 
   zero = jnp.zeros_like(surrogate)
-  start: Any = (jnp.int32(-1), zero, zero, jnp.zeros((), bool))
-  backtracks, gain, kl, accepted = jax.lax.while_loop(searching, shorten, start)
+  start: Any = (jnp.int32(-1), jnp.int32(0), zero, zero, jnp.zeros((), bool))
+  backtracks, unsound, gain, kl, accepted = jax.lax.while_loop(
+    searching, shorten, start
+  )
   step = jnp.where(accepted, backtrack_ratio**backtracks * full_step, 0.0)
   return unravel(theta + step), TrpoInfo(
     surrogate_gain=jnp.where(accepted, gain, 0.0),
@@ -129,6 +134,7 @@ def trpo_step(
     accepted=accepted,
     backtracks=backtracks,
     finite=finite,
+    non_finite_kl=unsound,
   )
 
 

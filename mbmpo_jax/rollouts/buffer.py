@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import masking
 from mbmpo_jax import types
 
 
@@ -38,6 +39,9 @@ def init(capacity: int, observation_size: int, action_size: int) -> Buffer:
 
 def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
   """Writes `transitions` [B, ...], the oldest first, over the oldest stored.
+
+  A transition with a number that is not finite, or beyond +-1e10, is left out
+  (`masking.sound_rows`): one would spoil the moments of the whole buffer.
 
   Args:
     buffer: of capacity C.
@@ -80,13 +84,19 @@ def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
         f'transitions.{name} has shape {list(new.shape)}: must be'
         f' {[count, *stored.shape[1:]]}'
       )
-  slots = (buffer.position + jnp.arange(count)) % capacity
+  sound = masking.sound_rows(transitions)
+  before = jnp.cumsum(sound, dtype=jnp.int32) - sound
+  # Beyond the last slot nothing is written.
+  slots = jnp.where(sound, (buffer.position + before) % capacity, capacity)
+  written = jnp.sum(sound, dtype=jnp.int32)
   return Buffer(
     data=jax.tree.map(
-      lambda stored, new: stored.at[slots].set(new), buffer.data, transitions
+      lambda stored, new: stored.at[slots].set(new, mode='drop'),
+      buffer.data,
+      transitions,
     ),
-    position=(buffer.position + count) % capacity,
-    size=jnp.minimum(buffer.size + count, capacity),
+    position=(buffer.position + written) % capacity,
+    size=jnp.minimum(buffer.size + written, capacity),
   )
 
 

@@ -9,6 +9,7 @@ import pathlib
 import re
 import sys
 import traceback
+import typing
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -34,6 +35,7 @@ class Arguments(NamedTuple):
   config: config_lib.Config
   workdir: pathlib.Path
   devices: 'DeviceFlags'
+  debug_nans: bool
 
 
 class DeviceFlags(NamedTuple):
@@ -79,13 +81,14 @@ def parse(
   path, overrides = _split(argv[1:], default=str(default_config))
   _check_file(path, default_config.parent)
   _check_overrides(overrides)
+  overrides, cleared = _take_none(overrides)
   # The file comes first, so that no override is lost to it.
   argv = [argv[0], f'--config={path}', *overrides]
   _define(argv, default_config, default_workdir, flag_values)
   if devices:
     _define_devices(flag_values)
     further = (*DeviceFlags._fields, *further)
-  known = ['config', 'config.<field>', 'workdir', *further]
+  known = ['config', 'config.<field>', 'workdir', 'debug_nans', *further]
   _check_no_rest(_parse_flags(argv, path, known, flag_values))
   config = flag_values['config'].value
   if not isinstance(config, config_lib.Config):
@@ -93,6 +96,7 @@ def parse(
       f'--config={path}: get_config() must return a mbmpo_jax.config.Config,'
       f' not {type(config).__name__}'
     )
+  config = config_lib.replaced(config, dict.fromkeys(cleared))
   validation.validate(config)
   if tiny.wanted():
     config = tiny.shrink(config)
@@ -102,7 +106,8 @@ def parse(
   quiet.quiet_logging(flag_values)
   workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
   shared = _devices(flag_values) if devices else ONE_DEVICE
-  return Arguments(config, pathlib.Path(workdir), shared)
+  debug_nans = bool(flag_values['debug_nans'].value)
+  return Arguments(config, pathlib.Path(workdir), shared, debug_nans)
 
 
 def parse_defined(
@@ -133,11 +138,12 @@ def parse_defined(
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Turns bad input into one line on stderr and exit code 2."""
+  """Turns bad input into one line on stderr and the error's exit code."""
   try:
     yield
   except errors.UserError as error:
-    _exit(f'error: {_one_line(error)}', 2)
+    lines = [f'error: {_one_line(error)}', *getattr(error, '__notes__', ())]
+    _exit('\n  '.join(lines), error.exit_code)
   except KeyboardInterrupt:
     _exit('interrupted; the same command continues from the last save', 130)
 
@@ -208,6 +214,31 @@ def _check_overrides(arguments: Sequence[str]) -> None:
     raise config_lib.ConfigError(f'{argument}: unknown field{hint}')
 
 
+def _take_none(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+  """Splits off the fields that are set to None, which config_flags cannot.
+
+  Returns:
+    The other arguments, and the names of the fields. The last override of a
+    field counts.
+  """
+  optional = {
+    name
+    for name, hint, _ in config_lib.leaves(config_lib.Config)
+    if type(None) in typing.get_args(hint)
+  }
+  others: list[str] = []
+  cleared: dict[str, None] = {}
+  for argument in arguments:
+    match = _OVERRIDE.match(argument)
+    name = match[1] if match else ''
+    cleared.pop(name, None)
+    if name in optional and argument.partition('=')[2] == 'None':
+      cleared[name] = None
+    else:
+      others.append(argument)
+  return others, list(cleared)
+
+
 def _define(
   argv: list[str],
   default_config: pathlib.Path,
@@ -228,6 +259,14 @@ def _define(
     'Where everything is kept; what is found there is continued. By default '
     + default_workdir.format(config="<the configuration file's name>")
     + '.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+    'debug_nans',
+    False,
+    'Whether to stop at the first number that is not finite and tell the line'
+    ' of code it comes from, instead of leaving it out. On one device; takes'
+    ' more memory.',
     flag_values=flag_values,
   )
 

@@ -14,6 +14,7 @@ from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import evaluate as evaluate_lib
+from mbmpo_jax.training import origin
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import timing
 
@@ -78,6 +79,7 @@ class Iteration:
     *,
     num_runs: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    debug_nans: bool = False,
   ) -> None:
     """Compiles nothing yet.
 
@@ -88,6 +90,8 @@ class Iteration:
       progress: is told which phase runs.
       num_runs: how many are stacked; `None` is one run without that axis.
       mesh: devices that share the evaluation's episodes.
+      debug_nans: whether numbers that are not finite are an error, which names
+        the line that they come from.
     """
     self._run = config.run
     self._num_runs = num_runs
@@ -113,11 +117,12 @@ class Iteration:
     if num_runs is not None:
       phases = [jax.vmap(phase) for phase in phases]
       evaluate = jax.vmap(evaluate, in_axes=(0, None))
+    timed = origin.Checked if debug_nans else timing.Timed
     self._timed = {
-      name: timing.Timed(phase, donate_argnums=(0,))
+      name: timed(phase, donate_argnums=(0,))
       for name, phase in zip(PHASES, phases, strict=True)
     }
-    self._timed['evaluate'] = timing.Timed(evaluate)
+    self._timed['evaluate'] = timed(evaluate)
 
   def __call__(
     self, saved: Saved, index: int

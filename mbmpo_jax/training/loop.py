@@ -22,6 +22,7 @@ from mbmpo_jax.training import profiling
 from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training import soundness
 
 _DRAW_EVERY_S = 30.0
 
@@ -35,6 +36,7 @@ def train(
   progress: progress_lib.Progress | None = None,
   profile: bool = False,
   stop: signals.StopRequest | None = None,
+  debug_nans: bool = False,
 ) -> dict[str, float]:
   """Runs an experiment, or the rest of one that was interrupted.
 
@@ -59,6 +61,8 @@ def train(
       viewer: the first that compiles nothing.
     stop: asks for a stop, and is told whether one came before the end; by
       default, signals do while this runs.
+    debug_nans: whether a number that is not finite, otherwise left out, is an
+      error that names the line it comes from; on one device only.
 
   Returns:
     The metrics of the last iteration, NaN where there is no value; empty where
@@ -71,7 +75,13 @@ def train(
     CheckpointError: if there are checkpoints and none can be read, or one
       cannot be written.
     WriteError: if another file cannot be written, for want of space perhaps.
+    NonFiniteError: if `run.max_rejected_iterations` were rejected on end, or
+      with `debug_nans`.
   """
+  if debug_nans and mesh is not None:
+    raise config_lib.ConfigError(
+      f'--debug_nans on {mesh.size} devices: must be on one (--num_devices=1)'
+    )
   config = copy.deepcopy(config)
   validation.validate(config)
   run = run_lib.Run(
@@ -97,7 +107,9 @@ def train(
     run.create()
     (saved,) = run_lib.restore([run], start, sharding)
     iterate(
-      iteration_lib.Iteration(env, config, algorithm, progress, mesh=mesh),
+      iteration_lib.Iteration(
+        env, config, algorithm, progress, mesh=mesh, debug_nans=debug_nans
+      ),
       saved,
       [run],
       first=int(saved.state.iteration),
@@ -165,6 +177,7 @@ def iterate(
     stack.callback(progress.close)
     progress.start(total=total, done=first)
     profiler = stack.enter_context(profiling.Profiler(trace, progress))
+    watch = soundness.Watch(runs, first)
     drawn = time.monotonic()
     stopping = devices.any_process(stop.requested is not None)
     for index in range(first, total):
@@ -175,6 +188,7 @@ def iterate(
         saved, rows = iteration(saved, index)
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
+      watch.check(index, rows)
       stopping = devices.any_process(stop.requested is not None)
       is_last = index + 1 == total or stopping
       for run in runs:

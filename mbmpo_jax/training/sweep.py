@@ -33,6 +33,7 @@ def sweep(
   make_algorithm: Callable[..., Any] = mbmpo.make,
   progress: progress_lib.Progress | None = None,
   stop: signals.StopRequest | None = None,
+  debug_nans: bool = False,
 ) -> dict[str, dict[str, float]]:
   """Trains every run of a grid at once, or goes on where it was interrupted.
 
@@ -49,6 +50,7 @@ def sweep(
       has a `hyper`.
     progress: shows what goes on, of the metrics the mean over runs.
     stop: as for `loop.train`.
+    debug_nans: as for `loop.train`; the first such number in any run stops all.
 
   Returns:
     By run, the metrics of the last iteration, NaN where there is no value.
@@ -60,6 +62,8 @@ def sweep(
     CheckpointError: if there are checkpoints and none can be read, or one
       cannot be written.
     WriteError: if another file cannot be written, for want of space perhaps.
+    NonFiniteError: if `run.max_rejected_iterations` were rejected on end in
+      every run, or with `debug_nans`.
   """
   config = grid.config
   folder = folder_lib.SweepFolder(pathlib.Path(workdir))
@@ -114,7 +118,12 @@ def sweep(
     saved = iteration_lib.stack(restored)
     del restored
     iteration = iteration_lib.Iteration(
-      env, config, algorithm, progress, num_runs=len(runs)
+      env,
+      config,
+      algorithm,
+      progress,
+      num_runs=len(runs),
+      debug_nans=debug_nans,
     )
     loop.iterate(
       iteration,

@@ -19,6 +19,7 @@ class Arguments(NamedTuple):
 
   grid: grid_lib.Grid
   workdir: pathlib.Path
+  debug_nans: bool
 
 
 def parse(
@@ -51,7 +52,7 @@ def parse(
       flag_values=flag_values,
     )
   try:
-    config, workdir, _ = training_flags.parse(
+    config, workdir, _, debug_nans = training_flags.parse(
       argv,
       default_config=default_config,
       default_workdir='runs/{config}_sweep',
@@ -76,7 +77,7 @@ def parse(
     },
     num_seeds=_num_seeds(str(flag_values['num_seeds'].value)),
   )
-  return Arguments(grid, workdir)
+  return Arguments(grid, workdir, debug_nans)
 
 
 def _num_seeds(text: str) -> int:

@@ -1,0 +1,252 @@
+"""Numbers gone bad, wherever they are put: left out, counted, never learned.
+
+One set of programs serves all: what is injected is in the state.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.envs import point
+from tests import tiny
+
+_MEMBERS, _STEPS = 2, 2
+_PHASES = ('collect', 'fit', 'improve')
+_COUNTS = [
+  'transitions', 'stored', 'members', 'rollouts', 'advantages', 'adaptations',
+  'gradients', 'kl', 'steps',
+]  # fmt: skip
+
+
+class Programs:
+  """The phases of an algorithm, each compiled once."""
+
+  def __init__(self, env):
+    self.algorithm = mbmpo.make(env, tiny.point_config(), check=False)
+    for name in _PHASES:
+      setattr(self, name, jax.jit(getattr(self.algorithm, name)))
+    self.start, _ = self.collect(
+      jax.jit(self.algorithm.init)(jax.random.PRNGKey(0))
+    )
+
+  def iterate(self, state):
+    """One iteration; the metrics of all phases."""
+    metrics = {}
+    for name in _PHASES:
+      state, values = getattr(self, name)(state)
+      metrics |= values
+    return state, metrics
+
+
+@pytest.fixture(scope='module')
+def programs() -> Programs:
+  return Programs(envs.make('point'))
+
+
+@pytest.fixture(scope='module')
+def fitted(programs) -> state_lib.TrainState:
+  return programs.fit(programs.start)[0]
+
+
+def counts(metrics) -> dict[str, float]:
+  """The counts above zero."""
+  values = {n: float(metrics.get(f'nonfinite/{n}', 0)) for n in _COUNTS}
+  return {name: value for name, value in values.items() if value}
+
+
+def assert_finite(tree) -> None:
+  for path, leaf in jax.tree.leaves_with_path(tree):
+    assert np.all(np.isfinite(leaf)), jax.tree_util.keystr(path)
+
+
+def assert_same(tree, expected) -> None:
+  jax.tree.map(np.testing.assert_array_equal, tree, expected)
+
+
+def member(tree, index: int):
+  return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def with_buffer(state, **changes) -> state_lib.TrainState:
+  data = state.buffer.data._replace(**changes)
+  return state._replace(buffer=state.buffer._replace(data=data))
+
+
+# --- a model's weights
+
+
+@pytest.mark.parametrize('value', [np.nan, np.inf, 1e30])
+@pytest.mark.parametrize('poisoned', [0, 1])
+def test_a_member_that_is_not_finite_starts_anew(programs, poisoned, value):
+  """And learns; the other's fit is to the bit what it was."""
+  healthy, _ = programs.fit(programs.start)
+  leaves, treedef = jax.tree.flatten(programs.start.ensemble)
+  for index, leaf in enumerate(leaves):
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+      continue
+    where = (poisoned, *(0 for _ in leaf.shape[1:]))
+    spoilt = [*leaves]
+    spoilt[index] = leaf.at[where].set(value)
+    state, metrics = programs.fit(
+      programs.start._replace(ensemble=jax.tree.unflatten(treedef, spoilt))
+    )
+    assert counts(metrics) == {'members': 1}
+    assert metrics['model/rejected'] == 0
+    assert_finite((state.ensemble, state.model))
+    other = 1 - poisoned
+    assert_same(member(state.ensemble, other), member(healthy.ensemble, other))
+    assert np.all(state.ensemble.adam.count == healthy.ensemble.adam.count)
+
+
+def test_directions_of_no_length_start_anew_too(programs):
+  """Finite themselves; g v / ||v|| is not."""
+  params = programs.start.ensemble.params
+  layer = params[0] | {'v': params[0]['v'].at[1, :, 3].set(0.0)}
+  ensemble = programs.start.ensemble._replace(params=(layer, *params[1:]))
+  state, metrics = programs.fit(programs.start._replace(ensemble=ensemble))
+  assert counts(metrics) == {'members': 1}
+  assert_finite((state.ensemble, state.model))
+
+
+def test_new_members_differ_from_each_other_and_from_the_last(programs):
+  state = programs.start._replace(
+    ensemble=jax.tree.map(
+      lambda x: x if x.dtype == jnp.int32 else jnp.full_like(x, jnp.nan),
+      programs.start.ensemble,
+    )
+  )
+  state, metrics = programs.fit(state)
+  assert counts(metrics) == {'members': _MEMBERS}
+  new = state.ensemble.params[0]['v']
+  assert not np.any(new[0] == new[1])
+  assert not np.any(np.isclose(new, programs.start.ensemble.params[0]['v']))
+  state, metrics = programs.improve(state)
+  assert metrics['meta/accept_rate'] == 1
+  assert_finite(state.policy)
+
+
+def test_losses_that_are_not_finite_leave_members_as_they_were(programs):
+  hyper = programs.start.hyper._replace(model_learning_rate=jnp.float32(np.nan))
+  state, metrics = programs.fit(programs.start._replace(hyper=hyper))
+  assert metrics['model/rejected'] == _MEMBERS
+  assert_same(state.ensemble, programs.start.ensemble)
+
+
+# --- the buffer
+
+
+@pytest.mark.parametrize('field', ['obs', 'action', 'reward', 'next_obs'])
+def test_a_stored_transition_that_is_not_finite_is_not_used(programs, field):
+  """Whatever is in its place, the fit is the same to the bit."""
+  states = []
+  for value in (np.nan, np.inf, -1e30):
+    data = getattr(programs.start.buffer.data, field)
+    where = (7, *(0 for _ in data.shape[1:]))
+    state, metrics = programs.fit(
+      with_buffer(programs.start, **{field: data.at[where].set(value)})
+    )
+    assert counts(metrics) == {'stored': 1}
+    assert metrics['model/rejected'] == 0
+    assert_finite((state.ensemble, state.model))
+    states.append((state.ensemble, state.model))
+  assert_same(states[1:], [states[0]] * 2)
+  healthy, _ = programs.fit(programs.start)
+  assert np.any(healthy.model.input_mean != states[0][1].input_mean)
+
+
+@pytest.mark.parametrize('left', [0, 1])
+def test_without_data_nothing_is_learned_until_there_is(programs, left):
+  """No member moves, no task is imagined, theta stays; then all goes on."""
+  data = programs.start.buffer.data
+  spoilt = with_buffer(programs.start, obs=data.obs.at[left:].set(jnp.nan))
+  state, metrics = programs.fit(spoilt)
+  assert metrics['nonfinite/stored'] == 40 - left
+  assert metrics['model/epochs'] == 0
+  assert np.isnan(metrics['model/val_loss'])
+  assert_same(state.ensemble, programs.start.ensemble)
+  state, metrics = programs.improve(state)
+  assert counts(metrics)['steps'] == _STEPS
+  assert metrics['meta/accept_rate'] == 0
+  assert_same(state.policy, programs.start.policy)
+
+  state, metrics = programs.iterate(state)
+  assert counts(metrics) == {'stored': 40 - left}
+  assert metrics['meta/accept_rate'] == 1
+  assert_finite((state.policy, state.ensemble, state.model))
+
+
+# --- the reward
+
+
+class Pit(point.Point):
+  """The point's reward is no number where the first coordinate is large."""
+
+  def reward(self, obs, action, next_obs):
+    return super().reward(obs, action, next_obs) + 0 * jnp.sqrt(
+      1.8 - obs[..., 0]
+    )
+
+
+@pytest.mark.slow
+def test_a_reward_that_is_no_number_in_places_is_left_out():
+  """Real and imagined: training goes on with what is left."""
+  programs = Programs(Pit())
+  state, seen, accepted = programs.start, [], []
+  before = state.policy
+  for _ in range(4):
+    state, metrics = programs.iterate(state)
+    seen.append(counts(metrics))
+    accepted.append(float(metrics['meta/accept_rate']))
+    assert_finite((state.policy, state.ensemble, state.model, state.buffer))
+    assert np.isnan(metrics['real/return']) == ('transitions' in seen[-1])
+  assert any('transitions' in found for found in seen)
+  assert any('rollouts' in found for found in seen)
+  assert sum(rate > 0 for rate in accepted) >= 3
+  assert int(state.env_steps) == 200  # those left out were steps too
+  moved = jax.tree.map(lambda a, b: np.any(a != b), state.policy, before)
+  assert all(jax.tree.leaves(moved))
+
+
+# --- the policy gradient, and what it is made of
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'expected'),
+  [
+    # T_i' is imagined by theta where adaptation failed.
+    ('discount', np.nan, {'advantages': 2 * 4}),
+    ('inner_lr', np.nan, {'adaptations': 4}),
+    ('entropy_coef', np.nan, {'gradients': 1}),
+    ('damping', np.inf, {'gradients': 1}),
+  ],
+)
+def test_a_step_that_is_not_finite_is_not_taken(
+  programs, fitted, field, value, expected
+):
+  hyper = fitted.hyper._replace(**{field: jnp.float32(value)})
+  state, metrics = programs.improve(fitted._replace(hyper=hyper))
+  per_step = {name: count * _STEPS for name, count in expected.items()}
+  assert counts(metrics) == {**per_step, 'steps': _STEPS}
+  assert metrics['meta/accept_rate'] == 0
+  assert_same(state.policy, fitted.policy)
+  state, metrics = programs.improve(state._replace(hyper=fitted.hyper))
+  assert counts(metrics) == {}
+  assert metrics['meta/accept_rate'] == 1
+
+
+def test_a_policy_that_is_not_finite_spoils_nothing_else(programs, fitted):
+  """It cannot be put right; the run stops with a sound checkpoint before."""
+  policy = jax.tree.map(lambda x: x * jnp.nan, fitted.policy)
+  state, metrics = programs.iterate(
+    fitted._replace(policy=policy, iteration=jnp.int32(1))
+  )
+  assert counts(metrics) == {
+    'transitions': 40, 'rollouts': 2 * 4 * _STEPS, 'kl': 15 * _STEPS,
+    'steps': _STEPS,
+  }  # fmt: skip
+  assert_same(state.buffer, fitted.buffer)
+  assert_finite((state.ensemble, state.model))
