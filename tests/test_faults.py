@@ -21,7 +21,6 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax.training import checkpoint
-from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import lock
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import manifest
@@ -325,7 +324,7 @@ def test_full_disk_of_the_metrics(tmp_path: pathlib.Path) -> None:
   _train(tiny.point_config(run__num_iterations=2), tmp_path)
   curve = tmp_path / '.learning_curve.png.tmp'
   curve.symlink_to('/dev/full')
-  with pytest.raises(folder_lib.WriteError, match='No space left on device'):
+  with pytest.raises(errors.UserError, match='No space left on device'):
     _train(tiny.point_config(run__num_iterations=3), tmp_path)
   assert checkpoint.steps(tmp_path / 'checkpoints') == [1, 2, 3]
 
