@@ -52,7 +52,7 @@ def main(_: None) -> None:
 
   cache.enable()
   with training_flags.one_line_errors():
-    policy = saved_policy.load_policy(_WORKDIR.value, _WHICH.value)
+    policy = saved_policy.load_policy(_WORKDIR.value or '', _WHICH.value)
     if _EXPORT.value:
       saved_policy.export_policy(policy, pathlib.Path(_EXPORT.value))
     episodes = _EPISODES.value or policy.config.run.eval_episodes

@@ -77,7 +77,6 @@ def test_donated_buffers_are_saved_as_they_were(
   checkpoints.save(1, tree)
   for _ in range(3):
     tree = step(tree)
-  # And a view, which some hosts would keep.
   jax.block_until_ready(tree)
   assert checkpoints.steps == []
   release.set()
@@ -475,6 +474,7 @@ def _kill_and_resume(tmp_path: pathlib.Path, kills: int, seed: int) -> None:
   tally: collections.Counter[str] = collections.Counter()
   workdir = tmp_path / 'killed'
   done = 0
+  whole = runs.start(tmp_path / 'whole', iterations)  # Beside the others.
   for index in range(kills):
     process = runs.start(workdir, iterations)
     after = rng.randrange(2, 9)
@@ -501,7 +501,7 @@ def _kill_and_resume(tmp_path: pathlib.Path, kills: int, seed: int) -> None:
   assert code == 0, said
   # Nothing that a kill leaves behind is taken for a checkpoint.
   assert 'cannot be read' not in said
-  said, code = runs.finish(runs.start(tmp_path / 'whole', iterations))
+  said, code = runs.finish(whole)
   assert code == 0, said
   runs.assert_same(workdir, tmp_path / 'whole')
 
