@@ -80,7 +80,8 @@ class Checkpointer:
         f'checkpoint {step} was not written to {self._directory}: it holds'
         f' step {newest}'
       )
-    # On a CPU `device_get` gives views of buffers that are soon reused.
+    # Of what is on the host already, and of all on a CPU, `device_get` gives
+    # views; those would keep buffers from being reused.
     host = jax.tree.map(np.array, jax.device_get(tree))
     self._pending = self._writer.submit(self._write, step, host)
 
