@@ -30,6 +30,7 @@ POINT = (
   '--config.imagine.horizon=10',
   '--config.meta.num_meta_steps=2',
   '--config.run.eval_episodes=4',
+  '--config.run.render=False',
 )
 
 

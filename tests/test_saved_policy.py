@@ -68,6 +68,16 @@ def test_both_policies_come_back_with_their_config(
   assert isinstance(policy.make_env(), type(envs.make('point')))
 
 
+def test_a_relative_folder_will_do(
+  trained: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """As on the command line; Orbax reads nothing by such a path."""
+  monkeypatch.chdir(trained.parent)
+  policy = saved_policy.load_policy(trained.name)
+  expected = saved_policy.load_policy(trained)
+  jax.tree.map(np.testing.assert_array_equal, policy.params, expected.params)
+
+
 def test_acts_as_in_training(trained: pathlib.Path) -> None:
   """The mean action or a sample, with the run's own floor of the deviation."""
   policy = saved_policy.load_policy(trained)

@@ -26,10 +26,10 @@ from mbmpo_jax.rollouts import imagine
 
 
 class Imagined(NamedTuple):
-  """Rollouts of every task, all masked where the task is rejected."""
+  """Rollouts of every task, all masked where they are not finite."""
 
   trajectory: types.Trajectory  # [K, P, T, N, ...]
-  advantages: jax.Array  # [K, P, T, N]
+  advantages: jax.Array  # [K, P, T, N], 0 where the task is rejected
   rollouts_finite: jax.Array  # bool [K, P]
   finite: jax.Array  # bool [K, P], and advantages; otherwise it is rejected
 
@@ -113,12 +113,10 @@ def rollout_tasks(
     trajectory,
   )
   finite = rollouts_finite & tasks.over_tasks(masking.all_finite)(advantages)
-  mask = jnp.where(
-    broadcasting.trailing(finite, trajectory.mask.ndim), trajectory.mask, 0.0
-  )
-  return Imagined(
-    trajectory._replace(mask=mask), advantages, rollouts_finite, finite
-  )
+  kept = broadcasting.trailing(finite, advantages.ndim)
+  # Not the mask: rollouts do not wait for advantages.
+  advantages = jnp.where(kept, advantages, 0.0)
+  return Imagined(trajectory, advantages, rollouts_finite, finite)
 
 
 def adapt_tasks(

@@ -215,6 +215,7 @@ def read_part(
   Raises:
     CheckpointError: if there are checkpoints and none can be read.
   """
+  directory = directory.absolute()  # As Orbax needs it.
   while found := steps(directory):
     try:
       step, tree, unreadable = _newest_readable(
