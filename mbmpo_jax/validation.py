@@ -36,7 +36,7 @@ def validate(
   Example:
     >>> validate(config_lib.Config(model=config_lib.ModelConfig(num_models=0)))
     Traceback (most recent call last):
-    mbmpo_jax.config.ConfigError: model.num_models=0: must be an int >= 1
+    mbmpo_jax.config.ConfigError: model.num_models=0: must be an int >= 1 and <= 10000
   """
   _check_names(config, config_lib.Config)
   for name, hint, bounds in config_lib.leaves(config_lib.Config):
