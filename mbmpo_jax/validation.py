@@ -34,9 +34,9 @@ def validate(
       what is allowed.
 
   Example:
-    >>> validate(config_lib.Config(model=config_lib.ModelConfig(num_models=0)))
+    >>> validate(config_lib.Config(meta=config_lib.MetaConfig(max_kl=0.0)))
     Traceback (most recent call last):
-    mbmpo_jax.config.ConfigError: model.num_models=0: must be an int >= 1 and <= 10000
+    mbmpo_jax.config.ConfigError: meta.max_kl=0.0: must be a finite float > 0 ...
   """
   _check_names(config, config_lib.Config)
   for name, hint, bounds in config_lib.leaves(config_lib.Config):
