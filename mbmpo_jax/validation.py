@@ -36,7 +36,7 @@ def validate(
   Example:
     >>> validate(config_lib.Config(meta=config_lib.MetaConfig(max_kl=0.0)))
     Traceback (most recent call last):
-    mbmpo_jax.config.ConfigError: meta.max_kl=0.0: must be a finite float > 0 ...
+    mbmpo_jax.config.ConfigError: meta.max_kl=0.0: must be a finite ...
   """
   _check_names(config, config_lib.Config)
   for name, hint, bounds in config_lib.leaves(config_lib.Config):
