@@ -196,7 +196,8 @@ class RunConfig:
       rejected and some for numbers that are not finite, after which the run
       stops; 0 is never.
     wandb_project: a Weights & Biases project that gets the metrics too.
-    render: whether a finished run leaves a page that plays its best policy.
+    render: whether a finished run leaves a page that plays its best policy, and
+      a video where one can be made.
   """
 
   num_iterations: int = _setting(100, low=1, high=INT32_MAX)

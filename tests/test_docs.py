@@ -109,7 +109,7 @@ def test_every_field_is_one() -> None:
   sections = {name.partition('.')[0] for name in fields if '.' in name}
   modules = {'collect': collect, 'imagine': imagine, 'run': run}
   for span, page in documents.spans():
-    match = re.fullmatch(r'(\w+)\.(?!(?:py|html)$)(\w+)(=.*)?', span)
+    match = re.fullmatch(r'(\w+)\.(?!(?:py|html|mp4)$)(\w+)(=.*)?', span)
     if match and match[1] in sections:
       known = f'{match[1]}.{match[2]}' in fields
       module = modules.get(match[1])

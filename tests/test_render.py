@@ -408,6 +408,25 @@ def test_a_finished_run_leaves_a_page(tmp_path: pathlib.Path) -> None:
   assert len(_embedded(out.read_text())['time']) == 6
 
 
+def test_a_finished_run_leaves_a_video_where_it_can(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """Without a word where it cannot: the page is there."""
+
+  def film(recording, path):
+    path.write_text(f'{len(recording.time)} frames')
+
+  def no_gl(recording, path):
+    raise video.VideoError('no GL')
+
+  for name, write in (('with', film), ('without', no_gl)):
+    monkeypatch.setattr(video, 'write_video', write)
+    _train(tmp_path / name)
+    assert (tmp_path / name / 'policy.html').exists()
+  assert (tmp_path / 'with' / 'policy.mp4').read_text() == '11 frames'
+  assert not (tmp_path / 'without' / 'policy.mp4').exists()
+
+
 def test_a_page_that_cannot_be_written_does_not_fail_the_run(
   tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ class RunFolder:
     profile: a folder of profiler traces, where one was asked for.
     wandb_id: the id of the Weights & Biases run, where there is one.
     page: the best policy at work, HTML.
+    video: the same, MP4, where videos can be made.
   """
 
   def __init__(self, root: pathlib.Path) -> None:
@@ -58,6 +59,7 @@ class RunFolder:
     self.profile = root / 'profile'
     self.wandb_id = root / 'wandb_id'
     self.page = root / 'policy.html'
+    self.video = root / 'policy.mp4'
 
   def has_checkpoints(self) -> bool:
     """Whether a run has got as far as its first checkpoint here."""

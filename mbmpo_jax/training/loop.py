@@ -216,7 +216,13 @@ def _report(
   progress.message(f'{text}; all of it in {folder.root}')
   if len(rows) < total:
     progress.message('the same command again continues')
-  for path in (folder.curve, folder.metrics, folder.tensorboard, folder.page):
+  for path in (
+    folder.curve,
+    folder.metrics,
+    folder.tensorboard,
+    folder.page,
+    folder.video,
+  ):
     if path.exists():
       progress.message(f'  {path}')
   progress.message(f'  {folder.checkpoints} (newest, and the best policy)')

@@ -18,6 +18,7 @@ from mbmpo_jax.training import metrics
 from mbmpo_jax.training import plot
 from mbmpo_jax.training import render
 from mbmpo_jax.training import saved_policy
+from mbmpo_jax.training import video
 from mbmpo_jax.training import wandb_writer
 
 
@@ -117,18 +118,23 @@ class Run:
       )
 
   def render(self) -> None:
-    """Writes the page that plays the best policy; warns where it cannot."""
+    """Writes the page that plays the best policy; warns where it cannot.
+
+    And a video, where there is an OpenGL and the extra `video`.
+    """
     if not devices.is_first_process():
       return
+    path = self.folder.page
     try:
       policy = saved_policy.load_policy(self.folder.root)
       recording = render.record_policy(policy)
-      title = render.title(policy, 'best')
-      render.write_page(recording, self.folder.page, title=title)
+      render.write_page(recording, path, title=render.title(policy, 'best'))
+      path = self.folder.video
+      with contextlib.suppress(video.VideoError):
+        video.write_video(recording, path)
     except Exception as error:  # A run does not fail for want of a picture.
       warnings.warn(
-        f'{self.folder.page}: not written: {type(error).__name__}: {error}',
-        stacklevel=2,
+        f'{path}: not written: {type(error).__name__}: {error}', stacklevel=2
       )
 
   def close(self) -> None:
