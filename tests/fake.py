@@ -93,3 +93,16 @@ def crash() -> None:
 
 def sigterm() -> None:
   os.kill(os.getpid(), signal.SIGTERM)
+
+
+def tree(value: float) -> dict[str, jax.Array]:
+  """What a checkpoint may hold."""
+  return {'x': jnp.full((30, 20), value), 'n': jnp.int32(value)}
+
+
+def abstract() -> dict[str, jax.ShapeDtypeStruct]:
+  """What `tree` is read into."""
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree(0)
+  )

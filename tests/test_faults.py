@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -40,22 +39,10 @@ def _train(config: config_lib.Config, workdir: pathlib.Path, **more) -> None:
   loop.train(config, workdir, **more)
 
 
-def _tree(value: float) -> dict[str, jax.Array]:
-  return {'x': jnp.full((30, 20), value), 'n': jnp.int32(value)}
-
-
-def _abstract() -> dict[str, jax.ShapeDtypeStruct]:
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    _tree(0),
-  )
-
-
 def _saved(directory: pathlib.Path, steps: int = 3, **more) -> None:
   checkpoints = checkpoint.Checkpointer(directory, **more)
   for step in range(1, steps + 1):
-    checkpoints.save(step, _tree(step))
+    checkpoints.save(step, fake.tree(step))
   checkpoints.close()
 
 
@@ -73,7 +60,7 @@ def test_donated_buffers_are_saved_as_they_were(
   step = jax.jit(
     lambda tree: jax.tree.map(lambda x: x + 1, tree), donate_argnums=0
   )
-  tree, host = _tree(1), np.ones(3)
+  tree, host = fake.tree(1), np.ones(3)
   checkpoints.save(1, tree | {'host': host})
   host[:] = 7
   for _ in range(3):
@@ -84,7 +71,7 @@ def test_donated_buffers_are_saved_as_they_were(
   checkpoints.close()
   restored = checkpoint.read_part(tmp_path, ())
   assert restored is not None
-  expected = _tree(1) | {'host': np.ones(3)}
+  expected = fake.tree(1) | {'host': np.ones(3)}
   jax.tree.map(np.testing.assert_array_equal, restored[1], expected)
 
 
@@ -103,7 +90,7 @@ def test_old_checkpoints_go_only_when_the_new_one_is_whole(
 
   monkeypatch.setattr(manifest, 'write', write)
   checkpoints = checkpoint.Checkpointer(tmp_path, keep=1)
-  checkpoints.save(4, _tree(4))
+  checkpoints.save(4, fake.tree(4))
   checkpoints.close()
   assert seen == [('4.partial', [3])]
   assert {path.name for path in tmp_path.iterdir()} == {'4'}
@@ -125,9 +112,9 @@ def test_leftovers_of_a_kill_are_swept_away(tmp_path: pathlib.Path) -> None:
   shutil.copytree(tmp_path / '2', tmp_path / '3.partial')
   (tmp_path / '4.partial.orbax-checkpoint-tmp').mkdir()
   checkpoints = checkpoint.Checkpointer(tmp_path)
-  restored = checkpoints.restore_latest(_abstract())
+  restored = checkpoints.restore_latest(fake.abstract())
   assert restored is not None and restored[0] == 2
-  checkpoints.save(3, _tree(3))
+  checkpoints.save(3, fake.tree(3))
   checkpoints.close()
   assert {path.name for path in tmp_path.iterdir()} == {'1', '2', '3'}
 
@@ -166,9 +153,9 @@ def test_any_damage_is_noticed(how: str, tmp_path: pathlib.Path) -> None:
     what = _corrupt(copy / '3', how, rng)
     checkpoints = checkpoint.Checkpointer(copy)
     with pytest.warns(UserWarning, match='checkpoint 3 .* falling back to 2'):
-      restored = checkpoints.restore_latest(_abstract())
+      restored = checkpoints.restore_latest(fake.abstract())
     assert restored is not None and restored[0] == 2, what
-    jax.tree.map(np.testing.assert_array_equal, restored[1], _tree(2))
+    jax.tree.map(np.testing.assert_array_equal, restored[1], fake.tree(2))
 
 
 @pytest.mark.parametrize('name', [manifest.NAME, '_METADATA'])
@@ -200,7 +187,7 @@ def test_two_damaged_checkpoints_are_both_named(
   (tmp_path / '2').write_text('a file')
   checkpoints = checkpoint.Checkpointer(tmp_path)
   with pytest.warns(UserWarning, match='cannot be read') as caught:
-    restored = checkpoints.restore_latest(_abstract())
+    restored = checkpoints.restore_latest(fake.abstract())
   assert restored is not None and restored[0] == 1
   said = [str(warning.message) for warning in caught]
   assert ['checkpoint 3' in s for s in said] == [True, False]

@@ -17,6 +17,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training import folder
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import metrics as metrics_lib
 from mbmpo_jax.training import progress as progress_lib
@@ -238,7 +239,7 @@ def test_export_to_nowhere_is_one_line(
   trained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   policy = saved_policy.load_policy(trained)
-  with pytest.raises(config_lib.ConfigError, match=r'nowhere.*No such file'):
+  with pytest.raises(folder.WriteError, match=r'nowhere.*No such file'):
     saved_policy.export_policy(policy, tmp_path / 'nowhere' / 'policy')
 
 

@@ -79,18 +79,6 @@ def test_metrics_drop_rows_from_the_restored_iteration_on(
 # --- checkpoints
 
 
-def _tree(value: float) -> dict[str, jax.Array]:
-  return {'x': jnp.full((3, 2), value), 'n': jnp.int32(value)}
-
-
-def _abstract() -> dict[str, jax.ShapeDtypeStruct]:
-  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  return jax.tree.map(
-    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-    _tree(0),
-  )
-
-
 def _damage(path: pathlib.Path) -> None:
   for file in path.rglob('*'):
     if file.is_file():
@@ -100,39 +88,39 @@ def _damage(path: pathlib.Path) -> None:
 def test_checkpoints_keep_the_newest(tmp_path: pathlib.Path) -> None:
   """The newest k stay; the newest is what is restored."""
   checkpoints = checkpoint.Checkpointer(tmp_path / 'c', keep=2)
-  assert checkpoints.restore_latest(_abstract()) is None
+  assert checkpoints.restore_latest(fake.abstract()) is None
   assert not (tmp_path / 'c').exists()
   for step in (1, 2, 3):
-    checkpoints.save(step, _tree(step))
+    checkpoints.save(step, fake.tree(step))
   checkpoints.wait()
   assert checkpoints.steps == [2, 3]
   with pytest.raises(checkpoint.CheckpointError, match='3'):
-    checkpoints.save(3, _tree(9))
+    checkpoints.save(3, fake.tree(9))
   checkpoints.close()
 
   checkpoints = checkpoint.Checkpointer(tmp_path / 'c', keep=2)
-  restored = checkpoints.restore_latest(_abstract())
+  restored = checkpoints.restore_latest(fake.abstract())
   checkpoints.close()
   assert restored is not None
   assert restored[0] == 3
-  jax.tree.map(np.testing.assert_array_equal, restored[1], _tree(3))
+  jax.tree.map(np.testing.assert_array_equal, restored[1], fake.tree(3))
 
 
 def test_damaged_newest_checkpoint_falls_back(tmp_path: pathlib.Path) -> None:
   """To the one before, saying which; its step can be saved again."""
   checkpoints = checkpoint.Checkpointer(tmp_path, keep=3)
   for step in (1, 2, 3):
-    checkpoints.save(step, _tree(step))
+    checkpoints.save(step, fake.tree(step))
   checkpoints.close()
   _damage(tmp_path / '3')
 
   checkpoints = checkpoint.Checkpointer(tmp_path, keep=3)
   with pytest.warns(UserWarning, match='checkpoint 3 .* falling back to 2'):
-    restored = checkpoints.restore_latest(_abstract())
+    restored = checkpoints.restore_latest(fake.abstract())
   assert restored is not None
   assert restored[0] == 2
   assert float(restored[1]['x'][0, 0]) == 2
-  checkpoints.save(3, _tree(3))
+  checkpoints.save(3, fake.tree(3))
   checkpoints.wait()
   assert checkpoints.steps == [1, 2, 3]
   checkpoints.close()
@@ -142,11 +130,11 @@ def test_damaged_newest_checkpoint_falls_back(tmp_path: pathlib.Path) -> None:
 def test_nothing_readable_is_an_error(tmp_path: pathlib.Path) -> None:
   """Starting afresh would overwrite the run; nothing is touched instead."""
   checkpoints = checkpoint.Checkpointer(tmp_path)
-  checkpoints.save(1, _tree(1))
+  checkpoints.save(1, fake.tree(1))
   checkpoints.wait()
   _damage(tmp_path / '1')
   with pytest.raises(checkpoint.CheckpointError, match='can be read'):
-    checkpoints.restore_latest(_abstract())
+    checkpoints.restore_latest(fake.abstract())
   checkpoints.close()
   assert (tmp_path / '1').is_dir()
 

@@ -269,6 +269,20 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
     raise
 
 
+def write_output(path: pathlib.Path, data: bytes) -> None:
+  """As `write_bytes`, for a file that somebody asked for by name.
+
+  Raises:
+    WriteError: naming the file and the reason.
+  """
+  try:
+    write_bytes(path, data)
+  except OSError as error:
+    raise WriteError(
+      f'{path}: cannot be written: {error.strerror or error}'
+    ) from error
+
+
 @contextlib.contextmanager
 def writing(folder: pathlib.Path) -> Iterator[None]:
   """Says in one line what the file system refuses.

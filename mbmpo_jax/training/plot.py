@@ -133,12 +133,7 @@ def save(figure: figure_lib.Figure, path: pathlib.Path) -> None:
     raise errors.UserError(f'{path}: must end in {", ".join(_FORMATS)}')
   image = io.BytesIO()
   figure.savefig(image, format=path.suffix[1:])
-  try:
-    folder.write_bytes(path, image.getvalue())
-  except OSError as error:
-    raise folder.WriteError(
-      f'{path}: cannot be written: {error.strerror or error}'
-    ) from error
+  folder.write_output(path, image.getvalue())
 
 
 def column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:

@@ -16,7 +16,6 @@ import jax
 import mujoco
 import numpy as np
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax.training import folder
 from mbmpo_jax.training import recording as recording_lib
 from mbmpo_jax.training import saved_policy
@@ -94,15 +93,9 @@ def write_page(
   """Writes the page; one that was there is replaced as a whole.
 
   Raises:
-    ConfigError: if the file system does not allow it.
+    WriteError: if the file system does not allow it.
   """
-  text = page(recording, title=title)
-  try:
-    folder.write_bytes(path, text.encode())
-  except OSError as error:
-    raise config_lib.ConfigError(
-      f'{path}: cannot be written: {error.strerror}'
-    ) from error
+  folder.write_output(path, page(recording, title=title).encode())
 
 
 def _read(name: str) -> str:

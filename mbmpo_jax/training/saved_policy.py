@@ -115,7 +115,7 @@ def export_policy(
     platforms: what it can run on.
 
   Raises:
-    ConfigError: if the file cannot be written.
+    WriteError: if the file cannot be written.
   """
   weights = policy.params['layers'][0]['w']
   (batch,) = jax_export.symbolic_shape('N')
@@ -123,10 +123,5 @@ def export_policy(
   key = jax.ShapeDtypeStruct((2,), jnp.uint32)
   arguments = (obs, key) if sample else (obs,)
   program = jax_export.export(jax.jit(policy.act), platforms=platforms)
-  path = pathlib.Path(path)
-  try:
-    folder_lib.write_bytes(path, bytes(program(*arguments).serialize()))
-  except OSError as error:
-    raise config_lib.ConfigError(
-      f'{path}: cannot be written: {error.strerror}'
-    ) from error
+  data = bytes(program(*arguments).serialize())
+  folder_lib.write_output(pathlib.Path(path), data)
