@@ -145,6 +145,23 @@ def test_each_member_stops_by_the_rule_and_keeps_what_it_had(start):
   assert len(set(info.epochs.tolist())) > 1
 
 
+def test_all_members_at_once_fit_as_in_turn(start, monkeypatch):
+  """What other devices than a CPU run, early stops at different epochs."""
+  in_turn = run_fit(start, 60, early_stopping=True)
+  monkeypatch.setattr(
+    jax.lax, 'platform_dependent', lambda *args, cpu, default: default(*args)
+  )
+  fit = functools.partial(run_fit.__wrapped__, early_stopping=True)
+  at_once = jax.jit(fit, static_argnums=1)(start, 60)
+  assert len(set(at_once[1].epochs.tolist())) > 1
+  np.testing.assert_array_equal(at_once[1].epochs, in_turn[1].epochs)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5),
+    at_once,
+    in_turn,
+  )
+
+
 def test_members_hold_out_different_rows(start):
   same = jax.tree.map(lambda leaf: jnp.stack([leaf[0]] * _NUM_MODELS), start)
   _, info = run_fit(same, 1)

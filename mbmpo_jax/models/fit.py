@@ -8,11 +8,11 @@ validation loss v against its rolling mean (Clavera et al. 2018, A.3):
   roll <- rho roll + (1 - rho) v      rho = rolling_persistence
   stop when v > roll.
 
-The whole fit is one XLA while-loop over epochs. Members that have stopped keep
-the parameters they stopped with; the loop ends when all have.
+A member's fit is one XLA while-loop over epochs, and its members are mapped:
+all at once, the loop ending when all have stopped, or on a CPU in turn.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,10 +41,12 @@ class FitInfo(NamedTuple):
 
 
 class _Loop(NamedTuple):
+  """Of one member."""
+
   epoch: jax.Array
   state: FitState
-  rolling: jax.Array  # [K]
-  active: jax.Array  # [K] bool
+  rolling: jax.Array
+  active: jax.Array
   info: FitInfo
 
 
@@ -67,7 +69,7 @@ def renew(state: FitState, fresh: types.Params) -> tuple[FitState, jax.Array]:
   """
   weights = ensemble.plain_layers(state.params)
   broken = ~masking.sound_rows((state, weights))
-  return _where_member(broken, init(fresh), state), broken
+  return _where(broken, init(fresh), state), broken
 
 
 def fit_ensemble(
@@ -120,13 +122,6 @@ def fit_ensemble(
   )
   num_train = num_samples - num_held_out
   split_key, key = jax.random.split(key)
-  # Each member's own order of all valid rows: its first `num_train` train it.
-  member_keys = jax.random.split(
-    split_key, num_models * parallel.size(mesh, parallel.MODELS)
-  )
-  split = jax.vmap(_permutation, (0, None))(
-    parallel.own(mesh, member_keys, parallel.BY_MODEL), valid > 0
-  )
   adam = optax.scale_by_adam()
   num_shares = parallel.size(mesh, parallel.TASKS)
   all_sum = parallel.all_sum(mesh, parallel.TASKS)
@@ -147,79 +142,96 @@ def fit_ensemble(
     return jnp.where(valid, slots, 0), valid, own
 
   def batch_loss(
-    params: types.Params, positions: jax.Array, weight: jax.Array
+    params: types.Params, rows: jax.Array, weight: jax.Array
   ) -> jax.Array:
-    """Squared errors [K] at `positions` [B], summed by `weight` [B]."""
-    rows = table[split[:, positions]]
-    batch, target = jnp.split(rows, [inputs.shape[1]], -1)
+    """Squared errors at `rows` [B] of the table, summed by `weight` [B]."""
+    batch, target = jnp.split(table[rows], [inputs.shape[1]], -1)
     layers = ensemble.plain_layers(params)
     error = ensemble.forward(layers, batch, precision=precision) - target
-    return jnp.sum(jnp.mean(jnp.square(error), -1) * weight[None], -1)
+    return jnp.sum(jnp.mean(jnp.square(error), -1) * weight)
 
-  def train_epoch(state: FitState, key: jax.Array) -> FitState:
-    # The members' orders are independent already, so they share one shuffle.
-    shuffle = _permutation(key, jnp.arange(capacity) < num_train)
+  def fit_member(
+    state: FitState, split_key: jax.Array
+  ) -> tuple[FitState, FitInfo]:
+    # An own order of all valid rows: the first `num_train` train the member.
+    order = _permutation(split_key, valid > 0)
 
-    def step(batch: jax.Array, state: FitState) -> FitState:
-      slots, valid, own = batch_slots(batch, batch_size, num_train)
-      grads = jax.grad(
-        lambda params: jnp.sum(batch_loss(params, shuffle[slots], valid / own))
-      )(state.params)
-      grads = all_sum(grads)
-      updates, adam_state = jax.vmap(adam.update)(grads, state.adam)
-      params = jax.tree.map(
-        lambda p, u: p - learning_rate * u, state.params, updates
+    def train_epoch(state: FitState, key: jax.Array) -> FitState:
+      shuffle = _permutation(key, jnp.arange(capacity) < num_train)
+
+      def step(batch: jax.Array, state: FitState) -> FitState:
+        slots, valid, own = batch_slots(batch, batch_size, num_train)
+        grads = jax.grad(batch_loss)(
+          state.params, order[shuffle[slots]], valid / own
+        )
+        updates, adam_state = adam.update(all_sum(grads), state.adam)
+        params = jax.tree.map(
+          lambda p, u: p - learning_rate * u, state.params, updates
+        )
+        return FitState(params, adam_state)
+
+      num_batches = -(-num_train // batch_size)
+      return jax.lax.fori_loop(0, num_batches, step, state)
+
+    def validation_loss(params: types.Params) -> jax.Array:
+      def step(batch: jax.Array, total: jax.Array) -> jax.Array:
+        slots, valid, own = batch_slots(batch, batch_size, num_held_out)
+        rows = order[num_train + slots]
+        return total + batch_loss(params, rows, valid / own) * own
+
+      num_batches = -(-num_held_out // batch_size)
+      zero = jnp.zeros((), table.dtype)
+      total = jax.lax.fori_loop(0, num_batches, step, zero)
+      return all_sum(total) / num_held_out
+
+    def epoch(loop: _Loop) -> _Loop:
+      # The members' orders are independent already: one shuffle serves all.
+      trained = train_epoch(loop.state, jax.random.fold_in(key, loop.epoch))
+      loss = validation_loss(trained.params)
+      finite = jnp.isfinite(loss)
+      rolling = jnp.where(loop.epoch == 0, 1.5 * loss, loop.rolling)
+      rolling = rolling_persistence * rolling + (1 - rolling_persistence) * loss
+      rising = (loss > rolling) & early_stopping
+      return _Loop(
+        epoch=loop.epoch + 1,
+        state=_where(finite, trained, loop.state),
+        rolling=rolling,
+        active=finite & ~rising,
+        info=FitInfo(
+          val_loss=jnp.where(finite, loss, loop.info.val_loss),
+          epochs=loop.info.epochs + finite,
+          rejected=~finite,
+        ),
       )
-      return FitState(params, adam_state)
 
-    num_batches = -(-num_train // batch_size)
-    return jax.lax.fori_loop(0, num_batches, step, state)
-
-  def validation_loss(params: types.Params) -> jax.Array:
-    def step(batch: jax.Array, total: jax.Array) -> jax.Array:
-      slots, valid, own = batch_slots(batch, batch_size, num_held_out)
-      return total + batch_loss(params, num_train + slots, valid / own) * own
-
-    num_batches = -(-num_held_out // batch_size)
-    zeros = jnp.zeros(num_models, table.dtype)
-    total = jax.lax.fori_loop(0, num_batches, step, zeros)
-    return all_sum(total) / num_held_out
-
-  def epoch(loop: _Loop) -> _Loop:
-    trained = train_epoch(loop.state, jax.random.fold_in(key, loop.epoch))
-    loss = validation_loss(trained.params)
-    finite = jnp.isfinite(loss)
-    keep = loop.active & finite
-    rolling = jnp.where(loop.epoch == 0, 1.5 * loss, loop.rolling)
-    rolling = rolling_persistence * rolling + (1 - rolling_persistence) * loss
-    rising = (loss > rolling) & early_stopping
-    return _Loop(
-      epoch=loop.epoch + 1,
-      state=_where_member(keep, trained, loop.state),
-      rolling=rolling,
-      active=keep & ~rising,
+    start = _Loop(
+      epoch=jnp.int32(0),
+      state=state,
+      rolling=jnp.zeros((), table.dtype),
+      active=num_samples > 1,
       info=FitInfo(
-        val_loss=jnp.where(keep, loss, loop.info.val_loss),
-        epochs=loop.info.epochs + keep,
-        rejected=loop.info.rejected | (loop.active & ~finite),
+        val_loss=jnp.full((), jnp.nan, table.dtype),
+        epochs=jnp.int32(0),
+        rejected=jnp.zeros((), bool),
       ),
     )
+    end = jax.lax.while_loop(
+      lambda loop: (loop.epoch < max_epochs) & loop.active, epoch, start
+    )
+    return end.state, end.info
 
-  start = _Loop(
-    epoch=jnp.int32(0),
-    state=state,
-    rolling=jnp.zeros(num_models, table.dtype),
-    active=jnp.full(num_models, num_samples > 1),
-    info=FitInfo(
-      val_loss=jnp.full(num_models, jnp.nan, table.dtype),
-      epochs=jnp.zeros(num_models, jnp.int32),
-      rejected=jnp.zeros(num_models, bool),
-    ),
+  def in_turn(*members: Any) -> tuple[FitState, FitInfo]:
+    return jax.lax.map(lambda member: fit_member(*member), members)
+
+  split_keys = jax.random.split(
+    split_key, num_models * parallel.size(mesh, parallel.MODELS)
   )
-  end = jax.lax.while_loop(
-    lambda loop: (loop.epoch < max_epochs) & jnp.any(loop.active), epoch, start
+  split_keys = parallel.own(mesh, split_keys, parallel.BY_MODEL)
+  # On a CPU one after the other: what a step reads is still in the cache, and
+  # a member that has stopped costs nothing more.
+  return jax.lax.platform_dependent(
+    state, split_keys, cpu=in_turn, default=jax.vmap(fit_member)
   )
-  return end.state, end.info
 
 
 def _permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
@@ -228,8 +240,8 @@ def _permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
   return jnp.argsort(jnp.where(valid, rank, jnp.uint32(2**32 - 1)))
 
 
-def _where_member(member: jax.Array, new: FitState, old: FitState) -> FitState:
-  """`new` where `member` [K] is true, on every leaf [K, ...]."""
+def _where(member: jax.Array, new: FitState, old: FitState) -> FitState:
+  """`new` where `member` is true: [K] with leaves [K, ...], or of one."""
 
   def select(new: jax.Array, old: jax.Array) -> jax.Array:
     return jnp.where(broadcasting.trailing(member, new.ndim), new, old)
