@@ -114,35 +114,51 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
     evaluations=evaluations,
   )
 
+  measured: list[tuple[float, Callable[..., Any], timing.Program]] = []
+
+  def add(name: str, times: float, fn: Callable[..., Any], *args: Any) -> None:
+    program = timing.compile_program(
+      name, fn, *args, work=1, unit='runs', flops=must[name].flops
+    )
+    measured.append((times, fn, program))
+
+  add('collect', 1, algorithm.collect, state)
+  add('fit', 1, algorithm.fit, state)
+  add('meta-step', config.meta.num_meta_steps, one_step.improve, state)
+  add('imagine', 2, pieces.imagine, state)
+  add('advantages', 2, pieces.advantages, state, batch.pre)
+  add('inner gradient', 1, pieces.inner_gradient, state, batch)
+  add('surrogate gradient', 1, pieces.surrogate_gradient, state, batch)
+  add('curvature products', 1, pieces.natural_gradient, state, batch, gradient)
+  add('evaluation', evaluations, pieces.evaluation, state, batch, state.policy)
+
   rate = timing.MatmulRate(config.model.precision)
-  rows: list[Row] = []
-
-  def measure(
-    name: str, times: float, fn: Callable[..., Any], *args: Any
-  ) -> None:
-    timed = timing.measure(
-      name, fn, *args, rate=rate, repeats=repeats, work=1, unit='runs',
-      flops=must[name].flops,
-    )  # fmt: skip
-    does = counting.matmul_flops(fn, *args)
-    rows.append(Row(name, times, must[name], does, timed))
-    print(rows[-1].row(), flush=True)
-
+  timings = timing.alternate(
+    [program for _, _, program in measured], rate=rate, repeats=repeats
+  )
+  rows = [
+    Row(
+      program.name,
+      times,
+      must[program.name],
+      counting.matmul_flops(fn, *program.args),
+      timed,
+    )
+    for (times, fn, program), timed in zip(measured, timings, strict=True)
+  ]
   print(_HEADER)
-  measure('collect', 1, algorithm.collect, state)
-  measure('fit', 1, algorithm.fit, state)
-  measure('meta-step', config.meta.num_meta_steps, one_step.improve, state)
-  print('pieces of a meta-step:')
-  measure('imagine', 2, pieces.imagine, state)
-  measure('advantages', 2, pieces.advantages, state, batch.pre)
-  measure('inner gradient', 1, pieces.inner_gradient, state, batch)
-  measure('surrogate gradient', 1, pieces.surrogate_gradient, state, batch)
-  measure(
-    'curvature products', 1, pieces.natural_gradient, state, batch, gradient
+  for row in rows:
+    if row.name == 'imagine':
+      print('pieces of a meta-step:')
+    print(row.row())
+  seconds = {row.name: row.timing.seconds for row in rows}
+  phases = statistics.median(
+    step / phase
+    for step, phase in zip(
+      seconds['meta-step'], seconds['imagine'], strict=True
+    )
   )
-  measure(
-    'evaluation', evaluations, pieces.evaluation, state, batch, state.policy
-  )
+  print(f'a meta-step takes as long as {phases:.2f} phases of imagination')
   print(
     'collect must do more: its physics is only in what it does;\n'
     'a program may do less: equal products are merged when it is compiled'
@@ -160,6 +176,7 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
     config=dataclasses.asdict(config),
     matmul_flops_per_s=matmul,
     results=[row.as_dict() for row in rows],
+    meta_step_in_imagine_phases=phases,
     must={name: dataclasses.asdict(count) for name, count in must.items()},
     memory=memory,
     peak_rss_bytes=peak_rss,

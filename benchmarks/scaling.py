@@ -52,17 +52,24 @@ def run_seeds(
   config = scales.make_config(env_name, scale)
   algorithm = mbmpo.make(envs.make(env_name), config)
   state = scales.prepare(algorithm, config)
+  programs = [
+    timing.compile_program(
+      f'{count} seeds',
+      jax.vmap(algorithm.update),
+      _seeds(state, count),
+      work=count,
+      unit='iterations',
+    )
+    for count in seeds
+  ]
   rate = timing.MatmulRate(config.model.precision)
-  rows: list[dict[str, Any]] = []
+  timings = timing.alternate(programs, rate=rate, repeats=repeats)
   print(timing.HEADER)
-  for count in seeds:
-    result = timing.measure(
-      f'{count} seeds', jax.vmap(algorithm.update), _seeds(state, count),
-      rate=rate, repeats=repeats, work=count, unit='iterations',
-    )  # fmt: skip
-    print(result.row(), flush=True)
-    rows.append(_row(count, result))
-  return rows
+  for timed in timings:
+    print(timed.row(), flush=True)
+  return [
+    _row(count, timed) for count, timed in zip(seeds, timings, strict=True)
+  ]
 
 
 def _seeds(state: state_lib.TrainState, count: int) -> state_lib.TrainState:

@@ -60,44 +60,45 @@ def run(
   # The line search is not in here, but in what `meta-step` is counted to do.
   must = counts.iteration(env, config, epochs=epochs, evaluations=0)
 
-  print(timing.HEADER)
-  results: list[timing.Timing] = []
-
-  def measure(name: str, *args, repeats: int = repeats, **kwargs) -> None:
-    results.append(
-      timing.measure(name, *args, rate=rate, repeats=repeats, **kwargs)
-    )
-    print(results[-1].row(), flush=True)
-
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
-  # Measured first: filling the buffer would compile it unmeasured.
+  # First: filling the buffer would compile it unmeasured.
   collect_flops = counting.matmul_flops(algorithm.collect, state)
-  measure(
+  collect = timing.compile_program(
     'collect', algorithm.collect, state, work=real, unit='env steps',
     flops=collect_flops,
   )  # fmt: skip
   state = scales.prepare(algorithm, config)
-  measure(
+  fit = timing.compile_program(
     'fit', algorithm.fit, state,
     work=epochs * train, unit='member-sample-epochs',
     flops=must['fit'].flops,
   )  # fmt: skip
-  measure(
+  imagine = timing.compile_program(
     'imagine', pieces.make(env, config).imagine, state, work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
   step_flops = counting.matmul_flops(one_step.improve, state)
-  measure(
+  meta_step = timing.compile_program(
     'meta-step', one_step.improve, state, work=1, unit='meta-steps',
     flops=step_flops,
   )  # fmt: skip
-  measure(
+  update = timing.compile_program(
     'update', algorithm.update, state, work=1, unit='iterations',
     flops=collect_flops
     + must['fit'].flops
     + config.meta.num_meta_steps * step_flops,
-    repeats=update_repeats,
   )  # fmt: skip
+
+  print(timing.HEADER)
+  results: list[timing.Timing] = []
+  for programs, times in (
+    ((collect, fit, imagine, meta_step), repeats),
+    ((update,), update_repeats),
+  ):
+    timings = timing.alternate(programs, rate=rate, repeats=times)
+    for timed in timings:
+      print(timed.row(), flush=True)
+    results += timings
 
   matmul = statistics.median(rate.history)
   print(f'matmul rate, median: {matmul / 1e9:,.0f} GFLOP/s')

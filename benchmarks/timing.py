@@ -8,7 +8,7 @@ half the machine halves both.
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -90,6 +90,82 @@ class MatmulRate:
     return best
 
 
+@dataclasses.dataclass
+class Program:
+  """What is to be timed, compiled.
+
+  Attributes:
+    name: of what it does.
+    compiled: the program.
+    args: its arguments.
+    compile_s: seconds to trace, lower and compile it.
+    work: units done per run, such as environment steps.
+    unit: of `work`.
+    flops: floating-point operations per run, where counted.
+  """
+
+  name: str
+  compiled: Callable[..., Any]
+  args: tuple[Any, ...]
+  compile_s: float
+  work: float
+  unit: str
+  flops: float | None
+
+
+def compile_program(
+  name: str,
+  fn: Callable[..., Any],
+  *args: Any,
+  work: float,
+  unit: str,
+  flops: float | None = None,
+) -> Program:
+  """Compiles `fn` for its arguments."""
+  start = time.perf_counter()
+  compiled = jax.jit(fn).lower(*args).compile()
+  compile_s = time.perf_counter() - start
+  return Program(name, compiled, args, compile_s, work, unit, flops)
+
+
+def alternate(
+  programs: Sequence[Program], *, rate: MatmulRate, repeats: int
+) -> list[Timing]:
+  """Times programs in turn, `repeats` times over, each warmed up once before.
+
+  What a neighbour takes from one he takes from the next, so that their ratios
+  hold where their seconds do not. Between any two of them the machine's rate is
+  measured.
+  """
+  for program in programs:
+    jax.block_until_ready(program.compiled(*program.args))
+  seconds: list[list[float]] = [[] for _ in programs]
+  fractions: list[list[float]] = [[] for _ in programs]
+  before = rate()
+  for _ in range(repeats):
+    for index, program in enumerate(programs):
+      start = time.perf_counter()
+      jax.block_until_ready(program.compiled(*program.args))
+      seconds[index].append(time.perf_counter() - start)
+      after = rate()
+      if program.flops is not None:
+        achieved = program.flops / seconds[index][-1]
+        fractions[index].append(achieved / ((before + after) / 2))
+      before = after
+  return [
+    Timing(
+      program.name,
+      program.compile_s,
+      seconds[index],
+      program.work,
+      program.unit,
+      program.flops,
+      fractions[index] or None,
+    )
+    for index, program in enumerate(programs)
+  ]
+
+
 def measure(
   name: str,
   fn: Callable[..., Any],
@@ -100,19 +176,6 @@ def measure(
   unit: str,
   flops: float | None = None,
 ) -> Timing:
-  """Compiles `fn`, warms it up once, and times it between rate measurements."""
-  start = time.perf_counter()
-  compiled = jax.jit(fn).lower(*args).compile()
-  compile_s = time.perf_counter() - start
-  jax.block_until_ready(compiled(*args))
-  seconds, fractions = [], []
-  before = rate()
-  for _ in range(repeats):
-    start = time.perf_counter()
-    jax.block_until_ready(compiled(*args))
-    seconds.append(time.perf_counter() - start)
-    after = rate()
-    if flops is not None:
-      fractions.append(flops / seconds[-1] / ((before + after) / 2))
-    before = after
-  return Timing(name, compile_s, seconds, work, unit, flops, fractions or None)
+  """Times `fn` alone."""
+  program = compile_program(name, fn, *args, work=work, unit=unit, flops=flops)
+  return alternate([program], rate=rate, repeats=repeats)[0]
