@@ -86,7 +86,8 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
   def evaluation(
     state: State, batch: maml.MetaBatch, candidate: types.Params
   ) -> tuple[jax.Array, jax.Array]:
-    return meta.objective(batch, state.hyper)(candidate)
+    about = meta.derivatives(state.policy, batch, state.hyper)
+    return about.objective(candidate)
 
   return Pieces(
     imagine,

@@ -124,6 +124,7 @@ def _evaluate(
     'surrogate': (jax.value_and_grad(surrogate), points),
     'kl': (jax.value_and_grad(kl), points),
     'at_theta': (lambda _: (at_theta.surrogate, at_theta.gradient), points),
+    'nearby': (at_theta.objective, points),
     'curvature': (at_theta.curvature, directions),
     'hessian': (hessian_product, directions),
   }
@@ -136,7 +137,13 @@ def _run(
   kind: str,
   *,
   batch: maml.MetaBatch | None = None,
-  names: tuple[str, ...] = ('surrogate', 'kl', 'at_theta', 'curvature'),
+  names: tuple[str, ...] = (
+    'surrogate',
+    'kl',
+    'at_theta',
+    'nearby',
+    'curvature',
+  ),
   entropy_coef: float = 0.0,
   learn_std: bool = True,
 ) -> dict[str, Any]:
@@ -159,6 +166,8 @@ def _run(
     if name in ('surrogate', 'kl', 'at_theta'):
       pairs = zip(result[0], _rows(result[1]), strict=True)
       flat[name], flat['moved_' + name] = pairs
+    elif name == 'nearby':
+      flat[name] = np.stack(result)  # [surrogate and kl, points]
     else:
       flat[name] = _rows(result)
   return flat
@@ -288,6 +297,12 @@ def test_values_and_gradients(x64, inner_lr, kind):
     differences = reference.finite_difference(fn, vector)
     assert _distance(gradient, differences) < 1e-7, name
 
+  np.testing.assert_allclose(
+    results['nearby'],
+    [[fn(theta), fn(moved)] for fn in (surrogate, kl)],
+    rtol=1e-11,
+    atol=1e-14,
+  )
   assert abs(results['kl'][0]) < 1e-14
   assert np.max(np.abs(results['kl'][1])) < 1e-13
 
@@ -489,11 +504,10 @@ def _outer_step(
   cg_iterations: int,
 ) -> tuple[types.Params, trpo.TrpoInfo]:
   settings: Any = {'inner_lr': inner_lr, 'objective': objective}
-  objective_fn = maml.meta_objective(batch, **settings)
   at_theta = meta_gradient.at(params, batch, **settings)
   return trpo.trpo_step(
     params,
-    objective_fn,
+    at_theta.objective,
     max_kl=max_kl,
     cg_iterations=cg_iterations,
     damping=1e-5,

@@ -7,7 +7,7 @@ without an outer step, benchmarks time each apart.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -51,9 +51,7 @@ class MetaStep(NamedTuple):
   adapt: Callable[..., tuple[types.Params, jax.Array]]
   # (policy, model, hyper, key) -> Sampled
   sample: Callable[..., Sampled]
-  # (batch, hyper) -> (theta -> (surrogate, kl))
-  objective: Callable[..., trpo.Objective]
-  # (policy, batch, hyper) -> their derivatives at the policy
+  # (policy, batch, hyper) -> the outer objective about the policy
   derivatives: Callable[..., meta_gradient.MetaGradient]
   # (policy, model, hyper, key) -> the policy after, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
@@ -108,24 +106,17 @@ def make(
     )
     return Sampled(pre, post, batch, sound, finite)
 
-  def settings(hyper: state_lib.Hyper) -> dict[str, Any]:
-    return {
-      'inner_lr': hyper.inner_lr,
-      'objective': config.meta.inner_objective,
-      'entropy_coef': hyper.entropy_coef,
-    }
-
-  def objective(
-    batch: maml.MetaBatch, hyper: state_lib.Hyper
-  ) -> trpo.Objective:
-    return maml.meta_objective(
-      batch, **settings(hyper), policy_apply=apply_many
-    )
-
   def derivatives(
     policy: types.Params, batch: maml.MetaBatch, hyper: state_lib.Hyper
   ) -> meta_gradient.MetaGradient:
-    return meta_gradient.at(policy, batch, **settings(hyper), head=policy_head)
+    return meta_gradient.at(
+      policy,
+      batch,
+      inner_lr=hyper.inner_lr,
+      objective=config.meta.inner_objective,
+      entropy_coef=hyper.entropy_coef,
+      head=policy_head,
+    )
 
   def step(
     policy: types.Params,
@@ -137,7 +128,7 @@ def make(
     at_policy = derivatives(policy, batch, hyper)
     updated, info = trpo.trpo_step(
       policy,
-      objective(batch, hyper),
+      at_policy.objective,
       max_kl=hyper.max_kl,
       cg_iterations=config.meta.cg_iterations,
       damping=hyper.damping,
@@ -193,6 +184,4 @@ def make(
       'nonfinite/steps': count(~info.accepted & unsound),
     }
 
-  return MetaStep(
-    policy_apply, imagine, adapt, sample, objective, derivatives, step
-  )
+  return MetaStep(policy_apply, imagine, adapt, sample, derivatives, step)

@@ -70,27 +70,34 @@ def inner_objective(
   log_prob = gaussian.log_prob(
     policy_apply(policy_params, live.obs), live.action
   )
-  return inner_gain(log_prob, trajectory, advantages, objective=objective)
+  return inner_gain(
+    log_prob,
+    trajectory.log_prob,
+    advantages,
+    trajectory.mask,
+    objective=objective,
+  )
 
 
 def inner_gain(
   log_prob: jax.Array,
-  trajectory: types.Trajectory,
+  old_log_prob: jax.Array,
   advantages: jax.Array,
+  mask: jax.Array,
   *,
   objective: str,
 ) -> jax.Array:
-  """L_i by the log-probabilities of the trajectory's actions.
+  """L_i by the log-probabilities of the actions of T_i, all `[...]`.
 
   Args:
-    log_prob: of theta, finite at masked steps too, `[...]`.
-    trajectory: T_i, `[..., A]` and so on.
-    advantages: A_i, `[...]`.
+    log_prob: of theta, finite at masked steps too.
+    old_log_prob: of the policy that took them.
+    advantages: A_i.
+    mask: 1 for live steps.
     objective: as in `inner_objective`.
   """
   if objective == 'likelihood_ratio':
-    old = masking.live(trajectory.log_prob, trajectory.mask)
-    likelihood = jnp.exp(log_prob - old)
+    likelihood = jnp.exp(log_prob - masking.live(old_log_prob, mask))
   elif objective == 'log_likelihood':
     likelihood = log_prob
   else:
@@ -98,23 +105,25 @@ def inner_gain(
       f'objective={objective!r}: must be one of log_likelihood,'
       ' likelihood_ratio'
     )
-  live_advantages = masking.live(advantages, trajectory.mask)
-  return masking.mean(likelihood * live_advantages, trajectory.mask)
+  return masking.mean(likelihood * masking.live(advantages, mask), mask)
 
 
 def outer_gain(
-  log_prob: jax.Array, trajectory: types.Trajectory, advantages: jax.Array
+  log_prob: jax.Array,
+  old_log_prob: jax.Array,
+  advantages: jax.Array,
+  mask: jax.Array,
 ) -> jax.Array:
-  """Task i's part of the surrogate, without the entropy.
+  """Task i's part of the surrogate, without the entropy; all `[...]`, of T_i'.
 
   Args:
-    log_prob: of theta_i', finite at masked steps too, `[...]`.
-    trajectory: T_i', `[..., A]` and so on.
-    advantages: A_i', `[...]`.
+    log_prob: of theta_i', finite at masked steps too.
+    old_log_prob: of pi_i.
+    advantages: A_i'.
+    mask: 1 for live steps.
   """
-  log_ratio = log_prob - masking.live(trajectory.log_prob, trajectory.mask)
-  live_advantages = masking.live(advantages, trajectory.mask)
-  return masking.mean(jnp.exp(log_ratio) * live_advantages, trajectory.mask)
+  log_ratio = log_prob - masking.live(old_log_prob, mask)
+  return masking.mean(jnp.exp(log_ratio) * masking.live(advantages, mask), mask)
 
 
 def adapt(
@@ -184,7 +193,9 @@ def meta_objective(
       live = masking.live_steps(task.post)
       old, new = (policy_apply(p, live.obs) for p in (task.adapted, adapted))
       log_prob = gaussian.log_prob(new, live.action)
-      gain = outer_gain(log_prob, task.post, task.post_advantages)
+      gain = outer_gain(
+        log_prob, task.post.log_prob, task.post_advantages, task.post.mask
+      )
       return (
         gain + entropy_coef * gaussian.entropy(new),
         masking.mean(gaussian.kl(old, new), task.post.mask),

@@ -1,8 +1,9 @@
-"""The outer objective about theta: its gradient, and the kl's curvature.
+"""The outer objective about theta: gradient, the kl's curvature, values nearby.
 
-For the tanh network of `policies/network.py`, from what one forward and one
-backward pass per task leave behind. At theta, with g_i the gradient of task i's
-surrogate at theta_i' and F_i the Fisher matrix there,
+`maml.meta_objective` and its derivatives for the tanh network of
+`policies/network.py`, from what one forward and one backward pass per task
+leave behind. At theta, with g_i the gradient of task i's surrogate at theta_i'
+and F_i the Fisher matrix there,
 
   gradient = mean_i J_i^T g_i,    H v = mean_i J_i^T F_i J_i v,
   J_i = I + alpha Hessian of L_i,
@@ -37,14 +38,30 @@ class MetaGradient(NamedTuple):
   surrogate: jax.Array
   gradient: types.Params  # of the surrogate
   curvature: Callable[[types.Params], types.Params]  # v -> H v
+  # Parameters elsewhere -> (surrogate, kl), as `trpo.trpo_step` takes it.
+  objective: Callable[[types.Params], tuple[jax.Array, jax.Array]]
+
+
+class _Steps(NamedTuple):
+  """A task's rollouts, zero where masked; samples are last, [..., B].
+
+  Their observations are the first of a tape.
+  """
+
+  action: jax.Array  # [A, B]
+  log_prob: jax.Array
+  advantages: jax.Array
+  mask: jax.Array
 
 
 class _Kept(NamedTuple):
   """What a task's derivatives are made of; samples are last, [..., B]."""
 
+  pre: _Steps  # of T_i
   pre_mean: jax.Array  # of theta on T_i
   pre_tape: network.Tape
   pre_cotangents: tuple[jax.Array, ...]  # of L_i
+  post: _Steps  # of T_i'
   post_mean: jax.Array  # of theta_i' on T_i'
   post_tape: network.Tape
 
@@ -75,39 +92,49 @@ def at(
     """That of a network's output [A, B]; deviations [A, 1]."""
     return gaussian.Gaussian(mean, head(mean.T, log_std).log_std.T)
 
-  def log_prob(trajectory: types.Trajectory) -> Callable[..., jax.Array]:
-    """The trajectory's [B], of the network's output [A, B] and log sigma."""
-    action = _features_first(trajectory.action, trajectory.mask)
-    return lambda mean, log_std: gaussian.log_prob(
-      distribution(mean, log_std), action, axis=0
+  def log_prob(steps: _Steps, mean: jax.Array, log_std: jax.Array) -> jax.Array:
+    """Of the actions [B], by the network's output [A, B] and log sigma."""
+    return gaussian.log_prob(distribution(mean, log_std), steps.action, axis=0)
+
+  def inner_gain(steps: _Steps) -> Callable[..., jax.Array]:
+    """L_i, of the same."""
+    return lambda *output: maml.inner_gain(
+      log_prob(steps, *output),
+      steps.log_prob,
+      steps.advantages,
+      steps.mask,
+      objective=objective,
     )
 
-  def inner_gain(task: maml.MetaBatch) -> Callable[..., jax.Array]:
-    """L_i, of the same."""
-    steps, advantages = _flat(task.pre), _flat(task.pre_advantages)
-    log_prob_of = log_prob(task.pre)
-    return lambda mean, log_std: maml.inner_gain(
-      log_prob_of(mean, log_std), steps, advantages, objective=objective
-    )
+  def outer_gain(steps: _Steps) -> Callable[..., jax.Array]:
+    """Task i's part of the surrogate, of the same."""
+
+    def gain(*output: jax.Array) -> jax.Array:
+      gained = maml.outer_gain(
+        log_prob(steps, *output), steps.log_prob, steps.advantages, steps.mask
+      )
+      return gained + entropy_coef * gaussian.entropy(distribution(*output))
+
+    return gain
 
   def record(task: maml.MetaBatch) -> _Kept:
-    pre_mean, pre_tape = network.record(
-      layers, _features_first(task.pre.obs, task.pre.mask)
-    )
-    cotangent = jax.grad(inner_gain(task))(pre_mean, log_std)
+    pre = _steps(task.pre, task.pre_advantages)
+    pre_mean, pre_tape = network.record(layers, _obs(task.pre))
+    cotangent = jax.grad(inner_gain(pre))(pre_mean, log_std)
     _, pre_cotangents = network.pull_back(layers, pre_tape, cotangent)
+    post = _steps(task.post, task.post_advantages)
     post_mean, post_tape = network.record(
-      task.adapted['layers'], _features_first(task.post.obs, task.post.mask)
+      task.adapted['layers'], _obs(task.post)
     )
-    return _Kept(pre_mean, pre_tape, pre_cotangents, post_mean, post_tape)
+    return _Kept(
+      pre, pre_mean, pre_tape, pre_cotangents, post, post_mean, post_tape
+    )
 
-  def adaptation_product(
-    task: maml.MetaBatch, kept: _Kept, v: types.Params
-  ) -> types.Params:
+  def adaptation_product(kept: _Kept, v: types.Params) -> types.Params:
     """J_i v."""
     change, changes = network.push_forward(layers, kept.pre_tape, v['layers'])
     _, (cotangent_change, log_std_product) = jax.jvp(
-      jax.grad(inner_gain(task), (0, 1)),
+      jax.grad(inner_gain(kept.pre), (0, 1)),
       (kept.pre_mean, log_std),
       (change, v['log_std']),
     )
@@ -122,19 +149,29 @@ def at(
     product = {'layers': layers_product, 'log_std': log_std_product}
     return jax.tree.map(lambda v, h: v + inner_lr * h, v, product)
 
+  def adapt(params: types.Params, kept: _Kept) -> types.Params:
+    """theta_i', from any theta."""
+    mean, tape = network.record(params['layers'], kept.pre_tape[0])
+    cotangent, log_std_gradient = jax.grad(inner_gain(kept.pre), (0, 1))(
+      mean, params['log_std']
+    )
+    layers_gradient, _ = network.pull_back(params['layers'], tape, cotangent)
+    gradient = {'layers': layers_gradient, 'log_std': log_std_gradient}
+    return jax.tree.map(lambda p, g: p + inner_lr * g, params, gradient)
+
   # J_i^T v: J_i is symmetric for one step of a scalar alpha.
   adaptation_transpose_product = adaptation_product
 
   def fisher_product(
-    task: maml.MetaBatch, kept: _Kept, v: types.Params
+    adapted: types.Params, kept: _Kept, v: types.Params
   ) -> types.Params:
     """F_i v."""
-    layers, log_std = task.adapted['layers'], task.adapted['log_std']
+    layers, log_std = adapted['layers'], adapted['log_std']
     change, _ = network.push_forward(layers, kept.post_tape, v['layers'])
 
     here = (kept.post_mean, log_std)
     dist, change = jax.jvp(distribution, here, (change, v['log_std']))
-    mask = _flat(task.post.mask)
+    mask = kept.post.mask
     share = (mask / jnp.maximum(jnp.sum(mask), 1))[None]
     _, pull_back = jax.vjp(distribution, *here)
     cotangent, log_std_product = pull_back(
@@ -151,26 +188,14 @@ def at(
   ) -> tuple[_Kept, jax.Array, types.Params]:
     """What is kept, task i's surrogate, and J_i^T g_i."""
     kept = record(task)
-
-    log_prob_of = log_prob(task.post)
-
-    def gain(mean: jax.Array, log_std: jax.Array) -> jax.Array:
-      gained = maml.outer_gain(
-        log_prob_of(mean, log_std),
-        _flat(task.post),
-        _flat(task.post_advantages),
-      )
-      entropy = gaussian.entropy(distribution(mean, log_std))
-      return gained + entropy_coef * entropy
-
-    value, (cotangent, log_std_gradient) = jax.value_and_grad(gain, (0, 1))(
-      kept.post_mean, task.adapted['log_std']
-    )
+    value, (cotangent, log_std_gradient) = jax.value_and_grad(
+      outer_gain(kept.post), (0, 1)
+    )(kept.post_mean, task.adapted['log_std'])
     layers_gradient, _ = network.pull_back(
       task.adapted['layers'], kept.post_tape, cotangent
     )
     product = adaptation_transpose_product(
-      task, kept, {'layers': layers_gradient, 'log_std': log_std_gradient}
+      kept, {'layers': layers_gradient, 'log_std': log_std_gradient}
     )
     return kept, value, product
 
@@ -181,20 +206,45 @@ def at(
   surrogate, mean_gradient = mean_over_tasks(derivatives)
 
   def curvature(v: types.Params) -> types.Params:
-    def task_product(task: maml.MetaBatch, kept: _Kept) -> types.Params:
-      product = fisher_product(task, kept, adaptation_product(task, kept, v))
-      return adaptation_transpose_product(task, kept, product)
+    def task_product(adapted: types.Params, kept: _Kept) -> types.Params:
+      product = fisher_product(adapted, kept, adaptation_product(kept, v))
+      return adaptation_transpose_product(kept, product)
 
-    return mean_over_tasks(tasks.map_tasks(task_product, batch, kept))
+    return mean_over_tasks(tasks.map_tasks(task_product, batch.adapted, kept))
 
-  return MetaGradient(surrogate, mean_gradient, curvature)
+  def objective_fn(params: types.Params) -> tuple[jax.Array, jax.Array]:
+    def task(sampler: types.Params, kept: _Kept) -> tuple[jax.Array, jax.Array]:
+      adapted = adapt(params, kept)
+      mean, _ = network.record(adapted['layers'], kept.post_tape[0])
+      kl = gaussian.kl(
+        distribution(kept.post_mean, sampler['log_std']),
+        distribution(mean, adapted['log_std']),
+        axis=0,
+      )
+      gain = outer_gain(kept.post)(mean, adapted['log_std'])
+      return gain, masking.mean(kl, kept.post.mask)
+
+    return mean_over_tasks(tasks.map_tasks(task, batch.adapted, kept))
+
+  return MetaGradient(surrogate, mean_gradient, curvature, objective_fn)
 
 
-def _features_first(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """[in, B] of [T, N, in], zero where masked."""
-  return _flat(masking.live(x, mask)).T
+def _steps(trajectory: types.Trajectory, advantages: jax.Array) -> _Steps:
+  """`trajectory` [T, N, ...] and `advantages` [T, N], samples last."""
+  mask = trajectory.mask
+  return _Steps(
+    action=_flat(masking.live(trajectory.action, mask)).T,
+    log_prob=_flat(masking.live(trajectory.log_prob, mask)),
+    advantages=_flat(masking.live(advantages, mask)),
+    mask=_flat(mask),
+  )
 
 
-def _flat(tree: Any) -> Any:
+def _obs(trajectory: types.Trajectory) -> jax.Array:
+  """The observations [in, B] of [T, N, in], zero where masked."""
+  return _flat(masking.live(trajectory.obs, trajectory.mask)).T
+
+
+def _flat(x: jax.Array) -> jax.Array:
   """One axis in place of the first two, of time and rollouts [T, N]."""
-  return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), tree)
+  return x.reshape(-1, *x.shape[2:])

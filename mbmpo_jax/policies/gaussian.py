@@ -137,12 +137,15 @@ def log_prob_of_noise(
   return -0.5 * jnp.sum(jnp.square(noise), axis) - constant
 
 
-def kl(old: Gaussian, new: Gaussian) -> jax.Array:
-  """KL(old || new) [...]; zero, with zero slope, where the two agree."""
+def kl(old: Gaussian, new: Gaussian, *, axis: int = -1) -> jax.Array:
+  """KL(old || new) [...]; zero, with zero slope, where the two agree.
+
+  Actions are along `axis`.
+  """
   log_ratio = new.log_std - old.log_std
   shift = jnp.square((old.mean - new.mean) * jnp.exp(-new.log_std))
   per_dimension = log_ratio + 0.5 * (jnp.expm1(-2 * log_ratio) + shift)
-  return jnp.sum(per_dimension, -1)
+  return jnp.sum(per_dimension, axis)
 
 
 def entropy(dist: Gaussian) -> jax.Array:
