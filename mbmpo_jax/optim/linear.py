@@ -30,12 +30,14 @@ def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     x, `[D]`; NaN where A is not positive definite in rounding.
   """
   size = vector.shape[0]
+  rows = jnp.arange(size)
 
   def eliminate(index: jax.Array, system: jax.Array) -> jax.Array:
     row = system[index]
     row = row / jnp.where(row[index] > 0, row[index], jnp.nan)
     others = system - system[:, index][:, None] * row[None]
-    return others.at[index].set(row)
+    # Not `.at[index].set`: this is one pass, and the matrices are small.
+    return jnp.where((rows == index)[:, None], row[None], others)
 
   system = jnp.concatenate([matrix, vector[:, None]], axis=1)
   return jax.lax.fori_loop(0, size, eliminate, system)[:, -1]

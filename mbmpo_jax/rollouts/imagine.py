@@ -72,14 +72,15 @@ def rollout_model(
     noise_t, key_t, restart_t = xs
     model_key, perturb_key = jax.random.split(key_t)
     action = gaussian.sample(policy_apply(policy_params, obs), noise_t)
-    env_action = jnp.clip(action, -1.0, 1.0)
-    carry, next_obs, _ = predict(model, carry, obs, env_action, model_key)
+    carry, next_obs, _ = predict(
+      model, carry, obs, jnp.clip(action, -1.0, 1.0), model_key
+    )
     if perturb_fn is not None:
       next_obs = perturb_fn(next_obs, perturb_key)
     next_obs = jnp.where(alive[:, None] > 0, next_obs, obs)
     terminated = alive * done_fn(next_obs)
-    out = (obs, action, env_action, next_obs, terminated)
     if restart_t is None:
+      out = (None, action, next_obs, terminated)
       return (next_obs, alive - terminated, carry), out
 
     def restart(fresh: jax.Array, current: jax.Array) -> jax.Array:
@@ -87,12 +88,16 @@ def rollout_model(
       return jnp.where(ended > 0, fresh, current)
 
     after = restart(restart_t, next_obs)
+    out = (obs, action, next_obs, terminated)
     return (after, alive, jax.tree.map(restart, model_carry, carry)), out
 
   alive = jnp.ones(initial_obs.shape[0], initial_obs.dtype)
-  _, (obs, action, env_action, next_obs, terminated) = jax.lax.scan(
+  _, (obs, action, next_obs, terminated) = jax.lax.scan(
     step, (initial_obs, alive, model_carry), (noise, step_keys, restart_obs)
   )
+  env_action = jnp.clip(action, -1.0, 1.0)
+  if obs is None:  # Every step starts where the last one ended.
+    obs = jnp.concatenate([initial_obs[None], next_obs[:-1]])
   # What is not finite stays in sight, wherever it is, for the task's rejection.
   mask = episodes.complete(terminated) | ~jnp.all(jnp.isfinite(next_obs), -1)
   return types.Trajectory(
