@@ -68,6 +68,27 @@ class Perhaps(point.Point):
   can_terminate = None
 
 
+class OtherType(point.Point):
+  def step(self, state, action):
+    after = super().step(state, action)
+    return after.replace(pipeline_state=after.pipeline_state[:1])
+
+
+class LongReward(point.Point):
+  def step(self, state, action):
+    after = super().step(state, action)
+    return after.replace(reward=after.reward[None])
+
+  def reset(self, rng):
+    state = super().reset(rng)
+    return state.replace(reward=state.reward[None])
+
+
+class FailingStep(point.Point):
+  def step(self, state, action):
+    raise KeyError('wheels')
+
+
 class ScalarInput(point.Point):
   def model_input(self, obs):
     return obs[..., 0]
@@ -87,6 +108,12 @@ class HostRandom(point.Point):
     (SameStart, 'SameStart: obs of a reset is the same for every key'),
     (BadSize, 'BadSize: .*must be float32'),
     (Untraceable, 'Untraceable: reward cannot be traced|step cannot be traced'),
+    (OtherType, 'OtherType: step changes the shapes'),
+    (
+      LongReward,
+      r'LongReward: reward of step is float32\[1\]: must be float32',
+    ),
+    (FailingStep, "FailingStep: step cannot be traced by JAX: 'wheels'"),
     (NotFinite, 'NotFinite: .* is not finite'),
     (Ends, 'Ends: can_terminate is False, yet an episode ended'),
     (NoLimit, 'NoLimit: max_episode_steps=0: must be a positive int'),
