@@ -1,5 +1,6 @@
 """Imagined trajectories: a policy acting inside a learned model."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -62,9 +63,10 @@ def rollout_model(
   """
   noise_key, step_key = jax.random.split(key)
   first = policy_apply(policy_params, initial_obs)
-  noise = jax.random.normal(
-    noise_key, (horizon, *first.mean.shape), initial_obs.dtype
-  )
+  shape = (horizon, *first.mean.shape)
+  # Drawn flat, as XLA vectorises along the last axis.
+  noise = jax.random.normal(noise_key, (math.prod(shape),), initial_obs.dtype)
+  noise = noise.reshape(shape)
   step_keys = jax.random.split(step_key, horizon)
 
   def step(state: Any, xs: Any) -> Any:
