@@ -231,6 +231,29 @@ def test_fraction_is_of_the_rate_around_the_repetition():
   assert result.median_s == sorted(result.seconds)[1]
 
 
+def test_programs_alternate_and_keep_their_own_times(monkeypatch):
+  """By a clock that only the programs move, one second and three."""
+  clock, ran = [0.0], []
+  monkeypatch.setattr(timing.time, 'perf_counter', lambda: clock[0])
+
+  def program(name, seconds, flops):
+    def run():
+      ran.append(name)
+      clock[0] += seconds
+
+    return timing.Program(name, run, (), 0.0, 1, 'runs', flops)
+
+  one, three = timing.alternate(
+    [program('one', 1.0, 50.0), program('three', 3.0, None)],
+    rate=lambda: 100.0,
+    repeats=2,
+  )
+  assert ran == ['one', 'three'] * 3  # The first of each warms it up.
+  assert (one.name, one.seconds, one.fractions) == ('one', [1, 1], [0.5, 0.5])
+  assert (three.name, three.seconds) == ('three', [3, 3])
+  assert three.fractions is None
+
+
 def _check_header(report, benchmark):
   """What every report carries."""
   assert report['benchmark'] == benchmark

@@ -105,7 +105,8 @@ def fit_ensemble(
     precision: of the matrix products.
     mesh: of the devices among which members and rows are shared out. Each has
       its share of the members in `state`, all rows, and takes its share of
-      every batch's; they meet once per gradient step and once per epoch.
+      every batch's; they meet once per gradient step and once per epoch, on a
+      CPU for each member.
 
   Returns:
     The state after, and how it went. A member whose epoch gives a non-finite
@@ -153,6 +154,7 @@ def fit_ensemble(
   def fit_member(
     state: FitState, split_key: jax.Array
   ) -> tuple[FitState, FitInfo]:
+    """One member, its leaves without [K]; the split's key is its own."""
     # An own order of all valid rows: the first `num_train` train the member.
     order = _permutation(split_key, valid > 0)
 
@@ -185,7 +187,7 @@ def fit_ensemble(
       return all_sum(total) / num_held_out
 
     def epoch(loop: _Loop) -> _Loop:
-      # The members' orders are independent already: one shuffle serves all.
+      # The members' orders are independent already: their shuffle is the same.
       trained = train_epoch(loop.state, jax.random.fold_in(key, loop.epoch))
       loss = validation_loss(trained.params)
       finite = jnp.isfinite(loss)

@@ -93,11 +93,11 @@ def at(
     return gaussian.Gaussian(mean, head(mean.T, log_std).log_std.T)
 
   def log_prob(steps: _Steps, mean: jax.Array, log_std: jax.Array) -> jax.Array:
-    """Of the actions [B], by the network's output [A, B] and log sigma."""
+    """Of the actions [B], by the network's output [A, B] and log sigma [A]."""
     return gaussian.log_prob(distribution(mean, log_std), steps.action, axis=0)
 
   def inner_gain(steps: _Steps) -> Callable[..., jax.Array]:
-    """L_i, of the same."""
+    """L_i, a scalar, of the network's output [A, B] and log sigma [A]."""
     return lambda *output: maml.inner_gain(
       log_prob(steps, *output),
       steps.log_prob,
@@ -107,7 +107,7 @@ def at(
     )
 
   def outer_gain(steps: _Steps) -> Callable[..., jax.Array]:
-    """Task i's part of the surrogate, of the same."""
+    """Task i's part of the surrogate, a scalar, of the same two."""
 
     def gain(*output: jax.Array) -> jax.Array:
       gained = maml.outer_gain(

@@ -12,7 +12,7 @@ import traceback
 import typing
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
@@ -21,6 +21,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import quiet
 from mbmpo_jax import validation
+from mbmpo_jax.training import device_flags
 from mbmpo_jax.training import tiny
 
 # Belong to the binary that calls `parse`, and so to its --help.
@@ -34,21 +35,8 @@ class Arguments(NamedTuple):
 
   config: config_lib.Config
   workdir: pathlib.Path
-  devices: 'DeviceFlags'
+  devices: device_flags.DeviceFlags
   debug_nans: bool
-
-
-class DeviceFlags(NamedTuple):
-  """The flags about devices and processes."""
-
-  num_devices: int | None
-  distributed: bool  # whether there are several processes
-  coordinator_address: str | None
-  num_processes: int | None
-  process_id: int | None
-
-
-ONE_DEVICE = DeviceFlags(1, False, None, None, None)
 
 
 def parse(
@@ -86,8 +74,8 @@ def parse(
   argv = [argv[0], f'--config={path}', *overrides]
   _define(argv, default_config, default_workdir, flag_values)
   if devices:
-    _define_devices(flag_values)
-    further = (*DeviceFlags._fields, *further)
+    device_flags.define(flag_values)
+    further = (*device_flags.DeviceFlags._fields, *further)
   known = ['config', 'config.<field>', 'workdir', 'debug_nans', *further]
   _check_no_rest(_parse_flags(argv, path, known, flag_values))
   config = flag_values['config'].value
@@ -105,7 +93,9 @@ def parse(
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
   workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
-  shared = _devices(flag_values) if devices else ONE_DEVICE
+  shared = device_flags.ONE_DEVICE
+  if devices:
+    shared = device_flags.read(flag_values)
   debug_nans = bool(flag_values['debug_nans'].value)
   return Arguments(config, pathlib.Path(workdir), shared, debug_nans)
 
@@ -269,73 +259,6 @@ def _define(
     ' more memory.',
     flag_values=flag_values,
   )
-
-
-def _define_devices(flag_values: flags.FlagValues) -> None:
-  flags.DEFINE_integer(
-    'num_devices',
-    None,
-    'Devices, of all processes together, that share the work; by default all'
-    ' there are. On a CPU, so many are made of its cores.',
-    lower_bound=1,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_boolean(
-    'distributed',
-    False,
-    'Whether this is one of several processes, which the environment of the'
-    ' cluster (Slurm, Open MPI, Kubernetes, a TPU pod) describes.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_string(
-    'coordinator_address',
-    None,
-    'host:port of the first of several processes, where there is no such'
-    ' environment.',
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
-    'num_processes',
-    None,
-    'With --coordinator_address: how many processes there are.',
-    lower_bound=1,
-    flag_values=flag_values,
-  )
-  flags.DEFINE_integer(
-    'process_id',
-    None,
-    'With --coordinator_address: which of them this is, from 0.',
-    lower_bound=0,
-    flag_values=flag_values,
-  )
-
-
-def _devices(flag_values: flags.FlagValues) -> DeviceFlags:
-  """The flags about devices, which go together or not at all."""
-  values: Any = (flag_values[name].value for name in DeviceFlags._fields)
-  found = DeviceFlags(*values)
-  together = {
-    name: getattr(found, name)
-    for name in ('coordinator_address', 'num_processes', 'process_id')
-  }
-  missing = [name for name, value in together.items() if value is None]
-  if len(missing) == len(together):
-    return found
-  if missing:
-    raise config_lib.ConfigError(
-      f'--{missing[0]}: is missing; --coordinator_address, --num_processes and'
-      ' --process_id go together'
-    )
-  if not re.fullmatch(r'.+:\d+', together['coordinator_address']):
-    raise config_lib.ConfigError(
-      f'--coordinator_address={found.coordinator_address}: must be host:port'
-    )
-  if together['process_id'] >= together['num_processes']:
-    raise config_lib.ConfigError(
-      f'--process_id={found.process_id}: must be < {found.num_processes},'
-      ' --num_processes'
-    )
-  return found._replace(distributed=True)
 
 
 def _check_no_rest(rest: Sequence[str]) -> None:

@@ -1,0 +1,97 @@
+"""The flags about devices and processes, which all training binaries share."""
+
+import re
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from mbmpo_jax import config as config_lib
+
+# Belong to the binary that parses them, and so to its --help.
+flags.disclaim_key_flags()
+
+
+class DeviceFlags(NamedTuple):
+  """The flags about devices and processes."""
+
+  num_devices: int | None
+  distributed: bool  # whether there are several processes
+  coordinator_address: str | None
+  num_processes: int | None
+  process_id: int | None
+
+
+ONE_DEVICE = DeviceFlags(1, False, None, None, None)
+
+
+def define(flag_values: flags.FlagValues) -> None:
+  """Defines them."""
+  flags.DEFINE_integer(
+    'num_devices',
+    None,
+    'Devices, of all processes together, that share the work; by default all'
+    ' there are. On a CPU, so many are made of its cores.',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+    'distributed',
+    False,
+    'Whether this is one of several processes, which the environment of the'
+    ' cluster (Slurm, Open MPI, Kubernetes, a TPU pod) describes.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'coordinator_address',
+    None,
+    'host:port of the first of several processes, where there is no such'
+    ' environment.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'num_processes',
+    None,
+    'With --coordinator_address: how many processes there are.',
+    lower_bound=1,
+    flag_values=flag_values,
+  )
+  flags.DEFINE_integer(
+    'process_id',
+    None,
+    'With --coordinator_address: which of them this is, from 0.',
+    lower_bound=0,
+    flag_values=flag_values,
+  )
+
+
+def read(flag_values: flags.FlagValues) -> DeviceFlags:
+  """Their values, once parsed.
+
+  Raises:
+    ConfigError: one line about those of several processes, which go together or
+      not at all.
+  """
+  values: Any = (flag_values[name].value for name in DeviceFlags._fields)
+  found = DeviceFlags(*values)
+  together = {
+    name: getattr(found, name)
+    for name in ('coordinator_address', 'num_processes', 'process_id')
+  }
+  missing = [name for name, value in together.items() if value is None]
+  if len(missing) == len(together):
+    return found
+  if missing:
+    raise config_lib.ConfigError(
+      f'--{missing[0]}: is missing; --coordinator_address, --num_processes and'
+      ' --process_id go together'
+    )
+  if not re.fullmatch(r'.+:\d+', together['coordinator_address']):
+    raise config_lib.ConfigError(
+      f'--coordinator_address={found.coordinator_address}: must be host:port'
+    )
+  if together['process_id'] >= together['num_processes']:
+    raise config_lib.ConfigError(
+      f'--process_id={found.process_id}: must be < {found.num_processes},'
+      ' --num_processes'
+    )
+  return found._replace(distributed=True)
