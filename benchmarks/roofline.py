@@ -98,14 +98,12 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
   compiled['update'] = _compile_donating(algorithm.update, state)
   memory = {name: _memory(program) for name, program in compiled.items()}
 
-  single_step = dataclasses.replace(
-    config, meta=dataclasses.replace(config.meta, num_meta_steps=1)
-  )
-  one_step = mbmpo.make(env, single_step, check=False)
+  few = scales.few_meta_steps(config)
+  few_steps = mbmpo.make(env, few, check=False).improve
   pieces = pieces_lib.make(env, config)
   batch = jax.jit(pieces.batch)(state)
   gradient = jax.jit(pieces.surrogate_gradient)(state, batch)
-  backtracks = jax.jit(one_step.improve)(state)[1]['meta/backtracks']
+  backtracks = jax.jit(few_steps)(state)[1]['meta/backtracks']
   evaluations = float(backtracks) + 1
   must = counts.iteration(
     env,
@@ -116,15 +114,20 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
 
   measured: list[tuple[float, Callable[..., Any], timing.Program]] = []
 
-  def add(name: str, times: float, fn: Callable[..., Any], *args: Any) -> None:
+  def add(
+    name: str, times: float, fn: Callable[..., Any], *args: Any, runs: int = 1
+  ) -> None:
     program = timing.compile_program(
-      name, fn, *args, work=1, unit='runs', flops=must[name].flops
+      name, fn, *args, work=1, unit='runs', flops=must[name].flops, runs=runs
     )
     measured.append((times, fn, program))
 
   add('collect', 1, algorithm.collect, state)
   add('fit', 1, algorithm.fit, state)
-  add('meta-step', config.meta.num_meta_steps, one_step.improve, state)
+  add(
+    'meta-step', config.meta.num_meta_steps, few_steps, state,
+    runs=few.meta.num_meta_steps,
+  )  # fmt: skip
   add('imagine', 2, pieces.imagine, state)
   add('advantages', 2, pieces.advantages, state, batch.pre)
   add('inner gradient', 1, pieces.inner_gradient, state, batch)
@@ -134,14 +137,17 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
 
   rate = timing.MatmulRate(config.model.precision)
   timings = timing.alternate(
-    [program for _, _, program in measured], rate=rate, repeats=repeats
+    [program for _, _, program in measured],
+    rate=rate,
+    repeats=repeats,
+    at_least_s=scales.at_least_s(scale),
   )
   rows = [
     Row(
       program.name,
       times,
       must[program.name],
-      counting.matmul_flops(fn, *program.args),
+      counting.matmul_flops(fn, *program.args) // program.runs,
       timed,
     )
     for (times, fn, program), timed in zip(measured, timings, strict=True)

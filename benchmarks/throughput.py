@@ -43,11 +43,9 @@ def run(
   """Measures every phase and prints a line for each."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
-  single_step = dataclasses.replace(
-    config, meta=dataclasses.replace(config.meta, num_meta_steps=1)
-  )
   algorithm = mbmpo.make(env, config)
-  one_step = mbmpo.make(env, single_step, check=False)
+  few = scales.few_meta_steps(config)
+  few_steps = mbmpo.make(env, few, check=False).improve
   rate = timing.MatmulRate(config.model.precision)
 
   sizes = config.imagine
@@ -77,10 +75,11 @@ def run(
     'imagine', pieces.make(env, config).imagine, state, work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
-  step_flops = counting.matmul_flops(one_step.improve, state)
+  runs = few.meta.num_meta_steps
+  step_flops = counting.matmul_flops(few_steps, state) / runs
   meta_step = timing.compile_program(
-    'meta-step', one_step.improve, state, work=1, unit='meta-steps',
-    flops=step_flops,
+    'meta-step', few_steps, state, work=1, unit='meta-steps',
+    flops=step_flops, runs=runs,
   )  # fmt: skip
   update = timing.compile_program(
     'update', algorithm.update, state, work=1, unit='iterations',
@@ -95,7 +94,9 @@ def run(
     ((collect, fit, imagine, meta_step), repeats),
     ((update,), update_repeats),
   ):
-    timings = timing.alternate(programs, rate=rate, repeats=times)
+    timings = timing.alternate(
+      programs, rate=rate, repeats=times, at_least_s=scales.at_least_s(scale)
+    )
     for timed in timings:
       print(timed.row(), flush=True)
     results += timings

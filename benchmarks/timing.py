@@ -6,6 +6,7 @@ half the machine halves both.
 """
 
 import dataclasses
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -24,10 +25,10 @@ class Timing:
   Attributes:
     name: what was measured.
     compile_s: seconds to trace, lower and compile it.
-    seconds: one entry per repetition.
-    work: units done per repetition, such as environment steps.
+    seconds: of one run, one entry per repetition.
+    work: units done per run, such as environment steps.
     unit: of `work`.
-    flops: floating-point operations per repetition, where counted.
+    flops: floating-point operations per run, where counted.
     fractions: of the matmul rate, one per repetition, where `flops` is known.
   """
 
@@ -102,6 +103,7 @@ class Program:
     work: units done per run, such as environment steps.
     unit: of `work`.
     flops: floating-point operations per run, where counted.
+    runs: how many runs a call is, one after the other.
   """
 
   name: str
@@ -111,6 +113,7 @@ class Program:
   work: float
   unit: str
   flops: float | None
+  runs: int = 1
 
 
 def compile_program(
@@ -120,33 +123,37 @@ def compile_program(
   work: float,
   unit: str,
   flops: float | None = None,
+  runs: int = 1,
 ) -> Program:
   """Compiles `fn` for its arguments."""
   start = time.perf_counter()
   compiled = jax.jit(fn).lower(*args).compile()
   compile_s = time.perf_counter() - start
-  return Program(name, compiled, args, compile_s, work, unit, flops)
+  return Program(name, compiled, args, compile_s, work, unit, flops, runs)
 
 
 def alternate(
-  programs: Sequence[Program], *, rate: MatmulRate, repeats: int
+  programs: Sequence[Program],
+  *,
+  rate: MatmulRate,
+  repeats: int,
+  at_least_s: float = 0.0,
 ) -> list[Timing]:
   """Times programs in turn, `repeats` times over, each warmed up once before.
 
   What a neighbour takes from one he takes from the next, so that their ratios
   hold where their seconds do not. Between any two of them the machine's rate is
-  measured.
+  measured. A repetition calls a program as often as fills `at_least_s` seconds,
+  by the time of its warm-up, and takes the mean: of a short one, too, it says
+  how it fares over more than a moment.
   """
-  for program in programs:
-    jax.block_until_ready(program.compiled(*program.args))
+  calls = [max(1, math.ceil(at_least_s / _seconds(p, 1))) for p in programs]
   seconds: list[list[float]] = [[] for _ in programs]
   fractions: list[list[float]] = [[] for _ in programs]
   before = rate()
   for _ in range(repeats):
     for index, program in enumerate(programs):
-      start = time.perf_counter()
-      jax.block_until_ready(program.compiled(*program.args))
-      seconds[index].append(time.perf_counter() - start)
+      seconds[index].append(_seconds(program, calls[index]) / program.runs)
       after = rate()
       if program.flops is not None:
         achieved = program.flops / seconds[index][-1]
@@ -164,6 +171,14 @@ def alternate(
     )
     for index, program in enumerate(programs)
   ]
+
+
+def _seconds(program: Program, calls: int) -> float:
+  """Mean seconds of a call."""
+  start = time.perf_counter()
+  for _ in range(calls):
+    jax.block_until_ready(program.compiled(*program.args))
+  return (time.perf_counter() - start) / calls
 
 
 def measure(

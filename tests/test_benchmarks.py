@@ -254,6 +254,26 @@ def test_programs_alternate_and_keep_their_own_times(monkeypatch):
   assert three.fractions is None
 
 
+def test_short_programs_fill_their_second_and_calls_may_be_several_runs(
+  monkeypatch,
+):
+  """By that clock: 0.3 s fit four times into 1 s, of two runs each."""
+  clock, calls = [0.0], [0]
+  monkeypatch.setattr(timing.time, 'perf_counter', lambda: clock[0])
+
+  def run():
+    calls[0] += 1
+    clock[0] += 0.3
+
+  short = timing.Program('short', run, (), 0.0, 1, 'runs', 30.0, runs=2)
+  (timed,) = timing.alternate(
+    [short], rate=lambda: 100.0, repeats=3, at_least_s=1.0
+  )
+  assert calls[0] == 1 + 3 * 4
+  assert timed.seconds == pytest.approx([0.15] * 3)
+  assert timed.fractions == pytest.approx([30 / 0.15 / 100] * 3)
+
+
 def _check_header(report, benchmark):
   """What every report carries."""
   assert report['benchmark'] == benchmark

@@ -64,8 +64,10 @@ def rollout_model(
   noise_key, step_key = jax.random.split(key)
   first = policy_apply(policy_params, initial_obs)
   shape = (horizon, *first.mean.shape)
-  # Drawn flat, as XLA vectorises along the last axis.
-  noise = jax.random.normal(noise_key, (math.prod(shape),), initial_obs.dtype)
+  # Drawn flat, as XLA vectorises along the last axis; from both words of every
+  # block of Threefry: no device needs to draw a part of one task's numbers.
+  with jax.threefry_partitionable(False):
+    noise = jax.random.normal(noise_key, (math.prod(shape),), initial_obs.dtype)
   noise = noise.reshape(shape)
   step_keys = jax.random.split(step_key, horizon)
 
