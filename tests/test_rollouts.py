@@ -320,6 +320,42 @@ def test_log_prob_is_of_the_action_taken():
   )
 
 
+def test_noise_is_normal_and_of_each_task_its_own():
+  """Actions of a policy that is noise; an odd number of them per task."""
+  env = tiny.Countdown()
+
+  def noise(key):
+    return imagine.rollout_model(
+      None,
+      0.0,
+      key,
+      jnp.zeros((5, 1)),
+      env.reward,
+      env.done,
+      horizon=151,
+      policy_apply=lambda params, obs: gaussian.Gaussian(
+        jnp.zeros((5, 3)), jnp.zeros((5, 3))
+      ),
+      predict=shift_model,
+      model_carry=jnp.zeros(5, jnp.int32),
+    ).action
+
+  keys = jax.random.split(jax.random.PRNGKey(3), 8)
+  drawn = jax.vmap(noise)(keys)
+  np.testing.assert_array_equal(drawn[5], noise(keys[5]))
+  flat = np.reshape(drawn, (8, -1))
+  assert scipy.stats.kstest(flat.ravel(), 'norm').pvalue > 0.01
+  # Halves of a block, neighbours and tasks know nothing of each other.
+  half = flat.shape[1] // 2
+  for a, b in (
+    (flat[:, :half], flat[:, half : 2 * half]),
+    (flat[:, 1:], flat[:, :-1]),
+    (flat[1:], flat[:-1]),
+  ):
+    assert abs(np.corrcoef(a.ravel(), b.ravel())[0, 1]) < 4 / np.sqrt(a.size)
+  assert np.unique(flat).size > 0.99 * flat.size
+
+
 def test_perturbation_reaches_every_prediction():
   trajectory = imagine_countdown(perturb_fn=lambda obs, key: obs - 0.5)
   np.testing.assert_allclose(

@@ -27,6 +27,7 @@ from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import tasks
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import network
+from mbmpo_jax.policies import score
 
 # (mean [B, A], log_std [A]) -> distribution
 Head = Callable[..., gaussian.Gaussian]
@@ -60,10 +61,13 @@ class _Kept(NamedTuple):
   pre: _Steps  # of T_i
   pre_mean: jax.Array  # of theta on T_i
   pre_tape: network.Tape
-  pre_cotangents: tuple[jax.Array, ...]  # of L_i
+  pre_gain: score.Gain  # L_i
+  pre_slope: gaussian.Gaussian  # its gradient there
+  pre_cotangents: tuple[jax.Array, ...]  # the same in every layer
   post: _Steps  # of T_i'
   post_mean: jax.Array  # of theta_i' on T_i'
   post_tape: network.Tape
+  post_share: jax.Array  # of each step in a mean over T_i'
 
 
 def at(
@@ -96,15 +100,29 @@ def at(
     """Of the actions [B], by the network's output [A, B] and log sigma [A]."""
     return gaussian.log_prob(distribution(mean, log_std), steps.action, axis=0)
 
-  def inner_gain(steps: _Steps) -> Callable[..., jax.Array]:
-    """L_i, a scalar, of the network's output [A, B] and log sigma [A]."""
-    return lambda *output: maml.inner_gain(
-      log_prob(steps, *output),
-      steps.log_prob,
-      steps.advantages,
-      steps.mask,
-      objective=objective,
-    )
+  def pull_back_head(
+    mean: jax.Array, log_std: jax.Array, cotangent: gaussian.Gaussian
+  ) -> tuple[jax.Array, jax.Array]:
+    return jax.vjp(distribution, mean, log_std)[1](cotangent)
+
+  def inner_gain(
+    steps: _Steps, mean: jax.Array, log_std: jax.Array
+  ) -> tuple[score.Gain, gaussian.Gaussian]:
+    """L_i at the network's output [A, B] and log sigma [A]; its gradient."""
+
+    def gain_fn(log_prob: jax.Array) -> jax.Array:
+      return maml.inner_gain(
+        log_prob,
+        steps.log_prob,
+        steps.advantages,
+        steps.mask,
+        objective=objective,
+      )
+
+    dist = distribution(mean, log_std)
+    linear = objective == 'log_likelihood'
+    gain = score.at(gain_fn, dist, steps.action, linear=linear)
+    return gain, score.gradient(gain, dist)
 
   def outer_gain(steps: _Steps) -> Callable[..., jax.Array]:
     """Task i's part of the surrogate, a scalar, of the same two."""
@@ -120,23 +138,34 @@ def at(
   def record(task: maml.MetaBatch) -> _Kept:
     pre = _steps(task.pre, task.pre_advantages)
     pre_mean, pre_tape = network.record(layers, _obs(task.pre))
-    cotangent = jax.grad(inner_gain(pre))(pre_mean, log_std)
+    pre_gain, pre_slope = inner_gain(pre, pre_mean, log_std)
+    cotangent, _ = pull_back_head(pre_mean, log_std, pre_slope)
     _, pre_cotangents = network.pull_back(layers, pre_tape, cotangent)
     post = _steps(task.post, task.post_advantages)
     post_mean, post_tape = network.record(
       task.adapted['layers'], _obs(task.post)
     )
     return _Kept(
-      pre, pre_mean, pre_tape, pre_cotangents, post, post_mean, post_tape
+      pre,
+      pre_mean,
+      pre_tape,
+      pre_gain,
+      pre_slope,
+      pre_cotangents,
+      post,
+      post_mean,
+      post_tape,
+      post.mask / jnp.maximum(jnp.sum(post.mask), 1),
     )
 
   def adaptation_product(kept: _Kept, v: types.Params) -> types.Params:
     """J_i v."""
     change, changes = network.push_forward(layers, kept.pre_tape, v['layers'])
+    here, along = (kept.pre_mean, log_std), (change, v['log_std'])
+    dist, dist_change = jax.jvp(distribution, here, along)
+    slope_change = score.gradient_change(kept.pre_gain, dist, dist_change)
     _, (cotangent_change, log_std_product) = jax.jvp(
-      jax.grad(inner_gain(kept.pre), (0, 1)),
-      (kept.pre_mean, log_std),
-      (change, v['log_std']),
+      pull_back_head, (*here, kept.pre_slope), (*along, slope_change)
     )
     layers_product = network.pull_back_change(
       layers,
@@ -152,9 +181,8 @@ def at(
   def adapt(params: types.Params, kept: _Kept) -> types.Params:
     """theta_i', from any theta."""
     mean, tape = network.record(params['layers'], kept.pre_tape[0])
-    cotangent, log_std_gradient = jax.grad(inner_gain(kept.pre), (0, 1))(
-      mean, params['log_std']
-    )
+    _, slope = inner_gain(kept.pre, mean, params['log_std'])
+    cotangent, log_std_gradient = pull_back_head(mean, params['log_std'], slope)
     layers_gradient, _ = network.pull_back(params['layers'], tape, cotangent)
     gradient = {'layers': layers_gradient, 'log_std': log_std_gradient}
     return jax.tree.map(lambda p, g: p + inner_lr * g, params, gradient)
@@ -171,14 +199,13 @@ def at(
 
     here = (kept.post_mean, log_std)
     dist, change = jax.jvp(distribution, here, (change, v['log_std']))
-    mask = kept.post.mask
-    share = (mask / jnp.maximum(jnp.sum(mask), 1))[None]
-    _, pull_back = jax.vjp(distribution, *here)
-    cotangent, log_std_product = pull_back(
+    share = kept.post_share[None]
+    cotangent, log_std_product = pull_back_head(
+      *here,
       gaussian.Gaussian(
         mean=share * change.mean * jnp.exp(-2 * dist.log_std),
         log_std=2 * change.log_std * jnp.sum(share),
-      )
+      ),
     )
     product, _ = network.pull_back(layers, kept.post_tape, cotangent)
     return {'layers': product, 'log_std': log_std_product}

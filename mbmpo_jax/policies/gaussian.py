@@ -124,8 +124,12 @@ def act(dist: Gaussian, key: jax.Array | None = None) -> jax.Array:
 
 def log_prob(dist: Gaussian, action: jax.Array, *, axis: int = -1) -> jax.Array:
   """log pi(a | s) [...] of raw actions [..., A], or A along another axis."""
-  noise = (action - dist.mean) * jnp.exp(-dist.log_std)
-  return log_prob_of_noise(dist.log_std, noise, axis=axis)
+  return log_prob_of_noise(dist.log_std, noise_of(dist, action), axis=axis)
+
+
+def noise_of(dist: Gaussian, action: jax.Array) -> jax.Array:
+  """The noise [..., A] of which `sample` makes `action` [..., A]."""
+  return (action - dist.mean) * jnp.exp(-dist.log_std)
 
 
 def log_prob_of_noise(
