@@ -115,6 +115,25 @@ def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
   tiny.assert_close(many, few, rtol=1e-12)
 
 
+@pytest.mark.parametrize('per_task', [False, True])
+def test_biases_spread_over_inputs_change_nothing(rng, x64, per_task):
+  """Of four tasks with five inputs each; networks shared, or one for each."""
+  layers = _to_jax(reference.make_params(rng, (3, 5, 2)))['layers']
+  if per_task:
+    layers = jax.tree.map(
+      lambda x: jnp.asarray(rng.normal(size=(4, *x.shape))), layers
+    )
+  x = jnp.asarray(rng.normal(size=(4, 5, 3)))
+  spread = network.spread(layers, (4, 5))
+  assert [layer['b'].shape for layer in spread] == [(4, 5, 5), (4, 5, 2)]
+  own = 0 if per_task else None
+  spread_axes = [{'w': own, 'b': 0}] * 2
+  np.testing.assert_array_equal(
+    jax.vmap(network.apply, (spread_axes, 0))(spread, x),
+    jax.vmap(network.apply, (own, 0))(layers, x),
+  )
+
+
 def test_log_prob_along_another_axis(rng):
   mean, action = rng.normal(size=(2, 7, 3))
   log_std = rng.normal(size=(1, 3))

@@ -21,6 +21,7 @@ from mbmpo_jax.models import ensemble
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import returns
 from mbmpo_jax.optim import tasks
+from mbmpo_jax.policies import network
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagine
 
@@ -95,13 +96,20 @@ def rollout_tasks(
     return masking.reject_non_finite(trajectory)
 
   policy_axis = 0 if policy_per_task else None
-  over_member = jax.vmap(task, (policy_axis, None, 0))
   keys = jax.random.split(
     key, (config.model.num_models, config.imagine.tasks_per_model)
   )
   keys = parallel.own(mesh, keys, parallel.BY_TASK)
-  trajectory, rollouts_finite = jax.vmap(over_member, (policy_axis, 0, 0))(
-    policies, model, keys
+  layers = network.spread(
+    policies['layers'], (*keys.shape[:2], config.imagine.rollouts_per_task)
+  )
+  axes = {
+    **dict.fromkeys(policies, policy_axis),
+    'layers': [{'w': policy_axis, 'b': 0}] * len(layers),
+  }
+  over_member = jax.vmap(task, (axes, None, 0))
+  trajectory, rollouts_finite = jax.vmap(over_member, (axes, 0, 0))(
+    {**policies, 'layers': layers}, model, keys
   )
   advantages = tasks.map_tasks(
     functools.partial(

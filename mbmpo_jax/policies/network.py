@@ -45,6 +45,24 @@ def apply_many(layers: Layers, x: jax.Array) -> jax.Array:
   return output.T.reshape(*x.shape[:-1], -1)
 
 
+def spread(layers: Layers, shape: tuple[int, ...]) -> Layers:
+  """Layers for `apply` at inputs [*shape, in], with a bias for each of them.
+
+  The outputs are those of `layers`, whose weights are shared or lead with some
+  of `shape` but its last axis. XLA vectorises tanh(z + b) only where b is as
+  large as z; this is worth it where the same layers are applied many times.
+  """
+  return [
+    {
+      'w': layer['w'],
+      'b': jnp.broadcast_to(
+        jnp.expand_dims(layer['b'], -2), (*shape, layer['b'].shape[-1])
+      ),
+    }
+    for layer in layers
+  ]
+
+
 def record(layers: Layers, x: jax.Array) -> tuple[jax.Array, Tape]:
   """The output [out, B] at inputs `x` [in, B], and the tape.
 
