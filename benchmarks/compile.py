@@ -75,9 +75,9 @@ def compile_programs(
   from benchmarks import scales
   from mbmpo_jax import envs
   from mbmpo_jax.algorithms import mbmpo
-  from mbmpo_jax.training import cache
   from mbmpo_jax.training import iteration
   from mbmpo_jax.training import loop  # noqa: F401, what a run imports
+  from mbmpo_jax.training.launch import cache
 
   hits = 0
 

@@ -7,8 +7,8 @@ from absl import app
 from absl import flags
 
 from mbmpo_jax import quiet
-from mbmpo_jax.training import flags as training_flags
-from mbmpo_jax.training import tiny
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import tiny
 
 ENV = flags.DEFINE_string(
   'env', 'half_cheetah', 'Environment to measure in; `all` for throughput.'

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from absl import app
 from absl import flags
 
-from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training.launch import flags as training_flags
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, "A run's folder; of a sweep, that of one of its runs."
@@ -46,9 +46,9 @@ def main(_: None) -> None:
   # Imported here: a mistyped flag need not wait for them.
   import jax
 
-  from mbmpo_jax.training import cache
   from mbmpo_jax.training import evaluate
-  from mbmpo_jax.training import saved_policy
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import saved_policy
 
   cache.enable()
   with training_flags.one_line_errors():

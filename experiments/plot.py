@@ -17,9 +17,9 @@ from absl import app
 from absl import flags
 
 from mbmpo_jax import errors
-from mbmpo_jax.training import flags as training_flags
-from mbmpo_jax.training import history
-from mbmpo_jax.training import plot_runs
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.reporting import history
+from mbmpo_jax.training.reporting import plot_runs
 
 _OUT = flags.DEFINE_string(
   'out', 'learning_curves.png', 'The picture: .png, .pdf or .svg.'

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import app
 from absl import flags
 
-from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training.launch import flags as training_flags
 
 _WORKDIR = flags.DEFINE_string(
   'workdir', None, "A run's folder; of a sweep, that of one of its runs."
@@ -44,11 +44,11 @@ def parse(argv: Sequence[str]) -> None:
 def main(_: None) -> None:
   """Writes the page, and a video if asked to."""
   # Imported here: a mistyped flag need not wait for them.
-  from mbmpo_jax.training import cache
-  from mbmpo_jax.training import folder
-  from mbmpo_jax.training import render
-  from mbmpo_jax.training import saved_policy
-  from mbmpo_jax.training import video
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import folder
+  from mbmpo_jax.training.storage import saved_policy
+  from mbmpo_jax.training.viewing import render
+  from mbmpo_jax.training.viewing import video
 
   cache.enable()
   workdir = pathlib.Path(_WORKDIR.value or '')

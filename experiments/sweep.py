@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from absl import app
 
-from mbmpo_jax.training import flags as training_flags
-from mbmpo_jax.training import sweep_flags
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import sweep_flags
 
 _DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs' / 'point.py'
 
@@ -28,9 +28,9 @@ def parse(argv: Sequence[str]) -> sweep_flags.Arguments:
 def main(arguments: sweep_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
-  from mbmpo_jax.training import cache
   from mbmpo_jax.training import signals
   from mbmpo_jax.training import sweep
+  from mbmpo_jax.training.launch import cache
 
   cache.enable()
   with training_flags.one_line_errors(), signals.exiting() as stop:

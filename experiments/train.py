@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from absl import app
 from absl import flags
 
-from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training.launch import flags as training_flags
 
 _DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs'
 _DEFAULT /= 'half_cheetah_quick.py'
@@ -42,10 +42,10 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
 def main(arguments: training_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
-  from mbmpo_jax.training import cache
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
   from mbmpo_jax.training import signals
+  from mbmpo_jax.training.launch import cache
 
   cache.enable()
   config, workdir, where, debug_nans = arguments

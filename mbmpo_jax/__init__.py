@@ -26,7 +26,7 @@ _MODULES = {
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
   'normalizer': 'mbmpo_jax.models.normalizer',
   'returns': 'mbmpo_jax.optim.returns',
-  'saved_policy': 'mbmpo_jax.training.saved_policy',
+  'saved_policy': 'mbmpo_jax.training.storage.saved_policy',
   'trpo': 'mbmpo_jax.optim.trpo',
   'types': 'mbmpo_jax.types',
 }

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import NamedTuple
 
-from mbmpo_jax.training import tiny
+from mbmpo_jax.training.launch import tiny
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARSE_ONLY = ROOT / 'tests' / 'parse_only.py'

@@ -12,7 +12,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training.reporting import progress as progress_lib
 
 
 class FakeState(NamedTuple):

@@ -11,7 +11,7 @@ import threading
 import jax
 import numpy as np
 
-from mbmpo_jax.training import checkpoint
+from mbmpo_jax.training.storage import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 # `tiny.point_config`, as flags.

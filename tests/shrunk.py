@@ -3,7 +3,7 @@
   python -m tests.shrunk program.py
 
 What it builds by `mbmpo.make` and trains by `loop.train` has the sizes of a
-smoke test (`training/tiny.py`).
+smoke test (`training/launch/tiny.py`).
 """
 
 import functools
@@ -12,7 +12,7 @@ import sys
 
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import tiny
+from mbmpo_jax.training.launch import tiny
 
 
 def shrink() -> None:

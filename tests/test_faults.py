@@ -19,12 +19,12 @@ import pytest
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
-from mbmpo_jax.training import checkpoint
-from mbmpo_jax.training import lock
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import manifest
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import checkpoint
+from mbmpo_jax.training.storage import lock
+from mbmpo_jax.training.storage import manifest
 from tests import fake
 from tests import runs
 from tests import tiny
@@ -409,7 +409,7 @@ import sys
 import jax
 import jax.numpy as jnp
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import progress
+from mbmpo_jax.training.reporting import progress
 from mbmpo_jax.training import signals
 from tests import fake
 from tests import tiny

@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 from mbmpo_jax import config as config_lib
-from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training.launch import flags as training_flags
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _CONFIGS = _ROOT / 'experiments' / 'configs'

@@ -20,7 +20,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.training import flags as training_flags
+from mbmpo_jax.training.launch import flags as training_flags
 from tests import tiny
 
 _PRESETS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'

@@ -19,11 +19,11 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import collect
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import progress as progress_lib
-from mbmpo_jax.training import recording as recording_lib
-from mbmpo_jax.training import render
-from mbmpo_jax.training import scene as scene_lib
-from mbmpo_jax.training import video
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.viewing import recording as recording_lib
+from mbmpo_jax.training.viewing import render
+from mbmpo_jax.training.viewing import scene as scene_lib
+from mbmpo_jax.training.viewing import video
 from tests import browser as browser_lib
 from tests import fake
 from tests import tiny

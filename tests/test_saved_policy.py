@@ -16,12 +16,12 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.training import checkpoint
-from mbmpo_jax.training import folder
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import metrics as metrics_lib
-from mbmpo_jax.training import progress as progress_lib
-from mbmpo_jax.training import saved_policy
+from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import checkpoint
+from mbmpo_jax.training.storage import folder
+from mbmpo_jax.training.storage import saved_policy
 from tests import fake
 from tests import tiny
 

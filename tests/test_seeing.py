@@ -17,12 +17,12 @@ import pytest
 import rich.console
 
 from mbmpo_jax import errors
-from mbmpo_jax.training import folder as folder_lib
-from mbmpo_jax.training import history
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import pace
-from mbmpo_jax.training import plot_runs
-from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training.reporting import history
+from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import plot_runs
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import folder as folder_lib
 from tests import fake
 from tests import tiny
 

@@ -15,12 +15,12 @@ from mbmpo_jax import errors
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.envs import point
 from mbmpo_jax.training import devices
-from mbmpo_jax.training import flags as training_flags
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import origin
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import sweep
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.reporting import progress as progress_lib
 from tests import fake
 from tests import tiny
 

@@ -20,15 +20,15 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
-from mbmpo_jax.training import checkpoint
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import metrics as metrics_lib
-from mbmpo_jax.training import plot
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import sweep
-from mbmpo_jax.training import sweep_flags
+from mbmpo_jax.training.launch import sweep_flags
+from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import checkpoint
 from tests import fake
 from tests import tiny
 

@@ -17,16 +17,16 @@ from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
-from mbmpo_jax.training import cache
-from mbmpo_jax.training import checkpoint
 from mbmpo_jax.training import evaluate
-from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import metrics as metrics_lib
-from mbmpo_jax.training import plot
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training.launch import cache
+from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import checkpoint
+from mbmpo_jax.training.storage import folder as folder_lib
 from tests import fake
 from tests import tiny
 

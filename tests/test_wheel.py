@@ -19,7 +19,7 @@ import sys
 import mbmpo_jax
 from mbmpo_jax import config
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import tiny
+from mbmpo_jax.training.launch import tiny
 
 package = pathlib.Path(mbmpo_jax.__file__).parent
 assert package.is_relative_to(sys.prefix), package

@@ -10,8 +10,8 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import progress as progress_lib
-from mbmpo_jax.training import wandb_writer
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.reporting import wandb_writer
 from tests import fake
 from tests import fake_wandb
 from tests import tiny

@@ -15,8 +15,8 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import origin
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import timing
+from mbmpo_jax.training.reporting import progress as progress_lib
 
 PHASES = ('collect', 'fit', 'improve')
 # Keeps evaluation's keys apart from the state's own: `fold_in(key, i)` equals

@@ -15,14 +15,14 @@ from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.training import devices
-from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration as iteration_lib
-from mbmpo_jax.training import metrics as metrics_lib
-from mbmpo_jax.training import profiling
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import soundness
+from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.reporting import profiling
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import folder as folder_lib
 
 _DRAW_EVERY_S = 30.0
 

@@ -9,17 +9,17 @@ import jax
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
-from mbmpo_jax.training import checkpoint
 from mbmpo_jax.training import devices
-from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import iteration
-from mbmpo_jax.training import lock
-from mbmpo_jax.training import metrics
-from mbmpo_jax.training import plot
-from mbmpo_jax.training import render
-from mbmpo_jax.training import saved_policy
-from mbmpo_jax.training import video
-from mbmpo_jax.training import wandb_writer
+from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import wandb_writer
+from mbmpo_jax.training.storage import checkpoint
+from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import lock
+from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.viewing import render
+from mbmpo_jax.training.viewing import video
 
 
 class Run:

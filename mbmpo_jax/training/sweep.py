@@ -13,17 +13,17 @@ from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.training import devices
-from mbmpo_jax.training import folder as folder_lib
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration as iteration_lib
-from mbmpo_jax.training import lock
 from mbmpo_jax.training import loop
-from mbmpo_jax.training import metrics as metrics_lib
-from mbmpo_jax.training import pace
-from mbmpo_jax.training import plot
-from mbmpo_jax.training import progress as progress_lib
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import lock
 
 
 def sweep(

@@ -21,8 +21,8 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import quiet
 from mbmpo_jax import validation
-from mbmpo_jax.training import device_flags
-from mbmpo_jax.training import tiny
+from mbmpo_jax.training.launch import device_flags
+from mbmpo_jax.training.launch import tiny
 
 # Belong to the binary that calls `parse`, and so to its --help.
 flags.disclaim_key_flags()

@@ -19,8 +19,8 @@ import mujoco
 import numpy as np
 
 from mbmpo_jax import errors
-from mbmpo_jax.training import recording as recording_lib
-from mbmpo_jax.training import scene as scene_lib
+from mbmpo_jax.training.viewing import recording as recording_lib
+from mbmpo_jax.training.viewing import scene as scene_lib
 
 _LIBRARIES = {'egl': 'EGL', 'osmesa': 'OSMesa', 'cgl': 'OpenGL'}
 _MAX_FPS, _MIN_FPS = 60.0, 5.0

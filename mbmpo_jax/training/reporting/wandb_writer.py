@@ -15,8 +15,8 @@ from typing import Any
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
-from mbmpo_jax.training import folder as folder_lib
-from mbmpo_jax.training import metrics as metrics_lib
+from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.storage import folder as folder_lib
 
 _PROJECT = re.compile(r'[^/\\#?%:\s][^/\\#?%:]{0,127}')
 

@@ -16,10 +16,10 @@ import jax
 import mujoco
 import numpy as np
 
-from mbmpo_jax.training import folder
-from mbmpo_jax.training import recording as recording_lib
-from mbmpo_jax.training import saved_policy
-from mbmpo_jax.training import scene
+from mbmpo_jax.training.storage import folder
+from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.viewing import recording as recording_lib
+from mbmpo_jax.training.viewing import scene
 
 _VIEWER = pathlib.Path(__file__).parent / 'viewer'
 _TYPES = {

@@ -23,7 +23,7 @@ import orbax.checkpoint as ocp
 from mbmpo_jax import errors
 from mbmpo_jax import quiet
 from mbmpo_jax.training import devices
-from mbmpo_jax.training import manifest
+from mbmpo_jax.training.storage import manifest
 
 # Bytes of a checkpoint beside its arrays, generously.
 _OVERHEAD = 2**18

@@ -12,10 +12,10 @@ from matplotlib import lines as lines_lib
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
-from mbmpo_jax.training import history
-from mbmpo_jax.training import metrics
-from mbmpo_jax.training import pace
-from mbmpo_jax.training import plot
+from mbmpo_jax.training.reporting import history
+from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import plot
 
 _GREY = '#555555'
 _LINE_STYLES = ('--', ':', '-.', (0, (1, 3)))

@@ -12,8 +12,8 @@ from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
 
 from mbmpo_jax import errors
-from mbmpo_jax.training import folder
-from mbmpo_jax.training import metrics
+from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.storage import folder
 
 # Okabe and Ito's: told apart by the colour-blind, and readable on white.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')

@@ -7,8 +7,8 @@ from typing import NamedTuple
 from absl import flags
 
 from mbmpo_jax import config as config_lib
-from mbmpo_jax.training import flags as training_flags
 from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training.launch import flags as training_flags
 
 # Belong to the binary that calls `parse`, and so to its --help.
 flags.disclaim_key_flags()

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
-from mbmpo_jax.training import folder as folder_lib
-from mbmpo_jax.training import metrics
+from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.storage import folder as folder_lib
 
 # What makes two runs comparable; the host's side changes no number of a run.
 _APART = ('seed', 'run.')

@@ -12,8 +12,8 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.training import checkpoint
-from mbmpo_jax.training import folder as folder_lib
+from mbmpo_jax.training.storage import checkpoint
+from mbmpo_jax.training.storage import folder as folder_lib
 
 # Where each is in what a checkpoint holds, `iteration.Saved`.
 _KEYS = {'best': ('best_policy',), 'latest': ('state', 'policy')}

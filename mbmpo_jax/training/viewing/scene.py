@@ -9,7 +9,7 @@ from typing import NamedTuple
 import mujoco
 import numpy as np
 
-from mbmpo_jax.training import recording as recording_lib
+from mbmpo_jax.training.viewing import recording as recording_lib
 
 _VISIBLE_GROUPS = 3  # MuJoCo hides geoms of the groups from here on.
 _UNSET = (0.5, 0.5, 0.5, 1.0)  # a geom's colour where its file gives none

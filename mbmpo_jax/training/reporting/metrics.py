@@ -12,7 +12,7 @@ import tensorboardX
 from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2
 
-from mbmpo_jax.training import folder
+from mbmpo_jax.training.storage import folder
 
 
 class Writer(Protocol):

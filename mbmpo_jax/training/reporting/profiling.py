@@ -8,7 +8,7 @@ from typing import Self
 
 import jax
 
-from mbmpo_jax.training import progress as progress_lib
+from mbmpo_jax.training.reporting import progress as progress_lib
 
 _HOW_TO_VIEW = (
   '  its .trace.json.gz opens at https://ui.perfetto.dev; all of it with'

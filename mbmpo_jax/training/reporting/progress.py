@@ -9,7 +9,7 @@ import rich.live
 import rich.progress
 import rich.text
 
-from mbmpo_jax.training import pace
+from mbmpo_jax.training.reporting import pace
 
 # Label and metric of the few numbers shown; all are in metrics.jsonl.
 _SHOWN = (

@@ -1,0 +1,1 @@
+"""What a run says: metrics, the terminal, curves, a profile."""

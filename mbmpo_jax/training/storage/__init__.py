@@ -1,0 +1,1 @@
+"""What lies on the disk: folders of runs, checkpoints, policies."""
