@@ -100,6 +100,7 @@ def rollout_tasks(
     key, (config.model.num_models, config.imagine.tasks_per_model)
   )
   keys = parallel.own(mesh, keys, parallel.BY_TASK)
+  # A bias for every rollout; weights stay one per policy.
   layers = network.spread(
     policies['layers'], (*keys.shape[:2], config.imagine.rollouts_per_task)
   )
