@@ -272,6 +272,20 @@ def test_what_is_not_finite_is_in_sight_after_a_restart_too():
   assert not finite
 
 
+@pytest.mark.parametrize('field', ['obs', 'action', 'reward', 'log_prob'])
+@pytest.mark.parametrize('value', [np.nan, np.inf])
+def test_only_what_is_not_finite_in_a_live_step_rejects(field, value):
+  """The second rollout ends after two of its six steps."""
+  trajectory = imagine_countdown()
+  for step, sound in ((4, True), (1, False)):
+    x = getattr(trajectory, field)
+    spoilt = trajectory._replace(**{field: x.at[step, 1].set(value)})
+    rejected, finite = masking.reject_non_finite(spoilt)
+    assert bool(finite) == sound
+    kept = trajectory.mask if sound else jnp.zeros_like(trajectory.mask)
+    np.testing.assert_array_equal(rejected.mask, kept)
+
+
 def test_a_restart_clears_the_models_memory():
   trajectory = imagine.rollout_model(
     None,

@@ -86,11 +86,11 @@ def test_change_is_the_slope_of_the_gradient(x64, name):
     np.testing.assert_allclose(by_hand, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_what_is_linear_has_no_bend(x64):
+def test_what_is_linear_has_no_curvature(x64):
   f, _ = _FUNCTIONS['weighted']
   mean, log_std, action, *_, weight = _draw()
   _, unknown, _ = _by_hand(f, False, weight, mean, log_std, action)
   _, known, _ = _by_hand(f, True, weight, mean, log_std, action)
-  assert known.bend is None
-  np.testing.assert_array_equal(unknown.bend, 0.0)
+  assert known.curvature is None
+  np.testing.assert_array_equal(unknown.curvature, 0.0)
   np.testing.assert_array_equal(unknown.slope, known.slope)

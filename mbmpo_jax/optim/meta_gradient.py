@@ -62,7 +62,7 @@ class _Kept(NamedTuple):
   pre_mean: jax.Array  # of theta on T_i
   pre_tape: network.Tape
   pre_gain: score.Gain  # L_i
-  pre_slope: gaussian.Gaussian  # its gradient there
+  pre_gradient: gaussian.Gaussian  # its gradient there
   pre_cotangents: tuple[jax.Array, ...]  # the same in every layer
   post: _Steps  # of T_i'
   post_mean: jax.Array  # of theta_i' on T_i'
@@ -103,6 +103,7 @@ def at(
   def pull_back_head(
     mean: jax.Array, log_std: jax.Array, cotangent: gaussian.Gaussian
   ) -> tuple[jax.Array, jax.Array]:
+    """From (mu [A, B], log sigma [A, 1]) to (output [A, B], log_std [A])."""
     return jax.vjp(distribution, mean, log_std)[1](cotangent)
 
   def inner_gain(
@@ -138,8 +139,8 @@ def at(
   def record(task: maml.MetaBatch) -> _Kept:
     pre = _steps(task.pre, task.pre_advantages)
     pre_mean, pre_tape = network.record(layers, _obs(task.pre))
-    pre_gain, pre_slope = inner_gain(pre, pre_mean, log_std)
-    cotangent, _ = pull_back_head(pre_mean, log_std, pre_slope)
+    pre_gain, pre_gradient = inner_gain(pre, pre_mean, log_std)
+    cotangent, _ = pull_back_head(pre_mean, log_std, pre_gradient)
     _, pre_cotangents = network.pull_back(layers, pre_tape, cotangent)
     post = _steps(task.post, task.post_advantages)
     post_mean, post_tape = network.record(
@@ -150,7 +151,7 @@ def at(
       pre_mean,
       pre_tape,
       pre_gain,
-      pre_slope,
+      pre_gradient,
       pre_cotangents,
       post,
       post_mean,
@@ -163,9 +164,9 @@ def at(
     change, changes = network.push_forward(layers, kept.pre_tape, v['layers'])
     here, along = (kept.pre_mean, log_std), (change, v['log_std'])
     dist, dist_change = jax.jvp(distribution, here, along)
-    slope_change = score.gradient_change(kept.pre_gain, dist, dist_change)
+    gradient_change = score.gradient_change(kept.pre_gain, dist, dist_change)
     _, (cotangent_change, log_std_product) = jax.jvp(
-      pull_back_head, (*here, kept.pre_slope), (*along, slope_change)
+      pull_back_head, (*here, kept.pre_gradient), (*along, gradient_change)
     )
     layers_product = network.pull_back_change(
       layers,

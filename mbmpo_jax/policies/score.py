@@ -30,7 +30,7 @@ class Gain(NamedTuple):
 
   noise: jax.Array  # n, [A, B]
   slope: jax.Array  # f' [B]
-  bend: jax.Array | None  # f'' [B], None where it is 0
+  curvature: jax.Array | None  # f'' [B], None where it is 0
 
 
 def at(
@@ -83,9 +83,9 @@ def gradient_change(
   shift = scale * change.mean + noise * change.log_std  # q
   mean = -slope * (shift + noise * change.log_std)
   log_std = -2 * slope * noise * shift
-  if gain.bend is not None:
+  if gain.curvature is not None:
     log_prob_change = jnp.sum(noise * shift - change.log_std, 0)
-    slope_change = (gain.bend * log_prob_change)[None]
+    slope_change = (gain.curvature * log_prob_change)[None]
     mean += slope_change * noise
     log_std += slope_change * (jnp.square(noise) - 1)
   return gaussian.Gaussian(mean=scale * mean, log_std=_over_steps(log_std))
