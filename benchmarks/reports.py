@@ -57,7 +57,7 @@ def environment() -> dict[str, Any]:
     'device': device.device_kind,
     'platform': device.platform,
     'num_devices': jax.device_count(),
-    'cpu': _cpu_name(),
+    'cpu': cpu_name(),
     'cpu_cores': os.cpu_count(),
     'python': platform.python_version(),
     'jax': jax.__version__,
@@ -66,12 +66,23 @@ def environment() -> dict[str, Any]:
   }
 
 
-def _cpu_name() -> str:
+def cpu_name(path: str = '/proc/cpuinfo') -> str:
+  """The processor's name, family and model: one name may cover many of them.
+
+  Args:
+    path: where the system lists its processors. Without that list, or such
+      fields in it, the name that Python gives.
+  """
   try:
-    with open('/proc/cpuinfo', encoding='utf-8') as file:
-      names = [line for line in file if line.startswith('model name')]
-    return names[0].split(':', 1)[1].strip()
-  except (OSError, IndexError):
+    with open(path, encoding='utf-8') as file:
+      first = file.read().split('\n\n')[0]
+    lines = (line.partition(':') for line in first.splitlines())
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    return (
+      f'{fields["model name"]}, family {fields["cpu family"]},'
+      f' model {fields["model"]}'
+    )
+  except (OSError, KeyError):
     return platform.processor()
 
 

@@ -387,3 +387,18 @@ def test_stepping_measures_every_environment_and_variant(monkeypatch):
   # The point's own limit is 30 steps.
   assert results['point']['work'] == 2 * 30
   assert results['swimmer paper']['work'] == 2 * 40
+
+
+def test_processors_of_one_name_are_told_apart(tmp_path):
+  """As virtual machines list them; a system that lists none has a name too."""
+  listed = tmp_path / 'cpuinfo'
+  listed.write_text(
+    ''.join(
+      f'processor\t: {index}\ncpu family\t: 26\nmodel\t\t: 2\n'
+      'model name\t: AMD EPYC\npower management:\n\n'
+      for index in range(2)
+    )
+  )
+  assert reports.cpu_name(str(listed)) == 'AMD EPYC, family 26, model 2'
+  absent = reports.cpu_name(str(tmp_path / 'absent'))
+  assert absent == reports.platform.processor()
