@@ -9,6 +9,7 @@ import pytest
 import reference
 
 from mbmpo_jax import types
+from mbmpo_jax.optim import baseline
 from mbmpo_jax.optim import returns
 
 _TOLERANCE = {'float32': 2e-5, 'float64': 1e-10}
@@ -17,8 +18,9 @@ _RIDGE = 1e-5
 
 # Compiled once for the whole file, the numbers being arguments.
 _discounted_returns = jax.jit(returns.discounted_returns)
-_fit = jax.jit(returns.fit_linear_baseline)
-_predict = jax.jit(returns.predict_linear_baseline)
+_features = jax.jit(baseline.features)
+_fit = jax.jit(baseline.fit)
+_predict = jax.jit(baseline.predict)
 _gae = jax.jit(returns.gae)
 _standardize = jax.jit(returns.standardize)
 _advantages = jax.jit(returns.advantages)
@@ -140,19 +142,19 @@ def test_baseline(tolerance, rollouts):
   obs, targets, mask, terminated = _arrays(
     rollouts, 'obs', 'rewards', 'mask', 'terminated'
   )
-  weights = _fit(obs, targets, mask, terminated, ridge=_RIDGE)
-  values = _predict(weights, obs, terminated)
+  phi = _features(obs, mask, terminated)
+  weights = _fit(phi, targets, mask, ridge=_RIDGE)
+  values = _predict(weights, phi)
 
   expected = reference.baseline_weights(
     rollouts['obs'], rollouts['rewards'], rollouts['mask'], _RIDGE
   )
-  live = rollouts['mask'] == 1
   allowed = max(tolerance['rtol'], 1e-8)
   # Single precision need not find the weights, only what they predict.
   if weights.dtype == jnp.float64:
     np.testing.assert_allclose(weights, expected, rtol=allowed, atol=allowed)
   np.testing.assert_allclose(
-    np.where(live, values, 0.0),
+    values,
     reference.baseline_values(expected, rollouts['obs'], rollouts['mask']),
     rtol=0,
     atol=100 * allowed,
@@ -177,10 +179,14 @@ def test_baseline_in_single_precision(offset, scale):
   targets = reference.discounted_returns(rewards, mask, 0.99)
   best = reference.baseline_weights(obs, targets, mask, _RIDGE)
 
-  inputs = [jnp.asarray(x, jnp.float32) for x in (obs, targets, mask, ends)]
-  weights = _fit(*inputs, ridge=_RIDGE)
+  phi = _features(*(jnp.asarray(x, jnp.float32) for x in (obs, mask, ends)))
+  weights = _fit(
+    phi,
+    *(jnp.asarray(x, jnp.float32) for x in (targets, mask)),
+    ridge=_RIDGE,
+  )
   assert weights.dtype == jnp.float32
-  values = _predict(weights, inputs[0], inputs[-1])
+  values = _predict(weights, phi)
   live = mask == 1
   error = np.asarray(values, np.float64) - targets
   least = reference.baseline_values(best, obs, mask) - targets
@@ -190,9 +196,9 @@ def test_baseline_in_single_precision(offset, scale):
 def test_observations_are_clipped():
   obs = jnp.array([[[-1e30]], [[10.0]]])
   same = jnp.array([[[-10.0]], [[10.0]]])
-  weights, terminated = jnp.arange(6.0), jnp.zeros((2, 1))
+  mask, terminated = jnp.ones((2, 1)), jnp.zeros((2, 1))
   np.testing.assert_array_equal(
-    _predict(weights, obs, terminated), _predict(weights, same, terminated)
+    _features(obs, mask, terminated), _features(same, mask, terminated)
   )
 
 

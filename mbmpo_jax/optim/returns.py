@@ -1,4 +1,4 @@
-"""Returns, the linear-feature baseline, and advantages.
+"""Discounted returns and advantages.
 
 One task at a time, time-major `[T, N]`; `jax.vmap` over tasks. `mask` is 1
 where a rollout was alive before the step; masked entries weigh nothing and may
@@ -11,11 +11,8 @@ import jax.numpy as jnp
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.optim import linear
-from mbmpo_jax.rollouts import episodes
+from mbmpo_jax.optim import baseline
 
-_MAX_JITTER_RAISES = 5
-_MAX_OBS = 10.0  # the baseline's features see observations within +-10
 _EPSILON = 1e-8
 
 
@@ -45,79 +42,6 @@ def discounted_returns(
     [1.5, 1.0, 1.5, 1.0]
   """
   return _discounted_sum(masking.live(rewards, mask), terminated, discount)
-
-
-def fit_linear_baseline(
-  obs: jax.Array,
-  targets: jax.Array,
-  mask: jax.Array,
-  terminated: jax.Array,
-  *,
-  ridge: jax.Array | float,
-) -> jax.Array:
-  """Least-squares weights w = (F'F + ridge I)^-1 F' R of the linear baseline.
-
-  The features F are those of `predict_linear_baseline` (Duan et al. 2016). The
-  normal equations are solved with columns scaled to unit RMS and at full
-  precision. Where they are still singular in rounding, as with a feature that
-  does not vary, a jitter of that size is added, up to five times tenfold.
-
-  Args:
-    obs: `[T, N, O]`.
-    targets: R, `[T, N]`.
-    mask: `[T, N]`.
-    terminated: `[T, N]`.
-    ridge: the penalty on ||w||^2.
-
-  Returns:
-    w, `[2 * O + 4]`.
-  """
-  features = _features(masking.live(obs, mask), terminated)
-  features = masking.live(features, mask)
-  features = features.reshape(-1, features.shape[-1])
-  targets = masking.live(targets, mask).reshape(-1)
-  rms = jnp.sqrt(jnp.mean(jnp.square(features), 0))
-  scale = jnp.where(rms > 0, 1 / jnp.where(rms > 0, rms, 1.0), 1.0)
-  scaled = features * scale[None]
-  gram = linear.dot(scaled.T, scaled)
-  moment = linear.dot(scaled.T, targets)
-
-  def solve(jitter: jax.Array) -> jax.Array:
-    damping = ridge * jnp.square(scale) + jitter * features.shape[0]
-    return scale * linear.solve(gram + jnp.diag(damping), moment)
-
-  def raise_jitter(
-    state: tuple[jax.Array, jax.Array, jax.Array],
-  ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    raises, jitter, _ = state
-    return raises + 1, 10 * jitter, solve(10 * jitter)
-
-  def singular(state: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-    raises, _, weights = state
-    return (raises < _MAX_JITTER_RAISES) & ~jnp.all(jnp.isfinite(weights))
-
-  # Relative to the diagonal of the Gram matrix, about its rounding error.
-  jitter = jnp.asarray(jnp.finfo(gram.dtype).eps, gram.dtype)
-  start = (jnp.int32(0), jitter, solve(jnp.zeros_like(jitter)))
-  weights = jax.lax.while_loop(singular, raise_jitter, start)[2]
-  # Without a solution the baseline is zero: higher variance, still unbiased.
-  return jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
-
-
-def predict_linear_baseline(
-  weights: jax.Array, obs: jax.Array, terminated: jax.Array
-) -> jax.Array:
-  """V = w . [o, o^2, t/100, (t/100)^2, (t/100)^3, 1], o = clip(obs, +-10).
-
-  Args:
-    weights: w, `[2 * O + 4]`.
-    obs: `[T, N, O]`.
-    terminated: `[T, N]`; t counts the steps since the episode began.
-
-  Returns:
-    V, `[T, N]`.
-  """
-  return linear.dot(_features(obs, terminated), weights)
 
 
 def gae(
@@ -177,24 +101,17 @@ def advantages(
   rewards, obs = trajectory.reward, trajectory.obs
   mask, terminated = trajectory.mask, trajectory.terminated
   targets = discounted_returns(rewards, mask, terminated, discount=discount)
-  weights = fit_linear_baseline(obs, targets, mask, terminated, ridge=ridge)
-  values = predict_linear_baseline(weights, obs, terminated)
+  phi = baseline.features(obs, mask, terminated)
+  weights = baseline.fit(phi, targets, mask, ridge=ridge)
   unscaled = gae(
     rewards,
-    values,
+    baseline.predict(weights, phi),
     mask,
     terminated,
     discount=discount,
     gae_lambda=gae_lambda,
   )
   return standardize(unscaled, mask)
-
-
-def _features(obs: jax.Array, terminated: jax.Array) -> jax.Array:
-  obs = jnp.clip(obs, -_MAX_OBS, _MAX_OBS)
-  time = episodes.time(terminated).astype(obs.dtype)[..., None] / 100
-  powers = jnp.concatenate([time, time**2, time**3, jnp.ones_like(time)], -1)
-  return jnp.concatenate([obs, jnp.square(obs), powers], -1)
 
 
 def _discounted_sum(
