@@ -9,16 +9,15 @@ import jax.flatten_util
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import imagination
 from mbmpo_jax.algorithms import meta_step
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.optim import linear
-from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import returns
 from mbmpo_jax.optim import tasks
 
 State = state_lib.TrainState
+Sampled = meta_step.Sampled
 
 
 class Pieces(NamedTuple):
@@ -26,13 +25,14 @@ class Pieces(NamedTuple):
 
   imagine: Callable[[State], types.Trajectory]  # T_i, without advantages
   advantages: Callable[[State, types.Trajectory], jax.Array]
-  batch: Callable[[State], maml.MetaBatch]  # all that is sampled
-  inner_gradient: Callable[[State, maml.MetaBatch], types.Params]
-  surrogate_gradient: Callable[[State, maml.MetaBatch], types.Params]
+  sample: Callable[[State], Sampled]
+  # theta_i', and what the outer step needs of how it came about.
+  inner_gradient: Callable[[State, Sampled], Any]
+  surrogate_gradient: Callable[[State, Sampled], types.Params]
   # Conjugate gradients from that gradient: `cg_iterations` curvature products.
-  natural_gradient: Callable[[State, maml.MetaBatch, types.Params], jax.Array]
+  natural_gradient: Callable[[State, Sampled, types.Params], jax.Array]
   # Surrogate and kl at one candidate of the line search.
-  evaluation: Callable[[State, maml.MetaBatch, types.Params], Any]
+  evaluation: Callable[[State, Sampled, types.Params], Any]
 
 
 def make(env: base.Environment, config: config_lib.Config) -> Pieces:
@@ -56,27 +56,24 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
       trajectory,
     )
 
-  def batch(state: State) -> maml.MetaBatch:
-    return meta.sample(state.policy, state.model, state.hyper, state.key).batch
+  def sample(state: State) -> Sampled:
+    return meta.sample(state.policy, state.model, state.hyper, state.key)
 
-  def inner_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
-    sound = batch.weight > 0
-    imagined = imagination.Imagined(
-      batch.pre, batch.pre_advantages, sound, sound
-    )
-    return meta.adapt(state.policy, imagined, state.hyper)[0]
+  def inner_gradient(state: State, sampled: Sampled) -> Any:
+    adapted, adaptations, _ = meta.adapt(state.policy, sampled.pre, state.hyper)
+    return adapted, adaptations
 
-  def surrogate_gradient(state: State, batch: maml.MetaBatch) -> types.Params:
-    return meta.derivatives(state.policy, batch, state.hyper).gradient
+  def surrogate_gradient(state: State, sampled: Sampled) -> types.Params:
+    return meta.derivatives(state.policy, sampled, state.hyper).gradient
 
   def natural_gradient(
-    state: State, batch: maml.MetaBatch, gradient: types.Params
+    state: State, sampled: Sampled, gradient: types.Params
   ) -> jax.Array:
-    curvature = meta.derivatives(state.policy, batch, state.hyper).curvature
+    about = meta.derivatives(state.policy, sampled, state.hyper)
     flat, unravel = jax.flatten_util.ravel_pytree(gradient)
 
     def product(v: jax.Array) -> jax.Array:
-      curved, _ = jax.flatten_util.ravel_pytree(curvature(unravel(v)))
+      curved, _ = jax.flatten_util.ravel_pytree(about.curvature(unravel(v)))
       return curved + state.hyper.damping * v
 
     return linear.conjugate_gradient(
@@ -84,15 +81,15 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     )[0]
 
   def evaluation(
-    state: State, batch: maml.MetaBatch, candidate: types.Params
+    state: State, sampled: Sampled, candidate: types.Params
   ) -> tuple[jax.Array, jax.Array]:
-    about = meta.derivatives(state.policy, batch, state.hyper)
+    about = meta.derivatives(state.policy, sampled, state.hyper)
     return about.objective(candidate)
 
   return Pieces(
     imagine,
     advantages,
-    batch,
+    sample,
     inner_gradient,
     surrogate_gradient,
     natural_gradient,

@@ -101,8 +101,8 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
   few = scales.few_meta_steps(config)
   few_steps = mbmpo.make(env, few, check=False).improve
   pieces = pieces_lib.make(env, config)
-  batch = jax.jit(pieces.batch)(state)
-  gradient = jax.jit(pieces.surrogate_gradient)(state, batch)
+  sampled = jax.jit(pieces.sample)(state)
+  gradient = jax.jit(pieces.surrogate_gradient)(state, sampled)
   backtracks = jax.jit(few_steps)(state)[1]['meta/backtracks']
   evaluations = float(backtracks) + 1
   must = counts.iteration(
@@ -129,11 +129,15 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
     runs=few.meta.num_meta_steps,
   )  # fmt: skip
   add('imagine', 2, pieces.imagine, state)
-  add('advantages', 2, pieces.advantages, state, batch.pre)
-  add('inner gradient', 1, pieces.inner_gradient, state, batch)
-  add('surrogate gradient', 1, pieces.surrogate_gradient, state, batch)
-  add('curvature products', 1, pieces.natural_gradient, state, batch, gradient)
-  add('evaluation', evaluations, pieces.evaluation, state, batch, state.policy)
+  add('advantages', 2, pieces.advantages, state, sampled.pre.trajectory)
+  add('inner gradient', 1, pieces.inner_gradient, state, sampled)
+  add('surrogate gradient', 1, pieces.surrogate_gradient, state, sampled)
+  add(
+    'curvature products', 1, pieces.natural_gradient, state, sampled, gradient
+  )
+  add(
+    'evaluation', evaluations, pieces.evaluation, state, sampled, state.policy
+  )
 
   rate = timing.MatmulRate(config.model.precision)
   timings = timing.alternate(

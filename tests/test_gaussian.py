@@ -103,13 +103,18 @@ def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
   obs = jnp.asarray(rng.normal(size=(*batch, 3)))
   action = jnp.asarray(rng.normal(size=(*batch, 2)))
 
+  def samples_last(layers, obs):
+    output, _ = network.record(layers, obs.reshape(-1, 3).T)
+    return output.T.reshape(*batch, 2)
+
   def log_prob(params, network_apply):
-    dist = gaussian.apply(params, obs, network_apply=network_apply)
+    mean = network_apply(params['layers'], obs)
+    dist = gaussian.head(mean, params['log_std'])
     return jnp.sum(gaussian.log_prob(dist, action)), dist.mean
 
   few, many = (
     jax.value_and_grad(log_prob, has_aux=True)(params, network_apply)
-    for network_apply in (network.apply, network.apply_many)
+    for network_apply in (network.apply, samples_last)
   )
   assert few[0][1].shape == many[0][1].shape == (*batch, 2)
   tiny.assert_close(many, few, rtol=1e-12)

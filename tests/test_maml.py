@@ -18,8 +18,10 @@ import reference
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
+from mbmpo_jax.optim import adaptation
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import meta_gradient
+from mbmpo_jax.optim import samples
 from mbmpo_jax.optim import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
@@ -80,6 +82,29 @@ _jit = functools.partial(
 )
 
 
+def _adaptations(
+  params: types.Params,
+  pre: types.Trajectory,
+  advantages: jax.Array,
+  inner_lr: float,
+  objective: str,
+  head: samples.Head = gaussian.head,
+) -> tuple[types.Params, adaptation.Adaptation]:
+  """Of every task, [K, P, ...]: theta_i' and what it came from."""
+
+  def task(pre, advantages):
+    return adaptation.adapt(
+      params,
+      samples.observations(pre),
+      samples.of(pre, advantages),
+      inner_lr=inner_lr,
+      objective=objective,
+      head=head,
+    )
+
+  return tasks.map_tasks(task, pre, advantages)
+
+
 @functools.partial(_jit, static_argnames=('names', 'objective', 'learn_std'))
 def _evaluate(
   params: types.Params,
@@ -104,11 +129,12 @@ def _evaluate(
     **settings,
     policy_apply=functools.partial(gaussian.apply, learn_std=learn_std),
   )
+  head = functools.partial(gaussian.head, learn_std=learn_std)
+  _, adaptations = _adaptations(
+    params, batch.pre, batch.pre_advantages, inner_lr, objective, head
+  )
   at_theta = meta_gradient.at(
-    params,
-    batch,
-    **settings,
-    head=functools.partial(gaussian.head, learn_std=learn_std),
+    params, batch, **settings, head=head, adaptations=adaptations
   )
 
   def surrogate(params):
@@ -269,6 +295,15 @@ def test_adapt(x64, inner_lr, kind):
   actual, expected = jax.tree.leaves(adapted), jax.tree.leaves(batch.adapted)
   for ours, theirs in zip(actual, expected, strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+  by_hand, _ = _jit(_adaptations, static_argnums=4)(
+    jax.tree.map(jnp.asarray, problem.params),
+    batch.pre,
+    batch.pre_advantages,
+    inner_lr,
+    kind,
+  )
+  for ours, theirs in zip(jax.tree.leaves(by_hand), expected, strict=True):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
   # And they went somewhere, every task its own way.
   ends = [reference.flatten(x) for x in [problem.params, *problem.old]]
   for one, other in itertools.combinations(ends, 2):
@@ -397,12 +432,18 @@ def test_plasticity(x64):
     np.mean(reference.kl(problem.params, old, task.pre.obs))
     for task, old in zip(problem.tasks, problem.old, strict=True)
   ]
-  params = jax.tree.map(jnp.asarray, problem.params)
-  np.testing.assert_allclose(
-    _jit(maml.plasticity)(params, _batch(problem)),
-    np.average(moves, weights=np.ravel(problem.weights)),
-    rtol=1e-12,
-  )
+  params, batch = jax.tree.map(jnp.asarray, problem.params), _batch(problem)
+
+  @_jit
+  def plasticity(params, pre, advantages):
+    adapted, adaptations = _adaptations(
+      params, pre, advantages, 1.0, 'log_likelihood'
+    )
+    one = functools.partial(adaptation.plasticity, params)
+    return tasks.map_tasks(one, adapted, adaptations)
+
+  actual = plasticity(params, batch.pre, batch.pre_advantages)
+  np.testing.assert_allclose(np.ravel(actual), moves, rtol=1e-11)
 
 
 def test_unknown_objective_is_named():

@@ -216,7 +216,7 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
     policy_per_task=False,
   )
   assert np.all(imagined.finite)
-  adapted, sound = imagination.adapt_tasks(
+  adapted, _, sound = imagination.adapt_tasks(
     fitted.policy,
     imagined._replace(
       advantages=imagined.advantages.at[0, 1].set(jnp.nan),
@@ -224,7 +224,7 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
     ),
     hyper,
     config=config,
-    policy_apply=gaussian.apply,
+    head=gaussian.head,
   )
   np.testing.assert_array_equal(sound, [[True, False], [False, True]])
   for new, old in zip(

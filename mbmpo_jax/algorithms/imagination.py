@@ -18,8 +18,10 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
+from mbmpo_jax.optim import adaptation
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import returns
+from mbmpo_jax.optim import samples
 from mbmpo_jax.optim import tasks
 from mbmpo_jax.policies import network
 from mbmpo_jax.rollouts import episodes
@@ -134,8 +136,8 @@ def adapt_tasks(
   hyper: state_lib.Hyper,
   *,
   config: config_lib.Config,
-  policy_apply: maml.PolicyApply,
-) -> tuple[types.Params, jax.Array]:
+  head: samples.Head,
+) -> tuple[types.Params, adaptation.Adaptation, jax.Array]:
   """Adapts theta to every task.
 
   Args:
@@ -143,22 +145,27 @@ def adapt_tasks(
     imagined: T_i and A_i, rollouts of theta.
     hyper: inner_lr is used.
     config: gives the inner objective.
-    policy_apply: `(params, obs) -> distribution`.
+    head: `(mean, log_std) -> distribution`, whose mean is `mean`.
 
   Returns:
-    theta_i', leading [K, P], and whether each task is sound, bool `[K, P]`;
-    theta_i' is theta where it is not.
+    theta_i', leading [K, P]; what it came from; and whether each task is sound,
+    bool `[K, P]`: theta_i' is theta where it is not.
   """
-  adapted = tasks.map_tasks(
-    functools.partial(
-      maml.adapt,
+
+  def task(
+    trajectory: types.Trajectory, advantages: jax.Array
+  ) -> tuple[types.Params, adaptation.Adaptation]:
+    return adaptation.adapt(
       policy,
+      samples.observations(trajectory),
+      samples.of(trajectory, advantages),
       inner_lr=hyper.inner_lr,
       objective=config.meta.inner_objective,
-      policy_apply=policy_apply,
-    ),
-    imagined.trajectory,
-    imagined.advantages,
+      head=head,
+    )
+
+  adapted, adaptations = tasks.map_tasks(
+    task, imagined.trajectory, imagined.advantages
   )
   finite = imagined.finite & tasks.over_tasks(masking.all_finite)(adapted)
   adapted = jax.tree.map(
@@ -170,7 +177,7 @@ def adapt_tasks(
     adapted,
     policy,
   )
-  return adapted, finite
+  return adapted, adaptations, finite
 
 
 def episode_means(

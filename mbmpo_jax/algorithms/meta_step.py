@@ -19,12 +19,12 @@ from mbmpo_jax.algorithms import imagination
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
+from mbmpo_jax.optim import adaptation
 from mbmpo_jax.optim import maml
 from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.policies import network
 
 
 class Sampled(NamedTuple):
@@ -33,6 +33,7 @@ class Sampled(NamedTuple):
   pre: imagination.Imagined  # T_i, A_i of theta
   post: imagination.Imagined  # T_i', A_i' of theta_i'
   batch: maml.MetaBatch
+  adaptations: adaptation.Adaptation  # from theta to theta_i'
   adapted: jax.Array  # bool [K, P], theta_i' and what it was made of are finite
   finite: jax.Array  # bool [K, P], all of task i
 
@@ -47,11 +48,11 @@ class MetaStep(NamedTuple):
   policy_apply: maml.PolicyApply
   # (policies, model, hyper, key, policy_per_task=) -> Imagined
   imagine: Callable[..., imagination.Imagined]
-  # (policy, imagined, hyper) -> theta_i', whether sound [K, P]
-  adapt: Callable[..., tuple[types.Params, jax.Array]]
+  # (policy, imagined, hyper) -> theta_i', what from, whether sound [K, P]
+  adapt: Callable[..., tuple[types.Params, adaptation.Adaptation, jax.Array]]
   # (policy, model, hyper, key) -> Sampled
   sample: Callable[..., Sampled]
-  # (policy, batch, hyper) -> the outer objective about the policy
+  # (policy, sampled, hyper) -> the outer objective about the policy
   derivatives: Callable[..., meta_gradient.MetaGradient]
   # (policy, model, hyper, key) -> the policy after, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
@@ -70,7 +71,6 @@ def make(
     )
     for fn in (gaussian.apply, gaussian.head)
   )
-  apply_many = functools.partial(policy_apply, network_apply=network.apply_many)
   imagine = functools.partial(
     imagination.rollout_tasks,
     env=env,
@@ -79,7 +79,7 @@ def make(
     mesh=mesh,
   )
   adapt = functools.partial(
-    imagination.adapt_tasks, config=config, policy_apply=apply_many
+    imagination.adapt_tasks, config=config, head=policy_head
   )
   all_sum = parallel.all_sum(mesh)
   count = functools.partial(jnp.sum, dtype=float)
@@ -93,7 +93,7 @@ def make(
   ) -> Sampled:
     pre_key, post_key = jax.random.split(key)
     pre = imagine(policy, model, hyper, pre_key, policy_per_task=False)
-    adapted, sound = adapt(policy, pre, hyper)
+    adapted, adaptations, sound = adapt(policy, pre, hyper)
     post = imagine(adapted, model, hyper, post_key, policy_per_task=True)
     finite = sound & post.finite
     batch = maml.MetaBatch(
@@ -104,19 +104,28 @@ def make(
       post_advantages=post.advantages,
       weight=tasks.weights(finite.astype(pre.advantages.dtype), all_sum),
     )
-    return Sampled(pre, post, batch, sound, finite)
+    return Sampled(pre, post, batch, adaptations, sound, finite)
 
   def derivatives(
-    policy: types.Params, batch: maml.MetaBatch, hyper: state_lib.Hyper
+    policy: types.Params, sampled: Sampled, hyper: state_lib.Hyper
   ) -> meta_gradient.MetaGradient:
     return meta_gradient.at(
       policy,
-      batch,
+      sampled.batch,
       inner_lr=hyper.inner_lr,
       objective=config.meta.inner_objective,
       entropy_coef=hyper.entropy_coef,
       head=policy_head,
+      adaptations=sampled.adaptations,
     )
+
+  def plasticity(policy: types.Params, sampled: Sampled) -> jax.Array:
+    per_task = tasks.map_tasks(
+      functools.partial(adaptation.plasticity, policy, head=policy_head),
+      sampled.batch.adapted,
+      sampled.adaptations,
+    )
+    return tasks.mean(per_task, sampled.batch.weight)
 
   def step(
     policy: types.Params,
@@ -124,8 +133,9 @@ def make(
     hyper: state_lib.Hyper,
     key: jax.Array,
   ) -> tuple[types.Params, types.Metrics]:
-    pre, post, batch, adapted, finite = sample(policy, model, hyper, key)
-    at_policy = derivatives(policy, batch, hyper)
+    sampled = sample(policy, model, hyper, key)
+    pre, post, batch, _, adapted, finite = sampled
+    at_policy = derivatives(policy, sampled, hyper)
     updated, info = trpo.trpo_step(
       policy,
       at_policy.objective,
@@ -158,9 +168,7 @@ def make(
             count(x.rollouts_finite & ~x.finite) for x in (pre, post)
           ),
           'nonfinite/adaptations': count(pre.finite & ~adapted),
-          'meta/plasticity': maml.plasticity(
-            policy, batch, policy_apply=apply_many
-          ),
+          'meta/plasticity': plasticity(policy, sampled),
         },
       )
     )

@@ -210,28 +210,6 @@ def meta_objective(
   return surrogate_and_kl
 
 
-def plasticity(
-  policy_params: types.Params,
-  batch: MetaBatch,
-  *,
-  policy_apply: PolicyApply = gaussian.apply,
-) -> jax.Array:
-  """mean_i KL(pi_theta || pi_{theta_i'}) on T_i: how far adaptation moves.
-
-  The quantity of section 6.3; a scalar, in nats.
-  """
-
-  def task(pre: types.Trajectory, adapted: types.Params) -> jax.Array:
-    obs = masking.live(pre.obs, pre.mask)
-    divergence = gaussian.kl(
-      policy_apply(policy_params, obs), policy_apply(adapted, obs)
-    )
-    return masking.mean(divergence, pre.mask)
-
-  values = tasks.map_tasks(task, batch.pre, batch.adapted)
-  return tasks.mean(values, batch.weight)
-
-
 def mask_weightless(batch: MetaBatch) -> MetaBatch:
   """Masks every step of a task of weight 0, and zeroes its policy.
 

@@ -6,7 +6,6 @@ Sums over action dimensions are taken; leading batch axes stay.
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -66,7 +65,6 @@ def apply(
   *,
   min_std: float = 1e-6,
   learn_std: bool = True,
-  network_apply: Callable[..., jax.Array] = network.apply,
 ) -> Gaussian:
   """The action distribution at `obs` [..., O].
 
@@ -75,10 +73,8 @@ def apply(
     obs: observations.
     min_std: floor of the standard deviation.
     learn_std: False keeps every derivative away from `log_std`.
-    network_apply: `(layers, obs) -> mean` [..., A]; `network.apply_many` suits
-      thousands of observations better.
   """
-  mean = network_apply(params['layers'], obs)
+  mean = network.apply(params['layers'], obs)
   return head(mean, params['log_std'], min_std=min_std, learn_std=learn_std)
 
 

@@ -38,13 +38,6 @@ def apply(layers: Layers, x: jax.Array) -> jax.Array:
   return x
 
 
-def apply_many(layers: Layers, x: jax.Array) -> jax.Array:
-  """As `apply`, [..., in] to [..., out]; faster to differentiate for many x."""
-  rows = x.reshape(-1, x.shape[-1])
-  output, _ = record(layers, rows.T)
-  return output.T.reshape(*x.shape[:-1], -1)
-
-
 def spread(layers: Layers, shape: tuple[int, ...]) -> Layers:
   """Layers for `apply` at inputs [*shape, in], with a bias for each of them.
 
