@@ -95,7 +95,6 @@ def _adaptations(
   def task(pre, advantages):
     return adaptation.adapt(
       params,
-      samples.observations(pre),
       samples.of(pre, advantages),
       inner_lr=inner_lr,
       objective=objective,

@@ -157,7 +157,6 @@ def adapt_tasks(
   ) -> tuple[types.Params, adaptation.Adaptation]:
     return adaptation.adapt(
       policy,
-      samples.observations(trajectory),
       samples.of(trajectory, advantages),
       inner_lr=hyper.inner_lr,
       objective=config.meta.inner_objective,

@@ -24,17 +24,21 @@ from mbmpo_jax.policies import score
 class Adaptation(NamedTuple):
   """A task's inner step from theta; samples are last, [..., B]."""
 
-  samples: samples_lib.Samples  # of T_i; observations are the tape's first
+  samples: samples_lib.Samples  # of T_i
   mean: jax.Array  # the network's output, [A, B]
-  tape: network.Tape
+  hidden: tuple[jax.Array, ...]  # its tape beyond the observations
   gain: score.Gain  # L_i
   gradient: gaussian.Gaussian  # its gradient there
   cotangents: tuple[jax.Array, ...]  # the same in every layer
 
+  @property
+  def tape(self) -> network.Tape:
+    """The network's, on T_i."""
+    return (self.samples.obs, *self.hidden)
+
 
 def adapt(
   policy_params: types.Params,
-  obs: jax.Array,
   samples: samples_lib.Samples,
   *,
   inner_lr: jax.Array | float,
@@ -45,8 +49,7 @@ def adapt(
 
   Args:
     policy_params: theta, as `gaussian.init` returns it.
-    obs: of T_i, `[O, B]`, as `samples.observations` lays them out.
-    samples: T_i and A_i.
+    samples: T_i and A_i, of theta or of another policy.
     inner_lr: alpha.
     objective: as in `maml.inner_objective`.
     head: `(mean, log_std) -> distribution`, whose mean is `mean`.
@@ -62,7 +65,7 @@ def adapt(
       objective=objective,
     )
 
-  mean, tape = network.record(layers, obs)
+  mean, tape = network.record(layers, samples.obs)
   dist = samples_lib.distribution(mean, log_std, head=head)
   linear = objective == 'log_likelihood'
   gain = score.at(gain_fn, dist, samples.action, linear=linear)
@@ -74,7 +77,7 @@ def adapt(
   gradient = {'layers': layers_gradient, 'log_std': log_std_gradient}
   adapted = jax.tree.map(lambda p, g: p + inner_lr * g, policy_params, gradient)
   return adapted, Adaptation(
-    samples, mean, tape, gain, gain_gradient, cotangents
+    samples, mean, tape[1:], gain, gain_gradient, cotangents
   )
 
 
@@ -136,7 +139,7 @@ def plasticity(
     head: as for `adapt`.
   """
   distribution = functools.partial(samples_lib.distribution, head=head)
-  adapted_mean, _ = network.record(adapted['layers'], adaptation.tape[0])
+  adapted_mean, _ = network.record(adapted['layers'], adaptation.samples.obs)
   old = distribution(adaptation.mean, policy_params['log_std'])
   new = distribution(adapted_mean, adapted['log_std'])
   divergence = gaussian.kl(old, new, axis=0)

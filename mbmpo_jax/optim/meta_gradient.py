@@ -45,10 +45,15 @@ class _Adapted(NamedTuple):
   """A task after its inner step; samples are last, [..., B]."""
 
   params: types.Params  # theta_i'
-  samples: samples_lib.Samples  # of T_i'; observations are the tape's first
-  mean: jax.Array  # of theta_i' on T_i'
-  tape: network.Tape
+  samples: samples_lib.Samples  # of T_i'
+  mean: jax.Array  # of theta_i' on T_i', [A, B]
+  hidden: tuple[jax.Array, ...]  # of the same, its tape beyond the observations
   share: jax.Array  # of each step in a mean over T_i'
+
+  @property
+  def tape(self) -> network.Tape:
+    """That of theta_i' on T_i'."""
+    return (self.samples.obs, *self.hidden)
 
 
 def at(
@@ -99,15 +104,14 @@ def at(
     """What is kept of T_i', task i's surrogate, and J_i^T g_i."""
     layers, log_std = task.adapted['layers'], task.adapted['log_std']
     samples = samples_lib.of(task.post, task.post_advantages)
-    obs = samples_lib.observations(task.post)
-    mean, tape = network.record(layers, obs)
+    mean, tape = network.record(layers, samples.obs)
     value, (cotangent, log_std_gradient) = jax.value_and_grad(gain, (1, 2))(
       samples, mean, log_std
     )
     layers_gradient, _ = network.pull_back(layers, tape, cotangent)
     share = samples.mask / jnp.maximum(jnp.sum(samples.mask), 1)
     return (
-      _Adapted(task.adapted, samples, mean, tape, share),
+      _Adapted(task.adapted, samples, mean, tape[1:], share),
       value,
       adaptation_product(
         inner, {'layers': layers_gradient, 'log_std': log_std_gradient}
@@ -139,8 +143,7 @@ def at(
 
     def record(task: maml.MetaBatch) -> adaptation.Adaptation:
       samples = samples_lib.of(task.pre, task.pre_advantages)
-      obs = samples_lib.observations(task.pre)
-      return inner_step(policy_params, obs, samples)[1]
+      return inner_step(policy_params, samples)[1]
 
     adaptations = tasks.map_tasks(record, batch)
   adapted, *derivatives = tasks.map_tasks(gradient, batch, adaptations)
@@ -157,8 +160,8 @@ def at(
     def task(
       sampler: _Adapted, inner: adaptation.Adaptation
     ) -> tuple[jax.Array, jax.Array]:
-      new, _ = inner_step(params, inner.tape[0], inner.samples)
-      mean, _ = network.record(new['layers'], sampler.tape[0])
+      new, _ = inner_step(params, inner.samples)
+      mean, _ = network.record(new['layers'], sampler.samples.obs)
       kl = gaussian.kl(
         distribution(sampler.mean, sampler.params['log_std']),
         distribution(mean, new['log_std']),

@@ -18,8 +18,9 @@ Head = Callable[..., gaussian.Gaussian]
 
 
 class Samples(NamedTuple):
-  """A task's rollouts but for their observations, zero where masked."""
+  """A task's rollouts, zero where masked."""
 
+  obs: jax.Array  # [O, B]
   action: jax.Array  # [A, B]
   log_prob: jax.Array  # [B]
   advantages: jax.Array  # [B]
@@ -30,16 +31,12 @@ def of(trajectory: types.Trajectory, advantages: jax.Array) -> Samples:
   """The samples of `trajectory` [T, N, ...] and its `advantages` [T, N]."""
   mask = trajectory.mask
   return Samples(
+    obs=_flat(masking.live(trajectory.obs, mask)).T,
     action=_flat(masking.live(trajectory.action, mask)).T,
     log_prob=_flat(masking.live(trajectory.log_prob, mask)),
     advantages=_flat(masking.live(advantages, mask)),
     mask=_flat(mask),
   )
-
-
-def observations(trajectory: types.Trajectory) -> jax.Array:
-  """Those of `trajectory` [T, N, ...], `[O, B]`, zero where masked."""
-  return _flat(masking.live(trajectory.obs, trajectory.mask)).T
 
 
 def distribution(
