@@ -3,7 +3,6 @@
 Tasks lead every array with two axes [K, P]: the p-th of those of member k.
 """
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +10,6 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import broadcasting
-
-# On a CPU: more of them crowd the cache, one leaves cores without work.
-_AT_ONCE = 2
 
 
 def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
@@ -24,26 +20,16 @@ def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
 def map_tasks(fn: Callable, *args: Any) -> Any:
   """`fn` mapped over the task axes [K, P], where a task's samples are many.
 
-  On a CPU in groups of two, one group after the other, so that what its passes
-  read is still in the cache; elsewhere all at once.
+  On a CPU in turn, so that what a task's passes read is still in the cache;
+  elsewhere all at once.
   """
-  fn = jax.jit(fn)  # Traced once for all of a group.
-  axes = jax.tree.leaves(args)[0].shape[:2]
-  at_once = math.gcd(math.prod(axes), _AT_ONCE)
-
-  def group(args: Any) -> Any:
-    # Not vmapped: matrix products of one task are faster than a batch of them.
-    results = [
-      fn(*jax.tree.map(lambda x, index=index: x[index], args))
-      for index in range(at_once)
-    ]
-    return jax.tree.map(lambda *x: jnp.stack(x), *results)
 
   def in_turn(*args: Any) -> Any:
     # One loop over both axes, as each loop copies what its step reads.
-    groups = jax.tree.map(lambda x: x.reshape(-1, at_once, *x.shape[2:]), args)
-    results = jax.lax.map(group, groups)
-    return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[2:]), results)
+    axes = jax.tree.leaves(args)[0].shape[:2]
+    flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), args)
+    results = jax.lax.map(lambda args: fn(*args), flat)
+    return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), results)
 
   return jax.lax.platform_dependent(*args, cpu=in_turn, default=over_tasks(fn))
 
