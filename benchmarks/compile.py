@@ -73,6 +73,7 @@ def compile_programs(
   import jax
 
   from benchmarks import scales
+  from benchmarks import sharing
   from mbmpo_jax import envs
   from mbmpo_jax.algorithms import mbmpo
   from mbmpo_jax.training import iteration
@@ -86,20 +87,24 @@ def compile_programs(
     hits += event == _HITS
 
   cache.enable()
+  sharing.split_cpu()
   jax.monitoring.register_event_listener(on_event)
   config = scales.make_config(env_name, scale)
-  algorithm = mbmpo.make(envs.make(env_name), config)
-  saved = iteration.start(
-    algorithm.init,
-    jax.random.PRNGKey(config.seed),
-    jax.sharding.SingleDeviceSharding(jax.devices()[0]),
+  shared = sharing.over(config, sharing.NUM_DEVICES.value)
+  algorithm = mbmpo.make(
+    envs.make(env_name),
+    config,
+    mesh=shared.mesh,
+    fit_on_one=shared.fit_on_one,
   )
+  key = jax.random.PRNGKey(config.seed)
+  saved = iteration.start(algorithm.init, key, shared.on_all)
   rows = []
   for name in programs:
     before = hits
     times = [time.perf_counter()]
     phase = jax.jit(getattr(algorithm, name), donate_argnums=0)
-    traced = phase.trace(saved.state)
+    traced = phase.trace(jax.device_put(saved.state, shared.home(name)))
     times.append(time.perf_counter())
     lowered = traced.lower()
     times.append(time.perf_counter())
@@ -108,6 +113,7 @@ def compile_programs(
     rows.append(
       {
         'name': name,
+        'devices': shared.num_devices,
         'trace_s': times[1] - times[0],
         'lower_s': times[2] - times[1],
         'compile_s': times[3] - times[2],

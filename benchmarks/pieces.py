@@ -8,6 +8,7 @@ import jax
 import jax.flatten_util
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import meta_step
 from mbmpo_jax.algorithms import state as state_lib
@@ -18,6 +19,10 @@ from mbmpo_jax.optim import tasks
 
 State = state_lib.TrainState
 Sampled = meta_step.Sampled
+
+# How a state lies on a mesh while tasks use it.
+_SPECS: dict[str, Any] = dict.fromkeys(State._fields, parallel.REPLICATED)
+_STATE = State(**{**_SPECS, 'model': parallel.BY_MODEL})
 
 
 class Pieces(NamedTuple):
@@ -35,9 +40,15 @@ class Pieces(NamedTuple):
   evaluation: Callable[[State, Sampled, types.Params], Any]
 
 
-def make(env: base.Environment, config: config_lib.Config) -> Pieces:
+def make(
+  env: base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> Pieces:
   """Builds the pieces of one meta-step from `state.policy` on `state.model`."""
-  meta = meta_step.make(env, config)
+  meta = meta_step.make(env, config, mesh=mesh)
+  all_sum = parallel.all_sum(mesh)
 
   def imagine(state: State) -> types.Trajectory:
     # Jitted, this computes no advantages: they are not returned.
@@ -64,7 +75,9 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     return adapted, adaptations
 
   def surrogate_gradient(state: State, sampled: Sampled) -> types.Params:
-    return meta.derivatives(state.policy, sampled, state.hyper).gradient
+    return all_sum(
+      meta.derivatives(state.policy, sampled, state.hyper).gradient
+    )
 
   def natural_gradient(
     state: State, sampled: Sampled, gradient: types.Params
@@ -73,7 +86,8 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     flat, unravel = jax.flatten_util.ravel_pytree(gradient)
 
     def product(v: jax.Array) -> jax.Array:
-      curved, _ = jax.flatten_util.ravel_pytree(about.curvature(unravel(v)))
+      curved = all_sum(about.curvature(unravel(v)))
+      curved, _ = jax.flatten_util.ravel_pytree(curved)
       return curved + state.hyper.damping * v
 
     return linear.conjugate_gradient(
@@ -84,14 +98,20 @@ def make(env: base.Environment, config: config_lib.Config) -> Pieces:
     state: State, sampled: Sampled, candidate: types.Params
   ) -> tuple[jax.Array, jax.Array]:
     about = meta.derivatives(state.policy, sampled, state.hyper)
-    return about.objective(candidate)
+    return all_sum(about.objective(candidate))
 
+  def share_out(fn: Callable, *in_specs: Any, out_specs: Any) -> Callable:
+    return parallel.share_out(
+      fn, mesh=mesh, in_specs=(_STATE, *in_specs), out_specs=out_specs
+    )
+
+  by_task, whole = parallel.BY_TASK, parallel.REPLICATED
   return Pieces(
-    imagine,
-    advantages,
-    sample,
-    inner_gradient,
-    surrogate_gradient,
-    natural_gradient,
-    evaluation,
+    share_out(imagine, out_specs=by_task),
+    share_out(advantages, by_task, out_specs=by_task),
+    share_out(sample, out_specs=by_task),
+    share_out(inner_gradient, by_task, out_specs=by_task),
+    share_out(surrogate_gradient, by_task, out_specs=whole),
+    share_out(natural_gradient, by_task, whole, out_specs=whole),
+    share_out(evaluation, by_task, whole, out_specs=whole),
   )

@@ -10,6 +10,7 @@ and that of this process after one iteration.
 """
 
 import dataclasses
+import functools
 import resource
 import statistics
 import sys
@@ -24,7 +25,9 @@ from benchmarks import options
 from benchmarks import pieces as pieces_lib
 from benchmarks import reports
 from benchmarks import scales
+from benchmarks import sharing
 from benchmarks import timing
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
@@ -79,31 +82,40 @@ class Row:
     )
 
 
-def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
+def run(
+  env_name: str, scale: str, repeats: int, num_devices: int | None = None
+) -> dict[str, Any]:
   """Counts and measures everything, and prints a line for each."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
-  algorithm = mbmpo.make(env, config)
+  shared = sharing.over(config, num_devices)
+  algorithm = mbmpo.make(
+    env, config, mesh=shared.mesh, fit_on_one=shared.fit_on_one
+  )
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
 
   # One iteration as a training run does it; nothing else has used memory yet.
   compiled = {
-    name: _compile_donating(getattr(algorithm, name), state)
+    name: _compile_donating(
+      getattr(algorithm, name), jax.device_put(state, shared.home(name))
+    )
     for name in ('collect', 'fit', 'improve')
   }
+  state = jax.device_put(state, shared.on_all)
   state = scales.fill(compiled['collect'], state, config)
-  state, fitted = compiled['fit'](state)
+  full = jax.device_put(state, shared.home('fit'))
+  state, fitted = compiled['fit'](full)
+  state = jax.device_put(state, shared.on_all)
   state, _ = jax.block_until_ready(compiled['improve'](state))
   peak_rss, peak_device = _peak_rss(), _peak_device()
   compiled['update'] = _compile_donating(algorithm.update, state)
   memory = {name: _memory(program) for name, program in compiled.items()}
 
-  few = scales.few_meta_steps(config)
-  few_steps = mbmpo.make(env, few, check=False).improve
-  pieces = pieces_lib.make(env, config)
+  functions = _functions(env, config, shared)
+  pieces = pieces_lib.make(env, config, mesh=shared.mesh)
   sampled = jax.jit(pieces.sample)(state)
-  gradient = jax.jit(pieces.surrogate_gradient)(state, sampled)
-  backtracks = jax.jit(few_steps)(state)[1]['meta/backtracks']
+  gradient = jax.jit(functions['surrogate gradient'])(state, sampled)
+  backtracks = jax.jit(functions['meta-step'])(state)[1]['meta/backtracks']
   evaluations = float(backtracks) + 1
   must = counts.iteration(
     env,
@@ -112,49 +124,54 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
     evaluations=evaluations,
   )
 
-  measured: list[tuple[float, Callable[..., Any], timing.Program]] = []
+  measured: list[tuple[float, timing.Program]] = []
 
-  def add(
-    name: str, times: float, fn: Callable[..., Any], *args: Any, runs: int = 1
-  ) -> None:
+  def add(name: str, times: float, *args: Any, runs: int = 1) -> None:
     program = timing.compile_program(
-      name, fn, *args, work=1, unit='runs', flops=must[name].flops, runs=runs
+      name,
+      functions[name],
+      *args,
+      work=1,
+      unit='runs',
+      flops=must[name].flops,
+      runs=runs,
     )
-    measured.append((times, fn, program))
+    measured.append((times, program))
 
-  add('collect', 1, algorithm.collect, state)
-  add('fit', 1, algorithm.fit, state)
+  add('collect', 1, state)
+  add('fit', 1, jax.device_put(state, shared.home('fit')))
   add(
-    'meta-step', config.meta.num_meta_steps, few_steps, state,
-    runs=few.meta.num_meta_steps,
+    'meta-step', config.meta.num_meta_steps, state,
+    runs=scales.few_meta_steps(config).meta.num_meta_steps,
   )  # fmt: skip
-  add('imagine', 2, pieces.imagine, state)
-  add('advantages', 2, pieces.advantages, state, sampled.pre.trajectory)
-  add('inner gradient', 1, pieces.inner_gradient, state, sampled)
-  add('surrogate gradient', 1, pieces.surrogate_gradient, state, sampled)
-  add(
-    'curvature products', 1, pieces.natural_gradient, state, sampled, gradient
-  )
-  add(
-    'evaluation', evaluations, pieces.evaluation, state, sampled, state.policy
-  )
+  add('imagine', 2, state)
+  add('advantages', 2, state, sampled.pre.trajectory)
+  add('inner gradient', 1, state, sampled)
+  add('surrogate gradient', 1, state, sampled)
+  add('curvature products', 1, state, sampled, gradient)
+  add('evaluation', evaluations, state, sampled, state.policy)
 
   rate = timing.MatmulRate(config.model.precision)
   timings = timing.alternate(
-    [program for _, _, program in measured],
+    [program for _, program in measured],
     rate=rate,
     repeats=repeats,
     at_least_s=scales.at_least_s(scale),
   )
+  # What a program does is counted without a mesh: that shares it out.
+  alone = _functions(env, config, sharing.over(config, 1))
   rows = [
     Row(
       program.name,
       times,
       must[program.name],
-      counting.matmul_flops(fn, *program.args) // program.runs,
+      counting.matmul_flops(
+        alone[program.name], *jax.device_put(program.args, shared.on_one)
+      )
+      // program.runs,
       timed,
     )
-    for (times, fn, program), timed in zip(measured, timings, strict=True)
+    for (times, program), timed in zip(measured, timings, strict=True)
   ]
   print(_HEADER)
   for row in rows:
@@ -184,6 +201,7 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
     scale=scale,
     precision=config.model.precision,
     config=dataclasses.asdict(config),
+    shared_by_devices=shared.num_devices,
     matmul_flops_per_s=matmul,
     results=[row.as_dict() for row in rows],
     meta_step_in_imagine_phases=phases,
@@ -192,6 +210,34 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
     peak_rss_bytes=peak_rss,
     peak_device_bytes=peak_device,
   )
+
+
+def _functions(
+  env: envs.Environment,
+  config: config_lib.Config,
+  shared: sharing.Sharing,
+) -> dict[str, Callable[..., Any]]:
+  """What is measured, by the names that `counts.iteration` has for it."""
+  make = functools.partial(
+    mbmpo.make,
+    env,
+    mesh=shared.mesh,
+    fit_on_one=shared.fit_on_one,
+    check=False,
+  )
+  algorithm = make(config)
+  pieces = pieces_lib.make(env, config, mesh=shared.mesh)
+  return {
+    'collect': algorithm.collect,
+    'fit': algorithm.fit,
+    'meta-step': make(scales.few_meta_steps(config)).improve,
+    'imagine': pieces.imagine,
+    'advantages': pieces.advantages,
+    'inner gradient': pieces.inner_gradient,
+    'surrogate gradient': pieces.surrogate_gradient,
+    'curvature products': pieces.natural_gradient,
+    'evaluation': pieces.evaluation,
+  }
 
 
 def _compile_donating(fn: state_lib.Phase, state: state_lib.TrainState) -> Any:
@@ -226,7 +272,13 @@ def _peak_device() -> int | None:
 def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
-  report = run(options.ENV.value, options.SCALE.value, options.REPEATS.value)
+  sharing.split_cpu()
+  report = run(
+    options.ENV.value,
+    options.SCALE.value,
+    options.REPEATS.value,
+    sharing.NUM_DEVICES.value,
+  )
   reports.write(report, options.OUT.value)
 
 

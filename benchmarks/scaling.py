@@ -36,8 +36,8 @@ _SEEDS = flags.DEFINE_list(
 _DEVICES = flags.DEFINE_list(
   'devices', ['1', '2', '4', '8'], 'Numbers of devices to run on.'
 )
-_NUM_DEVICES = flags.DEFINE_integer(
-  'num_devices', None,
+_ON_DEVICES = flags.DEFINE_integer(
+  'on_devices', None,
   'Only measure on so many devices in this process, and print it as JSON.',
 )  # fmt: skip
 
@@ -116,7 +116,7 @@ def _child(
     sys.executable,
     '-m',
     'benchmarks.scaling',
-    f'--num_devices={count}',
+    f'--on_devices={count}',
     f'--env={env_name}',
     f'--scale={scale}',
     f'--repeats={repeats}',
@@ -181,12 +181,12 @@ def _relative(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main(argv: list[str]) -> None:
   """Measures and writes the JSON."""
   del argv
-  if _NUM_DEVICES.value:
+  if _ON_DEVICES.value:
     row = measure_devices(
       options.ENV.value,
       options.SCALE.value,
       options.REPEATS.value,
-      _NUM_DEVICES.value,
+      _ON_DEVICES.value,
     )
     print(json.dumps(row))
     return

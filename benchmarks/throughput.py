@@ -24,6 +24,7 @@ from benchmarks import options
 from benchmarks import pieces
 from benchmarks import reports
 from benchmarks import scales
+from benchmarks import sharing
 from benchmarks import stepping
 from benchmarks import timing
 from mbmpo_jax import envs
@@ -38,14 +39,25 @@ _UPDATE_REPEATS = flags.DEFINE_integer(
 
 
 def run(
-  env_name: str, scale: str, repeats: int, update_repeats: int
+  env_name: str,
+  scale: str,
+  repeats: int,
+  update_repeats: int,
+  num_devices: int | None = None,
 ) -> dict[str, Any]:
   """Measures every phase and prints a line for each."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
-  algorithm = mbmpo.make(env, config)
+  shared = sharing.over(config, num_devices)
+  algorithm = mbmpo.make(
+    env, config, mesh=shared.mesh, fit_on_one=shared.fit_on_one
+  )
   few = scales.few_meta_steps(config)
-  few_steps = mbmpo.make(env, few, check=False).improve
+  few_steps = mbmpo.make(env, few, mesh=shared.mesh, check=False).improve
+  # Counted without a mesh, which shares out what there is to do.
+  alone, few_alone = (
+    mbmpo.make(env, own, check=False) for own in (config, few)
+  )
   rate = timing.MatmulRate(config.model.precision)
 
   sizes = config.imagine
@@ -58,25 +70,29 @@ def run(
   # The line search is not in here, but in what `meta-step` is counted to do.
   must = counts.iteration(env, config, epochs=epochs, evaluations=0)
 
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
+  start = jax.jit(alone.init)(jax.random.PRNGKey(config.seed))
+  collect_flops = counting.matmul_flops(alone.collect, start)
+  state = jax.device_put(start, shared.on_all)
   # First: filling the buffer would compile it unmeasured.
-  collect_flops = counting.matmul_flops(algorithm.collect, state)
   collect = timing.compile_program(
     'collect', algorithm.collect, state, work=real, unit='env steps',
     flops=collect_flops,
   )  # fmt: skip
-  state = scales.prepare(algorithm, config)
+  full = scales.prepare(alone, config)
+  state = jax.device_put(full, shared.on_all)
   fit = timing.compile_program(
-    'fit', algorithm.fit, state,
+    'fit', algorithm.fit,
+    jax.device_put(full, shared.home('fit')),
     work=epochs * train, unit='member-sample-epochs',
     flops=must['fit'].flops,
   )  # fmt: skip
   imagine = timing.compile_program(
-    'imagine', pieces.make(env, config).imagine, state, work=imagined,
+    'imagine', pieces.make(env, config, mesh=shared.mesh).imagine, state,
+    work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
   runs = few.meta.num_meta_steps
-  step_flops = counting.matmul_flops(few_steps, state) / runs
+  step_flops = counting.matmul_flops(few_alone.improve, full) / runs
   meta_step = timing.compile_program(
     'meta-step', few_steps, state, work=1, unit='meta-steps',
     flops=step_flops, runs=runs,
@@ -109,6 +125,7 @@ def run(
     scale=scale,
     precision=config.model.precision,
     config=dataclasses.asdict(config),
+    shared_by_devices=shared.num_devices,
     matmul_flops_per_s=matmul,
     results=_as_dicts(results),
   )
@@ -142,7 +159,10 @@ def main(argv: list[str]) -> None:
     horizon = 10 if scale == 'tiny' else 200
     report = run_all(_NUM_ENVS.value, horizon, repeats)
   else:
-    report = run(env_name, scale, repeats, _UPDATE_REPEATS.value)
+    sharing.split_cpu()
+    report = run(
+      env_name, scale, repeats, _UPDATE_REPEATS.value, sharing.NUM_DEVICES.value
+    )
   reports.write(report, options.OUT.value)
 
 

@@ -4,9 +4,9 @@ r"""Trains a policy by MB-MPO and keeps everything about it in one folder.
     --config.meta.inner_lr=0.005 --workdir=runs/cheetah
 
 The same command again continues a run that was interrupted. All devices of the
-host share the work; so do those of several hosts, where each runs the command
-with --distributed on a cluster, or else with --coordinator_address,
---num_processes and --process_id.
+host share the work, on a CPU a device for each core; so do those of several
+hosts, where each runs the command with --distributed on a cluster, or else with
+--coordinator_address, --num_processes and --process_id.
 
 SIGTERM and Ctrl-C let the iteration finish and save it, then exit with 75; a
 second one stops at once, with 128 + its number. Bad input, a full disk and the
@@ -54,8 +54,9 @@ def main(arguments: training_flags.Arguments) -> None:
       devices.join(
         where.coordinator_address, where.num_processes, where.process_id
       )
-    elif where.num_devices is not None and where.num_devices > 1:
-      devices.split_cpu(where.num_devices)
+    else:
+      cpu_devices = 1 if debug_nans else devices.divide_cores(config)
+      devices.split_cpu(where.num_devices or cpu_devices)
     mesh = devices.make_mesh(config, where.num_devices)
     with signals.exiting() as stop:
       loop.train(

@@ -302,8 +302,11 @@ def test_report_is_written_where_it_is_asked_for(tmp_path, capsys):
 
 @pytest.mark.slow
 def test_throughput_measures_every_phase():
-  report = throughput.run('point', 'tiny', repeats=1, update_repeats=1)
+  report = throughput.run(
+    'point', 'tiny', repeats=1, update_repeats=1, num_devices=2
+  )
   report = json.loads(json.dumps(report))
+  assert report['shared_by_devices'] == 2
   _check_header(report, 'throughput')
   names = [result['name'] for result in report['results']]
   assert names == ['collect', 'fit', 'imagine', 'meta-step', 'update']
@@ -314,9 +317,12 @@ def test_throughput_measures_every_phase():
 
 
 @pytest.mark.slow
-def test_roofline_counts_and_measures_every_piece():
-  report = json.loads(json.dumps(roofline.run('point', 'tiny', repeats=1)))
+@pytest.mark.parametrize('num_devices', [1, 2])
+def test_roofline_counts_and_measures_every_piece(num_devices):
+  report = roofline.run('point', 'tiny', repeats=1, num_devices=num_devices)
+  report = json.loads(json.dumps(report))
   _check_header(report, 'roofline')
+  assert report['shared_by_devices'] == num_devices
   rows = {row['name']: row for row in report['results']}
   assert list(rows) == [
     'collect',

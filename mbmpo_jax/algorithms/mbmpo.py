@@ -46,6 +46,7 @@ def make(
   config: config_lib.Config,
   *,
   mesh: jax.sharding.Mesh | None = None,
+  fit_on_one: bool = False,
   check: bool = True,
 ) -> state_lib.Algorithm:
   """Builds the algorithm for an environment.
@@ -56,6 +57,9 @@ def make(
     mesh: devices to share the work out over, from
       `training.devices.make_mesh`. States are replicated, and results are those
       of one device but for rounding.
+    fit_on_one: whether `fit` is for one of these devices, on which its state
+      then lies; see `training.devices.fits_on_one`. `update` is for the mesh
+      all the same.
     check: proves `env` against the contract first, which runs a few steps.
 
   Raises:
@@ -183,7 +187,7 @@ def make(
     }
 
   def fit(
-    state: state_lib.TrainState,
+    state: state_lib.TrainState, mesh: jax.sharding.Mesh | None = mesh
   ) -> tuple[state_lib.TrainState, types.Metrics]:
     """Fits the ensemble to the buffer."""
     key, fit_key = jax.random.split(state.key)
@@ -213,8 +217,11 @@ def make(
     members, renewed = fit_lib.renew(
       state.ensemble, init_members(jax.random.fold_in(fit_key, _RENEWAL))
     )
-    fitted, info = share_out(
-      fit_members, in_specs=parallel.BY_MODEL, out_specs=parallel.BY_MODEL
+    fitted, info = parallel.share_out(
+      fit_members,
+      mesh=mesh,
+      in_specs=parallel.BY_MODEL,
+      out_specs=parallel.BY_MODEL,
     )(members)
     # One gather per leaf, rather than more in what follows.
     fitted, info = parallel.replicate(mesh, (fitted, info))
@@ -283,6 +290,8 @@ def make(
     phase.__name__: _replicated(phase, mesh)
     for phase in (collect, fit, improve, update)
   }
+  if fit_on_one:
+    phases['fit'] = functools.partial(fit, mesh=None)
   return state_lib.Algorithm(init=init, act=act, **phases)
 
 

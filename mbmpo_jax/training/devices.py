@@ -55,6 +55,17 @@ def split_cpu(num_devices: int) -> None:
     jax.config.update('jax_num_cpu_devices', num_devices)
 
 
+def divide_cores(config: config_lib.Config) -> int:
+  """How many devices to make of a CPU: one per core, as far as tasks divide.
+
+  One alone where physics other than MJX cannot be shared out.
+  """
+  if config.env.physics != 'mjx':
+    return 1
+  tasks = config.model.num_models * config.imagine.tasks_per_model
+  return max(size for size in range(1, _num_cores() + 1) if tasks % size == 0)
+
+
 def make_mesh(
   config: config_lib.Config, num_devices: int | None = None
 ) -> jax.sharding.Mesh | None:
@@ -115,6 +126,18 @@ def replicated(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   return jax.sharding.NamedSharding(mesh, parallel.REPLICATED)
 
 
+def fits_on_one(mesh: jax.sharding.Mesh | None) -> bool:
+  """Whether `fit` is faster on one device of the mesh than on all.
+
+  It is on devices made of the cores of one CPU, unless they have members of
+  their own: to share the rows of a minibatch, they meet at every gradient step.
+  """
+  if mesh is None or jax.process_count() > 1:
+    return False
+  on_cpu = mesh.devices.flat[0].platform == 'cpu'
+  return on_cpu and parallel.size(mesh, parallel.MODELS) == 1
+
+
 def is_first_process() -> bool:
   """Whether this process writes what only one may."""
   return jax.process_index() == 0
@@ -130,6 +153,13 @@ def any_process(value: bool) -> bool:
 def wait_for_all(name: str) -> None:
   """Returns once every process has come here; `name` says where that is."""
   multihost_utils.sync_global_devices(name)
+
+
+def _num_cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Not on a Mac.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
 
 
 def _first(count: int) -> list[jax.Device]:

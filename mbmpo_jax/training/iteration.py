@@ -13,6 +13,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import origin
 from mbmpo_jax.training import timing
@@ -79,6 +80,7 @@ class Iteration:
     *,
     num_runs: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
+    fit_on_one: bool = False,
     debug_nans: bool = False,
   ) -> None:
     """Compiles nothing yet.
@@ -89,7 +91,8 @@ class Iteration:
       algorithm: has the three phases, `state -> (state, metrics)`.
       progress: is told which phase runs.
       num_runs: how many are stacked; `None` is one run without that axis.
-      mesh: devices that share the evaluation's episodes.
+      mesh: devices that share the evaluation's episodes, and hold the state.
+      fit_on_one: whether the algorithm fits on one of them.
       debug_nans: whether numbers that are not finite are an error, which names
         the line that they come from.
     """
@@ -101,6 +104,10 @@ class Iteration:
       'imagined': _imagined_steps(config),
     }
     self._progress = progress
+    # Where the state lies in each phase.
+    self._homes = dict.fromkeys(PHASES, devices.replicated(mesh))
+    if fit_on_one:
+      self._homes['fit'] = devices.replicated(None)
     phases = [getattr(algorithm, name) for name in PHASES]
     evaluate = functools.partial(
       _evaluate,
@@ -140,6 +147,7 @@ class Iteration:
     compiled = self._compile_seconds()
     state, metrics, seconds = saved.state, {}, {}
     for name in PHASES:
+      state = jax.device_put(state, self._homes[name])
       state, values = self._call(name, state)
       metrics.update(values)
       seconds[name] = self._timed[name].seconds

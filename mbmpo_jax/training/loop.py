@@ -50,8 +50,8 @@ def train(
     config: the experiment; copied.
     workdir: the run's folder, created where missing.
     make_algorithm: `(env, config) -> algorithm`, a named tuple of pure
-      functions with `init`, `collect`, `fit` and `improve`; with a mesh,
-      `mesh` is a third argument, by name.
+      functions with `init`, `collect`, `fit` and `improve`; with a mesh, `mesh`
+      and `fit_on_one` are further arguments, by name, as of `mbmpo.make`.
     mesh: devices that share the work, from `devices.make_mesh`; by default one
       does it. They may be those of several processes, each of which calls
       this; the first of them writes the folder, which all must see.
@@ -88,8 +88,11 @@ def train(
     config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
   env = _make_env(config, mesh)
+  fit_on_one = devices.fits_on_one(mesh)
   if mesh is not None:
-    make_algorithm = functools.partial(make_algorithm, mesh=mesh)
+    make_algorithm = functools.partial(
+      make_algorithm, mesh=mesh, fit_on_one=fit_on_one
+    )
   algorithm = make_algorithm(env, config)
   if progress is None:
     progress = (
@@ -108,7 +111,13 @@ def train(
     (saved,) = run_lib.restore([run], start, sharding)
     iterate(
       iteration_lib.Iteration(
-        env, config, algorithm, progress, mesh=mesh, debug_nans=debug_nans
+        env,
+        config,
+        algorithm,
+        progress,
+        mesh=mesh,
+        fit_on_one=fit_on_one,
+        debug_nans=debug_nans,
       ),
       saved,
       [run],

@@ -30,7 +30,8 @@ def define(flag_values: flags.FlagValues) -> None:
     'num_devices',
     None,
     'Devices, of all processes together, that share the work; by default all'
-    ' there are. On a CPU, so many are made of its cores.',
+    ' there are. On a CPU, so many are made of its cores; by default one of'
+    ' each, as far as the tasks divide.',
     lower_bound=1,
     flag_values=flag_values,
   )
