@@ -20,6 +20,8 @@ from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.rollouts import collect
 from mbmpo_jax.training import devices
+from mbmpo_jax.training import iteration
+from mbmpo_jax.training.reporting import progress
 from tests import tiny
 
 _PHASES = ('collect', 'fit', 'improve')
@@ -245,6 +247,64 @@ def test_mesh_puts_members_first(num_models, tasks, count, shape):
   assert mesh.devices.shape == shape
   assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
   parallel.check(mesh, num_models=num_models, tasks_per_model=tasks)
+
+
+@pytest.mark.parametrize(
+  ('num_models', 'tasks', 'cores', 'count'),
+  [(5, 4, 1, 1), (5, 4, 2, 2), (5, 4, 3, 2), (5, 4, 16, 10), (1, 1, 8, 1)],
+)
+def test_a_cpu_has_a_device_per_core_as_far_as_tasks_divide(
+  num_models, tasks, cores, count, monkeypatch
+):
+  own = set(range(cores))
+  monkeypatch.setattr('os.sched_getaffinity', lambda pid: own, raising=False)
+  config = _config(num_models, tasks)
+  assert devices.divide_cores(config) == count
+  config.env.physics = 'warp'
+  assert devices.divide_cores(config) == 1
+
+
+@pytest.mark.parametrize(
+  ('num_models', 'count', 'fits'), [(5, 1, False), (5, 4, True), (5, 5, False)]
+)
+def test_one_device_fits_unless_others_have_members(num_models, count, fits):
+  mesh = devices.make_mesh(_config(num_models, 4), count)
+  assert devices.fits_on_one(mesh) == fits
+
+
+def test_an_iteration_fits_on_one_device_what_all_do(x64):
+  """And its other phases find the state where they share it out."""
+  config, env = _config(1, 2), envs.make('point')
+
+  def run(count: int) -> tuple[iteration.Saved, list[str]]:
+    mesh = devices.make_mesh(config, count)
+    fit_on_one = devices.fits_on_one(mesh)
+    algorithm = mbmpo.make(
+      env, config, mesh=mesh, fit_on_one=fit_on_one, check=False
+    )
+    key, home = jax.random.PRNGKey(0), devices.replicated(mesh)
+    saved = iteration.start(algorithm.init, key, home)
+    shared = [
+      name
+      for name in (*_PHASES, 'update')
+      if 'shard_map' in str(jax.make_jaxpr(getattr(algorithm, name))(saved[0]))
+    ]
+    run = iteration.Iteration(
+      env,
+      config,
+      algorithm,
+      progress.Silent(),
+      mesh=mesh,
+      fit_on_one=fit_on_one,
+    )
+    for index in range(2):
+      saved, _ = run(saved, index)
+    assert saved.state.policy['log_std'].sharding == home
+    return saved, shared
+
+  (alone, _), (shared, names) = run(1), run(2)
+  assert names == ['collect', 'improve', 'update']
+  tiny.assert_close(shared, alone)
 
 
 def test_one_device_needs_no_mesh():
