@@ -75,7 +75,9 @@ def compile_programs(
   from benchmarks import scales
   from benchmarks import sharing
   from mbmpo_jax import envs
+  from mbmpo_jax import parallel
   from mbmpo_jax.algorithms import mbmpo
+  from mbmpo_jax.training import devices
   from mbmpo_jax.training import iteration
   from mbmpo_jax.training import loop  # noqa: F401, what a run imports
   from mbmpo_jax.training.launch import cache
@@ -90,21 +92,21 @@ def compile_programs(
   sharing.split_cpu()
   jax.monitoring.register_event_listener(on_event)
   config = scales.make_config(env_name, scale)
-  shared = sharing.over(config, sharing.NUM_DEVICES.value)
+  mesh = devices.make_mesh(config)
   algorithm = mbmpo.make(
     envs.make(env_name),
     config,
-    mesh=shared.mesh,
-    fit_on_one=shared.fit_on_one,
+    mesh=mesh,
+    fit_on_one=devices.fits_on_one(mesh),
   )
   key = jax.random.PRNGKey(config.seed)
-  saved = iteration.start(algorithm.init, key, shared.on_all)
+  saved = iteration.start(algorithm.init, key, devices.replicated(mesh))
   rows = []
   for name in programs:
     before = hits
     times = [time.perf_counter()]
     phase = jax.jit(getattr(algorithm, name), donate_argnums=0)
-    traced = phase.trace(jax.device_put(saved.state, shared.home(name)))
+    traced = phase.trace(jax.device_put(saved.state, devices.home(mesh, name)))
     times.append(time.perf_counter())
     lowered = traced.lower()
     times.append(time.perf_counter())
@@ -113,7 +115,7 @@ def compile_programs(
     rows.append(
       {
         'name': name,
-        'devices': shared.num_devices,
+        'devices': parallel.size(mesh),
         'trace_s': times[1] - times[0],
         'lower_s': times[2] - times[1],
         'compile_s': times[3] - times[2],

@@ -29,8 +29,10 @@ from benchmarks import sharing
 from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import parallel
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import devices
 
 _HEADER = (
   f'{"measured":<22} {"times":>5} {"must GFLOP":>11} {"does GFLOP":>11} '
@@ -88,31 +90,31 @@ def run(
   """Counts and measures everything, and prints a line for each."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
-  shared = sharing.over(config, num_devices)
+  mesh = devices.make_mesh(config, num_devices)
   algorithm = mbmpo.make(
-    env, config, mesh=shared.mesh, fit_on_one=shared.fit_on_one
+    env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
   )
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
 
   # One iteration as a training run does it; nothing else has used memory yet.
   compiled = {
     name: _compile_donating(
-      getattr(algorithm, name), jax.device_put(state, shared.home(name))
+      getattr(algorithm, name), jax.device_put(state, devices.home(mesh, name))
     )
     for name in ('collect', 'fit', 'improve')
   }
-  state = jax.device_put(state, shared.on_all)
+  state = jax.device_put(state, devices.replicated(mesh))
   state = scales.fill(compiled['collect'], state, config)
-  full = jax.device_put(state, shared.home('fit'))
+  full = jax.device_put(state, devices.home(mesh, 'fit'))
   state, fitted = compiled['fit'](full)
-  state = jax.device_put(state, shared.on_all)
+  state = jax.device_put(state, devices.replicated(mesh))
   state, _ = jax.block_until_ready(compiled['improve'](state))
   peak_rss, peak_device = _peak_rss(), _peak_device()
   compiled['update'] = _compile_donating(algorithm.update, state)
   memory = {name: _memory(program) for name, program in compiled.items()}
 
-  functions = _functions(env, config, shared)
-  pieces = pieces_lib.make(env, config, mesh=shared.mesh)
+  functions = _functions(env, config, mesh)
+  pieces = pieces_lib.make(env, config, mesh=mesh)
   sampled = jax.jit(pieces.sample)(state)
   gradient = jax.jit(functions['surrogate gradient'])(state, sampled)
   backtracks = jax.jit(functions['meta-step'])(state)[1]['meta/backtracks']
@@ -139,7 +141,7 @@ def run(
     measured.append((times, program))
 
   add('collect', 1, state)
-  add('fit', 1, jax.device_put(state, shared.home('fit')))
+  add('fit', 1, jax.device_put(state, devices.home(mesh, 'fit')))
   add(
     'meta-step', config.meta.num_meta_steps, state,
     runs=scales.few_meta_steps(config).meta.num_meta_steps,
@@ -159,14 +161,15 @@ def run(
     at_least_s=scales.at_least_s(scale),
   )
   # What a program does is counted without a mesh: that shares it out.
-  alone = _functions(env, config, sharing.over(config, 1))
+  alone = _functions(env, config, None)
   rows = [
     Row(
       program.name,
       times,
       must[program.name],
       counting.matmul_flops(
-        alone[program.name], *jax.device_put(program.args, shared.on_one)
+        alone[program.name],
+        *jax.device_put(program.args, devices.replicated(None)),
       )
       // program.runs,
       timed,
@@ -201,7 +204,7 @@ def run(
     scale=scale,
     precision=config.model.precision,
     config=dataclasses.asdict(config),
-    shared_by_devices=shared.num_devices,
+    shared_by_devices=parallel.size(mesh),
     matmul_flops_per_s=matmul,
     results=[row.as_dict() for row in rows],
     meta_step_in_imagine_phases=phases,
@@ -215,18 +218,18 @@ def run(
 def _functions(
   env: envs.Environment,
   config: config_lib.Config,
-  shared: sharing.Sharing,
+  mesh: jax.sharding.Mesh | None,
 ) -> dict[str, Callable[..., Any]]:
   """What is measured, by the names that `counts.iteration` has for it."""
   make = functools.partial(
     mbmpo.make,
     env,
-    mesh=shared.mesh,
-    fit_on_one=shared.fit_on_one,
+    mesh=mesh,
+    fit_on_one=devices.fits_on_one(mesh),
     check=False,
   )
   algorithm = make(config)
-  pieces = pieces_lib.make(env, config, mesh=shared.mesh)
+  pieces = pieces_lib.make(env, config, mesh=mesh)
   return {
     'collect': algorithm.collect,
     'fit': algorithm.fit,

@@ -28,7 +28,9 @@ from benchmarks import sharing
 from benchmarks import stepping
 from benchmarks import timing
 from mbmpo_jax import envs
+from mbmpo_jax import parallel
 from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.training import devices
 
 _NUM_ENVS = flags.DEFINE_integer(
   'num_envs', 20, 'Environments side by side, with --env=all.', lower_bound=1
@@ -48,12 +50,12 @@ def run(
   """Measures every phase and prints a line for each."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
-  shared = sharing.over(config, num_devices)
+  mesh = devices.make_mesh(config, num_devices)
   algorithm = mbmpo.make(
-    env, config, mesh=shared.mesh, fit_on_one=shared.fit_on_one
+    env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
   )
   few = scales.few_meta_steps(config)
-  few_steps = mbmpo.make(env, few, mesh=shared.mesh, check=False).improve
+  few_steps = mbmpo.make(env, few, mesh=mesh, check=False).improve
   # Counted without a mesh, which shares out what there is to do.
   alone, few_alone = (
     mbmpo.make(env, own, check=False) for own in (config, few)
@@ -72,22 +74,22 @@ def run(
 
   start = jax.jit(alone.init)(jax.random.PRNGKey(config.seed))
   collect_flops = counting.matmul_flops(alone.collect, start)
-  state = jax.device_put(start, shared.on_all)
+  state = jax.device_put(start, devices.replicated(mesh))
   # First: filling the buffer would compile it unmeasured.
   collect = timing.compile_program(
     'collect', algorithm.collect, state, work=real, unit='env steps',
     flops=collect_flops,
   )  # fmt: skip
   full = scales.prepare(alone, config)
-  state = jax.device_put(full, shared.on_all)
+  state = jax.device_put(full, devices.replicated(mesh))
   fit = timing.compile_program(
     'fit', algorithm.fit,
-    jax.device_put(full, shared.home('fit')),
+    jax.device_put(full, devices.home(mesh, 'fit')),
     work=epochs * train, unit='member-sample-epochs',
     flops=must['fit'].flops,
   )  # fmt: skip
   imagine = timing.compile_program(
-    'imagine', pieces.make(env, config, mesh=shared.mesh).imagine, state,
+    'imagine', pieces.make(env, config, mesh=mesh).imagine, state,
     work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
@@ -125,7 +127,7 @@ def run(
     scale=scale,
     precision=config.model.precision,
     config=dataclasses.asdict(config),
-    shared_by_devices=shared.num_devices,
+    shared_by_devices=parallel.size(mesh),
     matmul_flops_per_s=matmul,
     results=_as_dicts(results),
   )

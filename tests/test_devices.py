@@ -21,6 +21,7 @@ from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.rollouts import collect
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
+from mbmpo_jax.training import timing
 from mbmpo_jax.training.reporting import progress
 from tests import tiny
 
@@ -272,8 +273,16 @@ def test_one_device_fits_unless_others_have_members(num_models, count, fits):
   assert devices.fits_on_one(mesh) == fits
 
 
-def test_an_iteration_fits_on_one_device_what_all_do(x64):
+def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
   """And its other phases find the state where they share it out."""
+  seen: list[int] = []
+
+  class Seen(timing.Timed):
+    def __call__(self, *args):
+      seen.append(len(jax.tree.leaves(args)[0].sharding.device_set))
+      return super().__call__(*args)
+
+  monkeypatch.setattr(timing, 'Timed', Seen)
   config, env = _config(1, 2), envs.make('point')
 
   def run(count: int) -> tuple[iteration.Saved, list[str]]:
@@ -295,14 +304,15 @@ def test_an_iteration_fits_on_one_device_what_all_do(x64):
       algorithm,
       progress.Silent(),
       mesh=mesh,
-      fit_on_one=fit_on_one,
     )
     for index in range(2):
       saved, _ = run(saved, index)
     assert saved.state.policy['log_std'].sharding == home
     return saved, shared
 
-  (alone, _), (shared, names) = run(1), run(2)
+  (alone, _), _ = run(1), seen.clear()
+  shared, names = run(2)
+  assert seen == 2 * [2, 1, 2, 2]  # collect, fit, improve, evaluate
   assert names == ['collect', 'improve', 'update']
   tiny.assert_close(shared, alone)
 

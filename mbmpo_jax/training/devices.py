@@ -138,6 +138,12 @@ def fits_on_one(mesh: jax.sharding.Mesh | None) -> bool:
   return on_cpu and parallel.size(mesh, parallel.MODELS) == 1
 
 
+def home(mesh: jax.sharding.Mesh | None, phase: str) -> jax.sharding.Sharding:
+  """How a state lies on the devices in a phase of a training run."""
+  on_one = phase == 'fit' and fits_on_one(mesh)
+  return replicated(None if on_one else mesh)
+
+
 def is_first_process() -> bool:
   """Whether this process writes what only one may."""
   return jax.process_index() == 0

@@ -80,7 +80,6 @@ class Iteration:
     *,
     num_runs: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
-    fit_on_one: bool = False,
     debug_nans: bool = False,
   ) -> None:
     """Compiles nothing yet.
@@ -91,8 +90,8 @@ class Iteration:
       algorithm: has the three phases, `state -> (state, metrics)`.
       progress: is told which phase runs.
       num_runs: how many are stacked; `None` is one run without that axis.
-      mesh: devices that share the evaluation's episodes, and hold the state.
-      fit_on_one: whether the algorithm fits on one of them.
+      mesh: devices that hold the state and share the evaluation's episodes, as
+        the algorithm was made for; of `fit`, the one of `devices.fits_on_one`.
       debug_nans: whether numbers that are not finite are an error, which names
         the line that they come from.
     """
@@ -104,10 +103,7 @@ class Iteration:
       'imagined': _imagined_steps(config),
     }
     self._progress = progress
-    # Where the state lies in each phase.
-    self._homes = dict.fromkeys(PHASES, devices.replicated(mesh))
-    if fit_on_one:
-      self._homes['fit'] = devices.replicated(None)
+    self._homes = {name: devices.home(mesh, name) for name in PHASES}
     phases = [getattr(algorithm, name) for name in PHASES]
     evaluate = functools.partial(
       _evaluate,

@@ -88,10 +88,9 @@ def train(
     config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
   env = _make_env(config, mesh)
-  fit_on_one = devices.fits_on_one(mesh)
   if mesh is not None:
     make_algorithm = functools.partial(
-      make_algorithm, mesh=mesh, fit_on_one=fit_on_one
+      make_algorithm, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
     )
   algorithm = make_algorithm(env, config)
   if progress is None:
@@ -111,13 +110,7 @@ def train(
     (saved,) = run_lib.restore([run], start, sharding)
     iterate(
       iteration_lib.Iteration(
-        env,
-        config,
-        algorithm,
-        progress,
-        mesh=mesh,
-        fit_on_one=fit_on_one,
-        debug_nans=debug_nans,
+        env, config, algorithm, progress, mesh=mesh, debug_nans=debug_nans
       ),
       saved,
       [run],
