@@ -6,8 +6,7 @@ Fresh processes share a cache folder that is empty at first. The first of them
 starts as a training run does and compiles collect, fit and improve; the second
 does the same from the cache; then two for `update`. Each program is traced,
 lowered and compiled apart. A start lasts from the beginning of the process to
-the end of the last compilation, imports, the check of the environment and the
-first state included.
+the end of the last compilation, imports and the first state included.
 """
 
 import dataclasses

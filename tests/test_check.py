@@ -7,6 +7,7 @@ import pytest
 
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.envs import check as check_lib
 from mbmpo_jax.envs import point
 from tests import tiny
 
@@ -23,7 +24,9 @@ def _worlds():
 
 @pytest.mark.parametrize(('name', 'variant'), list(_worlds()))
 def test_our_own_environments_pass(name, variant):
-  envs.check_environment(envs.make(name, variant))
+  env = envs.make(name, variant)
+  assert envs.is_own(env)  # So that nothing else checks it.
+  envs.check_environment(env)
 
 
 class OtherReward(point.Point):
@@ -126,6 +129,35 @@ class HostRandom(point.Point):
 def test_make_refuses_what_is_wrong_by_name(env, message):
   with pytest.raises(envs.ContractError, match=message):
     mbmpo.make(env(), tiny.point_config())
+
+
+class Renamed(point.Point):
+  pass
+
+
+def _replaced():
+  env = point.Point()
+  env.reward = lambda obs, action, next_obs: jnp.zeros(obs.shape[:-1])
+  return env
+
+
+@pytest.mark.parametrize(
+  ('make', 'check', 'checked'),
+  [
+    (point.Point, None, False),
+    (point.Point, True, True),
+    (Renamed, None, True),
+    (Renamed, False, False),
+    (_replaced, None, True),
+  ],
+)
+def test_what_our_own_tests_check_is_not_checked_again(
+  make, check, checked, monkeypatch
+):
+  seen = []
+  monkeypatch.setattr(check_lib, 'check_environment', seen.append)
+  mbmpo.make(make(), tiny.point_config(), check=check)
+  assert bool(seen) == checked
 
 
 def test_attributes_are_checked_even_where_the_rest_is_not():

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
 from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
@@ -47,7 +48,7 @@ def make(
   *,
   mesh: jax.sharding.Mesh | None = None,
   fit_on_one: bool = False,
-  check: bool = True,
+  check: bool | None = None,
 ) -> state_lib.Algorithm:
   """Builds the algorithm for an environment.
 
@@ -60,7 +61,8 @@ def make(
     fit_on_one: whether `fit` is for one of these devices, on which its state
       then lies; see `training.devices.fits_on_one`. `update` is for the mesh
       all the same.
-    check: proves `env` against the contract first, which runs a few steps.
+    check: proves `env` against the contract first, which runs a few steps; by
+      default where `env` is not of this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
@@ -69,7 +71,7 @@ def make(
   config = copy.deepcopy(config)
   check_lib.check_attributes(env)
   validation.validate(config, env_max_episode_steps=env.max_episode_steps)
-  if check:
+  if check or (check is None and not envs.is_own(env)):
     check_lib.check_environment(env)
 
   if mesh is not None:

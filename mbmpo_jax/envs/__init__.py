@@ -39,6 +39,8 @@ _FACTORIES: dict[str, Callable[..., base.Environment]] = {
   'swimmer': swimmer.Swimmer,
   'walker2d': walker2d.Walker2d,
 }
+# Those of this package, whatever is registered later.
+_OWN = frozenset(_FACTORIES.values())
 
 
 class UnknownEnvironmentError(config.ConfigError):
@@ -93,6 +95,16 @@ def register(name: str, factory: Callable[..., base.Environment]) -> None:
   if name in _FACTORIES:
     raise ValueError(f'environment {name!r} is already registered')
   _FACTORIES[name] = factory
+
+
+def is_own(env: base.Environment) -> bool:
+  """Whether `env` is of this package and as it was: its tests have checked it.
+
+  Of a subclass, or where an attribute of the class has been replaced in this
+  one environment, as by `on_warp`, they have not.
+  """
+  replaced = vars(env).keys() & set(dir(type(env)))
+  return type(env) in _OWN and not replaced
 
 
 def names() -> tuple[str, ...]:
