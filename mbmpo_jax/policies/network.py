@@ -125,9 +125,10 @@ def pull_back_change(
     if index:
       slope, below = _slope(h), changes[index - 1]
       gradient['w'] += _over_samples(slope * below, d)
+      # `below` comes first: what two calls have in common, XLA would store.
       change = slope * (
         _matmul(layers[index]['w'], change) + _matmul(direction[index]['w'], d)
-      ) - (2 * h * cotangents[index - 1] * below)
+      ) - 2 * (below * h * cotangents[index - 1])
     result.insert(0, gradient)
   return result
 
