@@ -23,6 +23,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
+from mbmpo_jax.models import shuffle
 
 
 class FitState(NamedTuple):
@@ -159,15 +160,15 @@ def fit_ensemble(
   ) -> tuple[FitState, FitInfo]:
     """One member, its leaves without [K]; the split's key is its own."""
     # An own order of all valid rows: the first `num_train` train the member.
-    order = _permutation(split_key, valid > 0)
+    order = shuffle.all_valid(split_key, valid > 0)
 
     def train_epoch(state: FitState, key: jax.Array) -> FitState:
-      shuffle = _permutation(key, jnp.arange(capacity) < num_train)
+      places = shuffle.first(key, num_train, capacity)
 
       def step(batch: jax.Array, state: FitState) -> FitState:
         slots, valid, own = batch_slots(batch, batch_size, num_train)
         grads = jax.grad(batch_loss)(
-          state.params, order[shuffle[slots]], valid / own
+          state.params, order[places[slots]], valid / own
         )
         updates, adam_state = adam.update(all_sum(grads), state.adam)
         params = jax.tree.map(
@@ -237,12 +238,6 @@ def fit_ensemble(
   return jax.lax.platform_dependent(
     state, split_keys, cpu=in_turn, default=jax.vmap(fit_member)
   )
-
-
-def _permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
-  """The indices of `valid` [C] in a random order, followed by the others."""
-  rank = jax.random.bits(key, valid.shape, jnp.uint32) >> 1
-  return jnp.argsort(jnp.where(valid, rank, jnp.uint32(2**32 - 1)))
 
 
 def _where(member: jax.Array, new: FitState, old: FitState) -> FitState:
