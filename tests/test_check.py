@@ -1,5 +1,7 @@
 """check_environment accepts what keeps the contract and names what does not."""
 
+import copy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.envs import check as check_lib
+from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point
 from tests import tiny
 
@@ -24,9 +27,13 @@ def _worlds():
 
 @pytest.mark.parametrize(('name', 'variant'), list(_worlds()))
 def test_our_own_environments_pass(name, variant):
-  env = envs.make(name, variant)
-  assert envs.is_own(env)  # So that nothing else checks it.
-  envs.check_environment(env)
+  envs.check_environment(envs.make(name, variant))
+
+
+def test_make_leaves_to_that_test_what_is_our_own():
+  for name in envs.names():
+    for variant in (None, *envs.variants(name)):
+      assert envs.is_own(envs.make(name, variant))
 
 
 class OtherReward(point.Point):
@@ -131,27 +138,53 @@ def test_make_refuses_what_is_wrong_by_name(env, message):
     mbmpo.make(env(), tiny.point_config())
 
 
-class Renamed(point.Point):
+class Subclass(point.Point):
   pass
 
 
-def _replaced():
-  env = point.Point()
+def _with_another_reward():
+  env = envs.make('point')
   env.reward = lambda obs, action, next_obs: jnp.zeros(obs.shape[:-1])
   return env
+
+
+def _with_another_variant():
+  env = envs.make('half_cheetah')
+  env.variant = env.variant._replace(control_cost=1.0)
+  return env
+
+
+def _with_another_mass():
+  env = envs.make('half_cheetah')
+  drawn = physics.scaled(env.model, physics.Scales(mass=2.0))
+  return physics.with_physics(env, drawn)
+
+
+@pytest.mark.parametrize(
+  'make',
+  [
+    Subclass,
+    point.Point,
+    lambda: copy.copy(envs.make('point')),
+    _with_another_reward,
+    _with_another_variant,
+    _with_another_mass,
+  ],
+)
+def test_what_is_not_as_make_built_it_is_not_our_own(make):
+  assert not envs.is_own(make())
 
 
 @pytest.mark.parametrize(
   ('make', 'check', 'checked'),
   [
-    (point.Point, None, False),
-    (point.Point, True, True),
-    (Renamed, None, True),
-    (Renamed, False, False),
-    (_replaced, None, True),
+    (lambda: envs.make('point'), None, False),
+    (lambda: envs.make('point'), True, True),
+    (Subclass, None, True),
+    (Subclass, False, False),
   ],
 )
-def test_what_our_own_tests_check_is_not_checked_again(
+def test_what_is_our_own_is_not_checked_again(
   make, check, checked, monkeypatch
 ):
   seen = []

@@ -61,8 +61,9 @@ def make(
     fit_on_one: whether `fit` is for one of these devices, on which its state
       then lies; see `training.devices.fits_on_one`. `update` is for the mesh
       all the same.
-    check: proves `env` against the contract first, which runs a few steps; by
-      default where `env` is not of this package (`envs.is_own`).
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`). Its sizes,
+      limits and methods are checked in any case.
 
   Raises:
     config.ConfigError: if a value is not allowed.

@@ -1,6 +1,8 @@
 """The real world: environments by name, and the contract they keep."""
 
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 # First: it silences what importing the simulators says.
 from mbmpo_jax.envs import base  # isort: skip
@@ -39,8 +41,12 @@ _FACTORIES: dict[str, Callable[..., base.Environment]] = {
   'swimmer': swimmer.Swimmer,
   'walker2d': walker2d.Walker2d,
 }
-# Those of this package, whatever is registered later.
+# Those of this package, whatever is registered later, and what `make` built of
+# them, with its attributes.
 _OWN = frozenset(_FACTORIES.values())
+_MADE: weakref.WeakKeyDictionary[base.Environment, dict[str, Any]] = (
+  weakref.WeakKeyDictionary()
+)
 
 
 class UnknownEnvironmentError(config.ConfigError):
@@ -66,9 +72,7 @@ def make(name: str, variant: str | None = None) -> base.Environment:
     mbmpo_jax.envs.UnknownEnvironmentError: ... (did you mean 'hopper'?)
   """
   known = variants(name)
-  if variant is None:
-    return _FACTORIES[name]()
-  if variant not in known:
+  if variant is not None and variant not in known:
     allowed = (
       f'one of {", ".join(known)}'
       if known
@@ -78,7 +82,11 @@ def make(name: str, variant: str | None = None) -> base.Environment:
       f'env.variant={variant!r}: must be {allowed}'
       + validation.nearest(variant, known)
     )
-  return _FACTORIES[name](variant)
+  factory = _FACTORIES[name]
+  env = factory() if variant is None else factory(variant)
+  if factory in _OWN:
+    _MADE[env] = dict(vars(env))
+  return env
 
 
 def register(name: str, factory: Callable[..., base.Environment]) -> None:
@@ -98,13 +106,16 @@ def register(name: str, factory: Callable[..., base.Environment]) -> None:
 
 
 def is_own(env: base.Environment) -> bool:
-  """Whether `env` is of this package and as it was: its tests have checked it.
+  """Whether `make` built `env` from this package and it is as it was then.
 
-  Of a subclass, or where an attribute of the class has been replaced in this
-  one environment, as by `on_warp`, they have not.
+  What is so has been checked by our tests. A subclass has not, nor has an
+  environment in which an attribute was replaced, nor a copy of one, as
+  `on_warp` and `physics.with_physics` return.
   """
-  replaced = vars(env).keys() & set(dir(type(env)))
-  return type(env) in _OWN and not replaced
+  if type(env) not in _OWN or env not in _MADE:
+    return False
+  then, now = _MADE[env], vars(env)
+  return then.keys() == now.keys() and all(now[k] is then[k] for k in then)
 
 
 def names() -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
-from mbmpo_jax.models import shuffle
+from mbmpo_jax.models import permutations
 
 
 class FitState(NamedTuple):
@@ -148,10 +148,10 @@ def fit_ensemble(
   ) -> jax.Array:
     """Squared errors at `rows` [B] of the table, summed by `weight` [B]."""
     batch, target = jnp.split(table[rows], [inputs.shape[1]], -1)
-    *hidden, (last, bias) = ensemble.plain_layers(params)
-    # XLA's product for the gradient of [in, few] is ten times slower on a CPU
-    # than that of its transpose, and it would see through a mere transpose.
-    layers = (*hidden, (jax.lax.optimization_barrier(last.T).T, bias))
+    *hidden, (output, bias) = ensemble.plain_layers(params)
+    # On a CPU XLA computes the gradient of a weight [in, few] ten times slower
+    # than its transpose's; without the barrier it would cancel the transposes.
+    layers = (*hidden, (jax.lax.optimization_barrier(output.T).T, bias))
     error = ensemble.forward(layers, batch, precision=precision) - target
     return jnp.sum(jnp.mean(jnp.square(error), -1) * weight)
 
@@ -160,10 +160,10 @@ def fit_ensemble(
   ) -> tuple[FitState, FitInfo]:
     """One member, its leaves without [K]; the split's key is its own."""
     # An own order of all valid rows: the first `num_train` train the member.
-    order = shuffle.all_valid(split_key, valid > 0)
+    order = permutations.permutation(split_key, valid > 0)
 
     def train_epoch(state: FitState, key: jax.Array) -> FitState:
-      places = shuffle.first(key, num_train, capacity)
+      places = permutations.prefix_permutation(key, num_train, capacity)
 
       def step(batch: jax.Array, state: FitState) -> FitState:
         slots, valid, own = batch_slots(batch, batch_size, num_train)

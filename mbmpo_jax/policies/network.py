@@ -125,7 +125,8 @@ def pull_back_change(
     if index:
       slope, below = _slope(h), changes[index - 1]
       gradient['w'] += _over_samples(slope * below, d)
-      # `below` comes first: what two calls have in common, XLA would store.
+      # `below` first: 2 h d is the same in both inner products of a curvature
+      # product, and XLA would compute it once and store it.
       change = slope * (
         _matmul(layers[index]['w'], change) + _matmul(direction[index]['w'], d)
       ) - 2 * (below * h * cotangents[index - 1])
