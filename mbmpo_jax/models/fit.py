@@ -150,7 +150,7 @@ def fit_ensemble(
     batch, target = jnp.split(table[rows], [inputs.shape[1]], -1)
     *hidden, (output, bias) = ensemble.plain_layers(params)
     # On a CPU XLA computes the gradient of a weight [in, few] about eight times
-    # slower than its transpose's; but for the barrier, it undoes the transposes.
+    # slower than its transpose's; without the barrier it undoes the transposes.
     layers = (*hidden, (jax.lax.optimization_barrier(output.T).T, bias))
     error = ensemble.forward(layers, batch, precision=precision) - target
     return jnp.sum(jnp.mean(jnp.square(error), -1) * weight)
