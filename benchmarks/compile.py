@@ -103,9 +103,14 @@ def compile_programs(
   rows = []
   for name in programs:
     before = hits
+    home = devices.home(mesh, name)
     times = [time.perf_counter()]
-    phase = jax.jit(getattr(algorithm, name), donate_argnums=0)
-    traced = phase.trace(jax.device_put(saved.state, devices.home(mesh, name)))
+    phase = jax.jit(
+      getattr(algorithm, name),
+      donate_argnums=0,
+      compiler_options=devices.compiler_options(home),
+    )
+    traced = phase.trace(jax.device_put(saved.state, home))
     times.append(time.perf_counter())
     lowered = traced.lower()
     times.append(time.perf_counter())

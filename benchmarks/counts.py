@@ -25,7 +25,9 @@ With the policy's F and R, per imagined sample:
                        the prediction, D each
   inner gradient       backward; the rollout has been forward
   surrogate gradient   backward at theta_i', then J_i', a hessian
-  curvature product    J_i' F_i J_i v: two hessians and a fisher
+  curvature product    J_i' F_i J_i v: two hessians and a fisher; conjugate
+                       gradients need of the last one v'J_i' F_i J_i v alone,
+                       a hessian and the tangent of the outputs
   evaluation           of the line search: forward and backward on T_i to
                        adapt, forward on T_i' for surrogate and kl alike
 
@@ -73,6 +75,11 @@ def backward(sizes: Sizes) -> int:
   return forward(sizes) + _beyond_first(sizes)
 
 
+def tangent(sizes: Sizes) -> int:
+  """FLOPs of the outputs' derivative along weights, activations kept."""
+  return forward(sizes) + _beyond_first(sizes)
+
+
 def hessian(sizes: Sizes) -> int:
   """FLOPs of a product with a loss's Hessian, activations and errors kept."""
   return 2 * forward(sizes) + 4 * _beyond_first(sizes)
@@ -80,7 +87,7 @@ def hessian(sizes: Sizes) -> int:
 
 def fisher(sizes: Sizes) -> int:
   """FLOPs of a product with the outputs' Fisher matrix, activations kept."""
-  return 2 * forward(sizes) + 2 * _beyond_first(sizes)
+  return tangent(sizes) + backward(sizes)
 
 
 def _beyond_first(sizes: Sizes) -> int:
@@ -145,7 +152,10 @@ def iteration(
   evaluation = over_samples(
     2 * forward(policy) + backward(policy), pre + post, theta + adapted
   )
-  curvature = config.meta.cg_iterations * product
+  quadratic = over_samples(
+    hessian(policy) + tangent(policy), pre + obs + 1, theta + adapted
+  )
+  curvature = (config.meta.cg_iterations - 1) * product + quadratic
   meta_step = (
     2 * imagine
     + 2 * advantages

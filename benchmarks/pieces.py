@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.flatten_util
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import parallel
@@ -13,9 +12,9 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import meta_step
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.envs import base
-from mbmpo_jax.optim import linear
 from mbmpo_jax.optim import returns
 from mbmpo_jax.optim import tasks
+from mbmpo_jax.optim import trpo
 
 State = state_lib.TrainState
 Sampled = meta_step.Sampled
@@ -34,7 +33,8 @@ class Pieces(NamedTuple):
   # theta_i', and what the outer step needs of how it came about.
   inner_gradient: Callable[[State, Sampled], Any]
   surrogate_gradient: Callable[[State, Sampled], types.Params]
-  # Conjugate gradients from that gradient: `cg_iterations` curvature products.
+  # Conjugate gradients from that gradient: `cg_iterations` curvature products,
+  # of the last one only what it is along its direction.
   natural_gradient: Callable[[State, Sampled, types.Params], jax.Array]
   # Surrogate and kl at one candidate of the line search.
   evaluation: Callable[[State, Sampled, types.Params], Any]
@@ -83,16 +83,14 @@ def make(
     state: State, sampled: Sampled, gradient: types.Params
   ) -> jax.Array:
     about = meta.derivatives(state.policy, sampled, state.hyper)
-    flat, unravel = jax.flatten_util.ravel_pytree(gradient)
-
-    def product(v: jax.Array) -> jax.Array:
-      curved = all_sum(about.curvature(unravel(v)))
-      curved, _ = jax.flatten_util.ravel_pytree(curved)
-      return curved + state.hyper.damping * v
-
-    return linear.conjugate_gradient(
-      product, flat, iterations=config.meta.cg_iterations
-    )[0]
+    return trpo.natural_gradient(
+      gradient,
+      about.curvature,
+      cg_iterations=config.meta.cg_iterations,
+      damping=state.hyper.damping,
+      quadratic_fn=about.quadratic,
+      all_sum=all_sum,
+    )
 
   def evaluation(
     state: State, sampled: Sampled, candidate: types.Params

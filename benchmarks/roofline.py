@@ -245,7 +245,12 @@ def _functions(
 
 def _compile_donating(fn: state_lib.Phase, state: state_lib.TrainState) -> Any:
   """A phase as a training run compiles it."""
-  return jax.jit(fn, donate_argnums=0).lower(state).compile()
+  jitted = jax.jit(
+    fn,
+    donate_argnums=0,
+    compiler_options=devices.compiler_options(state.key.sharding),
+  )
+  return jitted.lower(state).compile()
 
 
 def _memory(compiled: Any) -> dict[str, int]:

@@ -15,6 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax.training import devices
+
 _MATMUL_SIZES = (512, 1024, 2048)
 
 
@@ -125,9 +127,10 @@ def compile_program(
   flops: float | None = None,
   runs: int = 1,
 ) -> Program:
-  """Compiles `fn` for its arguments."""
+  """Compiles `fn` for its arguments, as a training run would."""
+  options = devices.compiler_options(jax.tree.leaves(args)[0].sharding)
   start = time.perf_counter()
-  compiled = jax.jit(fn).lower(*args).compile()
+  compiled = jax.jit(fn, compiler_options=options).lower(*args).compile()
   compile_s = time.perf_counter() - start
   return Program(name, compiled, args, compile_s, work, unit, flops, runs)
 

@@ -151,6 +151,7 @@ def _evaluate(
     'at_theta': (lambda _: (at_theta.surrogate, at_theta.gradient), points),
     'nearby': (at_theta.objective, points),
     'curvature': (at_theta.curvature, directions),
+    'quadratic': (at_theta.quadratic, directions),
     'hessian': (hessian_product, directions),
   }
   return {name: jax.vmap(every[name][0])(every[name][1]) for name in names}
@@ -168,6 +169,7 @@ def _run(
     'at_theta',
     'nearby',
     'curvature',
+    'quadratic',
   ),
   entropy_coef: float = 0.0,
   learn_std: bool = True,
@@ -193,6 +195,8 @@ def _run(
       flat[name], flat['moved_' + name] = pairs
     elif name == 'nearby':
       flat[name] = np.stack(result)  # [surrogate and kl, points]
+    elif name == 'quadratic':
+      flat[name] = np.asarray(result)
     else:
       flat[name] = _rows(result)
   return flat
@@ -347,6 +351,8 @@ def test_curvature_is_the_hessian_of_the_kl(x64, inner_lr, kind):
   expected = reference.kl_hessian(inner_lr, kind)
   assert _distance(results['curvature'], expected) < 1e-7
   assert _distance(results['curvature'], results['curvature'].T) < 1e-12
+  diagonal = np.diag(results['curvature'])
+  assert _distance(results['quadratic'], diagonal) < 1e-12
 
 
 @_each_problem
@@ -395,11 +401,12 @@ def test_fixed_std(x64):
     1.0,
     kind,
     batch=batch._replace(adapted=adapted),
-    names=('curvature', 'hessian'),
+    names=('curvature', 'quadratic', 'hessian'),
     learn_std=False,
   )
   curvature = results['curvature']
   assert _distance(curvature, results['hessian']) < 1e-12
+  assert _distance(results['quadratic'], np.diag(curvature)) < 1e-12
   assert np.linalg.norm(curvature) > 0.1
   assert np.all(curvature[-2:] == 0)
 
@@ -553,6 +560,7 @@ def _outer_step(
     damping=1e-5,
     value_and_gradient=(at_theta.surrogate, at_theta.gradient),
     curvature_fn=at_theta.curvature,
+    quadratic_fn=at_theta.quadratic,
   )
 
 

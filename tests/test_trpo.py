@@ -76,6 +76,7 @@ def _start() -> types.Params:
     'kl_fn',
     'cg_iterations',
     'curvature_fn',
+    'quadratic_fn',
     'max_backtracks',
   ),
 )
@@ -185,6 +186,27 @@ def test_curvature_fn_replaces_the_hessian(x64):
   np.testing.assert_allclose(
     _vector(other), np.sqrt(0.02 / 4) * unit, rtol=1e-5
   )
+
+
+@pytest.mark.parametrize('damping', [1e-5, 0.7])
+def test_quadratic_fn_replaces_the_last_product(x64, damping):
+  """The true v'Hv gives the same step; four times it, one of half the length.
+
+  For a single iteration: x is then g'g / g'Ag g.
+  """
+
+  def quadratic(scale):
+    return lambda v: (
+      scale * 2 * _quadratic(v)
+      + (scale - 1) * damping * (jnp.sum(_vector(v) ** 2))
+    )
+
+  settings = {'cg_iterations': 1, 'damping': damping}
+  default, _ = _step(**settings)
+  same, _ = _step(quadratic_fn=quadratic(1), **settings)
+  half, _ = _step(quadratic_fn=quadratic(4), **settings)
+  np.testing.assert_allclose(_vector(same), _vector(default), rtol=1e-9)
+  np.testing.assert_allclose(_vector(half), _vector(default) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize('backtracks', [0, 1, 5, 14])

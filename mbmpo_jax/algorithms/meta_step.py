@@ -144,6 +144,7 @@ def make(
       damping=hyper.damping,
       value_and_gradient=(at_policy.surrogate, at_policy.gradient),
       curvature_fn=at_policy.curvature,
+      quadratic_fn=at_policy.quadratic,
       backtrack_ratio=config.meta.backtrack_ratio,
       max_backtracks=config.meta.max_backtracks,
       all_sum=all_sum,

@@ -29,7 +29,7 @@ class Adaptation(NamedTuple):
   hidden: tuple[jax.Array, ...]  # its tape beyond the observations
   gain: score.Gain  # L_i
   gradient: gaussian.Gaussian  # its gradient there
-  cotangents: tuple[jax.Array, ...]  # the same in every layer
+  cotangents: network.Cotangents  # of the network, from there
 
   @property
   def tape(self) -> network.Tape:

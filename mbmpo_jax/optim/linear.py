@@ -44,21 +44,29 @@ def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
 
 
 def conjugate_gradient(
-  product: Callable[[jax.Array], jax.Array], b: jax.Array, *, iterations: int
-) -> tuple[jax.Array, jax.Array]:
+  product: Callable[[jax.Array], jax.Array],
+  b: jax.Array,
+  *,
+  iterations: int,
+  quadratic: Callable[[jax.Array], jax.Array] | None = None,
+) -> jax.Array:
   """Solves A x = b approximately, from x = 0.
 
   Every residual is orthogonalised against all before it: in float32 conjugacy
   is lost after about seven iterations otherwise, and the tenth is far off
-  (Golub & Van Loan, section 11.3).
+  (Golub & Van Loan, section 11.3). The last of them is therefore orthogonal to
+  x, and x'Ax = x'b at any number of iterations.
 
   Args:
     product: v -> A v, A symmetric and positive definite.
     b: `[D]`.
-    iterations: at most; fewer count once the residual is rounding error.
+    iterations: at most, 1 or more; fewer count once the residual is rounding
+      error.
+    quadratic: v -> v'Av, if there is a cheaper way than a product: the last
+      iteration needs no more.
 
   Returns:
-    x and the residual b - A x (to rounding), both `[D]`.
+    x, `[D]`.
   """
   squared = dot(b, b)
   negligible = jnp.square(jnp.finfo(b.dtype).eps) * squared
@@ -70,20 +78,28 @@ def conjugate_gradient(
     jnp.zeros((iterations, b.size), b.dtype),
   )
 
+  def ratio(
+    numerator: jax.Array, denominator: jax.Array, squared: jax.Array
+  ) -> jax.Array:
+    return jnp.where(squared > negligible, numerator / denominator, 0.0)
+
   def iterate(index: jax.Array, state: tuple[jax.Array, ...]) -> Any:
     x, residual, direction, squared, basis = state
-    unfinished = squared > negligible
-    basis = basis.at[index].set(
-      jnp.where(unfinished, residual * jax.lax.rsqrt(squared), 0.0)
-    )
+    basis = basis.at[index].set(ratio(residual, jnp.sqrt(squared), squared))
     image = product(direction)
-    length = jnp.where(unfinished, squared / dot(direction, image), 0.0)
+    length = ratio(squared, dot(direction, image), squared)
     x = x + length * direction
     residual = residual - length * image
     residual = residual - dot(dot(basis, residual), basis)
     new_squared = dot(residual, residual)
-    ratio = jnp.where(unfinished, new_squared / squared, 0.0)
-    return x, residual, residual + ratio * direction, new_squared, basis
+    direction = residual + ratio(new_squared, squared, squared) * direction
+    return x, residual, direction, new_squared, basis
 
-  x, residual, *_ = jax.lax.fori_loop(0, iterations, iterate, start)
-  return x, residual
+  x, _, direction, squared, _ = jax.lax.fori_loop(
+    0, iterations - 1, iterate, start
+  )
+  if quadratic is None:
+    curvature = dot(direction, product(direction))
+  else:
+    curvature = quadratic(direction)
+  return x + ratio(squared, curvature, squared) * direction

@@ -11,7 +11,8 @@ and F_i the Fisher matrix there,
 
 symbols as in `maml` and, for J_i, `adaptation`. The kl is at its minimum at
 theta, so that H is its whole Hessian. A product costs two inner Hessian
-products, one forward and one reverse derivative of the network.
+products, one forward and one reverse derivative of the network; v'Hv alone, a
+mean of squares, one Hessian product and the forward derivative.
 """
 
 import functools
@@ -37,6 +38,7 @@ class MetaGradient(NamedTuple):
   surrogate: jax.Array
   gradient: types.Params  # of the surrogate
   curvature: Callable[[types.Params], types.Params]  # v -> H v
+  quadratic: Callable[[types.Params], jax.Array]  # v -> v'Hv
   # Parameters elsewhere -> (surrogate, kl), as `trpo.trpo_step` takes it.
   objective: Callable[[types.Params], tuple[jax.Array, jax.Array]]
 
@@ -118,23 +120,42 @@ def at(
       ),
     )
 
+  def outputs_change(
+    task: _Adapted, v: types.Params
+  ) -> tuple[gaussian.Gaussian, gaussian.Gaussian]:
+    """mu and log sigma on T_i', and D v."""
+    change, _ = network.push_forward(
+      task.params['layers'], task.tape, v['layers']
+    )
+    return jax.jvp(
+      distribution,
+      (task.mean, task.params['log_std']),
+      (change, v['log_std']),
+    )
+
   def fisher_product(task: _Adapted, v: types.Params) -> types.Params:
     """F_i v."""
-    layers, log_std = task.params['layers'], task.params['log_std']
-    change, _ = network.push_forward(layers, task.tape, v['layers'])
-    here = (task.mean, log_std)
-    dist, change = jax.jvp(distribution, here, (change, v['log_std']))
+    dist, change = outputs_change(task, v)
     share = task.share[None]
     cotangent, log_std_product = samples_lib.pull_back(
-      *here,
+      task.mean,
+      task.params['log_std'],
       gaussian.Gaussian(
         mean=share * change.mean * jnp.exp(-2 * dist.log_std),
         log_std=2 * change.log_std * jnp.sum(share),
       ),
       head=head,
     )
-    product, _ = network.pull_back(layers, task.tape, cotangent)
+    product, _ = network.pull_back(task.params['layers'], task.tape, cotangent)
     return {'layers': product, 'log_std': log_std_product}
+
+  def fisher_quadratic(task: _Adapted, v: types.Params) -> jax.Array:
+    """v'F_i v."""
+    dist, change = outputs_change(task, v)
+    squares = jnp.square(change.mean * jnp.exp(-dist.log_std))
+    return jnp.sum(
+      task.share * jnp.sum(squares + 2 * jnp.square(change.log_std), 0)
+    )
 
   def mean_over_tasks(tree: Any) -> Any:
     return jax.tree.map(lambda x: tasks.mean(x, batch.weight), tree)
@@ -156,6 +177,12 @@ def at(
 
     return mean_over_tasks(tasks.map_tasks(task, adapted, adaptations))
 
+  def quadratic(v: types.Params) -> jax.Array:
+    def task(adapted: _Adapted, inner: adaptation.Adaptation) -> jax.Array:
+      return fisher_quadratic(adapted, adaptation_product(inner, v))
+
+    return mean_over_tasks(tasks.map_tasks(task, adapted, adaptations))
+
   def objective_fn(params: types.Params) -> tuple[jax.Array, jax.Array]:
     def task(
       sampler: _Adapted, inner: adaptation.Adaptation
@@ -172,4 +199,6 @@ def at(
 
     return mean_over_tasks(tasks.map_tasks(task, adapted, adaptations))
 
-  return MetaGradient(surrogate, mean_gradient, curvature, objective_fn)
+  return MetaGradient(
+    surrogate, mean_gradient, curvature, quadratic, objective_fn
+  )

@@ -45,6 +45,7 @@ def trpo_step(
   damping: jax.Array | float,
   value_and_gradient: tuple[jax.Array, types.Params] | None = None,
   curvature_fn: Callable[[types.Params], types.Params] | None = None,
+  quadratic_fn: Callable[[types.Params], jax.Array] | None = None,
   backtrack_ratio: jax.Array | float = 0.8,
   max_backtracks: int = 15,
   all_sum: Callable[[Any], Any] = lambda tree: tree,
@@ -62,11 +63,13 @@ def trpo_step(
       than the default, its reverse derivative.
     curvature_fn: v -> H v at `params`, if there is a cheaper way than the
       default, the forward derivative of the kl's gradient.
+    quadratic_fn: v -> v'Hv at `params`, if there is a cheaper way than a
+      product: the last iteration needs no more.
     backtrack_ratio: factor between the step lengths tried.
     max_backtracks: step lengths tried, the full one first.
     all_sum: sums a tree over devices, where each computes its share of the
       functions and takes the same step. Called once for the gradient,
-      once per curvature product and once per step length.
+      once per conjugate-gradient iteration and once per step length.
 
   Returns:
     The new parameters, and how the step went. They are `params` themselves if
@@ -86,23 +89,23 @@ def trpo_step(
   """
   if curvature_fn is None:
     curvature_fn = _hessian_product(lambda p: objective_fn(p)[1], params)
-  theta, unravel = jax.flatten_util.ravel_pytree(params)
-
-  def product(v: jax.Array) -> jax.Array:
-    curved = all_sum(curvature_fn(unravel(v)))
-    curved, _ = jax.flatten_util.ravel_pytree(curved)
-    return curved + damping * v
-
   if value_and_gradient is None:
     value_and_gradient = jax.value_and_grad(lambda p: objective_fn(p)[0])(
       params
     )
   surrogate, gradient = all_sum(value_and_gradient)
-  gradient, _ = jax.flatten_util.ravel_pytree(gradient)
-  direction, residual = linear.conjugate_gradient(
-    product, gradient, iterations=cg_iterations
+  direction = natural_gradient(
+    gradient,
+    curvature_fn,
+    cg_iterations=cg_iterations,
+    damping=damping,
+    quadratic_fn=quadratic_fn,
+    all_sum=all_sum,
   )
-  curvature = jnp.maximum(linear.dot(direction, gradient - residual), 0.0)
+  theta, unravel = jax.flatten_util.ravel_pytree(params)
+  gradient, _ = jax.flatten_util.ravel_pytree(gradient)
+  # x'Ax is x'g: see `linear.conjugate_gradient`.
+  curvature = jnp.maximum(linear.dot(direction, gradient), 0.0)
   full_step = jnp.sqrt(2 * max_kl / (curvature + _EPSILON)) * direction
   finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(full_step))
 
@@ -135,6 +138,42 @@ def trpo_step(
     backtracks=backtracks,
     finite=finite,
     non_finite_kl=unsound,
+  )
+
+
+def natural_gradient(
+  gradient: types.Params,
+  curvature_fn: Callable[[types.Params], types.Params],
+  *,
+  cg_iterations: int,
+  damping: jax.Array | float,
+  quadratic_fn: Callable[[types.Params], jax.Array] | None = None,
+  all_sum: Callable[[Any], Any] = lambda tree: tree,
+) -> jax.Array:
+  """x, about A^-1 g with A = H + damping I; flat, in `ravel_pytree`'s order.
+
+  Args:
+    gradient: g, the sum over devices.
+    curvature_fn: v -> H v.
+    cg_iterations: conjugate-gradient iterations.
+    damping: added to the diagonal of H.
+    quadratic_fn: v -> v'Hv, as in `trpo_step`.
+    all_sum: as there, of H's products.
+  """
+  flat, unravel = jax.flatten_util.ravel_pytree(gradient)
+
+  def product(v: jax.Array) -> jax.Array:
+    curved = all_sum(curvature_fn(unravel(v)))
+    curved, _ = jax.flatten_util.ravel_pytree(curved)
+    return curved + damping * v
+
+  def quadratic(v: jax.Array) -> jax.Array:
+    if quadratic_fn is None:
+      return linear.dot(v, product(v))
+    return all_sum(quadratic_fn(unravel(v))) + damping * linear.dot(v, v)
+
+  return linear.conjugate_gradient(
+    product, flat, iterations=cg_iterations, quadratic=quadratic
   )
 
 

@@ -4,20 +4,23 @@
 
 An outer step differentiates this network a dozen times at the same samples, in
 another direction each time. What does not depend on the direction is computed
-once and kept, on a `Tape`; the derivatives are then matrix products and two or
-three passes over the samples per layer. With d_l the cotangent of z_l and R the
-derivative along a direction (V, c) of the weights (Pearlmutter 1994):
+once and kept, on a `Tape` and as `Cotangents`; the derivatives are then matrix
+products and two passes over the samples per layer. With d_l and e_l the
+cotangents of z_l and h_l, and R the derivative along a direction (V, c) of the
+weights (Pearlmutter 1994):
 
-  R z_l     = h_{l-1} V_l + c_l + R h_{l-1} W_l,    R h_l = (1 - h_l^2) R z_l
-  grad W_l  = h_{l-1}^T d_l,    d_{l-1} = (1 - h_{l-1}^2) (d_l W_l^T)
+  R z_l      = h_{l-1} V_l + c_l + R h_{l-1} W_l,    R h_l = (1 - h_l^2) R z_l
+  grad W_l   = h_{l-1}^T d_l,    e_{l-1} = d_l W_l^T,    d_l = (1 - h_l^2) e_l
   R grad W_l = h_{l-1}^T R d_l + R h_{l-1}^T d_l
-  R d_{l-1} = (1 - h_{l-1}^2) (R d_l W_l^T + d_l V_l^T)
-              - 2 h_{l-1} d_{l-1} R z_{l-1}
+  R d_l      = (1 - h_l^2) (R d_{l+1} W_{l+1}^T + d_{l+1} V_{l+1}^T)
+               - 2 h_l e_l R h_l
 
 Layers are `{'w': [in, out], 'b': [out]}`. Samples, the rows above, are the last
 axis of all arrays here, [in, B], so that whatever is elementwise, or a sum over
 samples, runs along memory; in `apply`, for a few at a time, they lead.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +29,13 @@ from mbmpo_jax import broadcasting
 
 Layers = list[dict[str, jax.Array]]
 Tape = tuple[jax.Array, ...]
+
+
+class Cotangents(NamedTuple):
+  """What `pull_back` leaves for its derivative, of hidden layers l alone."""
+
+  above: tuple[jax.Array, ...]  # d_{l+1}, [out, B]
+  bends: tuple[jax.Array, ...]  # -2 h_l e_l, d_l's derivative by h_l, [in, B]
 
 
 def apply(layers: Layers, x: jax.Array) -> jax.Array:
@@ -73,36 +83,39 @@ def push_forward(
   """The derivative along a direction of the weights.
 
   Returns:
-    R z_L, that of the output, `[out, B]`; and R z_1 to R z_{L-1}.
+    R z_L, that of the output, `[out, B]`; and R h_1 to R h_{L-1}.
   """
+  change = _affine(direction[0], tape[0])
   changes: list[jax.Array] = []
-  for index, (layer, along) in enumerate(zip(layers, direction, strict=True)):
-    h = tape[index]
-    change = _affine(along, h)
-    if index:
-      change += _matmul(layer['w'].T, _slope(h) * changes[-1])
-    changes.append(change)
-  return changes[-1], tuple(changes[:-1])
+  for layer, along, h in zip(layers[1:], direction[1:], tape[1:], strict=True):
+    changes.append(_slope(h) * change)
+    change = _affine(along, h) + _matmul(layer['w'].T, changes[-1])
+  return change, tuple(changes)
 
 
 def pull_back(
   layers: Layers, tape: Tape, cotangent: jax.Array
-) -> tuple[Layers, tuple[jax.Array, ...]]:
-  """The gradient from the output's cotangent d_L [out, B]; and d_1 to d_L."""
+) -> tuple[Layers, Cotangents]:
+  """The gradient from the output's cotangent d_L [out, B]; and the others."""
   gradient: Layers = []
-  cotangents = [cotangent]
+  above: list[jax.Array] = []
+  bends: list[jax.Array] = []
+  d = cotangent
   for index in reversed(range(len(layers))):
-    h, d = tape[index], cotangents[0]
+    h = tape[index]
     gradient.insert(0, _gradient(h, d))
     if index:
-      cotangents.insert(0, _matmul(layers[index]['w'], d) * _slope(h))
-  return gradient, tuple(cotangents)
+      above.insert(0, d)
+      e = _matmul(layers[index]['w'], d)
+      bends.insert(0, -2 * h * e)
+      d = _slope(h) * e
+  return gradient, Cotangents(tuple(above), tuple(bends))
 
 
 def pull_back_change(
   layers: Layers,
   tape: Tape,
-  cotangents: tuple[jax.Array, ...],
+  cotangents: Cotangents,
   direction: Layers,
   changes: tuple[jax.Array, ...],
   cotangent_change: jax.Array,
@@ -114,22 +127,20 @@ def pull_back_change(
     tape: of `record`.
     cotangents: of `pull_back`.
     direction: (V, c).
-    changes: R z_1 to R z_{L-1}, of `push_forward`.
+    changes: R h_1 to R h_{L-1}, of `push_forward`.
     cotangent_change: R d_L, `[out, B]`.
   """
   result: Layers = []
   change = cotangent_change
   for index in reversed(range(len(layers))):
-    h, d = tape[index], cotangents[index]
-    gradient = _gradient(h, change)
+    gradient = _gradient(tape[index], change)
     if index:
-      slope, below = _slope(h), changes[index - 1]
-      gradient['w'] += _over_samples(slope * below, d)
-      # `below` first: 2 h d is the same in both inner products of a curvature
-      # product, and XLA would compute it once and store it.
-      change = slope * (
-        _matmul(layers[index]['w'], change) + _matmul(direction[index]['w'], d)
-      ) - 2 * (below * h * cotangents[index - 1])
+      below, d = changes[index - 1], cotangents.above[index - 1]
+      gradient['w'] += _over_samples(below, d)
+      change = _matmul(layers[index]['w'], change)
+      change += _matmul(direction[index]['w'], d)
+      change = _slope(tape[index]) * change
+      change += cotangents.bends[index - 1] * below
     result.insert(0, gradient)
   return result
 

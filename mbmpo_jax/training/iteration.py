@@ -122,10 +122,17 @@ class Iteration:
       evaluate = jax.vmap(evaluate, in_axes=(0, None))
     timed = origin.Checked if debug_nans else timing.Timed
     self._timed = {
-      name: timed(phase, donate_argnums=(0,))
+      name: timed(
+        phase,
+        donate_argnums=(0,),
+        compiler_options=devices.compiler_options(self._homes[name]),
+      )
       for name, phase in zip(PHASES, phases, strict=True)
     }
-    self._timed['evaluate'] = timed(evaluate)
+    self._timed['evaluate'] = timed(
+      evaluate,
+      compiler_options=devices.compiler_options(devices.replicated(mesh)),
+    )
 
   def __call__(
     self, saved: Saved, index: int

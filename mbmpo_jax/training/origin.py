@@ -32,11 +32,15 @@ class Checked(timing.Timed):
   """
 
   def __init__(
-    self, function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
+    self,
+    function: Callable[..., Any],
+    *,
+    donate_argnums: tuple[int, ...] = (),
+    compiler_options: dict[str, str] | None = None,
   ) -> None:
     """As `Timed`, but donates nothing."""
     del donate_argnums
-    super().__init__(function)
+    super().__init__(function, compiler_options=compiler_options)
     self._function = function
 
   def __call__(self, *args: Any) -> Any:

@@ -17,15 +17,24 @@ class Timed:
   """
 
   def __init__(
-    self, function: Callable[..., Any], *, donate_argnums: tuple[int, ...] = ()
+    self,
+    function: Callable[..., Any],
+    *,
+    donate_argnums: tuple[int, ...] = (),
+    compiler_options: dict[str, str] | None = None,
   ) -> None:
     """Compiles nothing yet.
 
     Args:
       function: pure, of arrays.
       donate_argnums: arguments whose buffers the result may take over.
+      compiler_options: as `devices.compiler_options` gives them.
     """
-    self._jitted = jax.jit(function, donate_argnums=donate_argnums)
+    self._jitted = jax.jit(
+      function,
+      donate_argnums=donate_argnums,
+      compiler_options=compiler_options,
+    )
     self.compiled = False
     self.seconds = 0.0
     self.compile_seconds = 0.0
