@@ -81,6 +81,7 @@ def conjugate_gradient(
   def ratio(
     numerator: jax.Array, denominator: jax.Array, squared: jax.Array
   ) -> jax.Array:
+    """0 where the squared residual says that all is done."""
     return jnp.where(squared > negligible, numerator / denominator, 0.0)
 
   def iterate(index: jax.Array, state: tuple[jax.Array, ...]) -> Any:
