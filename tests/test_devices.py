@@ -60,12 +60,13 @@ def _run(mesh: jax.sharding.Mesh | None) -> Run:
     jax.jit(algorithm.init)(jax.random.PRNGKey(0)), devices.replicated(mesh)
   )
   run = Run(algorithm, {}, [state], [])
+  options = _QUICKLY | devices.compiler_options(state.key.sharding)
   for _ in range(2):
     metrics = {}
     for name in _PHASES:
       if name not in run.programs:
         jitted = jax.jit(getattr(algorithm, name))
-        run.programs[name] = jitted.lower(state).compile(_QUICKLY)
+        run.programs[name] = jitted.lower(state).compile(options)
       state, values = run.programs[name](state)
       metrics |= values
     run.states.append(state)
@@ -294,6 +295,7 @@ def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
       return super().__call__(*args)
 
   monkeypatch.setattr(timing, 'Timed', Seen)
+  monkeypatch.setattr('os.sched_getaffinity', lambda _: {0, 1}, raising=False)
   config, env = _config(1, 2), envs.make('point')
 
   def run(count: int) -> tuple[iteration.Saved, list[str]]:
@@ -333,6 +335,21 @@ def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
   assert seen == 2 * [2, 1, 2, 2]  # collect, fit, improve, evaluate
   assert names == ['collect', 'improve', 'update']
   tiny.assert_close(shared, alone)
+
+
+@pytest.mark.parametrize(
+  ('count', 'cores', 'sparing'),
+  [(1, 1, False), (1, 2, False), (2, 2, True), (4, 2, True), (2, 4, False)],
+)
+def test_programs_spare_memory_where_every_core_is_a_device(
+  count, cores, sparing, monkeypatch
+):
+  own = set(range(cores))
+  monkeypatch.setattr('os.sched_getaffinity', lambda _: own, raising=False)
+  home = devices.replicated(devices.make_mesh(_config(), count))
+  options = devices.compiler_options(home)
+  assert bool(options) == sparing
+  jax.jit(jnp.sin, compiler_options=options)(jax.device_put(1.0, home))
 
 
 def test_one_device_needs_no_mesh():

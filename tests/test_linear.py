@@ -50,17 +50,24 @@ def test_solve_refuses_what_is_not_positive_definite(smallest):
   np.testing.assert_array_equal(actual[1], np.ones(3))
 
 
+def _conjugate_gradient(matrix, vector, iterations):
+  return linear.conjugate_gradient(
+    lambda v: linear.dot(matrix, v),
+    lambda v: linear.dot(v, linear.dot(matrix, v)),
+    jnp.asarray(vector, matrix.dtype),
+    iterations=iterations,
+  )
+
+
 def test_conjugate_gradient(x64):
   """Exact after as many iterations as unknowns; x'Ax is x'b after any number.
 
-  And x is then what no other vector of the Krylov space is nearer to.
+  And no other vector of the Krylov space is nearer to the solution, by A.
   """
   matrices, solutions, vectors = _systems(1e3)
   matrix, b = matrices[0], vectors[0]
   for iterations in (1, 2, _SIZE // 2, _SIZE):
-    actual = linear.conjugate_gradient(
-      lambda v: matrix @ v, jnp.asarray(b), iterations=iterations
-    )
+    actual = _conjugate_gradient(jnp.asarray(matrix), b, iterations)
     powers = [np.linalg.matrix_power(matrix, i) @ b for i in range(iterations)]
     space, _ = np.linalg.qr(np.stack(powers, -1))
     nearest = space @ np.linalg.solve(space.T @ matrix @ space, space.T @ b)
@@ -71,15 +78,15 @@ def test_conjugate_gradient(x64):
 
 
 def test_conjugate_gradient_needs_no_product_in_its_last_iteration():
-  """Where it is told what v'Av is, a single one never asks for A v."""
+  """A single one never asks for A v."""
   diagonal = jnp.asarray([1.0, 2.0, 4.0])
 
   def one_iteration(scale):
     return linear.conjugate_gradient(
       lambda v: jnp.nan * v,
+      lambda v: scale * linear.dot(v, diagonal * v),
       jnp.ones(3),
       iterations=1,
-      quadratic=lambda v: scale * linear.dot(v, diagonal * v),
     )
 
   np.testing.assert_allclose(one_iteration(1.0), np.full(3, 3 / 7), rtol=1e-6)
@@ -96,9 +103,8 @@ def test_conjugate_gradient_in_single_precision():
   vector = np.random.default_rng(1).normal(size=100)
 
   def ten_iterations(dtype):
-    diagonal = jnp.asarray(spectrum, dtype)
-    return linear.conjugate_gradient(
-      lambda v: diagonal * v, jnp.asarray(vector, dtype), iterations=10
+    return _conjugate_gradient(
+      jnp.asarray(np.diag(spectrum), dtype), vector, 10
     )
 
   with jax.enable_x64(True):

@@ -45,25 +45,24 @@ def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
 
 def conjugate_gradient(
   product: Callable[[jax.Array], jax.Array],
+  quadratic: Callable[[jax.Array], jax.Array],
   b: jax.Array,
   *,
   iterations: int,
-  quadratic: Callable[[jax.Array], jax.Array] | None = None,
 ) -> jax.Array:
   """Solves A x = b approximately, from x = 0.
 
   Every residual is orthogonalised against all before it: in float32 conjugacy
   is lost after about seven iterations otherwise, and the tenth is far off
-  (Golub & Van Loan, section 11.3). The last of them is therefore orthogonal to
-  x, and x'Ax = x'b at any number of iterations.
+  (Golub & Van Loan, section 11.3). After any number of iterations x is then
+  orthogonal to the residual, to rounding, and x'Ax = x'b.
 
   Args:
     product: v -> A v, A symmetric and positive definite.
+    quadratic: v -> v'Av, all that the last iteration needs.
     b: `[D]`.
     iterations: at most, 1 or more; fewer count once the residual is rounding
       error.
-    quadratic: v -> v'Av, if there is a cheaper way than a product: the last
-      iteration needs no more.
 
   Returns:
     x, `[D]`.
@@ -78,29 +77,23 @@ def conjugate_gradient(
     jnp.zeros((iterations, b.size), b.dtype),
   )
 
-  def ratio(
-    numerator: jax.Array, denominator: jax.Array, squared: jax.Array
-  ) -> jax.Array:
-    """0 where the squared residual says that all is done."""
-    return jnp.where(squared > negligible, numerator / denominator, 0.0)
+  def divide(a: jax.Array, b: jax.Array, squared: jax.Array) -> jax.Array:
+    """a / b, or 0 once the residual, of this square, is rounding error."""
+    return jnp.where(squared > negligible, a / b, 0.0)
 
   def iterate(index: jax.Array, state: tuple[jax.Array, ...]) -> Any:
     x, residual, direction, squared, basis = state
-    basis = basis.at[index].set(ratio(residual, jnp.sqrt(squared), squared))
+    basis = basis.at[index].set(divide(residual, jnp.sqrt(squared), squared))
     image = product(direction)
-    length = ratio(squared, dot(direction, image), squared)
+    length = divide(squared, dot(direction, image), squared)
     x = x + length * direction
     residual = residual - length * image
     residual = residual - dot(dot(basis, residual), basis)
     new_squared = dot(residual, residual)
-    direction = residual + ratio(new_squared, squared, squared) * direction
-    return x, residual, direction, new_squared, basis
+    turn = divide(new_squared, squared, squared)
+    return x, residual, residual + turn * direction, new_squared, basis
 
   x, _, direction, squared, _ = jax.lax.fori_loop(
     0, iterations - 1, iterate, start
   )
-  if quadratic is None:
-    curvature = dot(direction, product(direction))
-  else:
-    curvature = quadratic(direction)
-  return x + ratio(squared, curvature, squared) * direction
+  return x + divide(squared, quadratic(direction), squared) * direction

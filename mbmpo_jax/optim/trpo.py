@@ -173,7 +173,7 @@ def natural_gradient(
     return all_sum(quadratic_fn(unravel(v))) + damping * linear.dot(v, v)
 
   return linear.conjugate_gradient(
-    product, flat, iterations=cg_iterations, quadratic=quadratic
+    product, quadratic, flat, iterations=cg_iterations
   )
 
 

@@ -32,10 +32,10 @@ Tape = tuple[jax.Array, ...]
 
 
 class Cotangents(NamedTuple):
-  """What `pull_back` leaves for its derivative, of hidden layers l alone."""
+  """What `pull_back_change` needs of `pull_back`, for every hidden layer l."""
 
   above: tuple[jax.Array, ...]  # d_{l+1}, [out, B]
-  bends: tuple[jax.Array, ...]  # -2 h_l e_l, d_l's derivative by h_l, [in, B]
+  slopes: tuple[jax.Array, ...]  # of d_l in h_l: -2 h_l e_l, [in, B]
 
 
 def apply(layers: Layers, x: jax.Array) -> jax.Array:
@@ -96,10 +96,10 @@ def push_forward(
 def pull_back(
   layers: Layers, tape: Tape, cotangent: jax.Array
 ) -> tuple[Layers, Cotangents]:
-  """The gradient from the output's cotangent d_L [out, B]; and the others."""
+  """The gradient from the output's cotangent d_L [out, B]; and on the way."""
   gradient: Layers = []
   above: list[jax.Array] = []
-  bends: list[jax.Array] = []
+  slopes: list[jax.Array] = []
   d = cotangent
   for index in reversed(range(len(layers))):
     h = tape[index]
@@ -107,9 +107,9 @@ def pull_back(
     if index:
       above.insert(0, d)
       e = _matmul(layers[index]['w'], d)
-      bends.insert(0, -2 * h * e)
+      slopes.insert(0, -2 * h * e)
       d = _slope(h) * e
-  return gradient, Cotangents(tuple(above), tuple(bends))
+  return gradient, Cotangents(tuple(above), tuple(slopes))
 
 
 def pull_back_change(
@@ -140,7 +140,7 @@ def pull_back_change(
       change = _matmul(layers[index]['w'], change)
       change += _matmul(direction[index]['w'], d)
       change = _slope(tape[index]) * change
-      change += cotangents.bends[index - 1] * below
+      change += cotangents.slopes[index - 1] * below
     result.insert(0, gradient)
   return result
 

@@ -147,11 +147,12 @@ def home(mesh: jax.sharding.Mesh | None, phase: str) -> jax.sharding.Sharding:
 def compiler_options(sharding: jax.sharding.Sharding) -> dict[str, str]:
   """What to compile a program with whose arguments lie like this.
 
-  A device made of one of a CPU's cores gains nothing by operations side by
+  Where every core of a CPU is a device, it gains nothing by operations side by
   side, for which XLA would keep their buffers apart: reused, they stay in the
   core's cache.
   """
-  if jax.default_backend() == 'cpu' and len(sharding.addressable_devices) > 1:
+  count = len(sharding.addressable_devices)
+  if jax.default_backend() == 'cpu' and count > 1 and count >= _num_cores():
     return {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
   return {}
 

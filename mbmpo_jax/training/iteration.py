@@ -103,7 +103,9 @@ class Iteration:
       'imagined': _imagined_steps(config),
     }
     self._progress = progress
-    self._homes = {name: devices.home(mesh, name) for name in PHASES}
+    self._homes = {
+      name: devices.home(mesh, name) for name in (*PHASES, 'evaluate')
+    }
     phases = [getattr(algorithm, name) for name in PHASES]
     evaluate = functools.partial(
       _evaluate,
@@ -121,17 +123,15 @@ class Iteration:
       phases = [jax.vmap(phase) for phase in phases]
       evaluate = jax.vmap(evaluate, in_axes=(0, None))
     timed = origin.Checked if debug_nans else timing.Timed
+    options = {
+      name: devices.compiler_options(home) for name, home in self._homes.items()
+    }
     self._timed = {
-      name: timed(
-        phase,
-        donate_argnums=(0,),
-        compiler_options=devices.compiler_options(self._homes[name]),
-      )
+      name: timed(phase, donate_argnums=(0,), compiler_options=options[name])
       for name, phase in zip(PHASES, phases, strict=True)
     }
     self._timed['evaluate'] = timed(
-      evaluate,
-      compiler_options=devices.compiler_options(devices.replicated(mesh)),
+      evaluate, compiler_options=options['evaluate']
     )
 
   def __call__(
