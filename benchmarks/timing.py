@@ -127,7 +127,7 @@ def compile_program(
   flops: float | None = None,
   runs: int = 1,
 ) -> Program:
-  """Compiles `fn` for its arguments, as a training run would."""
+  """Compiles `fn` for its arguments, arrays, as a training run would."""
   options = devices.compiler_options(jax.tree.leaves(args)[0].sharding)
   start = time.perf_counter()
   compiled = jax.jit(fn, compiler_options=options).lower(*args).compile()

@@ -222,8 +222,8 @@ def test_fraction_is_of_the_rate_around_the_repetition():
       return 1e6
 
   result = timing.measure(
-    'twice', lambda x: x + x, 1.0, rate=Rate(), repeats=3, work=1, unit='sums',
-    flops=1e3,
+    'twice', lambda x: x + x, jnp.ones(()), rate=Rate(), repeats=3, work=1,
+    unit='sums', flops=1e3,
   )  # fmt: skip
   assert len(result.seconds) == len(result.fractions) == 3
   for seconds, fraction in zip(result.seconds, result.fractions, strict=True):
