@@ -150,15 +150,18 @@ def natural_gradient(
   quadratic_fn: Callable[[types.Params], jax.Array] | None = None,
   all_sum: Callable[[Any], Any] = lambda tree: tree,
 ) -> jax.Array:
-  """x, about A^-1 g with A = H + damping I; flat, in `ravel_pytree`'s order.
+  """x, about A^-1 g with A = H + damping I, by conjugate gradients.
 
   Args:
-    gradient: g, the sum over devices.
-    curvature_fn: v -> H v.
+    gradient: g, a pytree of D numbers, the sum over devices.
+    curvature_fn: v -> H v, of pytrees like it.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
     quadratic_fn: v -> v'Hv, as in `trpo_step`.
     all_sum: as there, of H's products.
+
+  Returns:
+    x, flat `[D]`, in the order of `ravel_pytree`.
   """
   flat, unravel = jax.flatten_util.ravel_pytree(gradient)
 

@@ -96,7 +96,10 @@ def push_forward(
 def pull_back(
   layers: Layers, tape: Tape, cotangent: jax.Array
 ) -> tuple[Layers, Cotangents]:
-  """The gradient from the output's cotangent d_L [out, B]; and on the way."""
+  """The gradient from the output's cotangent d_L [out, B].
+
+  And what its derivative needs of the cotangents on the way.
+  """
   gradient: Layers = []
   above: list[jax.Array] = []
   slopes: list[jax.Array] = []
