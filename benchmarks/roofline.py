@@ -10,7 +10,6 @@ and that of this process after one iteration.
 """
 
 import dataclasses
-import functools
 import resource
 import statistics
 import sys
@@ -142,10 +141,9 @@ def run(
 
   add('collect', 1, state)
   add('fit', 1, jax.device_put(state, devices.home(mesh, 'fit')))
-  add(
-    'meta-step', config.meta.num_meta_steps, state,
-    runs=scales.few_meta_steps(config).meta.num_meta_steps,
-  )  # fmt: skip
+  # As one of those of an iteration, which share the program's memory.
+  meta_steps = config.meta.num_meta_steps
+  add('meta-step', meta_steps, state, runs=meta_steps)
   add('imagine', 2, state)
   add('advantages', 2, state, sampled.pre.trajectory)
   add('inner gradient', 1, state, sampled)
@@ -221,19 +219,18 @@ def _functions(
   mesh: jax.sharding.Mesh | None,
 ) -> dict[str, Callable[..., Any]]:
   """What is measured, by the names that `counts.iteration` has for it."""
-  make = functools.partial(
-    mbmpo.make,
+  algorithm = mbmpo.make(
     env,
+    config,
     mesh=mesh,
     fit_on_one=devices.fits_on_one(mesh),
     check=False,
   )
-  algorithm = make(config)
   pieces = pieces_lib.make(env, config, mesh=mesh)
   return {
     'collect': algorithm.collect,
     'fit': algorithm.fit,
-    'meta-step': make(scales.few_meta_steps(config)).improve,
+    'meta-step': algorithm.improve,
     'imagine': pieces.imagine,
     'advantages': pieces.advantages,
     'inner gradient': pieces.inner_gradient,

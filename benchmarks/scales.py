@@ -1,6 +1,5 @@
 """What is measured: the configuration of a scale, and a state full of data."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -37,18 +36,6 @@ def make_config(env_name: str, scale: str) -> config_lib.Config:
 def at_least_s(scale: str) -> float:
   """How many seconds a repetition of what is short should fill."""
   return 0.0 if scale == 'tiny' else 1.0
-
-
-def few_meta_steps(config: config_lib.Config) -> config_lib.Config:
-  """The configuration with three meta-steps, or the one that it has.
-
-  One in a program of its own would pay for all of its memory anew, which those
-  of an iteration share.
-  """
-  few = min(3, config.meta.num_meta_steps)
-  return dataclasses.replace(
-    config, meta=dataclasses.replace(config.meta, num_meta_steps=few)
-  )
 
 
 def fill(

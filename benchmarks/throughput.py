@@ -54,12 +54,8 @@ def run(
   algorithm = mbmpo.make(
     env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
   )
-  few = scales.few_meta_steps(config)
-  few_steps = mbmpo.make(env, few, mesh=mesh, check=False).improve
   # Counted without a mesh, which shares out what there is to do.
-  alone, few_alone = (
-    mbmpo.make(env, own, check=False) for own in (config, few)
-  )
+  alone = mbmpo.make(env, config, check=False)
   rate = timing.MatmulRate(config.model.precision)
 
   sizes = config.imagine
@@ -93,17 +89,16 @@ def run(
     work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
-  runs = few.meta.num_meta_steps
-  step_flops = counting.matmul_flops(few_alone.improve, full) / runs
+  # As one of those of an iteration, which share the program's memory.
+  runs = config.meta.num_meta_steps
+  improve_flops = counting.matmul_flops(alone.improve, full)
   meta_step = timing.compile_program(
-    'meta-step', few_steps, state, work=1, unit='meta-steps',
-    flops=step_flops, runs=runs,
+    'meta-step', algorithm.improve, state, work=1, unit='meta-steps',
+    flops=improve_flops / runs, runs=runs,
   )  # fmt: skip
   update = timing.compile_program(
     'update', algorithm.update, state, work=1, unit='iterations',
-    flops=collect_flops
-    + must['fit'].flops
-    + config.meta.num_meta_steps * step_flops,
+    flops=collect_flops + must['fit'].flops + improve_flops,
   )  # fmt: skip
 
   print(timing.HEADER)
