@@ -141,7 +141,7 @@ def run(
 
   add('collect', 1, state)
   add('fit', 1, jax.device_put(state, devices.home(mesh, 'fit')))
-  # As one of those of an iteration, which share the program's memory.
+  # All of an iteration's, in one program: they share its memory.
   meta_steps = config.meta.num_meta_steps
   add('meta-step', meta_steps, state, runs=meta_steps)
   add('imagine', 2, state)

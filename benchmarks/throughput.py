@@ -89,7 +89,7 @@ def run(
     work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
-  # As one of those of an iteration, which share the program's memory.
+  # All of an iteration's, in one program: they share its memory.
   runs = config.meta.num_meta_steps
   improve_flops = counting.matmul_flops(alone.improve, full)
   meta_step = timing.compile_program(
