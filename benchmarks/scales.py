@@ -25,7 +25,7 @@ def make_config(env_name: str, scale: str) -> config_lib.Config:
     config.model.hidden_sizes = (16, 16)
     config.model.max_epochs = 2
     config.imagine.horizon = config.collect.episode_length = 10
-    config.meta.num_meta_steps = 1
+    config.meta.num_meta_steps = 2
     config.collect.buffer_capacity = 400
   limit = envs.make(env_name).max_episode_steps
   config.imagine.horizon = min(config.imagine.horizon, limit)
