@@ -4,8 +4,9 @@ r"""Trains by MB-MPO with several hyperparameters and seeds, all at once.
     --sweep.meta.inner_lr=0.001,0.01,0.1 --num_seeds=4 --workdir=runs/sweep
 
 Every combination of values is a setting, every setting runs with every seed,
-and all runs are one program. The same command again continues a sweep that was
-interrupted; stopping one is as for train.py.
+and all runs are one program, shared out over all devices of the host, on a CPU
+a device for each core, as far as the runs divide. The same command again
+continues a sweep that was interrupted; stopping one is as for train.py.
 """
 
 import pathlib
@@ -28,18 +29,20 @@ def parse(argv: Sequence[str]) -> sweep_flags.Arguments:
 def main(arguments: sweep_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training import devices
   from mbmpo_jax.training import signals
   from mbmpo_jax.training import sweep
   from mbmpo_jax.training.launch import cache
 
   cache.enable()
-  with training_flags.one_line_errors(), signals.exiting() as stop:
-    sweep.sweep(
-      arguments.grid,
-      arguments.workdir,
-      stop=stop,
-      debug_nans=arguments.debug_nans,
-    )
+  grid, workdir, num_devices, debug_nans = arguments
+  num_runs = len(grid.runs())
+  with training_flags.one_line_errors():
+    cpu_devices = 1 if debug_nans else devices.divide_cores_by_run(num_runs)
+    devices.split_cpu(num_devices or cpu_devices)
+    mesh = devices.make_run_mesh(num_runs, num_devices)
+    with signals.exiting() as stop:
+      sweep.sweep(grid, workdir, mesh=mesh, stop=stop, debug_nans=debug_nans)
 
 
 if __name__ == '__main__':

@@ -1,6 +1,7 @@
 """Many runs in one program: each is what it would have been alone."""
 
 import contextlib
+import functools
 import io
 import json
 import math
@@ -20,9 +21,11 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
+from mbmpo_jax.training import stacked
 from mbmpo_jax.training import sweep
 from mbmpo_jax.training.launch import sweep_flags
 from mbmpo_jax.training.reporting import metrics as metrics_lib
@@ -109,15 +112,19 @@ def _train(
 
 
 def _compare_with_runs_alone(
-  config: config_lib.Config, tmp_path: pathlib.Path
+  config: config_lib.Config,
+  tmp_path: pathlib.Path,
+  mesh: jax.sharding.Mesh | None,
 ) -> list[set[float]]:
-  """Sweeps, and trains two of the runs alone.
+  """Sweeps over the mesh, and trains two of the runs alone.
 
   One of them goes on, from the sweep's checkpoint and from its own. Returns all
   runs' numbers of epochs in each of the sweep's iterations.
   """
   grid = grid_lib.Grid(config, _VALUES, num_seeds=2)
-  sweep.sweep(grid, tmp_path / 'sweep', progress=progress_lib.Silent())
+  sweep.sweep(
+    grid, tmp_path / 'sweep', mesh=mesh, progress=progress_lib.Silent()
+  )
   phases = mbmpo.make(envs.make('point'), config, check=False)
   for name in (_NAMES[1], _NAMES[2]):
     own, alone, among = grid.runs()[name], tmp_path / name, tmp_path / 'sweep'
@@ -150,10 +157,23 @@ def _compare(
   _assert_close(_saved(actual, config), _saved(expected, config))
 
 
+@pytest.mark.parametrize(
+  ('in_turn', 'num_devices'), [(False, 1), (True, 2)], ids=['vmap', 'in_turn']
+)
 def test_a_run_of_a_sweep_is_the_run_alone(
-  x64: None, little_optimisation: None, tmp_path: pathlib.Path
+  in_turn: bool,
+  num_devices: int,
+  x64: None,
+  little_optimisation: None,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-  """Metrics, state and best policy; some runs wait for others to be fitted."""
+  """Metrics, state and best policy; vmapped, some wait for others' fits."""
+  monkeypatch.setattr(
+    stacked,
+    'over_runs',
+    functools.partial(stacked.over_runs, in_turn=in_turn),
+  )
   config = tiny.point_config(
     run__num_iterations=2,
     model__early_stopping=True,
@@ -161,7 +181,8 @@ def test_a_run_of_a_sweep_is_the_run_alone(
     model__learning_rate=0.03,
     model__rolling_persistence=0.5,
   )
-  epochs = _compare_with_runs_alone(config, tmp_path)
+  mesh = devices.make_run_mesh(len(_NAMES), num_devices)
+  epochs = _compare_with_runs_alone(config, tmp_path, mesh)
   for of_all in epochs:
     assert len(of_all) > 1, 'runs that stop together would not show it'
 
@@ -172,7 +193,44 @@ def test_a_run_of_a_sweep_is_the_run_alone_without_early_stopping(
 ) -> None:
   """And as the compiler makes it for use."""
   config = tiny.point_config(run__num_iterations=2)
-  assert _compare_with_runs_alone(config, tmp_path) == [{2}, {2}]
+  mesh = devices.make_run_mesh(len(_NAMES))
+  assert mesh is not None and mesh.size == len(_NAMES)
+  assert _compare_with_runs_alone(config, tmp_path, mesh) == [{2}, {2}]
+
+
+@pytest.mark.parametrize(
+  ('num_runs', 'asked', 'size'),
+  [(4, None, 4), (6, None, 6), (9, None, 3), (7, 1, 1), (11, None, 1)],
+)
+def test_devices_share_the_runs(
+  num_runs: int, asked: int | None, size: int
+) -> None:
+  """As many of the eight as divide them; one needs no mesh."""
+  mesh = devices.make_run_mesh(num_runs, asked)
+  assert (1 if mesh is None else mesh.size) == size
+  tree = {'a': np.arange(3.0 * num_runs).reshape(num_runs, 3)}
+  runs = stacked.split(tree, num_runs)
+  again = stacked.stack(runs, mesh)
+  assert len(again['a'].sharding.device_set) == size
+  shift = stacked.over_runs(lambda one, by: {'a': one['a'] + by}, mesh)
+  np.testing.assert_array_equal(jax.jit(shift)(again, 1.0)['a'], tree['a'] + 1)
+
+
+def test_devices_that_runs_do_not_divide_over_are_refused(
+  tmp_path: pathlib.Path,
+) -> None:
+  """One line, with the numbers that would; so is a search on several."""
+  with pytest.raises(devices.DeviceError) as error:
+    devices.make_run_mesh(6, 4)
+  assert str(error.value) == (
+    '6 runs do not divide over 4 devices: --num_devices one of 1, 2, 3, 6 would'
+  )
+  with pytest.raises(devices.DeviceError, match='num_devices=9: there are 8'):
+    devices.make_run_mesh(9, 9)
+  grid = grid_lib.Grid(tiny.point_config(), {}, num_seeds=2)
+  with pytest.raises(config_lib.ConfigError, match='debug_nans on 2 devices'):
+    sweep.sweep(grid, tmp_path, mesh=devices.make_run_mesh(2), debug_nans=True)
+  assert not list(tmp_path.iterdir())
 
 
 def _sweep(
@@ -187,10 +245,12 @@ def _sweep(
   """Sweeps an algorithm that does nothing but write what a run writes."""
   config = tiny.point_config(**{'run__num_iterations': 3, **overrides})
   config.seed = seed
+  grid = grid_lib.Grid(config, values, num_seeds=num_seeds)
   return sweep.sweep(
-    grid_lib.Grid(config, values, num_seeds=num_seeds),
+    grid,
     workdir,
     make_algorithm=fake.make,
+    mesh=devices.make_run_mesh(len(grid.runs()), 2),
     progress=progress or progress_lib.Silent(),
   )
 
@@ -379,7 +439,7 @@ def test_progress_is_the_mean_over_runs(
   whole: pathlib.Path, printed: list[str]
 ) -> None:
   """One line per iteration for all runs, and the table at the end."""
-  assert printed[0] == '4 runs at once: 2 settings, seeds 0 to 1'
+  assert printed[0] == '4 runs at once: 2 settings, seeds 0 to 1, on 2 devices'
   rows = [_rows(whole / name)[0] for name in _NAMES]
   mean = np.mean([row['eval/return_mean'] for row in rows])
   assert f'iteration 1/3  steps 10  eval {mean:.4g}' in printed[5]
@@ -400,15 +460,16 @@ def _parse(*arguments: str) -> sweep_flags.Arguments:
 
 def test_grid_is_the_product_of_values_and_seeds() -> None:
   """Names and configurations agree; what is not swept stays."""
-  grid, workdir, _ = _parse(
+  grid, workdir, num_devices, _ = _parse(
     '--config.seed=5',
+    '--num_devices=4',
     '--num_seeds=2',
     '--sweep.model.learning_rate',
     '1e-3,0.01',
     '--sweep.meta.max_kl=0.02',
     '--config.meta.discount=0.9',
   )
-  assert workdir == pathlib.Path('runs/point_sweep')
+  assert (workdir, num_devices) == (pathlib.Path('runs/point_sweep'), 4)
   runs = grid.runs()
   assert list(runs) == [
     'meta.max_kl=0.02,model.learning_rate=0.001,seed=5',
@@ -423,6 +484,7 @@ def test_grid_is_the_product_of_values_and_seeds() -> None:
   )
   assert last.meta.discount == 0.9
   assert list(_parse().grid.runs()) == ['seed=0']
+  assert _parse().num_devices is None
 
 
 def test_every_numeric_hyperparameter_can_be_swept() -> None:
@@ -447,6 +509,7 @@ def test_every_numeric_hyperparameter_can_be_swept() -> None:
     ('--sweep.meta.max_kl=0.1,1e-1', ['sweep.meta.max_kl', 'more than once']),
     ('--num_seeds=0', ['num_seeds=0', 'an int >= 1']),
     ('--num_seeds=two', ['--num_seeds=two', 'an int >= 1']),
+    ('--num_devices=0', ['num_devices=0', 'not a positive integer']),
     ('--num_seed=2', ['--num_seed=2', "'num_seeds'", '--sweep.meta.max_kl']),
     ('--config.seed=2147483647', []),
     ('--config.meta.inner_rl=1', ["'meta.inner_lr'"]),

@@ -11,6 +11,8 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import parallel
 
+RUNS = 'runs'  # The axis of `make_run_mesh`.
+
 _SIMULATED = '--xla_force_host_platform_device_count'
 
 
@@ -63,7 +65,12 @@ def divide_cores(config: config_lib.Config) -> int:
   if config.env.physics != 'mjx':
     return 1
   tasks = config.model.num_models * config.imagine.tasks_per_model
-  return max(size for size in range(1, _num_cores() + 1) if tasks % size == 0)
+  return _most_dividing(tasks, _num_cores())
+
+
+def divide_cores_by_run(num_runs: int) -> int:
+  """As `divide_cores`, for a sweep: one per core, as far as runs divide."""
+  return _most_dividing(num_runs, _num_cores())
 
 
 def make_mesh(
@@ -87,8 +94,7 @@ def make_mesh(
   """
   available = jax.device_count()
   count = available if num_devices is None else num_devices
-  if count > available:
-    raise DeviceError(f'--num_devices={count}: there are {available}')
+  _check_available(count)
   if count % jax.process_count():
     raise DeviceError(
       f'--num_devices={count}: must be a multiple of {jax.process_count()},'
@@ -119,11 +125,68 @@ def make_mesh(
   )
 
 
+def make_run_mesh(
+  num_runs: int, num_devices: int | None = None
+) -> jax.sharding.Mesh | None:
+  """The mesh of a sweep, for `stacked`: every device has as many whole runs.
+
+  Args:
+    num_runs: of the sweep.
+    num_devices: the first of those there are; by default as many as divide the
+      runs.
+
+  Returns:
+    The mesh, of one axis, `RUNS`; `None` for one device, which needs none.
+
+  Raises:
+    DeviceError: if they do not divide the runs, naming the numbers that do, or
+      there are fewer.
+  """
+  available = jax.device_count()
+  count = num_devices or _most_dividing(num_runs, available)
+  _check_available(count)
+  if num_runs % count:
+    fitting = [
+      str(size) for size in range(1, available + 1) if num_runs % size == 0
+    ]
+    raise DeviceError(
+      f'{num_runs} runs do not divide over {count} devices: --num_devices one'
+      f' of {", ".join(fitting)} would'
+    )
+  if count == 1:
+    return None
+  return jax.make_mesh(
+    (count,),
+    (RUNS,),
+    axis_types=(jax.sharding.AxisType.Auto,),
+    devices=_first(count),
+  )
+
+
+def check_debug_nans(mesh: jax.sharding.Mesh | None, debug_nans: bool) -> None:
+  """The search for a number that is not finite is on one device.
+
+  Raises:
+    ConfigError: if there are several.
+  """
+  if debug_nans and mesh is not None:
+    raise config_lib.ConfigError(
+      f'--debug_nans on {mesh.size} devices: must be on one (--num_devices=1)'
+    )
+
+
 def replicated(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   """How a state lies on the devices between two phases."""
   if mesh is None:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.sharding.NamedSharding(mesh, parallel.REPLICATED)
+
+
+def by_run(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
+  """How the stacked states of a sweep lie on the devices."""
+  if mesh is None:
+    return replicated(None)
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(RUNS))
 
 
 def fits_on_one(mesh: jax.sharding.Mesh | None) -> bool:
@@ -179,6 +242,17 @@ def _num_cores() -> int:
   if hasattr(os, 'sched_getaffinity'):  # Not on a Mac.
     return len(os.sched_getaffinity(0))
   return os.cpu_count() or 1
+
+
+def _check_available(count: int) -> None:
+  available = jax.device_count()
+  if count > available:
+    raise DeviceError(f'--num_devices={count}: there are {available}')
+
+
+def _most_dividing(work: int, most: int) -> int:
+  """The greatest number up to `most` that divides the work."""
+  return max(size for size in range(1, most + 1) if work % size == 0)
 
 
 def _first(count: int) -> list[jax.Device]:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +16,7 @@ from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import origin
+from mbmpo_jax.training import stacked
 from mbmpo_jax.training import timing
 from mbmpo_jax.training.reporting import progress as progress_lib
 
@@ -59,16 +60,11 @@ def _begin(init: Callable[[jax.Array], Any], key: jax.Array) -> Saved:
   return Saved(state, _copy(state.policy), jnp.asarray(-jnp.inf, float))
 
 
-def stack(saved: Sequence[Saved]) -> Saved:
-  """Several runs as one tree, whose leaves lead with the runs' axis [S]."""
-  return jax.tree.map(lambda *leaves: jnp.stack(leaves), *saved)
-
-
 class Iteration:
   """Collect, fit, improve and evaluate, each compiled once and timed.
 
   Of one run, or of several at once: what is saved of them is then stacked
-  (`stack`), and every phase is one program for all.
+  (`stacked.stack`), and every phase is one program for all.
   """
 
   def __init__(
@@ -90,8 +86,9 @@ class Iteration:
       algorithm: has the three phases, `state -> (state, metrics)`.
       progress: is told which phase runs.
       num_runs: how many are stacked; `None` is one run without that axis.
-      mesh: devices that hold the state and share the evaluation's episodes, as
-        the algorithm was made for; of `fit`, the one of `devices.fits_on_one`.
+      mesh: of one run, devices that hold the state and share the evaluation's
+        episodes, as the algorithm was made for; of `fit`, the one of
+        `devices.fits_on_one`. Of several, devices that share the runs.
       debug_nans: whether numbers that are not finite are an error, which names
         the line that they come from.
     """
@@ -103,25 +100,28 @@ class Iteration:
       'imagined': _imagined_steps(config),
     }
     self._progress = progress
+    of_one = num_runs is None
     self._homes = {
-      name: devices.home(mesh, name) for name in (*PHASES, 'evaluate')
+      name: devices.home(mesh, name) if of_one else devices.by_run(mesh)
+      for name in (*PHASES, 'evaluate')
     }
     phases = [getattr(algorithm, name) for name in PHASES]
-    evaluate = functools.partial(
-      _evaluate,
-      evaluate_lib.make_evaluate(
-        env,
-        num_episodes=config.run.eval_episodes,
-        episode_length=config.collect.episode_length,
-        policy_apply=functools.partial(
-          gaussian.apply, min_std=config.policy.min_std
-        ),
-        mesh=mesh,
+    play = evaluate_lib.make_evaluate(
+      env,
+      num_episodes=config.run.eval_episodes,
+      episode_length=config.collect.episode_length,
+      policy_apply=functools.partial(
+        gaussian.apply, min_std=config.policy.min_std
       ),
+      mesh=mesh if of_one else None,
     )
-    if num_runs is not None:
-      phases = [jax.vmap(phase) for phase in phases]
-      evaluate = jax.vmap(evaluate, in_axes=(0, None))
+
+    def evaluate(saved: Saved, index: jax.Array) -> Any:
+      return _evaluate(play, saved, index)
+
+    if not of_one:
+      phases = [stacked.over_runs(phase, mesh) for phase in phases]
+      evaluate = stacked.over_runs(evaluate, mesh)
     timed = origin.Checked if debug_nans else timing.Timed
     options = {
       name: devices.compiler_options(home) for name, home in self._homes.items()
@@ -189,12 +189,7 @@ class Iteration:
     """What belongs to each run of a tree, on the host if they are stacked."""
     if self._num_runs is None:
       return [tree]
-    tree = jax.device_get(tree)
-    # The ellipsis keeps scalars arrays.
-    return [
-      jax.tree.map(lambda x, run=run: x[run, ...], tree)
-      for run in range(self._num_runs)
-    ]
+    return stacked.split(tree, self._num_runs)
 
   def _call(self, name: str, *args: Any) -> Any:
     timed = self._timed[name]

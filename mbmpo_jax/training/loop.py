@@ -78,10 +78,7 @@ def train(
     NonFiniteError: if `run.max_rejected_iterations` were rejected on end, or
       with `debug_nans`.
   """
-  if debug_nans and mesh is not None:
-    raise config_lib.ConfigError(
-      f'--debug_nans on {mesh.size} devices: must be on one (--num_devices=1)'
-    )
+  devices.check_debug_nans(mesh, debug_nans)
   config = copy.deepcopy(config)
   validation.validate(config)
   run = run_lib.Run(

@@ -57,7 +57,7 @@ class Checked(timing.Timed):
       if name.startswith('nonfinite/') and np.any(np.asarray(value) > 0)
     ]
     if counted or _places(result):
-      phase = getattr(self._function, '__name__', 'evaluate')
+      phase = getattr(self._function, '__name__', 'a program')
       counts = f' ({", ".join(counted)})' if counted else ''
       raise errors.NonFiniteError(
         f'{phase}: not all numbers are finite{counts}:'

@@ -1,4 +1,8 @@
-"""Many runs as one: every phase is one program, mapped over all of them."""
+"""Many runs as one: every phase is one program, mapped over all of them.
+
+Devices share the runs. Each device computes its own all at once, vmapped, or on
+a CPU one after the other (`stacked`).
+"""
 
 import contextlib
 import pathlib
@@ -18,6 +22,7 @@ from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training import stacked
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot
@@ -31,6 +36,7 @@ def sweep(
   workdir: str | pathlib.Path,
   *,
   make_algorithm: Callable[..., Any] = mbmpo.make,
+  mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
   stop: signals.StopRequest | None = None,
   debug_nans: bool = False,
@@ -48,6 +54,8 @@ def sweep(
     workdir: the sweep's folder, created where missing.
     make_algorithm: `(env, config) -> algorithm`, as for `loop.train`; its state
       has a `hyper`.
+    mesh: devices that share the runs, from `devices.make_run_mesh`; by default
+      one has all of them.
     progress: shows what goes on, of the metrics the mean over runs.
     stop: as for `loop.train`.
     debug_nans: as for `loop.train`; the first such number in any run stops all.
@@ -65,6 +73,7 @@ def sweep(
     NonFiniteError: if `run.max_rejected_iterations` were rejected on end in
       every run, or with `debug_nans`.
   """
+  devices.check_debug_nans(mesh, debug_nans)
   config = grid.config
   folder = folder_lib.SweepFolder(pathlib.Path(workdir))
   folder.check_resumable(grid)
@@ -76,13 +85,15 @@ def sweep(
   if config.env.physics != 'mjx':
     raise config_lib.ConfigError(
       f"env.physics={config.env.physics!r}: must be 'mjx' in a sweep, whose"
-      ' environments step under one more vmap'
+      ' environments step under one more loop or vmap'
     )
   env = envs.make(config.env.name, config.env.variant)
   algorithm = make_algorithm(env, config)
   progress = progress or progress_lib.make()
+  on_devices = f', on {mesh.size} devices' if mesh is not None else ''
   progress.message(
     f'{len(runs)} runs at once: {len(grid.settings)} settings, {_seeds(grid)}'
+    + on_devices
   )
   sharding = devices.replicated(None)
 
@@ -115,7 +126,7 @@ def sweep(
       run.create()
     restored = run_lib.restore(list(runs.values()), start, sharding)
     first = int(restored[0].state.iteration)
-    saved = iteration_lib.stack(restored)
+    saved = stacked.stack(restored, mesh)
     del restored
     iteration = iteration_lib.Iteration(
       env,
@@ -123,6 +134,7 @@ def sweep(
       algorithm,
       progress,
       num_runs=len(runs),
+      mesh=mesh,
       debug_nans=debug_nans,
     )
     loop.iterate(

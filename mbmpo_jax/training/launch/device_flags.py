@@ -24,16 +24,20 @@ class DeviceFlags(NamedTuple):
 ONE_DEVICE = DeviceFlags(1, False, None, None, None)
 
 
+def define_num_devices(flag_values: flags.FlagValues, *, text: str) -> None:
+  """Defines `--num_devices` alone, of which `text` says what they share."""
+  flags.DEFINE_integer(
+    'num_devices', None, text, lower_bound=1, flag_values=flag_values
+  )
+
+
 def define(flag_values: flags.FlagValues) -> None:
   """Defines them."""
-  flags.DEFINE_integer(
-    'num_devices',
-    None,
-    'Devices, of all processes together, that share the work; by default all'
-    ' there are. On a CPU, so many are made of its cores; by default one of'
+  define_num_devices(
+    flag_values,
+    text='Devices, of all processes together, that share the work; by default'
+    ' all there are. On a CPU, so many are made of its cores; by default one of'
     ' each, as far as the tasks divide.',
-    lower_bound=1,
-    flag_values=flag_values,
   )
   flags.DEFINE_boolean(
     'distributed',

@@ -8,6 +8,7 @@ from absl import flags
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training.launch import device_flags
 from mbmpo_jax.training.launch import flags as training_flags
 
 # Belong to the binary that calls `parse`, and so to its --help.
@@ -19,6 +20,7 @@ class Arguments(NamedTuple):
 
   grid: grid_lib.Grid
   workdir: pathlib.Path
+  num_devices: int | None
   debug_nans: bool
 
 
@@ -28,7 +30,9 @@ def parse(
   default_config: pathlib.Path,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> Arguments:
-  """Defines and parses a run's flags, `--num_seeds` and `--sweep.<field>`.
+  """Defines and parses a run's flags and those of a sweep.
+
+  The latter are `--num_seeds`, `--num_devices` and `--sweep.<field>`.
 
   Args:
     argv: the program's name and its arguments.
@@ -44,6 +48,12 @@ def parse(
     'Runs per setting: seeds --config.seed, --config.seed + 1, ...',
     flag_values=flag_values,
   )
+  device_flags.define_num_devices(
+    flag_values,
+    text='Devices that share the runs; by default all there are, as far as the'
+    ' runs divide. On a CPU, so many are made of its cores; by default one of'
+    ' each, likewise.',
+  )
   for name in grid_lib.SWEEPABLE:
     flags.DEFINE_string(
       f'sweep.{name}',
@@ -57,7 +67,11 @@ def parse(
       default_config=default_config,
       default_workdir='runs/{config}_sweep',
       devices=False,
-      further=('num_seeds', *(f'sweep.{n}' for n in grid_lib.SWEEPABLE)),
+      further=(
+        'num_seeds',
+        'num_devices',
+        *(f'sweep.{n}' for n in grid_lib.SWEEPABLE),
+      ),
       flag_values=flag_values,
     )
   except config_lib.ConfigError as error:
@@ -77,7 +91,7 @@ def parse(
     },
     num_seeds=_num_seeds(str(flag_values['num_seeds'].value)),
   )
-  return Arguments(grid, workdir, debug_nans)
+  return Arguments(grid, workdir, flag_values['num_devices'].value, debug_nans)
 
 
 def _num_seeds(text: str) -> int:

@@ -1,0 +1,75 @@
+"""Several runs as one: states stacked on a leading axis [S], one program."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax.training import devices
+
+
+def stack(trees: Sequence[Any], mesh: jax.sharding.Mesh | None = None) -> Any:
+  """The trees of S runs as one, on the devices of `over_runs`."""
+  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+  return jax.device_put(stacked, devices.by_run(mesh))
+
+
+def split(tree: Any, num_runs: int) -> list[Any]:
+  """What belongs to each run of a stacked tree, on the host."""
+  tree = jax.device_get(tree)
+  # The ellipsis keeps scalars arrays.
+  return [
+    jax.tree.map(lambda x, run=run: x[run, ...], tree)
+    for run in range(num_runs)
+  ]
+
+
+def over_runs(
+  function: Callable[..., Any],
+  mesh: jax.sharding.Mesh | None = None,
+  *,
+  in_turn: bool | None = None,
+) -> Callable[..., Any]:
+  """`function` of one run's state, as one of all runs' states.
+
+  Every device has its share of the runs, and nothing crosses between them.
+
+  Args:
+    function: `(state, *others) -> results`.
+    mesh: of devices, from `devices.make_run_mesh`; by default one has all runs.
+    in_turn: whether a device goes through its runs one after the other or
+      computes all at once, vmapped; by default a CPU does the former, as one
+      run is enough to keep it busy and waits for no other to be fitted.
+
+  Returns:
+    `(states, *others) -> results`, states and results leading [S].
+  """
+  if in_turn is None:
+    in_turn = jax.default_backend() == 'cpu'
+
+  @functools.wraps(function)  # Errors and profiles tell its name.
+  def of_device(states: Any, *others: Any) -> Any:
+    def of_run(state: Any) -> Any:
+      return function(state, *others)
+
+    return jax.lax.map(of_run, states) if in_turn else jax.vmap(of_run)(states)
+
+  if mesh is None:
+    return of_device
+
+  @functools.wraps(function)
+  def of_all(states: Any, *others: Any) -> Any:
+    by_run = jax.sharding.PartitionSpec(devices.RUNS)
+    whole = jax.sharding.PartitionSpec()
+    # JAX's own check of what is equal wants every loop's start marked.
+    return jax.shard_map(
+      of_device,
+      mesh=mesh,
+      in_specs=(by_run, *[whole] * len(others)),
+      out_specs=by_run,
+      check_vma=False,
+    )(states, *others)
+
+  return of_all
