@@ -53,7 +53,7 @@ Sizes = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-  """What some piece of the iteration must do."""
+  """What some piece of the iteration must do, or its program does."""
 
   flops: float
   bytes: float

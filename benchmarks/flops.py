@@ -1,10 +1,11 @@
-"""Counts the floating-point operations of a program's matrix products.
+"""Counts the arithmetic and the memory traffic of a program's matrix products.
 
-Read off the jaxpr. A scan's body counts as often as the scan is long. How often
-a while-loop's body or a conditional's branch runs is not known before it does,
-so a program with products in such a block is run once, with a counter for each
-of these blocks beside its own values. XLA's own cost analysis counts every body
-once.
+Bytes are those of every product's operands and result, as if none of them were
+in a cache. Both are read off the jaxpr. A scan's body counts as often as the
+scan is long. How often a while-loop's body or a conditional's branch runs is
+not known before it does, so a program with products in such a block is run
+once, with a counter for each of these blocks beside its own values. XLA's own
+cost analysis counts every body once.
 
 The jaxpr is what the program asks for: XLA may still merge equal products. A
 while-loop's test is taken to hold none.
@@ -19,14 +20,20 @@ import jax.numpy as jnp
 from jax.extend import core
 from jax.interpreters import partial_eval
 
+from benchmarks import counts as counts_lib
 from mbmpo_jax import broadcasting
 
 # Parameters that hold what runs a number of times known only at run time.
 _COUNTED = {'while': 'body_jaxpr', 'cond': 'branches'}
 
 
-def matmul_flops(fn: Callable[..., Any], *args: Any) -> int:
-  """Multiplications and additions of the matrix products in one call of `fn`.
+def matmul_flops(fn: Callable[..., Any], *args: Any) -> float:
+  """The floating-point operations of `matmul_count`."""
+  return matmul_count(fn, *args).flops
+
+
+def matmul_count(fn: Callable[..., Any], *args: Any) -> counts_lib.Count:
+  """What the matrix products in one call of `fn` do, and their bytes.
 
   Args:
     fn: pure, of arrays.
@@ -49,24 +56,28 @@ def matmul_flops(fn: Callable[..., Any], *args: Any) -> int:
   return total
 
 
-def _static(jaxpr: Any) -> int:
-  """The operations outside of counted blocks."""
-  total = 0
+def _static(jaxpr: Any) -> counts_lib.Count:
+  """The products outside of counted blocks."""
+  total = counts_lib.Count(0, 0)
   for equation in jaxpr.eqns:
     name, params = equation.primitive.name, equation.params
     if name == 'dot_general':
       total += _dot_general(equation)
     elif name not in _COUNTED:
       trips = params['length'] if name == 'scan' else 1
-      total += trips * sum(map(_static, _jaxprs(params)))
+      for inner in _jaxprs(params):
+        total += trips * _static(inner)
   return total
 
 
-def _dot_general(equation: Any) -> int:
+def _dot_general(equation: Any) -> counts_lib.Count:
   (contracted, _), _ = equation.params['dimension_numbers']
-  shape = equation.invars[0].aval.shape
-  summed = math.prod(shape[axis] for axis in contracted)
-  return 2 * summed * math.prod(equation.outvars[0].aval.shape)
+  arrays = [atom.aval for atom in (*equation.invars, *equation.outvars)]
+  summed = math.prod(arrays[0].shape[axis] for axis in contracted)
+  return counts_lib.Count(
+    2 * summed * arrays[-1].size,
+    sum(array.size * array.dtype.itemsize for array in arrays),
+  )
 
 
 def _blocks(jaxpr: Any) -> Iterator[Any]:
@@ -80,7 +91,7 @@ def _blocks_of(equation: Any) -> Iterator[Any]:
   counted = _COUNTED.get(equation.primitive.name)
   inner = equation.params if counted is None else equation.params[counted]
   for block in _jaxprs(inner):
-    if counted is not None and _static(block):
+    if counted is not None and _static(block).flops:
       yield block
     yield from _blocks(block)
 

@@ -4,16 +4,17 @@
 
 Every phase and every piece of a meta-step: the floating-point operations that
 it must do (`counts.py`), those that its program does (`flops.py`), the bytes it
-must move, its time, and the fraction of the matrix-product rate, measured in
-the same run, at which it does what it must. And the memory of every program,
-and that of this process after one iteration.
+must move and those that go in and out of its program's products, its time, and
+the fraction of the matrix-product rate, measured in the same run, at which it
+does what it must. And the memory of every program, and that of this process
+after one iteration.
 """
 
 import dataclasses
 import resource
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -35,7 +36,8 @@ from mbmpo_jax.training import devices
 
 _HEADER = (
   f'{"measured":<22} {"times":>5} {"must GFLOP":>11} {"does GFLOP":>11} '
-  f'{"ratio":>6} {"must MB":>9} {"median s":>9} {"of matmul":>9}'
+  f'{"ratio":>6} {"must MB":>9} {"does MB":>9} {"median s":>9} '
+  f'{"of matmul":>9}'
 )
 
 
@@ -48,15 +50,20 @@ class Row:
     times: it runs in what it is a piece of: a phase in an iteration, a piece
       in a meta-step. The other numbers are of one run.
     must: what it must do.
-    does: floating-point operations of its program's matrix products.
+    does: its program's matrix products, as `flops.matmul_count` has them.
     timing: how long it takes; its fractions are of what it must do.
   """
 
   name: str
   times: float
   must: counts.Count
-  does: int
+  does: counts.Count
   timing: timing.Timing
+
+  @property
+  def ratio(self) -> float:
+    """Of the arithmetic done to what must be."""
+    return self.does.flops / self.must.flops
 
   def as_dict(self) -> dict[str, Any]:
     """The row as JSON holds it."""
@@ -64,9 +71,10 @@ class Row:
       'name': self.name,
       'times': self.times,
       'must_flops': self.must.flops,
-      'does_flops': self.does,
-      'ratio': self.does / self.must.flops,
+      'does_flops': self.does.flops,
+      'ratio': self.ratio,
       'must_bytes': self.must.bytes,
+      'does_bytes': self.does.bytes,
       'median_s': self.timing.median_s,
       'seconds': self.timing.seconds,
       'fractions': self.timing.fractions,
@@ -77,8 +85,9 @@ class Row:
     fraction = statistics.median(self.timing.fractions or [float('nan')])
     return (
       f'{self.name:<22} {self.times:>5.3g} {self.must.flops / 1e9:>11.4g} '
-      f'{self.does / 1e9:>11.4g} {self.does / self.must.flops:>6.2f} '
-      f'{self.must.bytes / 1e6:>9.4g} {self.timing.median_s:>9.4f} '
+      f'{self.does.flops / 1e9:>11.4g} {self.ratio:>6.2f} '
+      f'{self.must.bytes / 1e6:>9.4g} {self.does.bytes / 1e6:>9.4g} '
+      f'{self.timing.median_s:>9.4f} '
       f'{fraction:>9.1%}'
     )
 
@@ -165,15 +174,16 @@ def run(
       program.name,
       times,
       must[program.name],
-      counting.matmul_flops(
+      (1 / program.runs)
+      * counting.matmul_count(
         alone[program.name],
         *jax.device_put(program.args, devices.replicated(None)),
-      )
-      // program.runs,
+      ),
       timed,
     )
     for (times, program), timed in zip(measured, timings, strict=True)
   ]
+  rows.insert(3, _iteration(rows[:3]))
   print(_HEADER)
   for row in rows:
     if row.name == 'imagine':
@@ -210,6 +220,44 @@ def run(
     memory=memory,
     peak_rss_bytes=peak_rss,
     peak_device_bytes=peak_device,
+  )
+
+
+def _iteration(phases: Sequence[Row]) -> Row:
+  """All phases of an iteration, one after the other."""
+  must, does = counts.Count(0, 0), counts.Count(0, 0)
+  for phase in phases:
+    must += phase.times * phase.must
+    does += phase.times * phase.does
+
+  def totals(values: Sequence[Sequence[float]]) -> list[float]:
+    """Of every repetition, the sum over phases."""
+    return [
+      sum(p.times * value for p, value in zip(phases, of_all, strict=True))
+      for of_all in zip(*values, strict=True)
+    ]
+
+  # What products alone would have done in the time of each.
+  possible = totals(
+    [
+      [phase.must.flops / fraction for fraction in phase.timing.fractions or []]
+      for phase in phases
+    ]
+  )
+  return Row(
+    'iteration',
+    1,
+    must,
+    does,
+    timing.Timing(
+      'iteration',
+      sum(phase.timing.compile_s for phase in phases),
+      totals([phase.timing.seconds for phase in phases]),
+      1,
+      'runs',
+      must.flops,
+      [must.flops / flops for flops in possible],
+    ),
   )
 
 

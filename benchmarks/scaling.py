@@ -1,12 +1,13 @@
-"""Times the whole update for more seeds in one program, and on more devices.
+"""Times an iteration of more seeds in one program, and on more devices.
 
   python benchmarks/scaling.py --scale=quick --seeds=1,2,4,8 --devices=1,2,4
 
-Seeds: `jax.vmap` of `update` over states, on one device. Devices: one seed over
-a mesh, a process for each number of devices. On a CPU they are simulated and
-share the cores, so that they show what sharing the work costs, not what it
-gains. A number that the tasks do not divide over, or that are not there, is
-reported with the reason.
+Seeds: a sweep's, shared out over all devices, on a CPU one for each core; one
+seed is a training run on as many. Devices: a training run, a process for each
+number of devices. On a CPU they are simulated and share the cores, so that more
+devices than cores show what sharing the work costs, not what it gains. A number
+that the tasks do not divide over, or that are not there, is reported with the
+reason.
 """
 
 import dataclasses
@@ -18,16 +19,15 @@ import sys
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from absl import flags
 
+from benchmarks import iterations
 from benchmarks import options
 from benchmarks import reports
 from benchmarks import scales
 from benchmarks import timing
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.training import devices as devices_lib
 
 _SEEDS = flags.DEFINE_list(
@@ -48,18 +48,16 @@ _SIMULATE = '--xla_force_host_platform_device_count'
 def run_seeds(
   env_name: str, scale: str, repeats: int, seeds: list[int]
 ) -> list[dict[str, Any]]:
-  """Times `update` over each number of seeds, and prints a line for each."""
+  """Times each number of seeds, alternating, and prints a line for each."""
   config = scales.make_config(env_name, scale)
-  algorithm = mbmpo.make(envs.make(env_name), config)
-  state = scales.prepare(algorithm, config)
+  env = envs.make(env_name)
+  state = scales.prepare(mbmpo.make(env, config), config)
+  tasks = config.model.num_models * config.imagine.tasks_per_model
+  num_devices = devices_lib.most_dividing(tasks, jax.device_count())
   programs = [
-    timing.compile_program(
-      f'{count} seeds',
-      jax.vmap(algorithm.update),
-      _seeds(state, count),
-      work=count,
-      unit='iterations',
-    )
+    iterations.of_sweep(env, config, state, count)
+    if count > 1
+    else iterations.of_run(env, config, state, num_devices)
     for count in seeds
   ]
   rate = timing.MatmulRate(config.model.precision)
@@ -70,12 +68,6 @@ def run_seeds(
   return [
     _row(count, timed) for count, timed in zip(seeds, timings, strict=True)
   ]
-
-
-def _seeds(state: state_lib.TrainState, count: int) -> state_lib.TrainState:
-  """The state `count` times, each with its own key and the same data."""
-  states = jax.tree.map(lambda x: jnp.broadcast_to(x, (count, *x.shape)), state)
-  return states._replace(key=jax.random.split(state.key, count))
 
 
 def run_devices(
@@ -93,19 +85,14 @@ def run_devices(
 def measure_devices(
   env_name: str, scale: str, repeats: int, count: int
 ) -> dict[str, Any]:
-  """Times `update` over a mesh of the first `count` devices."""
+  """Times a run whose work the first `count` devices share."""
   config = scales.make_config(env_name, scale)
-  mesh = devices_lib.make_mesh(config, count)
-  algorithm = mbmpo.make(envs.make(env_name), config, mesh=mesh)
-  state = jax.device_put(
-    scales.prepare(algorithm, config), devices_lib.replicated(mesh)
-  )
-  result = timing.measure(
-    f'{count} devices', algorithm.update, state,
-    rate=timing.MatmulRate(config.model.precision), repeats=repeats,
-    work=1, unit='iterations',
-  )  # fmt: skip
-  return _row(count, result)
+  env = envs.make(env_name)
+  devices_lib.make_mesh(config, count)  # Refuses before anything is compiled.
+  state = scales.prepare(mbmpo.make(env, config), config)
+  rate = timing.MatmulRate(config.model.precision)
+  program = iterations.of_run(env, config, state, count)
+  return _row(count, timing.alternate([program], rate=rate, repeats=repeats)[0])
 
 
 def _child(
@@ -190,6 +177,8 @@ def main(argv: list[str]) -> None:
     )
     print(json.dumps(row))
     return
+  config = scales.make_config(options.ENV.value, options.SCALE.value)
+  devices_lib.split_cpu(devices_lib.divide_cores(config))
   report = run(
     options.ENV.value,
     options.SCALE.value,

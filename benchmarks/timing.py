@@ -127,12 +127,17 @@ def compile_program(
   flops: float | None = None,
   runs: int = 1,
 ) -> Program:
+  """`fn` for its arguments, and how long its compilation took."""
+  start = time.perf_counter()
+  program = compiled(fn, *args)
+  compile_s = time.perf_counter() - start
+  return Program(name, program, args, compile_s, work, unit, flops, runs)
+
+
+def compiled(fn: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   """Compiles `fn` for its arguments, arrays, as a training run would."""
   options = devices.compiler_options(jax.tree.leaves(args)[0].sharding)
-  start = time.perf_counter()
-  compiled = jax.jit(fn, compiler_options=options).lower(*args).compile()
-  compile_s = time.perf_counter() - start
-  return Program(name, compiled, args, compile_s, work, unit, flops, runs)
+  return jax.jit(fn, compiler_options=options).lower(*args).compile()
 
 
 def alternate(

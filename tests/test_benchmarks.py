@@ -198,6 +198,46 @@ def test_counts_are_those_of_a_program_written_by_hand(sizes):
     assert samples * getattr(counts, name)(sizes) == value, name
 
 
+def test_bytes_of_products_by_hand():
+  """Operands and result of each, in a loop as often as it runs."""
+  x = jnp.ones((3, 4))
+  wide = jnp.ones((4, 5), jnp.bfloat16)
+
+  def product(x):
+    return jnp.matmul(x.astype(jnp.bfloat16), wide).astype(x.dtype)
+
+  count = flops.matmul_count(product, x)
+  assert (count.flops, count.bytes) == (2 * 60, 2 * (12 + 20 + 15))
+
+  def repeated(x):
+    return jax.lax.scan(lambda x, _: (x @ x.T @ x, None), x, None, length=5)[0]
+
+  count = flops.matmul_count(repeated, x)
+  assert count.flops == 5 * 2 * (36 + 36)
+  assert count.bytes == 5 * 4 * ((12 + 12 + 9) + (9 + 12 + 12))
+
+
+def test_a_meta_step_does_little_more_than_it_must():
+  """At most 1.3 times the arithmetic, with networks of the paper's sizes."""
+  config = tiny.point_config(
+    policy__hidden_sizes=(32, 32),
+    model__hidden_sizes=(512, 512),
+    meta__num_meta_steps=1,
+    meta__cg_iterations=10,
+    meta__max_backtracks=1,
+  )
+  env = envs.make('point')
+  algorithm = mbmpo.make(env, config, check=False)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  must = counts.iteration(env, config, epochs=0, evaluations=1)
+  does = flops.matmul_flops(algorithm.improve, state)
+  assert must['improve'].flops <= does <= 1.3 * must['improve'].flops
+  # So does the outer step alone: imagination does exactly what it must.
+  imagined = 2 * must['imagine'].flops
+  outer = must['improve'].flops - imagined
+  assert does - imagined <= 1.3 * outer
+
+
 def test_programs_do_what_they_must():
   """Fit and imagination: no product that the counts do not know."""
   config = tiny.point_config(
@@ -300,7 +340,6 @@ def test_report_is_written_where_it_is_asked_for(tmp_path, capsys):
   assert str(path) in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_throughput_measures_every_phase():
   report = throughput.run(
     'point', 'tiny', repeats=1, update_repeats=1, num_devices=2
@@ -316,8 +355,9 @@ def test_throughput_measures_every_phase():
   assert report['matmul_flops_per_s'] > 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('num_devices', [1, 2])
+@pytest.mark.parametrize(
+  'num_devices', [pytest.param(1, marks=pytest.mark.slow), 2]
+)
 def test_roofline_counts_and_measures_every_piece(num_devices):
   report = roofline.run('point', 'tiny', repeats=1, num_devices=num_devices)
   report = json.loads(json.dumps(report))
@@ -328,6 +368,7 @@ def test_roofline_counts_and_measures_every_piece(num_devices):
     'collect',
     'fit',
     'meta-step',
+    'iteration',
     'imagine',
     'advantages',
     'inner gradient',
@@ -337,25 +378,33 @@ def test_roofline_counts_and_measures_every_piece(num_devices):
   ]
   for row in rows.values():
     assert row['median_s'] > 0
-    assert row['must_bytes'] > 0
+    assert 0 < row['must_bytes'] < row['does_bytes']
     assert row['ratio'] == row['does_flops'] / row['must_flops'] >= 1
   for name in ('does_flops', 'must_flops'):
-    in_pieces = sum(row['times'] * row[name] for row in report['results'][3:])
+    *phases, whole = report['results'][:4]
+    in_phases = sum(row['times'] * row[name] for row in phases)
+    assert in_phases == pytest.approx(whole[name])
+    in_pieces = sum(row['times'] * row[name] for row in report['results'][4:])
     assert in_pieces == pytest.approx(rows['meta-step'][name], rel=0.05)
+  assert sum(row['times'] * row['median_s'] for row in phases) == (
+    pytest.approx(whole['median_s'])
+  )
+  assert min(row['fractions'][0] for row in phases) < whole['fractions'][0]
+  assert whole['fractions'][0] < max(row['fractions'][0] for row in phases)
   assert set(report['memory']) == {'collect', 'fit', 'improve', 'update'}
   for sizes in report['memory'].values():
     assert 0 < sizes['total'] < report['peak_rss_bytes']
 
 
-@pytest.mark.slow
 def test_compile_measures_cold_and_warm(monkeypatch):
-  """One small program in two processes."""
+  """One small program in two processes, each on two devices."""
+  monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
   monkeypatch.setattr(compile_lib, '_STARTS', {'training': ('fit',)})
   monkeypatch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
   report = json.loads(json.dumps(compile_lib.run('point', 'tiny')))
   _check_header(report, 'compile')
   for row in report['results']:
-    assert row['name'] == 'fit'
+    assert (row['name'], row['devices']) == ('fit', 2)
     assert min(row['trace_s'], row['lower_s'], row['compile_s']) > 0
   rows = [(row['cache'], row['from_cache']) for row in report['results']]
   assert rows == [('cold', False), ('warm', True)]
@@ -364,10 +413,9 @@ def test_compile_measures_cold_and_warm(monkeypatch):
     assert start['seconds'] > row['trace_s'] + row['lower_s'] + row['compile_s']
 
 
-@pytest.mark.slow
 def test_scaling_measures_seeds_and_devices():
-  """20 tasks divide over 2 devices, and not over 3."""
-  report = scaling.run('point', 'tiny', repeats=1, seeds=[1, 2], devices=[2, 3])
+  """20 tasks do not divide over 3 devices."""
+  report = scaling.run('point', 'tiny', repeats=1, seeds=[1, 2], devices=[1, 3])
   report = json.loads(json.dumps(report))
   _check_header(report, 'scaling')
   assert [row['count'] for row in report['seeds']] == [1, 2]
@@ -375,7 +423,7 @@ def test_scaling_measures_seeds_and_devices():
     assert row['median_s'] > 0
     assert row['relative'] == row['median_s'] / report['seeds'][0]['median_s']
   shared, refused = report['devices']
-  assert shared['count'] == 2 and shared['median_s'] > 0
+  assert shared['count'] == 1 and shared['median_s'] > 0
   assert refused['count'] == 3 and '20 tasks' in refused['refused']
 
 

@@ -65,12 +65,17 @@ def divide_cores(config: config_lib.Config) -> int:
   if config.env.physics != 'mjx':
     return 1
   tasks = config.model.num_models * config.imagine.tasks_per_model
-  return _most_dividing(tasks, _num_cores())
+  return most_dividing(tasks, _num_cores())
 
 
 def divide_cores_by_run(num_runs: int) -> int:
   """As `divide_cores`, for a sweep: one per core, as far as runs divide."""
-  return _most_dividing(num_runs, _num_cores())
+  return most_dividing(num_runs, _num_cores())
+
+
+def most_dividing(work: int, most: int) -> int:
+  """The greatest number up to `most` that divides the work."""
+  return max(size for size in range(1, most + 1) if work % size == 0)
 
 
 def make_mesh(
@@ -143,7 +148,7 @@ def make_run_mesh(
       there are fewer.
   """
   available = jax.device_count()
-  count = num_devices or _most_dividing(num_runs, available)
+  count = num_devices or most_dividing(num_runs, available)
   _check_available(count)
   if num_runs % count:
     fitting = [
@@ -248,11 +253,6 @@ def _check_available(count: int) -> None:
   available = jax.device_count()
   if count > available:
     raise DeviceError(f'--num_devices={count}: there are {available}')
-
-
-def _most_dividing(work: int, most: int) -> int:
-  """The greatest number up to `most` that divides the work."""
-  return max(size for size in range(1, most + 1) if work % size == 0)
 
 
 def _first(count: int) -> list[jax.Device]:
