@@ -256,6 +256,35 @@ def test_programs_do_what_they_must():
   assert does == must['imagine'].flops
 
 
+def test_a_member_that_has_stopped_costs_nothing_more():
+  """Its fit does the products of its own epochs, whatever others need."""
+  config = tiny.point_config(
+    collect__buffer_capacity=160,
+    model__early_stopping=True,
+    model__max_epochs=30,
+    model__learning_rate=0.03,
+    model__rolling_persistence=0.5,
+    model__num_models=3,
+    collect__num_trajectories=6,
+  )
+  env = envs.make('point')
+  algorithm = mbmpo.make(env, config, check=False)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  # Nothing to learn: the validation loss soon rises.
+  noise = jax.tree.map(
+    lambda x: jax.random.normal(jax.random.PRNGKey(1), x.shape, x.dtype),
+    (state.buffer.data.obs, state.buffer.data.next_obs),
+  )
+  data = state.buffer.data._replace(obs=noise[0], next_obs=noise[1][::-1])
+  buffer = state.buffer._replace(data=data, size=jnp.int32(160))
+  state = state._replace(buffer=buffer)
+  metrics = jax.jit(algorithm.fit)(state)[1]
+  epochs = round(float(metrics['model/epochs']) * 3)
+  assert 3 < epochs < 3 * 30
+  must = counts.iteration(env, config, epochs=epochs, evaluations=0)
+  assert flops.matmul_flops(algorithm.fit, state) == must['fit'].flops
+
+
 def test_fraction_is_of_the_rate_around_the_repetition():
   class Rate:
     def __call__(self) -> float:

@@ -17,6 +17,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
@@ -360,6 +361,22 @@ def test_fresh_state_looks_like_a_restored_one(tmp_path: pathlib.Path) -> None:
     ]
 
   assert looks(restored[1]) == looks(fresh)
+
+
+def test_an_iteration_takes_over_the_buffers_of_the_last() -> None:
+  """What is kept for longer, the best policy, is not among them."""
+  env, config = envs.make('point'), tiny.point_config()
+  algorithm = fake.make(env, config)
+  home = devices.replicated(None)
+  saved = iteration.start(algorithm.init, jax.random.PRNGKey(0), home)
+  run = iteration.Iteration(env, config, algorithm, progress_lib.Silent())
+  after, _ = run(saved, 0)
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(saved.state))
+  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
+  again, _ = run(after, 1)
+  assert not any(
+    leaf.is_deleted() for leaf in jax.tree.leaves(again.best_policy)
+  )
 
 
 def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:
