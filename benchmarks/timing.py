@@ -18,6 +18,8 @@ import jax.numpy as jnp
 from mbmpo_jax.training import devices
 
 _MATMUL_SIZES = (512, 1024, 2048)
+_LARGER_SIZES = (4096, 8192)  # But on a CPU.
+_MATMUL_S = 0.01  # The least that a size is measured for.
 
 
 @dataclasses.dataclass
@@ -71,26 +73,31 @@ class MatmulRate:
   def __init__(self, precision: str) -> None:
     """Compiles the products; `precision` as the measured programs use it."""
     self._product = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
-    self._operands = [
-      jax.random.normal(jax.random.PRNGKey(n), (n, n)) for n in _MATMUL_SIZES
-    ]
-    for operand in self._operands:
-      jax.block_until_ready(self._product(operand))
+    on_cpu = jax.default_backend() == 'cpu'
+    self._calls: list[tuple[jax.Array, int]] = []
+    for n in _MATMUL_SIZES if on_cpu else _MATMUL_SIZES + _LARGER_SIZES:
+      operand = jax.random.normal(jax.random.PRNGKey(n), (n, n))
+      self._seconds(operand, 1)  # Compiles it.
+      fill = math.ceil(_MATMUL_S / self._seconds(operand, 1))
+      self._calls.append((operand, max(fill, int(4e9 / (2 * n**3)))))
     self.history: list[float] = []
 
   def __call__(self) -> float:
     """Measures, in FLOP/s."""
-    best = 0.0
-    for operand in self._operands:
-      flops = 2 * operand.shape[0] ** 3
-      repeats = max(1, int(4e9 / flops))
-      start = time.perf_counter()
-      for _ in range(repeats):
-        result = self._product(operand)
-      jax.block_until_ready(result)
-      best = max(best, repeats * flops / (time.perf_counter() - start))
+    best = max(
+      2 * operand.shape[0] ** 3 / self._seconds(operand, calls)
+      for operand, calls in self._calls
+    )
     self.history.append(best)
     return best
+
+  def _seconds(self, operand: jax.Array, calls: int) -> float:
+    """Mean seconds of a product, of so many on end."""
+    start = time.perf_counter()
+    for _ in range(calls):
+      result = self._product(operand)
+    jax.block_until_ready(result)
+    return (time.perf_counter() - start) / calls
 
 
 @dataclasses.dataclass
