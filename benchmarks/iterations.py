@@ -1,4 +1,7 @@
-"""Whole iterations to be timed, as a training run or a sweep does them."""
+"""Whole iterations to be timed, as a training run or a sweep does them.
+
+But that what they start from is kept, and nothing is evaluated.
+"""
 
 import time
 from typing import Any
@@ -8,7 +11,6 @@ import jax
 from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax import parallel
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.training import devices
@@ -22,15 +24,13 @@ def of_run(
   state: state_lib.TrainState,
   num_devices: int,
 ) -> timing.Program:
-  """That of a training run whose work so many devices share."""
+  """An iteration of a training run whose work so many devices share."""
   mesh = devices.make_mesh(config, num_devices)
   algorithm = mbmpo.make(
     env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
   )
-  homes = {name: devices.home(mesh, name) for name in iteration.PHASES}
-  phases = {name: getattr(algorithm, name) for name in iteration.PHASES}
-  name = f'1 seed, {num_devices} devices'
-  return _program(name, phases, homes, state, work=1)
+  phases = iteration.phases(algorithm, mesh=mesh)
+  return _program(f'1 seed, devices: {num_devices}', phases, state, work=1)
 
 
 def of_sweep(
@@ -38,40 +38,32 @@ def of_sweep(
   config: config_lib.Config,
   state: state_lib.TrainState,
   num_seeds: int,
+  num_devices: int,
 ) -> timing.Program:
-  """That of a sweep over seeds, all of which have the same data."""
-  algorithm = mbmpo.make(env, config)
-  mesh = devices.make_run_mesh(num_seeds)
+  """An iteration of a sweep over seeds, all of which have the same data."""
+  mesh = devices.make_run_mesh(num_seeds, num_devices)
+  phases = iteration.phases(
+    mbmpo.make(env, config), mesh=mesh, num_runs=num_seeds
+  )
   keys = jax.random.split(state.key, num_seeds)
   states = stacked.stack([state._replace(key=key) for key in keys], mesh)
-  homes = dict.fromkeys(iteration.PHASES, devices.by_run(mesh))
-  phases = {
-    name: stacked.over_runs(getattr(algorithm, name), mesh)
-    for name in iteration.PHASES
-  }
-  name = f'{num_seeds} seeds, {parallel.size(mesh)} devices'
-  return _program(name, phases, homes, states, work=num_seeds)
+  name = f'{num_seeds} seeds, devices: {num_devices}'
+  return _program(name, phases, states, work=num_seeds)
 
 
 def _program(
-  name: str,
-  phases: dict[str, Any],
-  homes: dict[str, jax.sharding.Sharding],
-  state: Any,
-  *,
-  work: float,
+  name: str, phases: dict[str, iteration.Phase], state: Any, *, work: float
 ) -> timing.Program:
-  compiled = {}
   start = time.perf_counter()
-  for phase, function in phases.items():
-    compiled[phase] = timing.compiled(
-      function, jax.device_put(state, homes[phase])
-    )
+  programs = [
+    timing.compiled(phase.function, jax.device_put(state, phase.home))
+    for phase in phases.values()
+  ]
   compile_s = time.perf_counter() - start
 
   def iterate(state: Any) -> Any:
-    for phase, program in compiled.items():
-      state, _ = program(jax.device_put(state, homes[phase]))
+    for phase, program in zip(phases.values(), programs, strict=True):
+      state, _ = program(jax.device_put(state, phase.home))
     return state
 
   return timing.Program(

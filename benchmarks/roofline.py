@@ -2,12 +2,12 @@
 
   python benchmarks/roofline.py --scale=paper
 
-Every phase and every piece of a meta-step: the floating-point operations that
-it must do (`counts.py`), those that its program does (`flops.py`), the bytes it
-must move and those that go in and out of its program's products, its time, and
-the fraction of the matrix-product rate, measured in the same run, at which it
-does what it must. And the memory of every program, and that of this process
-after one iteration.
+Every phase, all of them together, and every piece of a meta-step: the
+floating-point operations that it must do (`counts.py`), those that its program
+does (`flops.py`), the bytes it must move and those that go in and out of its
+program's products, its time, and the fraction of the matrix-product rate,
+measured in the same run, at which it does what it must. And the memory of every
+program, and that of this process after one iteration.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ _HEADER = (
 
 @dataclasses.dataclass
 class Row:
-  """One phase, or one piece of a meta-step.
+  """One phase, all of an iteration's, or one piece of a meta-step.
 
   Attributes:
     name: what it is.

@@ -52,13 +52,17 @@ def run_seeds(
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
   state = scales.prepare(mbmpo.make(env, config), config)
+  available = jax.device_count()
   tasks = config.model.num_models * config.imagine.tasks_per_model
-  num_devices = devices_lib.most_dividing(tasks, jax.device_count())
-  programs = [
-    iterations.of_sweep(env, config, state, count)
-    if count > 1
-    else iterations.of_run(env, config, state, num_devices)
+  sizes = [
+    devices_lib.largest_divisor(tasks if count == 1 else count, available)
     for count in seeds
+  ]
+  programs = [
+    iterations.of_run(env, config, state, size)
+    if count == 1
+    else iterations.of_sweep(env, config, state, count, size)
+    for count, size in zip(seeds, sizes, strict=True)
   ]
   rate = timing.MatmulRate(config.model.precision)
   timings = timing.alternate(programs, rate=rate, repeats=repeats)
@@ -66,7 +70,8 @@ def run_seeds(
   for timed in timings:
     print(timed.row(), flush=True)
   return [
-    _row(count, timed) for count, timed in zip(seeds, timings, strict=True)
+    _row(count, timed) | {'devices': size}
+    for count, size, timed in zip(seeds, sizes, timings, strict=True)
   ]
 
 
@@ -177,8 +182,8 @@ def main(argv: list[str]) -> None:
     )
     print(json.dumps(row))
     return
-  config = scales.make_config(options.ENV.value, options.SCALE.value)
-  devices_lib.split_cpu(devices_lib.divide_cores(config))
+  # Before anything else touches JAX, as an environment does.
+  devices_lib.split_cpu(devices_lib.num_cores())
   report = run(
     options.ENV.value,
     options.SCALE.value,

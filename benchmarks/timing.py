@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from mbmpo_jax.training import devices
 
 _MATMUL_SIZES = (512, 1024, 2048)
-_LARGER_SIZES = (4096, 8192)  # But on a CPU.
-_MATMUL_S = 0.01  # The least that a size is measured for.
+_LARGER_SIZES = (4096, 8192)  # Not on a CPU.
+_MATMUL_S = 0.01  # About the least that a size is measured for.
 
 
 @dataclasses.dataclass
@@ -77,21 +77,21 @@ class MatmulRate:
     self._calls: list[tuple[jax.Array, int]] = []
     for n in _MATMUL_SIZES if on_cpu else _MATMUL_SIZES + _LARGER_SIZES:
       operand = jax.random.normal(jax.random.PRNGKey(n), (n, n))
-      self._seconds(operand, 1)  # Compiles it.
-      fill = math.ceil(_MATMUL_S / self._seconds(operand, 1))
+      self._mean_seconds(operand, 1)  # Compiles it.
+      fill = math.ceil(_MATMUL_S / self._mean_seconds(operand, 1))
       self._calls.append((operand, max(fill, int(4e9 / (2 * n**3)))))
     self.history: list[float] = []
 
   def __call__(self) -> float:
     """Measures, in FLOP/s."""
     best = max(
-      2 * operand.shape[0] ** 3 / self._seconds(operand, calls)
+      2 * operand.shape[0] ** 3 / self._mean_seconds(operand, calls)
       for operand, calls in self._calls
     )
     self.history.append(best)
     return best
 
-  def _seconds(self, operand: jax.Array, calls: int) -> float:
+  def _mean_seconds(self, operand: jax.Array, calls: int) -> float:
     """Mean seconds of a product, of so many on end."""
     start = time.perf_counter()
     for _ in range(calls):
@@ -142,7 +142,7 @@ def compile_program(
 
 
 def compiled(fn: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-  """Compiles `fn` for its arguments, arrays, as a training run would."""
+  """Compiles `fn` for its arguments, arrays, as a run would that kept them."""
   options = devices.compiler_options(jax.tree.leaves(args)[0].sharding)
   return jax.jit(fn, compiler_options=options).lower(*args).compile()
 

@@ -38,8 +38,9 @@ def main(arguments: sweep_flags.Arguments) -> None:
   grid, workdir, num_devices, debug_nans = arguments
   num_runs = len(grid.runs())
   with training_flags.one_line_errors():
-    cpu_devices = 1 if debug_nans else devices.divide_cores_by_run(num_runs)
-    devices.split_cpu(num_devices or cpu_devices)
+    if debug_nans and num_devices is None:
+      num_devices = 1
+    devices.split_cpu(num_devices or devices.divide_cores_by_run(num_runs))
     mesh = devices.make_run_mesh(num_runs, num_devices)
     with signals.exiting() as stop:
       sweep.sweep(grid, workdir, mesh=mesh, stop=stop, debug_nans=debug_nans)

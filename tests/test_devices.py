@@ -18,6 +18,7 @@ from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.optim import tasks
 from mbmpo_jax.rollouts import collect
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
@@ -103,11 +104,10 @@ def test_all_tasks_and_members_at_once_do_what_they_do_in_turn(
   one, x64, monkeypatch
 ):
   """The phases as other platforms than a CPU compile them."""
-  chosen = []
+  chosen = set()
 
   def platform_dependent(*args, cpu, default):
-    del cpu
-    chosen.append(default)
+    chosen.add(cpu.__module__)
     return default(*args)
 
   monkeypatch.setattr(jax.lax, 'platform_dependent', platform_dependent)
@@ -117,7 +117,7 @@ def test_all_tasks_and_members_at_once_do_what_they_do_in_turn(
     jitted = jax.jit(getattr(algorithm, name), compiler_options=_QUICKLY)
     state, values = jitted(state)
     metrics |= values
-  assert chosen
+  assert chosen == {tasks.__name__, fit_lib.__name__}
   tiny.assert_close(state, one.states[2])
   tiny.assert_close(metrics, one.metrics[1])
 
@@ -292,6 +292,7 @@ def test_a_cpu_has_a_device_per_core_as_far_as_tasks_divide(
   monkeypatch.setattr('os.sched_getaffinity', lambda pid: own, raising=False)
   config = _config(num_models, tasks)
   assert devices.divide_cores(config) == count
+  assert devices.divide_cores_by_run(num_models * tasks) == count
   config.env.physics = 'warp'
   assert devices.divide_cores(config) == 1
 

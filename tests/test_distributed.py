@@ -1,7 +1,9 @@
 """Two processes, over loopback, train what one does, and take over from it."""
 
+import contextlib
 import json
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -26,10 +28,10 @@ def _start(
     f'--config.run.num_iterations={iterations}',
     *more,
   ]
-  if processes > 1:
-    with socket.socket() as free:
-      free.bind(('127.0.0.1', 0))
-      port = free.getsockname()[1]
+  by_cluster = '--distributed' in more
+  by_flags = processes > 1 and not by_cluster
+  port = _free_port()
+  if by_flags:
     command += [
       f'--coordinator_address=127.0.0.1:{port}',
       f'--num_processes={processes}',
@@ -37,14 +39,39 @@ def _start(
   environment = runs.environment() | {'JAX_ENABLE_X64': '1'}
   return [
     subprocess.Popen(
-      command + [f'--process_id={index}'] * (processes > 1),
-      env=environment,
+      command + [f'--process_id={index}'] * by_flags,
+      env=environment | (_slurm(port, index, processes) if by_cluster else {}),
       stdout=subprocess.PIPE,
       stderr=subprocess.STDOUT,
       text=True,
     )
     for index in range(processes)
   ]
+
+
+# JAX takes the port from the number of a Slurm job: its last 12 bits.
+_SLURM_PORTS = range(2**16 - 2**12, 2**16)
+
+
+def _free_port() -> int:
+  """One of those that a Slurm job may stand for."""
+  for port in random.sample(_SLURM_PORTS, 50):
+    with socket.socket() as free, contextlib.suppress(OSError):
+      free.bind(('127.0.0.1', port))
+      return port
+  raise RuntimeError('no port is free')
+
+
+def _slurm(port: int, index: int, processes: int) -> dict[str, str]:
+  """What Slurm tells a process."""
+  return {
+    'SLURM_JOB_ID': str(port - _SLURM_PORTS[0]),
+    'SLURM_STEP_NODELIST': 'localhost',
+    'SLURM_STEP_NUM_NODES': '1',
+    'SLURM_NTASKS': str(processes),
+    'SLURM_PROCID': str(index),
+    'SLURM_LOCALID': str(index),
+  }
 
 
 def _finish(started: list[subprocess.Popen], code: int = 0) -> str:
@@ -109,6 +136,20 @@ def test_two_processes_train_what_one_does(tmp_path: pathlib.Path) -> None:
       'tensorboard',
     }
     assert len(list((tmp_path / folder / 'tensorboard').iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_a_cluster_says_which_process_this_is(tmp_path: pathlib.Path) -> None:
+  """And two processes share the tasks of three members, not the members."""
+  sizes = (
+    '--config.model.num_models=3',
+    '--config.imagine.tasks_per_model=2',
+    '--config.collect.num_trajectories=6',
+  )
+  _train(tmp_path / 'one', 2, 1, *sizes)
+  said = _train(tmp_path / 'two', 2, 2, '--distributed', *sizes)
+  assert said.count('iteration 2/2') == 1
+  _assert_same(tmp_path / 'two', tmp_path / 'one')
 
 
 @pytest.mark.slow

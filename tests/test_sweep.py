@@ -33,6 +33,7 @@ from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import checkpoint
 from tests import fake
+from tests import runs
 from tests import tiny
 
 _ROOT = pathlib.Path(__file__).parents[1]
@@ -157,18 +158,18 @@ def _compare(
   _assert_close(_saved(actual, config), _saved(expected, config))
 
 
-@pytest.mark.parametrize(
-  ('in_turn', 'num_devices'), [(False, 1), (True, 2)], ids=['vmap', 'in_turn']
-)
+@pytest.mark.parametrize('in_turn', [False, True], ids=['vmap', 'in_turn'])
 def test_a_run_of_a_sweep_is_the_run_alone(
   in_turn: bool,
-  num_devices: int,
   x64: None,
   little_optimisation: None,
   tmp_path: pathlib.Path,
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-  """Metrics, state and best policy; vmapped, some wait for others' fits."""
+  """Metrics, state and best policy, over two devices.
+
+  Vmapped, some runs wait for others' fits.
+  """
   monkeypatch.setattr(
     stacked,
     'over_runs',
@@ -181,7 +182,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(
     model__learning_rate=0.03,
     model__rolling_persistence=0.5,
   )
-  mesh = devices.make_run_mesh(len(_NAMES), num_devices)
+  mesh = devices.make_run_mesh(len(_NAMES), 2)
   epochs = _compare_with_runs_alone(config, tmp_path, mesh)
   for of_all in epochs:
     assert len(of_all) > 1, 'runs that stop together would not show it'
@@ -213,7 +214,21 @@ def test_devices_share_the_runs(
   again = stacked.stack(runs, mesh)
   assert len(again['a'].sharding.device_set) == size
   shift = stacked.over_runs(lambda one, by: {'a': one['a'] + by}, mesh)
-  np.testing.assert_array_equal(jax.jit(shift)(again, 1.0)['a'], tree['a'] + 1)
+  shifted = jax.jit(shift)(again, 1.0)['a']
+  np.testing.assert_array_equal(shifted, tree['a'] + 1)
+  assert len(shifted.sharding.device_set) == size
+  # Each device goes through its own alone.
+  program = str(jax.make_jaxpr(shift)(again, 1.0))
+  assert ('shard_map' in program) == (size > 1)
+  assert f'length={num_runs // size}' in program
+
+
+def test_other_devices_than_a_cpu_compute_all_their_runs_at_once(
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  monkeypatch.setattr(devices, 'is_cpu', lambda mesh: False)
+  shift = stacked.over_runs(lambda one, by: one + by)
+  assert 'scan' not in str(jax.make_jaxpr(shift)(np.arange(4.0), 1.0))
 
 
 def test_devices_that_runs_do_not_divide_over_are_refused(
@@ -227,7 +242,13 @@ def test_devices_that_runs_do_not_divide_over_are_refused(
   )
   with pytest.raises(devices.DeviceError, match='num_devices=9: there are 8'):
     devices.make_run_mesh(9, 9)
+  with pytest.raises(devices.DeviceError, match='num_devices=0: there are 8'):
+    devices.make_run_mesh(6, 0)
   grid = grid_lib.Grid(tiny.point_config(), {}, num_seeds=2)
+  of_run = devices.make_mesh(tiny.point_config(), 2)
+  for mesh in (of_run, devices.make_run_mesh(3)):
+    with pytest.raises(config_lib.ConfigError, match=r"mesh: .* axis, 'runs'"):
+      sweep.sweep(grid, tmp_path, mesh=mesh)
   with pytest.raises(config_lib.ConfigError, match='debug_nans on 2 devices'):
     sweep.sweep(grid, tmp_path, mesh=devices.make_run_mesh(2), debug_nans=True)
   assert not list(tmp_path.iterdir())
@@ -439,7 +460,9 @@ def test_progress_is_the_mean_over_runs(
   whole: pathlib.Path, printed: list[str]
 ) -> None:
   """One line per iteration for all runs, and the table at the end."""
-  assert printed[0] == '4 runs at once: 2 settings, seeds 0 to 1, on 2 devices'
+  assert (
+    printed[0] == '4 runs at once: 2 settings, seeds 0 to 1, on 2 of 8 devices'
+  )
   rows = [_rows(whole / name)[0] for name in _NAMES]
   mean = np.mean([row['eval/return_mean'] for row in rows])
   assert f'iteration 1/3  steps 10  eval {mean:.4g}' in printed[5]
@@ -530,6 +553,32 @@ def test_mistake_is_one_line_with_what_is_allowed(
   assert '\n' not in message
   for words in said:
     assert words in message
+
+
+@pytest.mark.slow
+def test_binary_shares_the_runs_out(tmp_path: pathlib.Path) -> None:
+  """Of a CPU it makes so many devices."""
+  environment = runs.environment()
+  environment.pop('XLA_FLAGS', None)
+  done = subprocess.run(
+    [
+      sys.executable,
+      str(_ROOT / 'experiments' / 'sweep.py'),
+      *runs.POINT,
+      '--config.run.num_iterations=1',
+      f'--workdir={tmp_path / "sweep"}',
+      '--num_seeds=6',
+      '--num_devices=3',
+    ],
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 0, done.stderr
+  assert '6 runs at once: 1 settings, seeds 0 to 5, on 3 of 3' in done.stdout
+  found = {path.name for path in (tmp_path / 'sweep').glob('seed=*')}
+  assert found == {f'seed={seed}' for seed in range(6)}
 
 
 def test_binary_exits_with_2_and_one_line(tmp_path: pathlib.Path) -> None:

@@ -22,6 +22,7 @@ from mbmpo_jax.training import evaluate
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import signals
+from mbmpo_jax.training import stacked
 from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import plot
@@ -363,20 +364,32 @@ def test_fresh_state_looks_like_a_restored_one(tmp_path: pathlib.Path) -> None:
   assert looks(restored[1]) == looks(fresh)
 
 
-def test_an_iteration_takes_over_the_buffers_of_the_last() -> None:
-  """What is kept for longer, the best policy, is not among them."""
-  env, config = envs.make('point'), tiny.point_config()
+@pytest.mark.parametrize('num_runs', [None, 4])
+def test_an_iteration_takes_over_the_buffers_of_the_last(
+  num_runs: int | None,
+) -> None:
+  """What is kept for longer, the best policy, is not among them.
+
+  Of one run or of four on two devices, where all stays in its place.
+  """
+  env = envs.make('point')
+  config = tiny.point_config(run__eval_every=2, run__num_iterations=3)
   algorithm = fake.make(env, config)
+  mesh = devices.make_run_mesh(num_runs, 2) if num_runs else None
   home = devices.replicated(None)
   saved = iteration.start(algorithm.init, jax.random.PRNGKey(0), home)
-  run = iteration.Iteration(env, config, algorithm, progress_lib.Silent())
-  after, _ = run(saved, 0)
-  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(saved.state))
-  assert not any(leaf.is_deleted() for leaf in jax.tree.leaves(after))
-  again, _ = run(after, 1)
-  assert not any(
-    leaf.is_deleted() for leaf in jax.tree.leaves(again.best_policy)
+  if num_runs:
+    saved, home = stacked.stack([saved] * num_runs, mesh), devices.by_run(mesh)
+  run = iteration.Iteration(
+    env, config, algorithm, progress_lib.Silent(), num_runs=num_runs, mesh=mesh
   )
+  for index in range(2):
+    after, _ = run(saved, index)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(saved.state))
+    for leaf in jax.tree.leaves(after):
+      assert not leaf.is_deleted()
+      assert leaf.sharding == home
+    saved = after
 
 
 def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:

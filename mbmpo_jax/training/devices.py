@@ -11,7 +11,9 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import parallel
 
-RUNS = 'runs'  # The axis of `make_run_mesh`.
+# The axis of `make_run_mesh`, and how stacked states lie on it, [S, ...].
+RUNS = 'runs'
+BY_RUN = jax.sharding.PartitionSpec(RUNS)
 
 _SIMULATED = '--xla_force_host_platform_device_count'
 
@@ -57,6 +59,13 @@ def split_cpu(num_devices: int) -> None:
     jax.config.update('jax_num_cpu_devices', num_devices)
 
 
+def num_cores() -> int:
+  """Cores that this process may use."""
+  if hasattr(os, 'sched_getaffinity'):  # Not on a Mac.
+    return len(os.sched_getaffinity(0))
+  return os.cpu_count() or 1
+
+
 def divide_cores(config: config_lib.Config) -> int:
   """How many devices to make of a CPU: one per core, as far as tasks divide.
 
@@ -65,15 +74,15 @@ def divide_cores(config: config_lib.Config) -> int:
   if config.env.physics != 'mjx':
     return 1
   tasks = config.model.num_models * config.imagine.tasks_per_model
-  return most_dividing(tasks, _num_cores())
+  return largest_divisor(tasks, num_cores())
 
 
 def divide_cores_by_run(num_runs: int) -> int:
-  """As `divide_cores`, for a sweep: one per core, as far as runs divide."""
-  return most_dividing(num_runs, _num_cores())
+  """How many devices a sweep makes of a CPU: one per core, if runs divide."""
+  return largest_divisor(num_runs, num_cores())
 
 
-def most_dividing(work: int, most: int) -> int:
+def largest_divisor(work: int, most: int) -> int:
   """The greatest number up to `most` that divides the work."""
   return max(size for size in range(1, most + 1) if work % size == 0)
 
@@ -144,11 +153,17 @@ def make_run_mesh(
     The mesh, of one axis, `RUNS`; `None` for one device, which needs none.
 
   Raises:
-    DeviceError: if they do not divide the runs, naming the numbers that do, or
-      there are fewer.
+    DeviceError: if they do not divide the runs, naming the numbers that do,
+      there are fewer, or this is one of several processes.
   """
+  if jax.process_count() > 1:
+    raise DeviceError(
+      f'a sweep over {jax.process_count()} processes: must be of one'
+    )
   available = jax.device_count()
-  count = num_devices or most_dividing(num_runs, available)
+  count = num_devices
+  if count is None:
+    count = largest_divisor(num_runs, available)
   _check_available(count)
   if num_runs % count:
     fitting = [
@@ -164,8 +179,23 @@ def make_run_mesh(
     (count,),
     (RUNS,),
     axis_types=(jax.sharding.AxisType.Auto,),
-    devices=_first(count),
+    devices=jax.devices()[:count],
   )
+
+
+def check_run_mesh(mesh: jax.sharding.Mesh | None, num_runs: int) -> None:
+  """A sweep's mesh is one of `make_run_mesh` for as many runs.
+
+  Raises:
+    ConfigError: if it is not.
+  """
+  if mesh is None:
+    return
+  if mesh.axis_names != (RUNS,) or num_runs % mesh.size:
+    raise config_lib.ConfigError(
+      f'mesh: {dict(mesh.shape)} must have one axis, {RUNS!r}, that divides the'
+      f' {num_runs} runs; see training.devices.make_run_mesh'
+    )
 
 
 def check_debug_nans(mesh: jax.sharding.Mesh | None, debug_nans: bool) -> None:
@@ -191,7 +221,13 @@ def by_run(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   """How the stacked states of a sweep lie on the devices."""
   if mesh is None:
     return replicated(None)
-  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(RUNS))
+  return jax.sharding.NamedSharding(mesh, BY_RUN)
+
+
+def is_cpu(mesh: jax.sharding.Mesh | None) -> bool:
+  """Whether the devices of a mesh, or the one there is without, are a CPU's."""
+  first = jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
+  return first.platform == 'cpu'
 
 
 def fits_on_one(mesh: jax.sharding.Mesh | None) -> bool:
@@ -202,8 +238,7 @@ def fits_on_one(mesh: jax.sharding.Mesh | None) -> bool:
   """
   if mesh is None or jax.process_count() > 1:
     return False
-  on_cpu = mesh.devices.flat[0].platform == 'cpu'
-  return on_cpu and parallel.size(mesh, parallel.MODELS) == 1
+  return is_cpu(mesh) and parallel.size(mesh, parallel.MODELS) == 1
 
 
 def home(mesh: jax.sharding.Mesh | None, phase: str) -> jax.sharding.Sharding:
@@ -220,7 +255,7 @@ def compiler_options(sharding: jax.sharding.Sharding) -> dict[str, str]:
   core's cache.
   """
   count = len(sharding.addressable_devices)
-  if jax.default_backend() == 'cpu' and count > 1 and count >= _num_cores():
+  if jax.default_backend() == 'cpu' and count > 1 and count >= num_cores():
     return {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
   return {}
 
@@ -242,16 +277,9 @@ def wait_for_all(name: str) -> None:
   multihost_utils.sync_global_devices(name)
 
 
-def _num_cores() -> int:
-  """Cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # Not on a Mac.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
 def _check_available(count: int) -> None:
   available = jax.device_count()
-  if count > available:
+  if not 1 <= count <= available:
     raise DeviceError(f'--num_devices={count}: there are {available}')
 
 

@@ -60,6 +60,38 @@ def _begin(init: Callable[[jax.Array], Any], key: jax.Array) -> Saved:
   return Saved(state, _copy(state.policy), jnp.asarray(-jnp.inf, float))
 
 
+class Phase(NamedTuple):
+  """A phase of an iteration, and how a state lies on the devices in it."""
+
+  function: Callable[[Any], tuple[Any, types.Metrics]]
+  home: jax.sharding.Sharding
+
+
+def phases(
+  algorithm: Any,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  num_runs: int | None = None,
+) -> dict[str, Phase]:
+  """The phases by name, in order.
+
+  Args:
+    algorithm: has the three, `state -> (state, metrics)`.
+    mesh: as of `Iteration`.
+    num_runs: likewise.
+  """
+  functions = {name: getattr(algorithm, name) for name in PHASES}
+  if num_runs is None:
+    return {
+      name: Phase(function, devices.home(mesh, name))
+      for name, function in functions.items()
+    }
+  return {
+    name: Phase(stacked.over_runs(function, mesh), devices.by_run(mesh))
+    for name, function in functions.items()
+  }
+
+
 class Iteration:
   """Collect, fit, improve and evaluate, each compiled once and timed.
 
@@ -100,12 +132,8 @@ class Iteration:
       'imagined': _imagined_steps(config),
     }
     self._progress = progress
+    self._phases = phases(algorithm, mesh=mesh, num_runs=num_runs)
     of_one = num_runs is None
-    self._homes = {
-      name: devices.home(mesh, name) if of_one else devices.by_run(mesh)
-      for name in (*PHASES, 'evaluate')
-    }
-    phases = [getattr(algorithm, name) for name in PHASES]
     play = evaluate_lib.make_evaluate(
       env,
       num_episodes=config.run.eval_episodes,
@@ -119,19 +147,19 @@ class Iteration:
     def evaluate(saved: Saved, index: jax.Array) -> Any:
       return _evaluate(play, saved, index)
 
-    if not of_one:
-      phases = [stacked.over_runs(phase, mesh) for phase in phases]
-      evaluate = stacked.over_runs(evaluate, mesh)
     timed = origin.Checked if debug_nans else timing.Timed
-    options = {
-      name: devices.compiler_options(home) for name, home in self._homes.items()
-    }
     self._timed = {
-      name: timed(phase, donate_argnums=(0,), compiler_options=options[name])
-      for name, phase in zip(PHASES, phases, strict=True)
+      name: timed(
+        phase.function,
+        donate_argnums=(0,),
+        compiler_options=devices.compiler_options(phase.home),
+      )
+      for name, phase in self._phases.items()
     }
+    home = devices.replicated(mesh) if of_one else devices.by_run(mesh)
     self._timed['evaluate'] = timed(
-      evaluate, compiler_options=options['evaluate']
+      evaluate if of_one else stacked.over_runs(evaluate, mesh),
+      compiler_options=devices.compiler_options(home),
     )
 
   def __call__(
@@ -149,8 +177,8 @@ class Iteration:
     """
     compiled = self._compile_seconds()
     state, metrics, seconds = saved.state, {}, {}
-    for name in PHASES:
-      state = jax.device_put(state, self._homes[name])
+    for name, phase in self._phases.items():
+      state = jax.device_put(state, phase.home)
       state, values = self._call(name, state)
       metrics.update(values)
       seconds[name] = self._timed[name].seconds
@@ -167,9 +195,9 @@ class Iteration:
     metrics['eval/best_return'] = saved.best_return
     shared = {f'time/{name}_s': value for name, value in seconds.items()}
     shared['time/compile_s'] = self._compile_seconds() - compiled
-    for kind, phase in (('real', 'collect'), ('imagined', 'improve')):
+    for kind, name in (('real', 'collect'), ('imagined', 'improve')):
       steps = self._steps[kind] * (self._num_runs or 1)
-      shared[f'throughput/{kind}_steps_per_s'] = steps / seconds[phase]
+      shared[f'throughput/{kind}_steps_per_s'] = steps / seconds[name]
     return saved, [
       {
         **dict.fromkeys(evaluate_lib.METRICS, math.nan),

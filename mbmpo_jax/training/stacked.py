@@ -7,13 +7,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import parallel
 from mbmpo_jax.training import devices
 
 
 def stack(trees: Sequence[Any], mesh: jax.sharding.Mesh | None = None) -> Any:
   """The trees of S runs as one, on the devices of `over_runs`."""
-  stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
-  return jax.device_put(stacked, devices.by_run(mesh))
+  home = devices.by_run(mesh)
+  # Leaf by leaf: only one at a time is whole on one device.
+  return jax.tree.map(
+    lambda *leaves: jax.device_put(jnp.stack(leaves), home), *trees
+  )
 
 
 def split(tree: Any, num_runs: int) -> list[Any]:
@@ -46,30 +50,25 @@ def over_runs(
   Returns:
     `(states, *others) -> results`, states and results leading [S].
   """
-  if in_turn is None:
-    in_turn = jax.default_backend() == 'cpu'
+  one_by_one = devices.is_cpu(mesh) if in_turn is None else in_turn
 
-  @functools.wraps(function)  # Errors and profiles tell its name.
-  def of_device(states: Any, *others: Any) -> Any:
+  def of_device(states: Any, others: tuple[Any, ...]) -> Any:
     def of_run(state: Any) -> Any:
       return function(state, *others)
 
-    return jax.lax.map(of_run, states) if in_turn else jax.vmap(of_run)(states)
+    if one_by_one:
+      return jax.lax.map(of_run, states)
+    return jax.vmap(of_run)(states)
 
-  if mesh is None:
-    return of_device
+  shared_out = parallel.share_out(
+    of_device,
+    mesh=mesh,
+    in_specs=(devices.BY_RUN, parallel.REPLICATED),
+    out_specs=devices.BY_RUN,
+  )
 
-  @functools.wraps(function)
+  @functools.wraps(function)  # Errors and profiles tell its name.
   def of_all(states: Any, *others: Any) -> Any:
-    by_run = jax.sharding.PartitionSpec(devices.RUNS)
-    whole = jax.sharding.PartitionSpec()
-    # JAX's own check of what is equal wants every loop's start marked.
-    return jax.shard_map(
-      of_device,
-      mesh=mesh,
-      in_specs=(by_run, *[whole] * len(others)),
-      out_specs=by_run,
-      check_vma=False,
-    )(states, *others)
+    return shared_out(states, others)
 
   return of_all

@@ -14,6 +14,7 @@ import numpy as np
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import parallel
 from mbmpo_jax.algorithms import mbmpo
 from mbmpo_jax.algorithms import state as state_lib
 from mbmpo_jax.training import devices
@@ -65,16 +66,17 @@ def sweep(
 
   Raises:
     ConfigError: if the folder holds another sweep, or a single run, another
-      process is running in it, or the configuration is not allowed; nothing
-      has been written then.
+      process is running in it, or the configuration or the mesh is not allowed;
+      nothing has been written then.
     CheckpointError: if there are checkpoints and none can be read, or one
       cannot be written.
     WriteError: if another file cannot be written, for want of space perhaps.
     NonFiniteError: if `run.max_rejected_iterations` were rejected on end in
       every run, or with `debug_nans`.
   """
-  devices.check_debug_nans(mesh, debug_nans)
   config = grid.config
+  devices.check_debug_nans(mesh, debug_nans)
+  devices.check_run_mesh(mesh, len(grid.runs()))
   folder = folder_lib.SweepFolder(pathlib.Path(workdir))
   folder.check_resumable(grid)
   keep = max(2, config.run.keep_checkpoints)
@@ -90,7 +92,9 @@ def sweep(
   env = envs.make(config.env.name, config.env.variant)
   algorithm = make_algorithm(env, config)
   progress = progress or progress_lib.make()
-  on_devices = f', on {mesh.size} devices' if mesh is not None else ''
+  on_devices = ''
+  if jax.device_count() > 1:
+    on_devices = f', on {parallel.size(mesh)} of {jax.device_count()} devices'
   progress.message(
     f'{len(runs)} runs at once: {len(grid.settings)} settings, {_seeds(grid)}'
     + on_devices

@@ -21,7 +21,7 @@ class DeviceFlags(NamedTuple):
   process_id: int | None
 
 
-ONE_DEVICE = DeviceFlags(1, False, None, None, None)
+NONE = DeviceFlags(None, False, None, None, None)
 
 
 def define_num_devices(flag_values: flags.FlagValues, *, text: str) -> None:

@@ -93,7 +93,7 @@ def parse(
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
   workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
-  shared = device_flags.ONE_DEVICE
+  shared = device_flags.NONE
   if devices:
     shared = device_flags.read(flag_values)
   debug_nans = bool(flag_values['debug_nans'].value)
