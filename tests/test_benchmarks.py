@@ -222,6 +222,13 @@ def test_bytes_of_products_by_hand():
   assert count.bytes == 5 * 4 * ((12 + 12 + 9) + (9 + 12 + 12))
 
 
+def _start(config):
+  """The point, the algorithm for it, and its first state."""
+  env = envs.make('point')
+  algorithm = mbmpo.make(env, config, check=False)
+  return env, algorithm, jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+
+
 def test_a_meta_step_does_little_more_than_it_must():
   """At most 1.3 times the arithmetic, with networks of the paper's sizes."""
   config = tiny.point_config(
@@ -231,9 +238,7 @@ def test_a_meta_step_does_little_more_than_it_must():
     meta__cg_iterations=10,
     meta__max_backtracks=1,
   )
-  env = envs.make('point')
-  algorithm = mbmpo.make(env, config, check=False)
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  env, algorithm, state = _start(config)
   must = counts.iteration(env, config, epochs=0, evaluations=1)
   does = flops.matmul_flops(algorithm.improve, state)
   assert must['improve'].flops <= does <= 1.3 * must['improve'].flops
@@ -248,9 +253,7 @@ def test_programs_do_what_they_must():
   config = tiny.point_config(
     collect__buffer_capacity=160, model__validation_fraction=0.2
   )
-  env = envs.make('point')
-  algorithm = mbmpo.make(env, config, check=False)
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  env, algorithm, state = _start(config)
   state = state._replace(buffer=state.buffer._replace(size=jnp.int32(160)))
   must = counts.iteration(env, config, epochs=2 * 2, evaluations=0)
   # 4 batches of 32 train, one of 32 validates.
@@ -265,16 +268,11 @@ def test_a_member_that_has_stopped_costs_nothing_more():
   """Its fit does the products of its own epochs, whatever others need."""
   config = tiny.point_config(
     collect__buffer_capacity=160,
-    model__early_stopping=True,
-    model__max_epochs=30,
-    model__learning_rate=0.03,
-    model__rolling_persistence=0.5,
     model__num_models=3,
     collect__num_trajectories=6,
+    **tiny.STOPPING,
   )
-  env = envs.make('point')
-  algorithm = mbmpo.make(env, config, check=False)
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  env, algorithm, state = _start(config)
   # Nothing to learn: the validation loss soon rises.
   data = state.buffer.data
   obs, next_obs = jax.random.normal(

@@ -175,13 +175,7 @@ def test_a_run_of_a_sweep_is_the_run_alone(
     'over_runs',
     functools.partial(stacked.over_runs, in_turn=in_turn),
   )
-  config = tiny.point_config(
-    run__num_iterations=2,
-    model__early_stopping=True,
-    model__max_epochs=30,
-    model__learning_rate=0.03,
-    model__rolling_persistence=0.5,
-  )
+  config = tiny.point_config(run__num_iterations=2, **tiny.STOPPING)
   mesh = devices.make_run_mesh(len(_NAMES), 2)
   epochs = _compare_with_runs_alone(config, tmp_path, mesh)
   for of_all in epochs:

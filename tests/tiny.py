@@ -34,6 +34,15 @@ def point_config(**overrides) -> config_lib.Config:
   return config
 
 
+# Overrides with which members stop early, at different epochs.
+STOPPING = {
+  'model__early_stopping': True,
+  'model__max_epochs': 30,
+  'model__learning_rate': 0.03,
+  'model__rolling_persistence': 0.5,
+}
+
+
 def assert_close(actual, expected, rtol: float = 1e-8) -> None:
   """Every element to `rtol`, or to a hundredth of it of the leaf's largest."""
   leaves = zip(
