@@ -125,7 +125,7 @@ def run(
   pieces = pieces_lib.make(env, config, mesh=mesh)
 
   def once(fn: Callable[..., Any], *args: Any) -> Any:
-    """As it will be timed, so that it is compiled once; one at a time."""
+    """As it will be timed, which the cache then has; one at a time."""
     return jax.block_until_ready(timing.compiled(fn, *args)(*args))
 
   sampled = once(pieces.sample, state)
