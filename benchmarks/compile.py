@@ -75,7 +75,7 @@ def compile_programs(
   from benchmarks import sharing
   from mbmpo_jax import envs
   from mbmpo_jax import parallel
-  from mbmpo_jax.algorithms import mbmpo
+  from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import iteration
   from mbmpo_jax.training import loop  # noqa: F401, what a run imports

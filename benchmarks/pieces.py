@@ -9,11 +9,11 @@ import jax
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import parallel
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import meta_step
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import meta_step
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base
-from mbmpo_jax.optim import returns
-from mbmpo_jax.optim import tasks
+from mbmpo_jax.objectives import returns
+from mbmpo_jax import tasks
 from mbmpo_jax.optim import trpo
 
 State = state_lib.TrainState

@@ -30,8 +30,8 @@ from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import parallel
-from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.training import devices
 
 _HEADER = (

@@ -7,7 +7,7 @@ import jax
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 
 
 def make_config(env_name: str, scale: str) -> config_lib.Config:

@@ -27,7 +27,7 @@ from benchmarks import reports
 from benchmarks import scales
 from benchmarks import timing
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices as devices_lib
 
 _SEEDS = flags.DEFINE_list(

@@ -11,7 +11,7 @@ import jax
 from benchmarks import timing
 from mbmpo_jax import envs
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 
 
 def run(num_envs: int, horizon: int, repeats: int) -> list[timing.Timing]:
@@ -51,7 +51,7 @@ def _measure(
   repeats: int,
 ) -> timing.Timing:
   rollout = functools.partial(
-    collect.rollout_env,
+    real.rollout_env,
     env,
     num_envs=num_envs,
     horizon=horizon,

@@ -29,7 +29,7 @@ from benchmarks import stepping
 from benchmarks import timing
 from mbmpo_jax import envs
 from mbmpo_jax import parallel
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices
 
 _NUM_ENVS = flags.DEFINE_integer(

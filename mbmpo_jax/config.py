@@ -1,10 +1,18 @@
-"""Every hyperparameter, documented, typed and checked.
+"""The sections of which every experiment's configuration is made.
 
-The defaults are the values of the paper (Clavera et al. 2018, appendix A.3).
-Presets per environment live in `experiments/configs/`. The dataclasses are
-mutable, because command-line overrides assign to them; `make` copies the one
-it is given. Ranges stand beside the fields they bound; `validation.validate`
-holds a configuration to them and to the relations between fields.
+An algorithm's own `Config` is a dataclass beside its `make`
+(`algorithms/<name>/config.py`): an `Experiment` and the sections that it needs.
+The defaults are the values of MB-MPO's paper (Clavera et al. 2018, appendix
+A.3). Presets live in `experiments/configs/<algorithm>/<env>.py`.
+
+A field says its default, what it may be, and whether it is a number of the
+compiled program that a sweep may vary:
+
+  max_kl: float = setting(0.01, above=0, high=100, sweep=True)
+
+The dataclasses are mutable, because command-line overrides assign to them;
+`make` copies the one it is given. `validation.validate` holds a configuration
+to the ranges, and to its own `check`.
 """
 
 import copy
@@ -12,7 +20,7 @@ import dataclasses
 import operator
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 from mbmpo_jax import errors
 
@@ -20,12 +28,14 @@ from mbmpo_jax import errors
 INT32_MAX = 2**31 - 1
 _WIDEST_LAYER = 2**16
 
+_Config = TypeVar('_Config', bound='Experiment')
+
 
 class ConfigError(errors.UserError, ValueError):
   """A field's value is not allowed; the message names field, value, range."""
 
 
-def _setting(
+def setting(
   default: Any,
   *,
   low: float | None = None,
@@ -33,15 +43,37 @@ def _setting(
   above: float | None = None,
   below: float | None = None,
   choices: tuple[str, ...] | None = None,
+  sweep: bool = False,
+  tiny: int | None = None,
 ) -> Any:
-  """A dataclass field with the closed and open bounds of its values."""
-  bounds = dict(low=low, high=high, above=above, below=below, choices=choices)
-  given = {name: bound for name, bound in bounds.items() if bound is not None}
+  """A dataclass field, what it may be, and what else is known about it.
+
+  Args:
+    default: its value where none is given.
+    low: the least value allowed.
+    high: the greatest.
+    above: what the value must exceed.
+    below: what it must stay under.
+    choices: all values allowed.
+    sweep: whether it is a number in the algorithm's state (`state.hyper`), in
+      which the runs of a sweep may differ; all other fields shape the program.
+    tiny: the most that a smoke test uses (`training/launch/tiny.py`).
+  """
+  known = dict(
+    low=low,
+    high=high,
+    above=above,
+    below=below,
+    choices=choices,
+    sweep=sweep or None,
+    tiny=tiny,
+  )
+  given = {name: value for name, value in known.items() if value is not None}
   return dataclasses.field(default=default, metadata=given)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class EnvConfig:
+class Env:
   """The real world.
 
   Attributes:
@@ -54,11 +86,11 @@ class EnvConfig:
 
   name: str = 'half_cheetah'
   variant: str | None = None
-  physics: str = _setting('mjx', choices=('mjx', 'warp'))
+  physics: str = setting('mjx', choices=('mjx', 'warp'))
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class PolicyConfig:
+class GaussianPolicy:
   """The Gaussian policy: a tanh MLP mean and a state-independent log-std.
 
   Attributes:
@@ -68,14 +100,24 @@ class PolicyConfig:
     learn_std: whether the standard deviation is learned or stays `init_std`.
   """
 
-  hidden_sizes: tuple[int, ...] = _setting((32, 32), low=1, high=_WIDEST_LAYER)
-  init_std: float = _setting(1.0, above=0, high=1e3)
-  min_std: float = _setting(1e-6, low=1e-8, high=1e3)
+  hidden_sizes: tuple[int, ...] = setting(
+    (32, 32), low=1, high=_WIDEST_LAYER, tiny=8
+  )
+  init_std: float = setting(1.0, above=0, high=1e3)
+  min_std: float = setting(1e-6, low=1e-8, high=1e3)
   learn_std: bool = True
+
+  def check(self) -> None:
+    """The deviation starts above its floor."""
+    if self.init_std < self.min_std:
+      raise ConfigError(
+        f'policy.init_std={self.init_std}: must be >= {self.min_std},'
+        ' policy.min_std'
+      )
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class ModelConfig:
+class Ensemble:
   """The ensemble of dynamics models and how it is fitted.
 
   Attributes:
@@ -85,178 +127,209 @@ class ModelConfig:
     batch_size: transitions per gradient step and member.
     validation_fraction: share of the buffer each member holds out.
     max_epochs: passes over the data after which every member stops.
+    max_gradient_steps: gradient steps per fit after which every member stops,
+      whatever the buffer holds; `None` is no limit.
     early_stopping: whether a member stops once its validation loss rises above
-      its rolling mean; otherwise all run `max_epochs`.
+      its rolling mean; otherwise all run to the limits.
     rolling_persistence: weight of the past in that rolling mean.
     clip_margin: predictions stay within what the buffer has seen, widened by
       this many times its range; `None` leaves only a wide finite bound.
     precision: of the ensemble's matrix products, in fit and imagination.
   """
 
-  num_models: int = _setting(5, low=1, high=10_000)
-  hidden_sizes: tuple[int, ...] = _setting(
-    (512, 512), low=1, high=_WIDEST_LAYER
+  num_models: int = setting(5, low=1, high=10_000)
+  hidden_sizes: tuple[int, ...] = setting(
+    (512, 512), low=1, high=_WIDEST_LAYER, tiny=16
   )
-  learning_rate: float = _setting(1e-3, above=0, high=1)
-  batch_size: int = _setting(500, low=1, high=10**6)
-  validation_fraction: float = _setting(0.2, above=0, below=1)
-  max_epochs: int = _setting(500, low=1, high=10**6)
+  learning_rate: float = setting(1e-3, above=0, high=1, sweep=True)
+  batch_size: int = setting(500, low=1, high=10**6, tiny=32)
+  validation_fraction: float = setting(0.2, above=0, below=1)
+  max_epochs: int = setting(500, low=1, high=10**6, tiny=2)
+  max_gradient_steps: int | None = setting(None, low=1, high=INT32_MAX)
   early_stopping: bool = True
-  rolling_persistence: float = _setting(0.95, low=0, below=1)
-  clip_margin: float | None = _setting(None, low=0, high=1e6)
-  precision: str = _setting(
+  rolling_persistence: float = setting(0.95, low=0, below=1, sweep=True)
+  clip_margin: float | None = setting(None, low=0, high=1e6)
+  precision: str = setting(
     'highest', choices=('highest', 'tensorfloat32', 'bfloat16')
   )
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class CollectConfig:
+class Collect:
   """Real data.
 
   Attributes:
-    num_trajectories: trajectories per iteration, shared out equally among the
-      adapted policies.
-    episode_length: steps per trajectory, a time limit.
-    collect_with: `adapted`, one adapted policy per task, or `meta`, the
-      unadapted one (the ablation of figure 6).
+    num_trajectories: trajectories per iteration.
+    episode_length: steps per trajectory, a time limit; of evaluations, too.
     buffer_capacity: transitions kept, the newest.
   """
 
-  num_trajectories: int = _setting(20, low=1, high=10**6)
-  episode_length: int = _setting(200, low=1, high=10**6)
-  collect_with: str = _setting('adapted', choices=('adapted', 'meta'))
-  buffer_capacity: int = _setting(100_000, low=2, high=10**8)
+  num_trajectories: int = setting(20, low=1, high=10**6)
+  episode_length: int = setting(200, low=1, high=10**6, tiny=5)
+  buffer_capacity: int = setting(100_000, low=2, high=10**8, tiny=1_000)
+
+  @property
+  def steps(self) -> int:
+    """Real transitions per iteration."""
+    return self.num_trajectories * self.episode_length
+
+  def check(self, *, validation_fraction: float | None = None) -> None:
+    """An iteration fits into the buffer, and a fit can hold some of it out."""
+    if self.buffer_capacity < self.steps:
+      raise ConfigError(
+        f'collect.buffer_capacity={self.buffer_capacity}: must be >='
+        f" {self.steps}, one iteration's collect.num_trajectories *"
+        ' collect.episode_length'
+      )
+    if validation_fraction is None:
+      return
+    if not 0 < int(self.steps * validation_fraction) < self.steps:
+      raise ConfigError(
+        f'model.validation_fraction={validation_fraction}: must leave at least'
+        f' one of {self.steps} transitions on each side of the split'
+      )
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class ImagineConfig:
-  """Imagined data: K * tasks_per_model * rollouts_per_task * horizon steps.
+class Advantage:
+  """How an action is judged: generalised advantages over a linear baseline.
 
   Attributes:
-    tasks_per_model: tasks P that share a member, each with its own rollouts.
-    rollouts_per_task: rollouts N of a task, before and after adaptation.
-    horizon: steps H of a rollout.
-    restart: whether a rollout that ends early goes on as a new episode;
-      otherwise it stands still to the horizon.
-  """
-
-  tasks_per_model: int = _setting(4, low=1, high=10_000)
-  rollouts_per_task: int = _setting(25, low=1, high=10**6)
-  horizon: int = _setting(200, low=1, high=10**6)
-  restart: bool = False
-
-
-@dataclasses.dataclass(unsafe_hash=True)
-class MetaConfig:
-  """The meta-policy's optimisation.
-
-  Attributes:
-    num_meta_steps: trust-region steps per iteration.
-    inner_lr: step size alpha of the adaptation; 0 is the non-adaptive case.
-    inner_objective: `log_likelihood`, mean of log pi * A as in the paper, or
-      `likelihood_ratio`, the same gradient at theta but other curvature.
     discount: gamma.
     gae_lambda: lambda of generalised advantage estimation.
     baseline_ridge: penalty of the linear baseline's least squares.
-    max_kl: trust region delta on the mean KL of the adapted policies.
+  """
+
+  discount: float = setting(0.99, low=0, high=1, sweep=True)
+  gae_lambda: float = setting(1.0, low=0, high=1, sweep=True)
+  baseline_ridge: float = setting(1e-5, above=0, high=1e6, sweep=True)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class TrustRegion:
+  """A trust-region step (`optim/trpo.py`).
+
+  Attributes:
+    max_kl: trust region delta on the policy's mean KL.
     cg_iterations: conjugate-gradient iterations per step.
     damping: multiple of the identity added to the curvature.
     backtrack_ratio: factor between the step lengths tried.
     max_backtracks: step lengths tried before the step is rejected.
-    entropy_coef: weight of the adapted policies' entropy in the objective.
   """
 
-  num_meta_steps: int = _setting(30, low=1, high=10**6)
-  inner_lr: float = _setting(1e-3, low=0, high=100)
-  inner_objective: str = _setting(
-    'log_likelihood', choices=('log_likelihood', 'likelihood_ratio')
-  )
-  discount: float = _setting(0.99, low=0, high=1)
-  gae_lambda: float = _setting(1.0, low=0, high=1)
-  baseline_ridge: float = _setting(1e-5, above=0, high=1e6)
-  max_kl: float = _setting(0.01, above=0, high=100)
-  cg_iterations: int = _setting(10, low=1, high=10_000)
-  damping: float = _setting(1e-5, low=0, high=1e6)
-  backtrack_ratio: float = _setting(0.8, above=0, below=1)
-  max_backtracks: int = _setting(15, low=1, high=10_000)
-  entropy_coef: float = _setting(0.0, low=0, high=1e3)
+  max_kl: float = setting(0.01, above=0, high=100, sweep=True)
+  cg_iterations: int = setting(10, low=1, high=10_000)
+  damping: float = setting(1e-5, low=0, high=1e6, sweep=True)
+  backtrack_ratio: float = setting(0.8, above=0, below=1)
+  max_backtracks: int = setting(15, low=1, high=10_000)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class RunConfig:
+class Run:
   """The host's side of a run: how long, how often, what is kept.
 
   Attributes:
-    num_iterations: iterations of collect, fit, improve.
+    num_iterations: iterations, each one pass through the algorithm's phases.
     eval_every: iterations between evaluations; the last one always evaluates.
-    eval_episodes: episodes per evaluation of the unadapted meta-policy.
+    eval_episodes: episodes per evaluation.
     checkpoint_every: iterations between checkpoints; the last one always saves.
     keep_checkpoints: newest checkpoints kept.
-    max_rejected_iterations: iterations on end, all of whose meta-steps were
-      rejected and some for numbers that are not finite, after which the run
-      stops; 0 is never.
+    max_rejected_iterations: consecutive iterations that taught nothing because
+      of numbers that are not finite, after which the run stops; 0 is never.
     wandb_project: a Weights & Biases project that gets the metrics too.
     render: whether a finished run leaves a page that plays its best policy, and
       a video where one can be made.
   """
 
-  num_iterations: int = _setting(100, low=1, high=INT32_MAX)
-  eval_every: int = _setting(1, low=1, high=INT32_MAX)
-  eval_episodes: int = _setting(20, low=1, high=10**6)
-  checkpoint_every: int = _setting(1, low=1, high=INT32_MAX)
-  keep_checkpoints: int = _setting(3, low=1, high=INT32_MAX)
-  max_rejected_iterations: int = _setting(5, low=0, high=INT32_MAX)
+  num_iterations: int = setting(100, low=1, high=INT32_MAX, tiny=2)
+  eval_every: int = setting(1, low=1, high=INT32_MAX)
+  eval_episodes: int = setting(20, low=1, high=10**6, tiny=2)
+  checkpoint_every: int = setting(1, low=1, high=INT32_MAX)
+  keep_checkpoints: int = setting(3, low=1, high=INT32_MAX)
+  max_rejected_iterations: int = setting(5, low=0, high=INT32_MAX)
   wandb_project: str | None = None
   render: bool = True
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Config:
-  """A whole experiment.
+class Experiment:
+  """What every experiment has; an algorithm's `Config` adds its sections.
+
+  Class attributes:
+    algorithm: the name under which `algorithms` knows it.
 
   Attributes:
     seed: of everything random in the run.
     env: the real world.
-    policy: the meta-policy.
-    model: the ensemble and its fit.
     collect: real data.
-    imagine: imagined data.
-    meta: inner and outer update.
     run: iterations, evaluations, checkpoints.
   """
 
-  seed: int = _setting(0, low=0, high=INT32_MAX)
-  env: EnvConfig = dataclasses.field(default_factory=EnvConfig)
-  policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
-  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-  collect: CollectConfig = dataclasses.field(default_factory=CollectConfig)
-  imagine: ImagineConfig = dataclasses.field(default_factory=ImagineConfig)
-  meta: MetaConfig = dataclasses.field(default_factory=MetaConfig)
-  run: RunConfig = dataclasses.field(default_factory=RunConfig)
+  algorithm: ClassVar[str] = ''
+
+  seed: int = setting(0, low=0, high=INT32_MAX)
+  env: Env = dataclasses.field(default_factory=Env)
+  collect: Collect = dataclasses.field(default_factory=Collect)
+  run: Run = dataclasses.field(default_factory=Run)
+
+  def check(self, *, env_max_episode_steps: int | None = None) -> None:
+    """Holds fields to their relations; ranges stand at the fields.
+
+    An algorithm's own adds to it, and calls this one first.
+
+    Args:
+      env_max_episode_steps: the environment's own step limit, where known.
+
+    Raises:
+      ConfigError: one line naming a field, its value and what is allowed.
+    """
+    self._check_counts()
+    self._check_limit(
+      env_max_episode_steps,
+      'collect.episode_length',
+      self.collect.episode_length,
+    )
+
+  def sizes(self) -> list[tuple[str, int, str]]:
+    """Counts that must stay within 32 bits: field, count, of what."""
+    return [
+      (
+        'run.num_iterations',
+        self.run.num_iterations * self.collect.steps,
+        'transitions are collected in all',
+      )
+    ]
+
+  def _check_counts(self) -> None:
+    for name, size, words in self.sizes():
+      if size > INT32_MAX:
+        value = operator.attrgetter(name)(self)
+        raise ConfigError(
+          f'{name}={value!r}: too much, {size} {words}; must be <= {INT32_MAX}'
+        )
+
+  def _check_limit(self, limit: int | None, name: str, value: int) -> None:
+    """Nothing runs longer than the environment lets an episode last."""
+    if limit is not None and value > limit:
+      raise ConfigError(
+        f'{name}={value}: must be <= {limit}, the step limit of'
+        f' env.name={self.env.name!r}'
+      )
 
 
-# The fields that are numbers to a compiled program, by their names in
-# `state.Hyper`. All others shape the program.
-HYPER_FIELDS = {
-  'inner_lr': 'meta.inner_lr',
-  'max_kl': 'meta.max_kl',
-  'discount': 'meta.discount',
-  'gae_lambda': 'meta.gae_lambda',
-  'baseline_ridge': 'meta.baseline_ridge',
-  'damping': 'meta.damping',
-  'entropy_coef': 'meta.entropy_coef',
-  'model_learning_rate': 'model.learning_rate',
-  'rolling_persistence': 'model.rolling_persistence',
-}
+def widest_product(hidden_sizes: tuple[int, ...]) -> int:
+  """The weights between two hidden layers, at most."""
+  pairs = zip(hidden_sizes, hidden_sizes[1:], strict=False)
+  return max((a * b for a, b in pairs), default=0)
 
 
-def replaced(config: Config, values: Mapping[str, Any]) -> Config:
+def replaced(config: _Config, values: Mapping[str, Any]) -> _Config:
   """A copy with other values in the fields of these dotted names.
 
   Example:
-    >>> small = replaced(Config(), {'seed': 3, 'imagine.horizon': 50})
-    >>> small.seed, small.imagine.horizon, Config().imagine.horizon
-    (3, 50, 200)
+    >>> small = replaced(Experiment(), {'seed': 3, 'collect.episode_length': 50})
+    >>> small.seed, small.collect.episode_length
+    (3, 50)
   """
   config = copy.deepcopy(config)
   for name, value in values.items():
@@ -267,20 +340,26 @@ def replaced(config: Config, values: Mapping[str, Any]) -> Config:
   return config
 
 
-def flatten(config: Config) -> dict[str, Any]:
+def flatten(config: Experiment) -> dict[str, Any]:
   """Every field's dotted name and value."""
   return {
-    name: operator.attrgetter(name)(config) for name, _, _ in leaves(Config)
+    name: operator.attrgetter(name)(config)
+    for name, _, _ in leaves(type(config))
   }
+
+
+def sweepable(kind: type[Experiment]) -> tuple[str, ...]:
+  """Dotted names of the fields that live in the state (`sweep=True`)."""
+  return tuple(name for name, _, known in leaves(kind) if known.get('sweep'))
 
 
 def leaves(
   section: type, prefix: str = ''
 ) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-  """Dotted name, type and bounds of every field below a section.
+  """Dotted name, type and metadata of every field below a section.
 
   Args:
-    section: `Config`, or the class of one of its sections.
+    section: an experiment's class, or that of one of its sections.
     prefix: of the names.
   """
   hints = typing.get_type_hints(section)

@@ -5,7 +5,6 @@ Every refusal is one line that names the field, its value and what is allowed.
 
 import dataclasses
 import difflib
-import itertools
 import operator
 import types
 import typing
@@ -21,7 +20,7 @@ _LARGEST = float(np.finfo(np.float32).max)
 
 
 def validate(
-  config: config_lib.Config, *, env_max_episode_steps: int | None = None
+  config: config_lib.Experiment, *, env_max_episode_steps: int | None = None
 ) -> None:
   """Checks names, types, ranges and relations of every field.
 
@@ -34,12 +33,12 @@ def validate(
       what is allowed.
 
   Example:
-    >>> validate(config_lib.Config(meta=config_lib.MetaConfig(max_kl=0.0)))
+    >>> validate(config_lib.Experiment(seed=-1))
     Traceback (most recent call last):
-    mbmpo_jax.config.ConfigError: meta.max_kl=0.0: must be a finite ...
+    mbmpo_jax.config.ConfigError: seed=-1: must be an int >= 0 ...
   """
-  _check_names(config, config_lib.Config)
-  for name, hint, bounds in config_lib.leaves(config_lib.Config):
+  _check_names(config, type(config))
+  for name, hint, bounds in config_lib.leaves(type(config)):
     value = operator.attrgetter(name)(config)
     if not (_has_type(value, hint) and _in_range(value, bounds)):
       hint_at = nearest(str(value), bounds.get('choices', ()))
@@ -51,14 +50,13 @@ def validate(
         f'{name}={value}: must be {_allowed(hint, bounds)}, but is'
         f' {np.float32(value)} in single precision'
       )
-  _check_relations(config, env_max_episode_steps)
+  config.check(env_max_episode_steps=env_max_episode_steps)
 
 
-def allowed_values() -> dict[str, str]:
+def allowed_values(kind: type[config_lib.Experiment]) -> dict[str, str]:
   """Every field's dotted name and, in words, the values it may take."""
   return {
-    name: _allowed(hint, bounds)
-    for name, hint, bounds in config_lib.leaves(config_lib.Config)
+    name: _allowed(hint, bounds) for name, hint, bounds in config_lib.leaves(kind)
   }
 
 
@@ -102,92 +100,6 @@ def _shown(value: Any) -> str:
   return text if len(text) <= _LONGEST_VALUE else f'{text[:_LONGEST_VALUE]}...'
 
 
-def _check_sizes(config: config_lib.Config) -> None:
-  """No count, and no array, is beyond what 32 bits can number."""
-  collect, imagine, num_models = (
-    config.collect,
-    config.imagine,
-    config.model.num_models,
-  )
-  steps = collect.num_trajectories * collect.episode_length
-  tasks = num_models * imagine.tasks_per_model
-  samples = imagine.rollouts_per_task * imagine.horizon
-  sizes = [
-    (
-      'run.num_iterations',
-      config.run.num_iterations * steps,
-      'transitions are collected in all',
-    ),
-    (
-      'imagine.rollouts_per_task',
-      tasks * samples,
-      'steps of all model.num_models * imagine.tasks_per_model tasks of'
-      ' imagine.rollouts_per_task * imagine.horizon are imagined at once',
-    ),
-  ]
-  for section, copies, of in (
-    ('policy', tasks, 'tasks'),
-    ('model', num_models, 'models'),
-  ):
-    hidden = getattr(config, section).hidden_sizes
-    widest = max((a * b for a, b in itertools.pairwise(hidden)), default=0)
-    sizes.append(
-      (
-        f'{section}.hidden_sizes',
-        copies * widest,
-        f'weights between two layers for {copies} {of}',
-      )
-    )
-  for name, size, words in sizes:
-    if size > config_lib.INT32_MAX:
-      value = _shown(operator.attrgetter(name)(config))
-      raise config_lib.ConfigError(
-        f'{name}={value}: too much, {size} {words}; must be <='
-        f' {config_lib.INT32_MAX}'
-      )
-
-
-def _check_relations(
-  config: config_lib.Config, env_max_episode_steps: int | None
-) -> None:
-  _check_sizes(config)
-  collect, model = config.collect, config.model
-  steps = collect.num_trajectories * collect.episode_length
-  if collect.buffer_capacity < steps:
-    raise config_lib.ConfigError(
-      f'collect.buffer_capacity={collect.buffer_capacity}: must be >= {steps},'
-      " one iteration's collect.num_trajectories * collect.episode_length"
-    )
-  if config.policy.init_std < config.policy.min_std:
-    raise config_lib.ConfigError(
-      f'policy.init_std={config.policy.init_std}: must be >='
-      f' {config.policy.min_std}, policy.min_std'
-    )
-  tasks = model.num_models * config.imagine.tasks_per_model
-  if collect.collect_with == 'adapted' and collect.num_trajectories % tasks:
-    raise config_lib.ConfigError(
-      f'collect.num_trajectories={collect.num_trajectories}: must be a multiple'
-      f' of {tasks}, the model.num_models * imagine.tasks_per_model tasks whose'
-      ' adapted policies share them'
-    )
-  held_out = int(steps * model.validation_fraction)
-  if not 0 < held_out < steps:
-    raise config_lib.ConfigError(
-      f'model.validation_fraction={model.validation_fraction}: must leave at'
-      f' least one of {steps} transitions on each side of the split'
-    )
-  if env_max_episode_steps is not None:
-    for name, value in (
-      ('collect.episode_length', collect.episode_length),
-      ('imagine.horizon', config.imagine.horizon),
-    ):
-      if value > env_max_episode_steps:
-        raise config_lib.ConfigError(
-          f'{name}={value}: must be <= {env_max_episode_steps}, the step limit'
-          f' of env.name={config.env.name!r}'
-        )
-
-
 def _has_type(value: Any, hint: Any) -> bool:
   if typing.get_origin(hint) is tuple:
     item = typing.get_args(hint)[0]
@@ -226,8 +138,12 @@ def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
 
 
 def _in_range_when_rounded(value: float, bounds: Mapping[str, Any]) -> bool:
-  """Likewise for the number that the program will compute with."""
-  single = {key: np.float32(bound) for key, bound in bounds.items()}
+  """The same for the number that the program will compute with."""
+  single = {
+    key: np.float32(bound)
+    for key, bound in bounds.items()
+    if key in _COMPARISONS
+  }
   return _in_range(np.float32(value), single)
 
 

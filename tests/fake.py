@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training.reporting import progress as progress_lib
 

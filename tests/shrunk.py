@@ -10,7 +10,7 @@ import functools
 import runpy
 import sys
 
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny
 

@@ -10,7 +10,7 @@ import pytest
 
 from mbmpo_jax import envs
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.envs import adapters
 from mbmpo_jax.envs import base
 from tests import tiny

@@ -21,7 +21,7 @@ from benchmarks import scaling
 from benchmarks import throughput
 from benchmarks import timing
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices
 from tests import tiny
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.envs import check as check_lib
 from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point

@@ -14,12 +14,12 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
-from mbmpo_jax.optim import tasks
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax import tasks
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import timing
@@ -255,7 +255,7 @@ def test_environments_divide_or_every_device_steps_all(num_envs):
 
   def rollout(mesh):
     rollout = functools.partial(
-      collect.rollout_env,
+      real.rollout_env,
       tiny.Countdown(),
       None,
       num_envs=num_envs,

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from mbmpo_jax import validation
-from mbmpo_jax.rollouts import collect
-from mbmpo_jax.rollouts import imagine
+from mbmpo_jax.rollouts import real
+from mbmpo_jax.rollouts import imagined
 from mbmpo_jax.training import grid
 from mbmpo_jax.training import run
 from tests import documents

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training.launch import flags as training_flags
 from tests import tiny
 

@@ -10,7 +10,7 @@ import reference
 import tiny
 
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.policies import network
+from mbmpo_jax.optim.tanh_gaussian import network
 
 _TOLERANCE = {'float32': 2e-5, 'float64': 1e-12}
 

@@ -10,8 +10,8 @@ import pytest
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.rollouts import real
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'configs'
 
@@ -45,7 +45,7 @@ def test_point_preset_comes_within_15_percent_of_the_optimum():
   for _ in range(config.run.num_iterations):
     state, _ = update(state)
 
-  trajectory = collect.rollout_env(
+  trajectory = real.rollout_env(
     env, state.policy, jax.random.PRNGKey(1234), num_envs=1000, horizon=30
   )
 

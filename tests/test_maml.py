@@ -18,11 +18,11 @@ import reference
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.optim import adaptation
-from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import meta_gradient
-from mbmpo_jax.optim import samples
-from mbmpo_jax.optim import tasks
+from mbmpo_jax.optim.tanh_gaussian import adaptation
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.optim.tanh_gaussian import meta_gradient
+from mbmpo_jax.optim.tanh_gaussian import samples
+from mbmpo_jax import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 

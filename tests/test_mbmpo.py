@@ -7,10 +7,10 @@ import pytest
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import imagination
-from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.algorithms import state as state_lib
-from mbmpo_jax.optim import returns
+from mbmpo_jax.algorithms.mbmpo import task_rollouts
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
+from mbmpo_jax.objectives import returns
 from mbmpo_jax.policies import gaussian
 from tests import tiny
 
@@ -205,7 +205,7 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
   """Whether its rollouts were rejected or its adapted policy is not finite."""
   config = tiny.point_config()
   hyper = fitted.hyper._replace(inner_lr=jnp.asarray(0.1))
-  imagined = imagination.rollout_tasks(
+  imagined = task_rollouts.rollout_tasks(
     fitted.policy,
     fitted.model,
     hyper,
@@ -216,7 +216,7 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
     policy_per_task=False,
   )
   assert np.all(imagined.finite)
-  adapted, _, sound = imagination.adapt_tasks(
+  adapted, _, sound = task_rollouts.adapt_tasks(
     fitted.policy,
     imagined._replace(
       advantages=imagined.advantages.at[0, 1].set(jnp.nan),

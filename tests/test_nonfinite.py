@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import point
 from tests import tiny
 

@@ -10,12 +10,12 @@ import pytest
 from mujoco import mjx as mujoco_mjx
 
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import randomized
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 from tests import tiny
 
 _LIMITS = dict(mass=1.5, damping=1.3, friction=1.5, gear=1.2)
@@ -300,7 +300,7 @@ def test_an_episode_keeps_its_body_and_the_next_has_another(many_poles):
     return gaussian.Gaussian(mean, jnp.zeros((1, 1)))
 
   trajectory = jax.jit(
-    lambda key: collect.rollout_env(
+    lambda key: real.rollout_env(
       many_poles, None, key, num_envs=4, horizon=40, policy_apply=policy
     )
   )(jax.random.PRNGKey(0))

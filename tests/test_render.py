@@ -17,7 +17,7 @@ import pytest
 from mbmpo_jax import envs
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.viewing import recording as recording_lib
@@ -100,7 +100,7 @@ def test_recording_is_the_rollout_that_evaluation_would_see():
   policy = gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,))
   key = jax.random.PRNGKey(1)
   recording = recording_lib.record(env, policy, key, num_steps=30)
-  rollout = collect.rollout_env(env, policy, key, num_envs=1, horizon=30)
+  rollout = real.rollout_env(env, policy, key, num_envs=1, horizon=30)
   np.testing.assert_allclose(
     recording.pose.qpos[:-1], rollout.obs[:, 0], rtol=1e-6
   )

@@ -9,8 +9,8 @@ import pytest
 import reference
 
 from mbmpo_jax import types
-from mbmpo_jax.optim import baseline
-from mbmpo_jax.optim import returns
+from mbmpo_jax.objectives import baseline
+from mbmpo_jax.objectives import returns
 
 _TOLERANCE = {'float32': 2e-5, 'float64': 1e-10}
 _LENGTHS = (6, 1, 4, 3)

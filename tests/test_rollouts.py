@@ -14,9 +14,9 @@ from mbmpo_jax import types
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.rollouts import episodes
-from mbmpo_jax.rollouts import imagine
+from mbmpo_jax.rollouts import imagined
 from tests import tiny
 
 
@@ -92,7 +92,7 @@ def test_buffer_refuses_what_does_not_fit(batch, message):
 def countdown_trajectory() -> types.Trajectory:
   rollout = jax.jit(
     functools.partial(
-      collect.rollout_env,
+      real.rollout_env,
       tiny.Countdown(),
       None,
       num_envs=6,
@@ -122,7 +122,7 @@ def test_no_transition_crosses_a_reset(countdown_trajectory):
 
 
 def test_transitions_know_their_episode_and_time(countdown_trajectory):
-  flat, episodes = collect.to_transitions(countdown_trajectory, jnp.int32(10))
+  flat, episodes = real.to_transitions(countdown_trajectory, jnp.int32(10))
   flat = jax.tree.map(np.asarray, flat)
   # By hand: walk through the flat sequence, environment by environment.
   episode, time, seen = 10, 0, []
@@ -162,7 +162,7 @@ def test_return_is_of_complete_episodes(countdown_trajectory):
 
 def test_uniform_actions_where_asked():
   rollout = jax.jit(
-    lambda random: collect.rollout_env(
+    lambda random: real.rollout_env(
       envs.make('point'),
       gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,)),
       jax.random.PRNGKey(0),
@@ -183,7 +183,7 @@ def test_each_environment_follows_its_own_policy():
   per_env = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), params)
   per_env['layers'][-1]['b'] = jnp.asarray([[-9.0, 0], [0, 0], [9.0, 0]])
   per_env['log_std'] = jnp.log(jnp.asarray([[0.5, 1], [1, 2], [1, 1]]))
-  trajectory = collect.rollout_env(
+  trajectory = real.rollout_env(
     envs.make('point'),
     per_env,
     jax.random.PRNGKey(0),
@@ -208,7 +208,7 @@ def shift_model(model, carry, obs, action, key):
 
 def imagine_countdown(**kwargs) -> types.Trajectory:
   env = tiny.Countdown()
-  return imagine.rollout_model(
+  return imagined.rollout_model(
     None,
     1.0,
     jax.random.PRNGKey(0),
@@ -287,7 +287,7 @@ def test_only_what_is_not_finite_in_a_live_step_rejects(field, value):
 
 
 def test_a_restart_clears_the_models_memory():
-  trajectory = imagine.rollout_model(
+  trajectory = imagined.rollout_model(
     None,
     None,
     jax.random.PRNGKey(0),
@@ -315,7 +315,7 @@ def test_log_prob_is_of_the_action_taken():
   params = gaussian.init(
     jax.random.PRNGKey(1), 2, 2, hidden_sizes=(4,), init_std=0.3
   )
-  trajectory = imagine.rollout_model(
+  trajectory = imagined.rollout_model(
     params,
     jnp.ones(2),
     jax.random.PRNGKey(0),
@@ -339,7 +339,7 @@ def test_noise_is_normal_and_of_each_task_its_own():
   env = tiny.Countdown()
 
   def noise(key):
-    return imagine.rollout_model(
+    return imagined.rollout_model(
       None,
       0.0,
       key,

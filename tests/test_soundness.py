@@ -12,7 +12,7 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import errors
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.envs import point
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib

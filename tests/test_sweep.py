@@ -19,8 +19,8 @@ from absl import flags
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms import mbmpo
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration

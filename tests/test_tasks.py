@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mbmpo_jax.optim import tasks
+from mbmpo_jax import tasks
 
 
 @pytest.mark.parametrize('axes', [(5, 4), (2, 1), (1, 3), (1, 1)])

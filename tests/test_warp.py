@@ -12,7 +12,7 @@ from mujoco.mjx import warp as mjx_warp
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import loop
 
 _NUM_ENVS = 4
@@ -68,7 +68,7 @@ def test_a_rollout_is_that_of_mjx(name):
 
   @functools.partial(jax.jit, static_argnums=0)
   def rollout(env):
-    return collect.rollout_env(
+    return real.rollout_env(
       env,
       params,
       jax.random.PRNGKey(0),

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from mbmpo_jax import config as config_lib
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.reporting import wandb_writer

@@ -1,1 +1,94 @@
+"""The algorithms by name, each imported on first use.
 
+An algorithm is a folder here: `config.py` with its `Config`, which needs no
+JAX, and `algorithm.py` with `make(env, config, *, mesh=None, check=None)`, which
+returns a `base.Algorithm`, and `METRICS`, what its phases report.
+"""
+
+import importlib
+import typing
+from typing import Any
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import validation
+
+if typing.TYPE_CHECKING:
+  from mbmpo_jax.algorithms import base
+  from mbmpo_jax.envs import base as envs
+
+_PACKAGES = {
+  'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
+}
+
+
+class UnknownAlgorithmError(config_lib.ConfigError):
+  """No algorithm has this name."""
+
+
+def names() -> tuple[str, ...]:
+  """All algorithms, sorted."""
+  return tuple(sorted(_PACKAGES))
+
+
+def register(name: str, package: str) -> None:
+  """Makes the algorithm in the package of this dotted name known as `name`.
+
+  Raises:
+    ValueError: if the name is taken.
+  """
+  if name in _PACKAGES:
+    raise ValueError(f'algorithm {name!r} is already registered')
+  _PACKAGES[name] = package
+
+
+def config(name: str) -> type[config_lib.Experiment]:
+  """The class of an algorithm's configuration; does not import JAX.
+
+  Raises:
+    UnknownAlgorithmError: if there is none; the message lists what there is.
+
+  Example:
+    >>> config('mbmpo')().meta.inner_lr
+    0.001
+    >>> config('mbpo')
+    Traceback (most recent call last):
+    mbmpo_jax.algorithms.UnknownAlgorithmError: ... (did you mean 'mbmpo'?)
+  """
+  return _module(name, 'config').Config
+
+
+def make(
+  name: str,
+  env: 'envs.Environment',
+  config: config_lib.Experiment,
+  **options: Any,
+) -> 'base.Algorithm':
+  """Builds an algorithm for an environment.
+
+  Args:
+    name: one of `names()`.
+    env: the real world.
+    config: of the class `config(name)`.
+    **options: `mesh`, devices to share the work out over, and `check`, whether
+      to prove `env` against its contract first.
+
+  Raises:
+    UnknownAlgorithmError: if there is none.
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  return _module(name, 'algorithm').make(env, config, **options)
+
+
+def metrics(name: str) -> 'dict[str, base.Metric]':
+  """What the phases of an algorithm report, by metric name."""
+  return _module(name, 'algorithm').METRICS
+
+
+def _module(name: str, module: str) -> Any:
+  if name not in _PACKAGES:
+    raise UnknownAlgorithmError(
+      f'algorithm={name!r}: must be one of {", ".join(names())}'
+      + validation.nearest(name, names())
+    )
+  return importlib.import_module(f'{_PACKAGES[name]}.{module}')

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import broadcasting
 from mbmpo_jax import types
-from mbmpo_jax.policies import network
+from mbmpo_jax.optim.tanh_gaussian import network
 
 _LOG_2PI = math.log(2 * math.pi)
 

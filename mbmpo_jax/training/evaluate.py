@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.rollouts import episodes
 
 Evaluate = Callable[[types.Params, jax.Array], types.Metrics]
@@ -42,7 +42,7 @@ def make_evaluate(
   """
 
   def evaluate(policy_params: types.Params, key: jax.Array) -> types.Metrics:
-    trajectory = collect.rollout_env(
+    trajectory = real.rollout_env(
       env,
       policy_params,
       key,

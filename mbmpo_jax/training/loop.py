@@ -13,7 +13,7 @@ import jax
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
-from mbmpo_jax.algorithms import mbmpo
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import run as run_lib

@@ -11,7 +11,7 @@ from mbmpo_jax import errors
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import collect
+from mbmpo_jax.rollouts import real
 
 
 class RecordingError(errors.UserError, RuntimeError):
@@ -70,7 +70,7 @@ def record(
 
   @jax.jit
   def run(policy_params: types.Params, key: jax.Array) -> Any:
-    trajectory = collect.rollout_env(
+    trajectory = real.rollout_env(
       cast(base.Environment, _Posed(env)),
       policy_params,
       key,

@@ -25,8 +25,8 @@ from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax import validation
-from mbmpo_jax.algorithms import meta_step
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import meta_step
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check as check_lib
 from mbmpo_jax.models import ensemble
@@ -34,7 +34,7 @@ from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
-from mbmpo_jax.rollouts import collect as collect_lib
+from mbmpo_jax.rollouts import real as real_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
 
 # Keeps the keys of new members apart from the fit's own: `fold_in(key, i)`
@@ -137,7 +137,7 @@ def make(
     """Adds real trajectories of the adapted policies to the buffer."""
     key, imagine_key, rollout_key = jax.random.split(state.key, 3)
     rollout = functools.partial(
-      collect_lib.rollout_env,
+      real_lib.rollout_env,
       env,
       num_envs=config.collect.num_trajectories,
       horizon=config.collect.episode_length,
@@ -168,7 +168,7 @@ def make(
       trajectory = rollout(per_env, rollout_key, policy_per_env=True)
     else:
       trajectory = rollout(state.policy, rollout_key)
-    transitions, episodes = collect_lib.to_transitions(
+    transitions, episodes = real_lib.to_transitions(
       trajectory, state.episodes
     )
     episode_mean = functools.partial(

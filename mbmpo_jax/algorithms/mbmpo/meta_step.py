@@ -15,14 +15,14 @@ import jax.numpy as jnp
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import parallel
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import imagination
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import task_rollouts
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
-from mbmpo_jax.optim import adaptation
-from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import meta_gradient
-from mbmpo_jax.optim import tasks
+from mbmpo_jax.optim.tanh_gaussian import adaptation
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.optim.tanh_gaussian import meta_gradient
+from mbmpo_jax import tasks
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import gaussian
 
@@ -30,8 +30,8 @@ from mbmpo_jax.policies import gaussian
 class Sampled(NamedTuple):
   """What one meta-step learns from; leaves of tasks lead with [K, P]."""
 
-  pre: imagination.Imagined  # T_i, A_i of theta
-  post: imagination.Imagined  # T_i', A_i' of theta_i'
+  pre: task_rollouts.Imagined  # T_i, A_i of theta
+  post: task_rollouts.Imagined  # T_i', A_i' of theta_i'
   batch: maml.MetaBatch
   adaptations: adaptation.Adaptation  # from theta to theta_i'
   adapted: jax.Array  # bool [K, P], theta_i' and what it was made of are finite
@@ -47,7 +47,7 @@ class MetaStep(NamedTuple):
 
   policy_apply: maml.PolicyApply
   # (policies, model, hyper, key, policy_per_task=) -> Imagined
-  imagine: Callable[..., imagination.Imagined]
+  imagine: Callable[..., task_rollouts.Imagined]
   # (policy, imagined, hyper) -> theta_i', what from, whether sound [K, P]
   adapt: Callable[..., tuple[types.Params, adaptation.Adaptation, jax.Array]]
   # (policy, model, hyper, key) -> Sampled
@@ -72,14 +72,14 @@ def make(
     for fn in (gaussian.apply, gaussian.head)
   )
   imagine = functools.partial(
-    imagination.rollout_tasks,
+    task_rollouts.rollout_tasks,
     env=env,
     config=config,
     policy_apply=policy_apply,
     mesh=mesh,
   )
   adapt = functools.partial(
-    imagination.adapt_tasks, config=config, head=policy_head
+    task_rollouts.adapt_tasks, config=config, head=policy_head
   )
   all_sum = parallel.all_sum(mesh)
   count = functools.partial(jnp.sum, dtype=float)
@@ -149,8 +149,8 @@ def make(
       max_backtracks=config.meta.max_backtracks,
       all_sum=all_sum,
     )
-    return_pre, _ = imagination.episode_means(pre, batch.weight)
-    return_post, length = imagination.episode_means(post, batch.weight)
+    return_pre, _ = task_rollouts.episode_means(pre, batch.weight)
+    return_post, length = task_rollouts.episode_means(post, batch.weight)
     episodes, sums = all_sum(
       (
         {
@@ -160,7 +160,7 @@ def make(
         },
         {
           'imagined/samples': jnp.sum(post.trajectory.mask),
-          'imagined/clipped': imagination.clipped_steps(post, model),
+          'imagined/clipped': task_rollouts.clipped_steps(post, model),
           'meta/rejected_tasks': count(~finite),
           'nonfinite/rollouts': sum(
             count(~x.rollouts_finite) for x in (pre, post)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.optim import baseline
+from mbmpo_jax.objectives import baseline
 
 _EPSILON = 1e-8
 

@@ -24,12 +24,12 @@ import jax.numpy as jnp
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.optim import adaptation
-from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import samples as samples_lib
-from mbmpo_jax.optim import tasks
+from mbmpo_jax.optim.tanh_gaussian import adaptation
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.optim.tanh_gaussian import samples as samples_lib
+from mbmpo_jax import tasks
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.policies import network
+from mbmpo_jax.optim.tanh_gaussian import network
 
 
 class MetaGradient(NamedTuple):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.policies import score
+from mbmpo_jax.optim.tanh_gaussian import log_prob_sum
 
 _STEPS, _ACTIONS = 7, 3
 _EPS = 1e-5
@@ -36,13 +36,13 @@ def _total(f, weight, mean, log_std, action):
 
 def _by_hand(f, linear, weight, mean, log_std, action):
   dist = gaussian.Gaussian(jnp.asarray(mean), jnp.asarray(log_std))
-  gain = score.at(
+  gain = log_prob_sum.at(
     lambda log_prob: jnp.sum(f(jnp, weight, log_prob)),
     dist,
     jnp.asarray(action),
     linear=linear,
   )
-  return dist, gain, score.gradient(gain, dist)
+  return dist, gain, log_prob_sum.gradient(gain, dist)
 
 
 @pytest.mark.parametrize('name', _FUNCTIONS)
@@ -65,7 +65,7 @@ def test_change_is_the_slope_of_the_gradient(x64, name):
   f, linear = _FUNCTIONS[name]
   mean, log_std, action, along, log_std_along, weight = _draw()
   dist, gain, _ = _by_hand(f, linear, weight, mean, log_std, action)
-  change = score.gradient_change(
+  change = log_prob_sum.gradient_change(
     gain,
     dist,
     gaussian.Gaussian(jnp.asarray(along), jnp.asarray(log_std_along)),

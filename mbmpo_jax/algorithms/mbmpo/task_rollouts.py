@@ -15,17 +15,17 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
-from mbmpo_jax.algorithms import state as state_lib
+from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
-from mbmpo_jax.optim import adaptation
-from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import returns
-from mbmpo_jax.optim import samples
-from mbmpo_jax.optim import tasks
-from mbmpo_jax.policies import network
+from mbmpo_jax.optim.tanh_gaussian import adaptation
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.objectives import returns
+from mbmpo_jax.optim.tanh_gaussian import samples
+from mbmpo_jax import tasks
+from mbmpo_jax.optim.tanh_gaussian import network
 from mbmpo_jax.rollouts import episodes
-from mbmpo_jax.rollouts import imagine
+from mbmpo_jax.rollouts import imagined
 
 
 class Imagined(NamedTuple):
@@ -83,7 +83,7 @@ def rollout_tasks(
       restart_obs = jax.vmap(jax.vmap(env.initial_obs))(
         jax.random.split(restart_key, (config.imagine.horizon, num_rollouts))
       )
-    trajectory = imagine.rollout_model(
+    trajectory = imagined.rollout_model(
       policy,
       model,
       rollout_key,

@@ -30,7 +30,7 @@ import jax.numpy as jnp
 from mbmpo_jax import broadcasting
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.optim import tasks
+from mbmpo_jax import tasks
 from mbmpo_jax.policies import gaussian
 
 PolicyApply = Callable[..., gaussian.Gaussian]

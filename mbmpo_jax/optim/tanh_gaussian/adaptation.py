@@ -14,11 +14,11 @@ import jax
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.optim import maml
-from mbmpo_jax.optim import samples as samples_lib
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.optim.tanh_gaussian import samples as samples_lib
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.policies import network
-from mbmpo_jax.policies import score
+from mbmpo_jax.optim.tanh_gaussian import network
+from mbmpo_jax.optim.tanh_gaussian import log_prob_sum
 
 
 class Adaptation(NamedTuple):
@@ -27,7 +27,7 @@ class Adaptation(NamedTuple):
   samples: samples_lib.Samples  # of T_i
   mean: jax.Array  # the network's output, [A, B]
   hidden: tuple[jax.Array, ...]  # its tape beyond the observations
-  gain: score.Gain  # L_i
+  gain: log_prob_sum.Gain  # L_i
   gradient: gaussian.Gaussian  # its gradient there
   cotangents: network.Cotangents  # of the network, from there
 
@@ -68,8 +68,8 @@ def adapt(
   mean, tape = network.record(layers, samples.obs)
   dist = samples_lib.distribution(mean, log_std, head=head)
   linear = objective == 'log_likelihood'
-  gain = score.at(gain_fn, dist, samples.action, linear=linear)
-  gain_gradient = score.gradient(gain, dist)
+  gain = log_prob_sum.at(gain_fn, dist, samples.action, linear=linear)
+  gain_gradient = log_prob_sum.gradient(gain, dist)
   cotangent, log_std_gradient = samples_lib.pull_back(
     mean, log_std, gain_gradient, head=head
   )
@@ -105,7 +105,7 @@ def product(
   pull_back = functools.partial(samples_lib.pull_back, head=head)
 
   dist, dist_change = jax.jvp(distribution, here, along)
-  gradient_change = score.gradient_change(adaptation.gain, dist, dist_change)
+  gradient_change = log_prob_sum.gradient_change(adaptation.gain, dist, dist_change)
   _, (cotangent_change, log_std_product) = jax.jvp(
     pull_back, (*here, adaptation.gradient), (*along, gradient_change)
   )

@@ -1,0 +1,140 @@
+"""Every hyperparameter of MB-MPO."""
+
+import dataclasses
+from typing import ClassVar
+
+from mbmpo_jax import config
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Collect(config.Collect):
+  """Real data.
+
+  Attributes:
+    policy: which policies collect it: `adapted`, one adapted policy per task,
+      which share the trajectories equally, or `meta`, the unadapted one (the
+      ablation of figure 6).
+  """
+
+  policy: str = config.setting('adapted', choices=('adapted', 'meta'))
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ModelRollouts:
+  """Imagined data: K * tasks_per_model * rollouts_per_task * horizon steps.
+
+  Attributes:
+    tasks_per_model: tasks P that share a member, each with its own rollouts.
+    rollouts_per_task: rollouts N of a task, before and after adaptation.
+    horizon: steps H of a rollout.
+    restart: whether a rollout that ends early goes on as a new episode;
+      otherwise it stands still to the horizon.
+  """
+
+  tasks_per_model: int = config.setting(4, low=1, high=10_000)
+  rollouts_per_task: int = config.setting(25, low=1, high=10**6, tiny=2)
+  horizon: int = config.setting(200, low=1, high=10**6, tiny=5)
+  restart: bool = False
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Meta:
+  """The meta-policy's optimisation.
+
+  Attributes:
+    num_meta_steps: trust-region steps per iteration.
+    inner_lr: step size alpha of the adaptation; 0 is the non-adaptive case.
+    inner_objective: `log_likelihood`, mean of log pi * A as in the paper, or
+      `likelihood_ratio`, the same gradient at theta but other curvature.
+    entropy_coef: weight of the adapted policies' entropy in the objective.
+  """
+
+  num_meta_steps: int = config.setting(30, low=1, high=10**6, tiny=1)
+  inner_lr: float = config.setting(1e-3, low=0, high=100, sweep=True)
+  inner_objective: str = config.setting(
+    'log_likelihood', choices=('log_likelihood', 'likelihood_ratio')
+  )
+  entropy_coef: float = config.setting(0.0, low=0, high=1e3, sweep=True)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Config(config.Experiment):
+  """A whole experiment; the defaults are those of appendix A.3.
+
+  Attributes:
+    collect: real data.
+    policy: the meta-policy.
+    model: the ensemble and its fit.
+    model_rollouts: imagined data.
+    advantage: how an imagined action is judged.
+    meta: inner step, and how many outer steps.
+    trust_region: the outer step, on the mean KL of the adapted policies.
+  """
+
+  algorithm: ClassVar[str] = 'mbmpo'
+
+  collect: Collect = dataclasses.field(default_factory=Collect)
+  policy: config.GaussianPolicy = dataclasses.field(
+    default_factory=config.GaussianPolicy
+  )
+  model: config.Ensemble = dataclasses.field(default_factory=config.Ensemble)
+  model_rollouts: ModelRollouts = dataclasses.field(
+    default_factory=ModelRollouts
+  )
+  advantage: config.Advantage = dataclasses.field(
+    default_factory=config.Advantage
+  )
+  meta: Meta = dataclasses.field(default_factory=Meta)
+  trust_region: config.TrustRegion = dataclasses.field(
+    default_factory=config.TrustRegion
+  )
+
+  @property
+  def num_tasks(self) -> int:
+    """Tasks of all members, K * P."""
+    return self.model.num_models * self.model_rollouts.tasks_per_model
+
+  def check(self, *, env_max_episode_steps: int | None = None) -> None:
+    """Holds fields to their relations; see `config.Experiment.check`."""
+    super().check(env_max_episode_steps=env_max_episode_steps)
+    self.collect.check(validation_fraction=self.model.validation_fraction)
+    self.policy.check()
+    count = self.collect.num_trajectories
+    if self.collect.policy == 'adapted' and count % self.num_tasks:
+      raise config.ConfigError(
+        f'collect.num_trajectories={count}: must be a multiple of'
+        f' {self.num_tasks}, the model.num_models *'
+        ' model_rollouts.tasks_per_model tasks whose adapted policies share'
+        ' them'
+      )
+    self._check_limit(
+      env_max_episode_steps,
+      'model_rollouts.horizon',
+      self.model_rollouts.horizon,
+    )
+
+  def sizes(self) -> list[tuple[str, int, str]]:
+    """Counts that must stay within 32 bits."""
+    rollouts = self.model_rollouts
+    steps = rollouts.rollouts_per_task * rollouts.horizon
+    return [
+      *super().sizes(),
+      (
+        'model_rollouts.rollouts_per_task',
+        self.num_tasks * steps,
+        'steps of all model.num_models * model_rollouts.tasks_per_model tasks'
+        ' of model_rollouts.rollouts_per_task * model_rollouts.horizon are'
+        ' imagined at once',
+      ),
+      (
+        'policy.hidden_sizes',
+        self.num_tasks * config.widest_product(self.policy.hidden_sizes),
+        f'weights between two layers for {self.num_tasks} tasks',
+      ),
+      (
+        'model.hidden_sizes',
+        self.model.num_models
+        * config.widest_product(self.model.hidden_sizes),
+        f'weights between two layers for {self.model.num_models} models',
+      ),
+    ]
