@@ -20,7 +20,7 @@ import dataclasses
 import operator
 import typing
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from mbmpo_jax import errors
 
@@ -251,6 +251,20 @@ class Run:
   render: bool = True
 
 
+class Shares(NamedTuple):
+  """How an algorithm's work divides over devices.
+
+  Attributes:
+    members: models, each of which has a share of the work; K.
+    tasks: shares of a member that other devices may do; P.
+    fields: the names of the fields that say so.
+  """
+
+  members: int = 1
+  tasks: int = 1
+  fields: tuple[str, str] = ('', '')
+
+
 @dataclasses.dataclass(unsafe_hash=True)
 class Experiment:
   """What every experiment has; an algorithm's `Config` adds its sections.
@@ -289,6 +303,10 @@ class Experiment:
       'collect.episode_length',
       self.collect.episode_length,
     )
+
+  def shares(self) -> Shares:
+    """How the work divides over devices; by default it does not."""
+    return Shares()
 
   def sizes(self) -> list[tuple[str, int, str]]:
     """Counts that must stay within 32 bits: field, count, of what."""

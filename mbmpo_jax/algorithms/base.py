@@ -43,6 +43,8 @@ class Metric(NamedTuple):
       `sum`.
     label: under which the terminal shows it; nothing for most.
     curve: a label, for returns that belong into the learning curve.
+    imagined: whether a model made the number up; the curve is then dashed, and
+      what it shows does not set the range of the picture.
     panel: a label, for what a comparison of runs draws in a panel of its own.
     log: whether that panel's axis is logarithmic.
     per_second_of: the phase whose seconds divide it: the host then reports
@@ -53,6 +55,7 @@ class Metric(NamedTuple):
   over_runs: str = 'mean'
   label: str = ''
   curve: str = ''
+  imagined: bool = False
   panel: str = ''
   log: bool = False
   per_second_of: str = ''

@@ -113,6 +113,14 @@ class Config(config.Experiment):
       self.model_rollouts.horizon,
     )
 
+  def shares(self) -> config.Shares:
+    """Members, and tasks of each."""
+    return config.Shares(
+      self.model.num_models,
+      self.model_rollouts.tasks_per_model,
+      ('model.num_models', 'model_rollouts.tasks_per_model'),
+    )
+
   def sizes(self) -> list[tuple[str, int, str]]:
     """Counts that must stay within 32 bits."""
     rollouts = self.model_rollouts
