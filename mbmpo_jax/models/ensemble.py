@@ -9,21 +9,27 @@ buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit, with
 ReLU between layers (Salimans & Kingma 2016).
 
 Fitting works on `Params` (v, g, b); imagining works on a `Model`, into which
-the norms and the scales have been folded once.
+the norms and the scales have been folded once. `make` gives all functions as a
+`Dynamics`, for one environment and one configuration.
 """
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
+import chex
 import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import broadcasting
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
+from mbmpo_jax.envs import base as env_base
+from mbmpo_jax.models import base
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import statistics as statistics_lib
 
-# Wide enough for any state worth imagining, small enough to square.
-_WIDEST = 1e6
+_Carry = TypeVar('_Carry')
 
 
 class Model(NamedTuple):
@@ -33,6 +39,42 @@ class Model(NamedTuple):
   input_mean: jax.Array  # [I], subtracted first: |mean| may exceed std
   low: jax.Array  # [O], the least prediction allowed
   high: jax.Array  # [O], the greatest
+
+
+def make(
+  env: env_base.Environment, section: config_lib.Ensemble
+) -> base.Dynamics:
+  """The ensemble for an environment; its carry is `()`, it draws nothing.
+
+  Args:
+    env: gives sizes and `model_input`.
+    section: number and sizes of the members, precision of their products.
+  """
+
+  def init_members(key: jax.Array) -> types.Params:
+    return init(
+      key,
+      statistics_lib.input_size(env),
+      env.observation_size,
+      hidden_sizes=section.hidden_sizes,
+      num_models=section.num_models,
+    )
+
+  def start(
+    model: Model, key: jax.Array, context: object, num: int
+  ) -> tuple[()]:
+    del model, key, context, num
+    return ()
+
+  return base.Dynamics(
+    init=init_members,
+    ready=fold,
+    start=start,
+    predict=functools.partial(
+      predict, model_input=env.model_input, precision=section.precision
+    ),
+    loss=functools.partial(loss, precision=section.precision),
+  )
 
 
 def init(
@@ -99,13 +141,7 @@ def forward(
   return hidden
 
 
-def fold(
-  params: types.Params,
-  inputs: normalizer.Moments,
-  deltas: normalizer.Moments,
-  low: jax.Array,
-  high: jax.Array,
-) -> Model:
+def fold(params: types.Params, statistics: statistics_lib.Statistics) -> Model:
   """Folds weight norm and both scales into plain weights.
 
   What never changes in the data, as a goal within an episode, is predicted to
@@ -113,16 +149,17 @@ def fold(
 
   Args:
     params: of all members.
-    inputs: moments of `[model_input(obs), action]`.
-    deltas: moments of `next_obs - obs`.
-    low: least prediction allowed, [O]; infinite for none.
-    high: greatest prediction allowed, [O].
+    statistics: of the data that they were fitted to.
 
   Returns:
     A `Model` with a leading member axis on every leaf.
   """
+  inputs, deltas, low, high = statistics
   layers = list(plain_layers(params))
   weight, bias = layers[0]
+  chex.assert_rank(
+    [weight, inputs.mean, deltas.mean, low, high], [3, 1, 1, 1, 1]
+  )
   layers[0] = (
     weight / normalizer.scale(inputs)[None, :, None],
     bias,
@@ -132,50 +169,82 @@ def fold(
     weight * deltas.std[None, None],
     bias * deltas.std[None] + deltas.mean[None],
   )
-  shared = (
-    inputs.mean,
-    jnp.maximum(low, -_WIDEST),
-    jnp.minimum(high, _WIDEST),
-  )
   num_models = bias.shape[0]
   return Model(
     tuple(layers),
-    *(jnp.broadcast_to(x, (num_models, *x.shape)) for x in shared),
+    *(
+      jnp.broadcast_to(x, (num_models, *x.shape))
+      for x in (inputs.mean, low, high)
+    ),
   )
 
 
 def predict(
   model: Model,
-  carry: None,
+  carry: _Carry,
   obs: jax.Array,
-  action: jax.Array,
+  env_action: jax.Array,
   key: jax.Array | None = None,
   *,
   model_input: Callable[[jax.Array], jax.Array] = lambda obs: obs,
   precision: str = 'highest',
-) -> tuple[None, jax.Array, None]:
+) -> tuple[_Carry, base.Prediction]:
   """One member's next observations; `jax.vmap` over `model` for all.
 
   Args:
     model: one member, without its leading axis.
     carry: unused; models with memory keep it here.
     obs: `[N, O]`.
-    action: `[N, A]`, in [-1, 1].
+    env_action: `[N, A]`, in [-1, 1].
     key: unused; stochastic models draw from it.
     model_input: the environment's, what the model sees of `obs`.
     precision: of the matrix products.
 
   Returns:
-    The carry, next observations `[N, O]` within `[low, high]`, NaN where the
-    network's output is not finite, and no extras.
+    The carry, and next observations `[N, O]` within `[low, high]`, NaN where
+    the network's output is not finite.
   """
   del key
+  chex.assert_equal_rank([obs, env_action])
+  chex.assert_equal_shape_prefix([obs, env_action], obs.ndim - 1)
   mean, low, high = (
     broadcasting.leading(x, obs.ndim)
     for x in (model.input_mean, model.low, model.high)
   )
-  inputs = jnp.concatenate([model_input(obs), action], -1) - mean
+  inputs = jnp.concatenate([model_input(obs), env_action], -1) - mean
   delta = forward(model.layers, inputs, precision=precision)
   next_obs = jnp.clip(obs + delta, low, high)
   # Clipped, an infinite prediction would pass for a sound one.
-  return carry, jnp.where(jnp.isfinite(delta), next_obs, jnp.nan), None
+  return carry, base.Prediction(
+    jnp.where(jnp.isfinite(delta), next_obs, jnp.nan)
+  )
+
+
+def loss(
+  params: types.Params,
+  inputs: jax.Array,
+  targets: jax.Array,
+  weight: jax.Array,
+  key: jax.Array | None = None,
+  *,
+  precision: str = 'highest',
+) -> jax.Array:
+  """One member's squared errors, mean over O, summed over rows by `weight`.
+
+  Args:
+    params: of one member, without their leading axis.
+    inputs: standardised, `[B, I]`.
+    targets: standardised deltas, `[B, O]`.
+    weight: `[B]`.
+    key: unused.
+    precision: of the matrix products.
+  """
+  del key
+  chex.assert_rank([inputs, targets, weight], [2, 2, 1])
+  chex.assert_equal_shape_prefix([inputs, targets, weight], 1)
+  *hidden, (output, bias) = plain_layers(params)
+  # On a CPU XLA computes the gradient of a weight [in, few] about eight times
+  # slower than its transpose's; without the barrier it undoes the transposes.
+  layers = (*hidden, (jax.lax.optimization_barrier(output.T).T, bias))
+  error = forward(layers, inputs, precision=precision) - targets
+  return jnp.sum(jnp.mean(jnp.square(error), -1) * weight)

@@ -1,0 +1,94 @@
+"""What a dynamics model knows of the data that it was fitted to."""
+
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax.envs import base
+from mbmpo_jax.models import normalizer
+
+# Wide enough for any state worth imagining, small enough to square.
+_WIDEST = 1e6
+
+
+class Statistics(NamedTuple):
+  """Of the inputs [B, I] and targets [B, O] that a model is fitted to."""
+
+  inputs: normalizer.Moments  # of [model_input(obs), action], [I]
+  targets: normalizer.Moments  # of next_obs - obs, [O]
+  low: jax.Array  # [O], the least prediction allowed; never infinite
+  high: jax.Array  # [O], the greatest
+
+
+def fit(
+  inputs: jax.Array,
+  targets: jax.Array,
+  next_obs: jax.Array,
+  valid: jax.Array,
+  *,
+  clip_margin: float | None,
+) -> Statistics:
+  """The statistics of the rows where `valid` [B] is 1.
+
+  The bounds are the range of `next_obs`, widened by `clip_margin` times its
+  width:
+
+    low = min - margin (max - min),  high = max + margin (max - min),
+
+  but +-1e6 without a margin, and in a dimension that no step ever changes: a
+  goal may be anywhere. They are NaN, so that nothing can be imagined, where
+  fewer than two rows are valid.
+
+  Args:
+    inputs: `[B, I]`.
+    targets: `[B, O]`.
+    next_obs: `[B, O]`.
+    valid: `[B]`; the other rows may hold anything.
+    clip_margin: see above; `None` is without.
+  """
+  chex.assert_rank([inputs, targets, next_obs, valid], [2, 2, 2, 1])
+  chex.assert_equal_shape([targets, next_obs])
+  chex.assert_equal_shape_prefix([inputs, targets, valid], 1)
+  moments = normalizer.fit(targets, valid)
+  known = jnp.sum(valid) > 1
+  unbounded = jnp.where(known, jnp.inf, jnp.nan).astype(next_obs.dtype)
+  infinite = jnp.full(next_obs.shape[-1], unbounded)
+  low, high = -infinite, infinite
+  if clip_margin is not None:
+    live = valid[:, None] > 0
+    least = jnp.min(jnp.where(live, next_obs, jnp.inf), 0)
+    greatest = jnp.max(jnp.where(live, next_obs, -jnp.inf), 0)
+    margin = clip_margin * (greatest - least)
+    steady = moments.std == 0
+    low = jnp.where(steady, low, least - margin)
+    high = jnp.where(steady, high, greatest + margin)
+  return Statistics(
+    inputs=normalizer.fit(inputs, valid),
+    targets=moments,
+    low=jnp.maximum(low, -_WIDEST),
+    high=jnp.minimum(high, _WIDEST),
+  )
+
+
+def identity(input_size: int, output_size: int) -> Statistics:
+  """Those under which a model is what its parameters say: nothing scaled."""
+  widest = jnp.full(output_size, _WIDEST)
+  return Statistics(
+    inputs=normalizer.identity(input_size),
+    targets=normalizer.identity(output_size),
+    low=-widest,
+    high=widest,
+  )
+
+
+def before_data(env: base.Environment) -> Statistics:
+  """`identity` for models of this environment."""
+  return identity(input_size(env), env.observation_size)
+
+
+def input_size(env: base.Environment) -> int:
+  """How many numbers a model of this environment reads, I."""
+  obs = jnp.zeros(env.observation_size)
+  return jax.eval_shape(env.model_input, obs).shape[-1] + env.action_size
