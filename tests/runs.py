@@ -16,7 +16,7 @@ from mbmpo_jax.training.storage import checkpoint
 ROOT = pathlib.Path(__file__).parents[1]
 # `tiny.point_config`, as flags.
 POINT = (
-  f'--config={ROOT}/experiments/configs/point.py',
+  f'--config={ROOT}/experiments/configs/mbmpo/point.py',
   '--config.policy.hidden_sizes=(8,)',
   '--config.model.num_models=2',
   '--config.model.hidden_sizes=(16,)',
@@ -25,9 +25,9 @@ POINT = (
   '--config.model.early_stopping=False',
   '--config.collect.num_trajectories=4',
   '--config.collect.episode_length=10',
-  '--config.imagine.tasks_per_model=2',
-  '--config.imagine.rollouts_per_task=3',
-  '--config.imagine.horizon=10',
+  '--config.model_rollouts.tasks_per_model=2',
+  '--config.model_rollouts.rollouts_per_task=3',
+  '--config.model_rollouts.horizon=10',
   '--config.meta.num_meta_steps=2',
   '--config.run.eval_episodes=4',
   '--config.run.render=False',

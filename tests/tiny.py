@@ -4,14 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mbmpo_jax import config as config_lib
+from mbmpo_jax.algorithms.mbmpo import config as mbmpo_config
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
 
 
-def point_config(**overrides) -> config_lib.Config:
+def point_config(**overrides) -> mbmpo_config.Config:
   """2 members, 2 tasks each, on `point`; an iteration of it takes ~10 ms."""
-  config = config_lib.Config()
+  config = mbmpo_config.Config()
   config.env.name = 'point'
   config.policy.hidden_sizes = (8,)
   config.model.num_models = 2
@@ -22,9 +22,9 @@ def point_config(**overrides) -> config_lib.Config:
   config.collect.num_trajectories = 4
   config.collect.episode_length = 10
   config.collect.buffer_capacity = 100
-  config.imagine.tasks_per_model = 2
-  config.imagine.rollouts_per_task = 3
-  config.imagine.horizon = 10
+  config.model_rollouts.tasks_per_model = 2
+  config.model_rollouts.rollouts_per_task = 3
+  config.model_rollouts.horizon = 10
   config.meta.num_meta_steps = 2
   config.run.eval_episodes = 4
   config.run.render = False

@@ -1,19 +1,20 @@
 """Ant at the paper's scale; not yet run to the end."""
 
-from mbmpo_jax import config as config_lib
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> mbmpo.Config:
   """The paper's values, but for epochs, clipping and imagined rollouts.
 
   Imagined rollouts that end early go on as new episodes: a policy that falls
   after 20 steps would leave nine tenths of them unused.
   """
-  return config_lib.Config(
-    env=config_lib.EnvConfig(name='ant'),
-    model=config_lib.ModelConfig(
+  return mbmpo.Config(
+    env=config.Env(name='ant'),
+    model=config.Ensemble(
       hidden_sizes=(512, 512, 512), max_epochs=40, clip_margin=0.25
     ),
-    imagine=config_lib.ImagineConfig(rollouts_per_task=12, restart=True),
-    run=config_lib.RunConfig(num_iterations=50),
+    model_rollouts=mbmpo.ModelRollouts(rollouts_per_task=12, restart=True),
+    run=config.Run(num_iterations=50),
   )

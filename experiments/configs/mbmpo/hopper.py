@@ -1,9 +1,10 @@
 """Hopper, sized for a CPU."""
 
-from mbmpo_jax import config as config_lib
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> mbmpo.Config:
   """The paper's values, but for epochs, clipping and imagined rollouts.
 
   Imagined rollouts that end early go on as new episodes: a policy that falls
@@ -11,12 +12,12 @@ def get_config() -> config_lib.Config:
   stays above 0.4: where it is free it shrinks to 0.25 within 7 iterations, and
   the policy settles for a long dive before it has found out how to stay up.
   """
-  return config_lib.Config(
-    env=config_lib.EnvConfig(name='hopper'),
-    policy=config_lib.PolicyConfig(min_std=0.4),
-    model=config_lib.ModelConfig(
+  return mbmpo.Config(
+    env=config.Env(name='hopper'),
+    policy=config.GaussianPolicy(min_std=0.4),
+    model=config.Ensemble(
       hidden_sizes=(512, 512), max_epochs=15, clip_margin=0.25
     ),
-    imagine=config_lib.ImagineConfig(rollouts_per_task=12, restart=True),
-    run=config_lib.RunConfig(num_iterations=25),
+    model_rollouts=mbmpo.ModelRollouts(rollouts_per_task=12, restart=True),
+    run=config.Run(num_iterations=25),
   )

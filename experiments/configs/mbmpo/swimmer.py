@@ -1,15 +1,16 @@
 """Swimmer, sized for a CPU."""
 
-from mbmpo_jax import config as config_lib
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
-def get_config() -> config_lib.Config:
+def get_config() -> mbmpo.Config:
   """The paper's values, but for epochs, clipping and imagined rollouts."""
-  return config_lib.Config(
-    env=config_lib.EnvConfig(name='swimmer'),
-    model=config_lib.ModelConfig(
+  return mbmpo.Config(
+    env=config.Env(name='swimmer'),
+    model=config.Ensemble(
       hidden_sizes=(512, 512), max_epochs=40, clip_margin=0.25
     ),
-    imagine=config_lib.ImagineConfig(rollouts_per_task=12),
-    run=config_lib.RunConfig(num_iterations=6),
+    model_rollouts=mbmpo.ModelRollouts(rollouts_per_task=12),
+    run=config.Run(num_iterations=6),
   )

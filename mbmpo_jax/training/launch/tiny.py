@@ -7,26 +7,13 @@ the tests execute every command of the documentation.
 
 import os
 import sys
+from typing import Any, TypeVar
 
 from mbmpo_jax import config as config_lib
 
 VARIABLE = 'MBMPO_JAX_TINY'
 
-# The most that is left of a field. Numbers of members, tasks and trajectories
-# stay, as they depend on each other.
-_MOST = {
-  'policy.hidden_sizes': 8,
-  'model.hidden_sizes': 16,
-  'model.batch_size': 32,
-  'model.max_epochs': 2,
-  'collect.episode_length': 5,
-  'collect.buffer_capacity': 1_000,
-  'imagine.rollouts_per_task': 2,
-  'imagine.horizon': 5,
-  'meta.num_meta_steps': 1,
-  'run.num_iterations': 2,
-  'run.eval_episodes': 2,
-}
+_Config = TypeVar('_Config', bound=config_lib.Experiment)
 
 
 def wanted() -> bool:
@@ -37,19 +24,25 @@ def wanted() -> bool:
   return True
 
 
-def shrink(config: config_lib.Config) -> config_lib.Config:
-  """A copy in which everything that costs time is cut to a few."""
+def shrink(config: _Config) -> _Config:
+  """A copy in which everything that costs time is cut to a few.
+
+  The fields say how far (`config.setting(..., tiny=)`). Numbers of members,
+  tasks and trajectories stay, as they depend on each other.
+  """
+  now = config_lib.flatten(config)
   return config_lib.replaced(
     config,
     {
-      name: _at_most(value, _MOST[name])
-      for name, value in config_lib.flatten(config).items()
-      if name in _MOST
+      name: _at_most(now[name], known['tiny'])
+      for name, _, known in config_lib.leaves(type(config))
+      if 'tiny' in known
     },
   )
 
 
-def _at_most(value: int | tuple[int, ...], most: int) -> int | tuple[int, ...]:
+def _at_most(value: Any, most: int) -> Any:
+  """`None` is no limit."""
   if isinstance(value, tuple):
     return tuple(min(size, most) for size in value)
-  return min(value, most)
+  return most if value is None else min(value, most)
