@@ -17,6 +17,7 @@ to the ranges, and to its own `check`.
 
 import copy
 import dataclasses
+import itertools
 import operator
 import typing
 from collections.abc import Iterator, Mapping
@@ -337,7 +338,7 @@ class Experiment:
 
 def widest_product(hidden_sizes: tuple[int, ...]) -> int:
   """The weights between two hidden layers, at most."""
-  pairs = zip(hidden_sizes, hidden_sizes[1:], strict=False)
+  pairs = itertools.pairwise(hidden_sizes)
   return max((a * b for a, b in pairs), default=0)
 
 
@@ -345,7 +346,9 @@ def replaced(config: _Config, values: Mapping[str, Any]) -> _Config:
   """A copy with other values in the fields of these dotted names.
 
   Example:
-    >>> small = replaced(Experiment(), {'seed': 3, 'collect.episode_length': 50})
+    >>> small = replaced(
+    ...   Experiment(), {'seed': 3, 'collect.episode_length': 50}
+    ... )
     >>> small.seed, small.collect.episode_length
     (3, 50)
   """

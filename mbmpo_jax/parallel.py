@@ -7,6 +7,7 @@ are shared out over `tasks`, environments over both. Inside a function given to
 another device but through `all_sum`.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +103,18 @@ def replicate(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
   )
 
 
+def replicating(
+  fn: Callable[[Any], Any], mesh: jax.sharding.Mesh | None
+) -> Callable[[Any], Any]:
+  """`fn`, whose results come out replicated, as its arguments went in."""
+
+  @functools.wraps(fn)
+  def replicated(*args: Any) -> Any:
+    return replicate(mesh, fn(*args))
+
+  return replicated
+
+
 def check(
   mesh: jax.sharding.Mesh, *, num_models: int, tasks_per_model: int
 ) -> None:
@@ -117,7 +130,7 @@ def check(
     )
   for axis, name, count in (
     (MODELS, 'model.num_models', num_models),
-    (TASKS, 'imagine.tasks_per_model', tasks_per_model),
+    (TASKS, 'model_rollouts.tasks_per_model', tasks_per_model),
   ):
     if count % mesh.shape[axis]:
       raise config_lib.ConfigError(

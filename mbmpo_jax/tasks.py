@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import backend
 from mbmpo_jax import broadcasting
 
 
@@ -31,7 +32,7 @@ def map_tasks(fn: Callable, *args: Any) -> Any:
     results = jax.lax.map(lambda args: fn(*args), flat)
     return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), results)
 
-  return jax.lax.platform_dependent(*args, cpu=in_turn, default=over_tasks(fn))
+  return backend.in_turn_or_at_once(in_turn, over_tasks(fn), *args)
 
 
 def weights(

@@ -56,7 +56,8 @@ def validate(
 def allowed_values(kind: type[config_lib.Experiment]) -> dict[str, str]:
   """Every field's dotted name and, in words, the values it may take."""
   return {
-    name: _allowed(hint, bounds) for name, hint, bounds in config_lib.leaves(kind)
+    name: _allowed(hint, bounds)
+    for name, hint, bounds in config_lib.leaves(kind)
   }
 
 

@@ -1,8 +1,8 @@
 """The algorithms by name, each imported on first use.
 
 An algorithm is a folder here: `config.py` with its `Config`, which needs no
-JAX, and `algorithm.py` with `make(env, config, *, mesh=None, check=None)`, which
-returns a `base.Algorithm`, and `METRICS`, what its phases report.
+JAX, and `algorithm.py` with `METRICS`, what its phases report, and
+`make(env, config, *, mesh=None, check=None)`, which returns a `base.Algorithm`.
 """
 
 import importlib

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.policies import distributions
@@ -91,6 +90,7 @@ def memoryless(
     A random walk in the plane:
 
     >>> import functools
+    >>> import jax.numpy as jnp
     >>> policy = memoryless(
     ...   lambda key: (),
     ...   lambda params, obs: distributions.Gaussian(0 * obs, 0 * obs),

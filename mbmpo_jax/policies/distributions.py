@@ -86,9 +86,7 @@ class Gaussian(NamedTuple):
     """log N(raw; mu, sigma^2); actions are along `axis`."""
     return self.log_prob_of_noise(self.noise_of(raw), axis=axis)
 
-  def log_prob_of_noise(
-    self, noise: jax.Array, *, axis: int = -1
-  ) -> jax.Array:
+  def log_prob_of_noise(self, noise: jax.Array, *, axis: int = -1) -> jax.Array:
     """-||noise||^2 / 2 - sum log sigma - A log(2 pi) / 2."""
     constant = jnp.sum(self.log_std, axis) + 0.5 * _LOG_2PI * noise.shape[axis]
     return -0.5 * jnp.sum(jnp.square(noise), axis) - constant

@@ -2,27 +2,58 @@
 
 pi_theta(a | s) = N(a; mu(s), diag(sigma^2)), with mu a multilayer perceptron
 and a log sigma that does not depend on the state (Clavera et al. 2018, A.3).
-Sums over action dimensions are taken; leading batch axes stay.
 """
 
+import functools
 import math
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import backend
 from mbmpo_jax import broadcasting
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
-from mbmpo_jax.optim.tanh_gaussian import network
+from mbmpo_jax.policies import base
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import mlp
 
-_LOG_2PI = math.log(2 * math.pi)
 
+def make(
+  observation_size: int, action_size: int, section: config_lib.GaussianPolicy
+) -> base.Policy:
+  """The policy for a world.
 
-class Gaussian(NamedTuple):
-  """A diagonal Gaussian over actions."""
+  Args:
+    observation_size: O.
+    action_size: A.
+    section: its sizes and its deviation.
 
-  mean: jax.Array  # [..., A]
-  log_std: jax.Array  # [..., A], of size 1 along the batch axes
+  Example:
+    >>> policy = make(17, 6, config_lib.GaussianPolicy())
+    >>> params = policy.init(jax.random.PRNGKey(0))
+    >>> policy.distribution(params, (), jnp.ones((4, 17))).mean.shape
+    (4, 6)
+  """
+  policy = base.memoryless(
+    functools.partial(
+      init,
+      observation_size=observation_size,
+      action_size=action_size,
+      hidden_sizes=section.hidden_sizes,
+      init_std=section.init_std,
+    ),
+    functools.partial(
+      apply, min_std=section.min_std, learn_std=section.learn_std
+    ),
+    noise=functools.partial(
+      distributions.normal_noise, action_size=action_size
+    ),
+  )
+  if backend.spreads_biases():
+    policy = policy._replace(spread=_spread)
+  return policy
 
 
 def init(
@@ -45,16 +76,8 @@ def init(
   Returns:
     `{'layers': [{'w': [in, out], 'b': [out]}, ...], 'log_std': [A]}`.
   """
-  sizes = (observation_size, *hidden_sizes, action_size)
-  xavier = jax.nn.initializers.xavier_uniform()
-  layers = [
-    {'w': xavier(layer_key, (fan_in, fan_out)), 'b': jnp.zeros(fan_out)}
-    for layer_key, fan_in, fan_out in zip(
-      jax.random.split(key, len(sizes) - 1), sizes[:-1], sizes[1:], strict=True
-    )
-  ]
   return {
-    'layers': layers,
+    'layers': mlp.init(key, (observation_size, *hidden_sizes, action_size)),
     'log_std': jnp.full(action_size, math.log(init_std), float),
   }
 
@@ -65,7 +88,7 @@ def apply(
   *,
   min_std: float = 1e-6,
   learn_std: bool = True,
-) -> Gaussian:
+) -> distributions.Gaussian:
   """The action distribution at `obs` [..., O].
 
   Args:
@@ -74,80 +97,34 @@ def apply(
     min_std: floor of the standard deviation.
     learn_std: False keeps every derivative away from `log_std`.
   """
-  mean = network.apply(params['layers'], obs)
-  return head(mean, params['log_std'], min_std=min_std, learn_std=learn_std)
+  mean = mlp.apply(params['layers'], obs)
+  return to_distribution(
+    mean, params['log_std'], min_std=min_std, learn_std=learn_std
+  )
 
 
-def head(
+def to_distribution(
   mean: jax.Array,
   log_std: jax.Array,
   *,
   min_std: float = 1e-6,
   learn_std: bool = True,
-) -> Gaussian:
+) -> distributions.Gaussian:
   """The distribution from the network's output [..., A] and `log_std` [A]."""
   log_std = jnp.maximum(log_std, math.log(min_std))
   if not learn_std:
     log_std = jax.lax.stop_gradient(log_std)
-  return Gaussian(mean, broadcasting.leading(log_std, mean.ndim))
+  return distributions.Gaussian(mean, broadcasting.leading(log_std, mean.ndim))
 
 
-def sample(dist: Gaussian, noise: jax.Array) -> jax.Array:
-  """Actions mu + sigma * noise, from standard normal `noise` [..., A].
-
-  The caller draws the noise, so that loops over time need not.
-
-  Example:
-    >>> policy = init(jax.random.PRNGKey(0), 17, 6, hidden_sizes=(32, 32))
-    >>> dist = apply(policy, jnp.ones(17))
-    >>> noise = jax.random.normal(jax.random.PRNGKey(1), (6,))
-    >>> sample(dist, noise).shape
-    (6,)
-    >>> bool(jnp.all(sample(dist, 0 * noise) == dist.mean))
-    True
-  """
-  return dist.mean + jnp.exp(dist.log_std) * noise
-
-
-def act(dist: Gaussian, key: jax.Array | None = None) -> jax.Array:
-  """Actions [..., A] in [-1, 1]; the mean ones without a key, else sampled."""
-  action = dist.mean
-  if key is not None:
-    noise = jax.random.normal(key, action.shape, action.dtype)
-    action = sample(dist, noise)
-  return jnp.clip(action, -1.0, 1.0)
-
-
-def log_prob(dist: Gaussian, action: jax.Array, *, axis: int = -1) -> jax.Array:
-  """log pi(a | s) [...] of raw actions [..., A], or A along another axis."""
-  return log_prob_of_noise(dist.log_std, noise_of(dist, action), axis=axis)
-
-
-def noise_of(dist: Gaussian, action: jax.Array) -> jax.Array:
-  """The noise [..., A] of which `sample` makes `action` [..., A]."""
-  return (action - dist.mean) * jnp.exp(-dist.log_std)
-
-
-def log_prob_of_noise(
-  log_std: jax.Array, noise: jax.Array, *, axis: int = -1
-) -> jax.Array:
-  """log pi [...] of the action that `sample` makes of `noise` [..., A]."""
-  constant = jnp.sum(log_std, axis) + 0.5 * _LOG_2PI * noise.shape[axis]
-  constant = broadcasting.leading(constant, noise.ndim - 1)
-  return -0.5 * jnp.sum(jnp.square(noise), axis) - constant
-
-
-def kl(old: Gaussian, new: Gaussian, *, axis: int = -1) -> jax.Array:
-  """KL(old || new) [...]; zero, with zero slope, where the two agree.
-
-  Actions are along `axis`.
-  """
-  log_ratio = new.log_std - old.log_std
-  shift = jnp.square((old.mean - new.mean) * jnp.exp(-new.log_std))
-  per_dimension = log_ratio + 0.5 * (jnp.expm1(-2 * log_ratio) + shift)
-  return jnp.sum(per_dimension, axis)
-
-
-def entropy(dist: Gaussian) -> jax.Array:
-  """The differential entropy of one policy, a scalar, in nats."""
-  return jnp.sum(dist.log_std + 0.5 * (_LOG_2PI + 1))
+def _spread(
+  params: types.Params, shape: tuple[int, ...], per_task: bool
+) -> tuple[types.Params, Any]:
+  """A bias for every rollout; weights stay one per policy (`mlp.spread`)."""
+  axis = 0 if per_task else None
+  layers = mlp.spread(params['layers'], shape)
+  axes: Any = {
+    **dict.fromkeys(params, axis),
+    'layers': [{'w': axis, 'b': 0}] * len(layers),
+  }
+  return {**params, 'layers': layers}, axes

@@ -1,32 +1,44 @@
 """Real trajectories: a policy acting in an environment."""
 
-import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import broadcasting
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
-from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
+from mbmpo_jax.rollouts import unroll
 
 
-def rollout_env(
+class Running(NamedTuple):
+  """Where N environments stand, for a rollout that goes on from there."""
+
+  env: base.State  # leaves [N, ...]
+  carry: Any  # the policy's memory, leaves [N, ...]
+  time: jax.Array  # [N] int32, steps since the episode began
+  episode: jax.Array  # [N] int32, its number; -1 before `to_transitions`
+
+
+def rollout(
   env: base.Environment,
-  policy_params: types.Params,
+  policy: policies.Policy,
+  params: types.Params,
   key: jax.Array,
   *,
   num_envs: int,
   horizon: int,
-  policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
-  policy_per_env: bool = False,
+  context: Any = (),
+  per_env: bool = False,
   random_actions: jax.Array | bool = False,
+  greedy: bool = False,
+  start: Running | None = None,
+  time_limit: int | None = None,
   mesh: jax.sharding.Mesh | None = None,
-) -> types.Trajectory:
+) -> tuple[types.Trajectory, Running]:
   """Steps `num_envs` environments for `horizon` steps.
 
   An episode that ends early is followed by a fresh one; no transition crosses
@@ -34,114 +46,156 @@ def rollout_env(
 
   Args:
     env: a single environment; batched here.
-    policy_params: theta; with one policy per environment, stacked `[N, ...]`.
+    policy: acts in it.
+    params: of the policy; with one policy per environment, leading [N].
     key: consumed.
     num_envs: N.
-    horizon: T, a time limit.
-    policy_apply: `(params, obs [..., O]) -> distribution`.
-    policy_per_env: whether there is one policy per environment.
+    horizon: T.
+    context: of the task, which the policy is told at an episode's start.
+    per_env: whether there is one policy per environment.
     random_actions: true takes uniform actions instead; may be traced.
+    greedy: whether the policy acts without noise.
+    start: goes on from there; by default all environments are reset.
+    time_limit: steps after which an episode is cut and another begins; without
+      it, the end of the rollout is the only limit.
     mesh: devices to share the environments out over; where N is no multiple of
-      their number, each steps all of them.
+      their number, or the policy's noise does not divide, each steps all.
 
   Returns:
-    A trajectory `[T, N, ...]`; `terminated` marks where an episode ended.
+    A trajectory `[T, N, ...]`, whose `terminated` marks where an episode ended
+    (and `truncated`, with a `time_limit`, where it was cut), and where the
+    environments stand then.
   """
-  if num_envs % parallel.size(mesh):
+  if per_env:
+    policy = policies.per_rollout(policy)
+  reset_key, noise_key, uniform_key, restart_key = jax.random.split(key, 4)
+  shape = (horizon, num_envs)
+  noise = None if greedy else policy.noise(noise_key, shape)
+  if num_envs % parallel.size(mesh) or any(
+    leaf.shape[:2] != shape for leaf in jax.tree.leaves(noise)
+  ):
     mesh = None
-  if policy_per_env:
-    policy_apply = jax.vmap(policy_apply)
-
-  def run(
-    policy_params: types.Params, reset_keys: jax.Array, draws: Any
-  ) -> types.Trajectory:
-    state = jax.vmap(env.reset)(reset_keys)
-    first = policy_apply(policy_params, state.obs)
-
-    def step(state: base.State, xs: Any) -> Any:
-      noise_t, uniform_t, keys_t = xs
-      action = gaussian.sample(policy_apply(policy_params, state.obs), noise_t)
-      action = jnp.where(random_actions, uniform_t, action)
-      env_action = jnp.clip(action, -1.0, 1.0)
-      after = jax.vmap(env.step)(state, env_action)
-      out = (state.obs, action, env_action, after.reward, after.obs, after.done)
-      if env.can_terminate:
-        after = _restart(env, after, keys_t)
-      return after, out
-
-    _, (obs, action, env_action, reward, next_obs, terminated) = jax.lax.scan(
-      step, state, draws
+  world = _world(env, time_limit)
+  xs: _Inputs = _Inputs(None, None, None)
+  if world.restarts:
+    keys = jax.random.split(restart_key, horizon)
+    xs = xs._replace(
+      restart_keys=jax.vmap(lambda key: jax.random.split(key, num_envs))(keys),
     )
-    noise, *_ = draws
-    log_prob = gaussian.log_prob_of_noise(first.log_std, noise)
-    uniform_log_prob = -env.action_size * math.log(2.0)  # of [-1, 1]^A
-    return types.Trajectory(
-      obs=obs,
-      action=action,
-      env_action=env_action,
-      log_prob=jnp.where(random_actions, uniform_log_prob, log_prob),
-      reward=reward,
-      next_obs=next_obs,
-      terminated=terminated,
-      mask=jnp.ones_like(reward),
-    )
+  modify: Callable[..., policies.Action] | None = None
+  if random_actions is not False:
+    uniform = env.action_space.sample(uniform_key, shape)
+    flags = jnp.broadcast_to(random_actions, shape)
+    xs = xs._replace(uniform=uniform, random=flags)
+    modify = _random(env)
 
-  reset_key, *step_keys = jax.random.split(key, 4)
-  policies = parallel.BY_ENV if policy_per_env else parallel.REPLICATED
-  steps = jax.sharding.PartitionSpec(None, *parallel.BY_ENV)
-  trajectory = parallel.share_out(
+  # The carry's keys are apart from all others: `fold_in(key, i)` equals
+  # `split(key, n)[i]`, of which four are in use.
+  carry_key, carries_key = jax.random.split(jax.random.fold_in(key, 4))
+  carries_keys = jax.random.split(carries_key, horizon)
+
+  def run(params: types.Params, begin: Any, noise: Any, xs: Any) -> Any:
+    if start is None:
+      state = jax.vmap(env.reset)(begin)
+      count = begin.shape[0]
+      carry = policy.start(params, carry_key, context, count)
+      time = jnp.zeros(count, jnp.int32)
+    else:
+      state, carry, time = begin
+    (final, carry), steps = unroll.unroll(
+      policy,
+      params,
+      world,
+      (_Stand(state, time), carry),
+      noise,
+      xs,
+      context=context,
+      restart_keys=carries_keys,
+      modify=modify,
+    )
+    return steps, (final.env, carry, final.time)
+
+  begin: Any = jax.random.split(reset_key, num_envs)
+  if start is not None:
+    begin = (start.env, start.carry, start.time)
+  steps_spec = jax.sharding.PartitionSpec(None, *parallel.BY_ENV)
+  steps, (state, carry, time) = parallel.share_out(
     run,
     mesh=mesh,
-    in_specs=(policies, parallel.BY_ENV, steps),
-    out_specs=steps,
-  )(
-    policy_params,
-    jax.random.split(reset_key, num_envs),
-    _draw(env, step_keys, num_envs, horizon),
+    in_specs=(
+      parallel.BY_ENV if per_env else parallel.REPLICATED,
+      parallel.BY_ENV,
+      steps_spec,
+      steps_spec,
+    ),
+    out_specs=(steps_spec, parallel.BY_ENV),
+  )(params, begin, noise, xs)
+  outcome = steps.outcome
+  trajectory = types.Trajectory(
+    obs=steps.obs,
+    action=steps.action.raw,
+    env_action=steps.action.env,
+    log_prob=steps.action.log_prob,
+    reward=outcome.reward,
+    next_obs=outcome.next_obs,
+    terminated=outcome.terminated,
+    mask=jnp.ones_like(outcome.reward),
+    extras=steps.action.extras,
+    truncated=outcome.truncated,
   )
-  return parallel.replicate(mesh, trajectory)
-
-
-def _draw(
-  env: base.Environment, keys: list[jax.Array], num_envs: int, horizon: int
-) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-  """Noise and uniform actions [T, N, A], and keys of restarts [T, N, 2].
-
-  No restarts where no episode ends early. Consumes the keys.
-  """
-  noise_key, uniform_key, restart_key = keys
-  shape = (horizon, num_envs, env.action_size)
-  noise = jax.random.normal(noise_key, shape, float)
-  uniform = jax.random.uniform(uniform_key, shape, float, -1.0, 1.0)
-  restart_keys = None
-  if env.can_terminate:
-    restart_keys = jax.vmap(lambda key: jax.random.split(key, num_envs))(
-      jax.random.split(restart_key, horizon)
-    )
-  return noise, uniform, restart_keys
+  if start is None:
+    episode = jnp.full(num_envs, -1, jnp.int32)
+  else:
+    episode = start.episode
+  running = Running(state, carry, time, episode)
+  return parallel.replicate(mesh, (trajectory, running))
 
 
 def to_transitions(
-  trajectory: types.Trajectory, first_episode: jax.Array
-) -> tuple[types.Transition, jax.Array]:
+  trajectory: types.Trajectory,
+  first_episode: jax.Array,
+  *,
+  start: Running | None = None,
+) -> tuple[types.Transition, jax.Array, jax.Array]:
   """Flattens real trajectories for the buffer, one environment after another.
 
   Args:
-    trajectory: `[T, N, ...]`, of `rollout_env`.
+    trajectory: `[T, N, ...]`, of `rollout`.
     first_episode: episodes numbered so far.
+    start: what the rollout went on from; its unfinished episodes go on under
+      the numbers that they have. Without it all episodes are new.
 
   Returns:
-    Transitions `[N * T, ...]`, whole episodes in order, and the number of
-    episodes numbered so far, these included.
+    Transitions `[N * T, ...]`, an environment's in order; the number of
+    episodes numbered so far, these included; and the number of the episode in
+    which each environment stands [N]: for `Running.episode`. A rollout without
+    a time limit of its own ends all its episodes: the last step of each
+    environment is then marked `truncated` unless it terminated.
   """
   horizon, num_envs = trajectory.reward.shape
-  ended = trajectory.terminated.astype(jnp.int32)
-  # Episodes begun in each environment so far, and over all environments.
-  begun = 1 + episodes.before(ended)
-  total = jnp.cumsum(begun[-1], dtype=jnp.int32)
-  before = first_episode + total - begun[-1]
-  last = jnp.arange(horizon)[:, None] == horizon - 1
-  cut = last & (ended == 0)
+  ended = trajectory.ended.astype(jnp.int32)
+  fresh, time = 1, episodes.time(ended)
+  if start is not None:
+    known = start.episode >= 0
+    fresh = 1 - known.astype(jnp.int32)
+    of_first = episodes.before(ended) == 0
+    time = jnp.where(of_first, time + start.time[None], time)
+  # The k-th episode of each environment, counted from 0; those begun in it.
+  index = episodes.before(ended)
+  begun = index + fresh
+  new = begun[-1]
+  total = jnp.cumsum(new, dtype=jnp.int32)
+  before = first_episode + total - new
+  episode = before[None] + begun - 1
+  if start is not None:
+    goes_on = (index == 0) & known[None]
+    episode = jnp.where(goes_on, start.episode[None], episode)
+  truncated = trajectory.truncated
+  if truncated is None:
+    last = jnp.arange(horizon)[:, None] == horizon - 1
+    truncated = (last & (ended == 0)).astype(trajectory.reward.dtype)
+  # An episode that ended with the last step is over: the next one is new.
+  standing = jnp.where(ended[-1] > 0, -1, episode[-1])
 
   def flat(x: jax.Array) -> jax.Array:
     return jnp.swapaxes(x, 0, 1).reshape(horizon * num_envs, *x.shape[2:])
@@ -152,23 +206,72 @@ def to_transitions(
     reward=flat(trajectory.reward),
     next_obs=flat(trajectory.next_obs),
     terminated=flat(trajectory.terminated),
-    truncated=flat(cut.astype(trajectory.reward.dtype)),
-    episode=flat(before[None] + begun - 1),
-    time=flat(episodes.time(ended)),
+    truncated=flat(truncated),
+    episode=flat(episode),
+    time=flat(time),
+    extras=jax.tree.map(flat, trajectory.extras),
   )
-  return transitions, first_episode + total[-1]
+  return transitions, first_episode + total[-1], standing
 
 
-def _restart(
-  env: base.Environment, state: base.State, keys: jax.Array
-) -> base.State:
-  """Replaces the environments that are done by fresh ones."""
-  fresh = jax.vmap(env.reset)(keys)
+class _Inputs(NamedTuple):
+  """What a step is given, leaves [T, N, ...]."""
 
-  def select(fresh: jax.Array, current: jax.Array) -> jax.Array:
-    if current.shape[:1] != state.done.shape:
-      return current  # Warp's working memory, which environments share.
-    done = broadcasting.trailing(state.done, current.ndim)
-    return jnp.where(done > 0, fresh, current)
+  restart_keys: jax.Array | None
+  uniform: jax.Array | None
+  random: jax.Array | None
 
-  return jax.tree.map(select, fresh, state)
+
+class _Stand(NamedTuple):
+  """The world's state in the scan."""
+
+  env: base.State
+  time: jax.Array
+
+
+def _world(env: base.Environment, time_limit: int | None) -> unroll.World:
+  """N copies of `env`, batched by their keys."""
+  restarts = env.can_terminate or time_limit is not None
+
+  def step(
+    stand: _Stand, action: jax.Array, x: _Inputs
+  ) -> tuple[_Stand, unroll.Outcome]:
+    after = jax.vmap(env.step)(stand.env, action)
+    time = stand.time + 1
+    truncated = None
+    if time_limit is not None:
+      cut = (time >= time_limit) & (after.done == 0)
+      truncated = cut.astype(after.done.dtype)
+    outcome = unroll.Outcome(after.reward, after.obs, after.done, truncated)
+    state = after
+    if restarts:
+      fresh = jax.vmap(env.reset)(x.restart_keys)
+      state = unroll.where_ended(outcome.ended, fresh, after)
+      time = jnp.where(outcome.ended > 0, 0, time)
+    return _Stand(state, time), outcome
+
+  return unroll.World(lambda stand: stand.env.obs, step, restarts)
+
+
+def _random(
+  env: base.Environment,
+) -> Callable[[policies.Action, _Inputs], policies.Action]:
+  """Uniform actions where `x.random` says so."""
+
+  def modify(action: policies.Action, x: _Inputs) -> policies.Action:
+    assert x.random is not None
+    flags = x.random
+    log_prob = jnp.where(
+      flags, env.action_space.log_prob_uniform, action.log_prob
+    )
+
+    def select(uniform: jax.Array, own: jax.Array) -> jax.Array:
+      return jnp.where(flags[:, None], uniform, own)
+
+    return action._replace(
+      raw=select(x.uniform, action.raw),
+      env=select(x.uniform, action.env),
+      log_prob=log_prob,
+    )
+
+  return modify

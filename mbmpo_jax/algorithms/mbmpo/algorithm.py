@@ -1,66 +1,63 @@
 """MB-MPO: model-based meta-policy optimisation (Clavera et al. 2018, alg. 1).
 
-  algorithm = mbmpo.make(env, config)
-  state = algorithm.init(jax.random.PRNGKey(0))
+  algorithm = algorithms.make('mbmpo', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
 `update` is `improve . fit . collect`; each is pure, depends on nothing but the
-state, and can be jitted, vmapped over states, or called alone: a user with an
-own robot fills the buffer (`buffer.add`) instead of `collect`.
+state, and can be jitted, vmapped over states, or called alone: a user with a
+robot fills the buffer (`algorithm.add`) instead of `collect`.
 
-The state is in `algorithms/state.py`, a step of `improve` in
-`algorithms/meta_step.py`, what its tasks do in `algorithms/imagination.py`;
-every leaf that belongs to tasks leads with [K, P].
+A step of `improve` is in `meta_step.py`, what its tasks do in
+`task_rollouts.py`; every leaf that belongs to tasks leads with [K, P].
 """
 
 import copy
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import config as config_lib
-from mbmpo_jax import envs
-from mbmpo_jax import masking
+from mbmpo_jax import backend
 from mbmpo_jax import parallel
 from mbmpo_jax import types
-from mbmpo_jax import validation
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import meta_step
+from mbmpo_jax.algorithms.mbmpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
-from mbmpo_jax.envs import base
-from mbmpo_jax.envs import check as check_lib
+from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import ensemble
-from mbmpo_jax.models import fit as fit_lib
-from mbmpo_jax.models import normalizer
+from mbmpo_jax.objectives import returns
+from mbmpo_jax.optim import meta_gradient
+from mbmpo_jax.optim.tanh_gaussian import meta_gradient as by_hand
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import buffer as buffer_lib
-from mbmpo_jax.rollouts import real as real_lib
-from mbmpo_jax.rollouts import episodes as episodes_lib
+from mbmpo_jax.rollouts import real
 
-# Keeps the keys of new members apart from the fit's own: `fold_in(key, i)`
-# equals `split(key, n)[i]`.
-_RENEWAL = 0x72656E65
+METRICS = metrics_lib.METRICS
 
 
 def make(
-  env: base.Environment,
+  env: envs_base.Environment,
   config: config_lib.Config,
   *,
+  policy: policies.Policy | None = None,
   mesh: jax.sharding.Mesh | None = None,
-  fit_on_one: bool = False,
   check: bool | None = None,
-) -> state_lib.Algorithm:
+) -> base.Algorithm:
   """Builds the algorithm for an environment.
 
   Args:
     env: the real world, whose reward, termination and resets are known.
     config: hyperparameters; copied.
+    policy: any policy with a density in place of `config.policy`; by default
+      the tanh network of that section.
     mesh: devices to share the work out over, from
       `training.devices.make_mesh`. States are replicated, and results are those
       of one device but for rounding.
-    fit_on_one: whether `fit` is for one of these devices, on which its state
-      then lies; see `training.devices.fits_on_one`. `update` is for the mesh
-      all the same.
     check: whether to prove `env` against the contract, which runs a few steps;
       by default unless it is this package's own (`envs.is_own`). Its sizes,
       limits and methods are checked in any case.
@@ -70,274 +67,168 @@ def make(
     envs.ContractError: if the environment breaks its contract.
   """
   config = copy.deepcopy(config)
-  check_lib.check_attributes(env)
-  validation.validate(config, env_max_episode_steps=env.max_episode_steps)
-  if check or (check is None and not envs.is_own(env)):
-    check_lib.check_environment(env)
-
+  model_based.check(env, config, check)
   if mesh is not None:
     parallel.check(
       mesh,
       num_models=config.model.num_models,
-      tasks_per_model=config.imagine.tasks_per_model,
+      tasks_per_model=config.model_rollouts.tasks_per_model,
     )
-  num_models = config.model.num_models
-  num_tasks = num_models * config.imagine.tasks_per_model
-  meta = meta_step.make(env, config, mesh=mesh)
+
+  objective = config.meta.inner_objective
+  if policy is None:
+    policy = gaussian.make(env.observation_size, env.action_size, config.policy)
+    derivatives = by_hand.derivatives(config.policy, objective=objective)
+  else:
+    derivatives = meta_gradient.derivatives(policy, objective=objective)
+  dynamics = ensemble.make(env, config.model)
+  meta = meta_step.make(
+    env, config, policy, dynamics, derivatives=derivatives, mesh=mesh
+  )
   share_out = functools.partial(parallel.share_out, mesh=mesh)
-  model_input_size = jax.eval_shape(
-    env.model_input, jnp.zeros(env.observation_size)
-  ).shape[0]
 
-  def init_members(key: jax.Array) -> types.Params:
-    return ensemble.init(
-      key,
-      model_input_size + env.action_size,
-      env.observation_size,
-      hidden_sizes=config.model.hidden_sizes,
-      num_models=num_models,
-    )
+  fit = functools.partial(
+    model_based.fit, env=env, section=config.model, dynamics=dynamics
+  )
 
-  def init(key: jax.Array) -> state_lib.TrainState:
-    """A state before any data, which may be donated; `key` is consumed."""
+  def init(key: jax.Array, hyper: base.Hyper) -> state_lib.State:
     key, policy_key, model_key = jax.random.split(key, 3)
-    params = init_members(model_key)
-    unbounded = jnp.full(env.observation_size, jnp.inf, float)
-    state = state_lib.TrainState(
-      key=key,
-      iteration=jnp.int32(0),
-      env_steps=jnp.int32(0),
-      episodes=jnp.int32(0),
-      hyper=state_lib.hyper(config),
-      policy=gaussian.init(
-        policy_key,
-        env.observation_size,
-        env.action_size,
-        hidden_sizes=config.policy.hidden_sizes,
-        init_std=config.policy.init_std,
-      ),
-      ensemble=fit_lib.init(params),
-      model=ensemble.fold(
-        params,
-        normalizer.identity(model_input_size + env.action_size),
-        normalizer.identity(env.observation_size),
-        -unbounded,
-        unbounded,
-      ),
-      buffer=buffer_lib.init(
-        config.collect.buffer_capacity, env.observation_size, env.action_size
-      ),
+    world = model_based.init(
+      env,
+      dynamics,
+      hyper,
+      model_key,
+      buffer_capacity=config.collect.buffer_capacity,
+    )
+    state = state_lib.State(
+      counters=base.start_counters(key),
+      hyper=hyper,
+      policy=policy.init(policy_key),
+      **world._asdict(),
     )
     # No two leaves share memory: XLA refuses to be donated it twice.
     return jax.tree.map(jnp.copy, state)
 
-  def collect(
-    state: state_lib.TrainState,
-  ) -> tuple[state_lib.TrainState, types.Metrics]:
+  def behaviour(state: state_lib.State, key: jax.Array) -> types.Params:
+    """The adapted policies, each in its share of the environments."""
+
+    def adapted(theta: types.Params, model: Any) -> types.Params:
+      rollouts = meta.rollout(theta, model, state.hyper, key, per_task=False)
+      return meta.adapt(theta, rollouts, state.hyper)[0]
+
+    if config.collect.policy == 'meta':
+      count = config.collect.num_trajectories
+      return jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (count, *x.shape)), state.policy
+      )
+    params = share_out(
+      adapted,
+      in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
+      out_specs=parallel.BY_TASK,
+    )(state.policy, state.model)
+    share = config.collect.num_trajectories // config.num_tasks
+    return jax.tree.map(
+      lambda x: jnp.repeat(
+        x.reshape(config.num_tasks, *x.shape[2:]), share, axis=0
+      ),
+      params,
+    )
+
+  def collect(state: state_lib.State) -> tuple[state_lib.State, types.Metrics]:
     """Adds real trajectories of the adapted policies to the buffer."""
-    key, imagine_key, rollout_key = jax.random.split(state.key, 3)
-    rollout = functools.partial(
-      real_lib.rollout_env,
+    counters = state.counters
+    key, behaviour_key, rollout_key = jax.random.split(counters.key, 3)
+    adapts = config.collect.policy == 'adapted'
+    trajectory, _ = real.rollout(
       env,
+      policy,
+      behaviour(state, behaviour_key) if adapts else state.policy,
+      rollout_key,
       num_envs=config.collect.num_trajectories,
       horizon=config.collect.episode_length,
-      policy_apply=meta.policy_apply,
-      random_actions=state.iteration == 0,
+      per_env=adapts,
+      random_actions=counters.iteration == 0,
       mesh=mesh,
     )
-    if config.collect.collect_with == 'adapted':
+    state = state._replace(counters=counters._replace(key=key))
+    return model_based.store(state, trajectory)
 
-      def imagine_and_adapt(
-        policy: types.Params, model: ensemble.Model
-      ) -> types.Params:
-        imagined = meta.imagine(
-          policy, model, state.hyper, imagine_key, policy_per_task=False
-        )
-        return meta.adapt(policy, imagined, state.hyper)[0]
-
-      adapted = share_out(
-        imagine_and_adapt,
-        in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
-        out_specs=parallel.BY_TASK,
-      )(state.policy, state.model)
-      share = config.collect.num_trajectories // num_tasks
-      per_env = jax.tree.map(
-        lambda x: jnp.repeat(x.reshape(num_tasks, *x.shape[2:]), share, axis=0),
-        adapted,
-      )
-      trajectory = rollout(per_env, rollout_key, policy_per_env=True)
-    else:
-      trajectory = rollout(state.policy, rollout_key)
-    transitions, episodes = real_lib.to_transitions(
-      trajectory, state.episodes
-    )
-    episode_mean = functools.partial(
-      episodes_lib.mean, terminated=trajectory.terminated
-    )
-    env_steps = state.env_steps + transitions.reward.shape[0]
-    state = state._replace(
-      key=key,
-      env_steps=env_steps,
-      episodes=episodes,
-      buffer=buffer_lib.add(state.buffer, transitions),
-    )
-    return state, {
-      'env_steps': env_steps,
-      'real/return': episode_mean(trajectory.reward),
-      'real/length': episode_mean(trajectory.mask),
-      'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
-      'nonfinite/transitions': _count(~masking.sound_rows(transitions)),
-    }
-
-  def fit(
-    state: state_lib.TrainState, mesh: jax.sharding.Mesh | None = mesh
-  ) -> tuple[state_lib.TrainState, types.Metrics]:
-    """Fits the ensemble to the buffer."""
-    key, fit_key = jax.random.split(state.key)
-    data, stored = state.buffer.data, buffer_lib.mask(state.buffer)
-    inputs = jnp.concatenate([env.model_input(data.obs), data.action], -1)
-    deltas = data.next_obs - data.obs
-    # `buffer.add` keeps NaN out, but there are other ways in.
-    sound = masking.sound_rows((data, inputs, deltas))
-    valid = jnp.where(sound, stored, 0.0)
-    input_moments = normalizer.fit(inputs, valid)
-    delta_moments = normalizer.fit(deltas, valid)
-    fit_members = functools.partial(
-      fit_lib.fit_ensemble,
-      inputs=normalizer.standardize(input_moments, inputs),
-      targets=normalizer.standardize(delta_moments, deltas),
-      valid=valid,
-      key=fit_key,
-      learning_rate=state.hyper.model_learning_rate,
-      batch_size=config.model.batch_size,
-      validation_fraction=config.model.validation_fraction,
-      max_epochs=config.model.max_epochs,
-      early_stopping=config.model.early_stopping,
-      rolling_persistence=state.hyper.rolling_persistence,
-      precision=config.model.precision,
-      mesh=mesh,
-    )
-    members, renewed = fit_lib.renew(
-      state.ensemble, init_members(jax.random.fold_in(fit_key, _RENEWAL))
-    )
-    fitted, info = parallel.share_out(
-      fit_members,
-      mesh=mesh,
-      in_specs=parallel.BY_MODEL,
-      out_specs=parallel.BY_MODEL,
-    )(members)
-    # One gather per leaf, rather than more in what follows.
-    fitted, info = parallel.replicate(mesh, (fitted, info))
-    low, high = _bounds(
-      data.next_obs, valid, delta_moments, config.model.clip_margin
-    )
-    state = state._replace(
-      key=key,
-      ensemble=fitted,
-      model=ensemble.fold(
-        fitted.params, input_moments, delta_moments, low, high
-      ),
-    )
-    return state, {
-      'model/val_loss': jnp.mean(info.val_loss),
-      'model/epochs': jnp.mean(info.epochs.astype(jnp.float32)),
-      'model/rejected': jnp.sum(info.rejected),
-      'nonfinite/stored': _count((stored > 0) & ~sound),
-      'nonfinite/members': _count(renewed),
-    }
-
-  def improve(
-    state: state_lib.TrainState,
-  ) -> tuple[state_lib.TrainState, types.Metrics]:
+  def improve(state: state_lib.State) -> tuple[state_lib.State, types.Metrics]:
     """All meta-steps of an iteration; metrics are means, counts are sums."""
-    key, steps_key = jax.random.split(state.key)
+    counters = state.counters
+    key, steps_key = jax.random.split(counters.key)
 
     def meta_steps(
-      policy: types.Params, model: ensemble.Model
+      theta: types.Params, model: Any
     ) -> tuple[types.Params, types.Metrics]:
       return jax.lax.scan(
-        lambda policy, key: meta.step(policy, model, state.hyper, key),
-        policy,
+        lambda theta, key: meta.step(theta, model, state.hyper, key),
+        theta,
         jax.random.split(steps_key, config.meta.num_meta_steps),
       )
 
-    policy, metrics = share_out(
+    theta, values = share_out(
       meta_steps,
       in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
       out_specs=parallel.REPLICATED,
     )(state.policy, state.model)
+    metrics = {
+      name: (jnp.sum if name.startswith('nonfinite/') else jnp.nanmean)(value)
+      for name, value in values.items()
+    }
+    stuck = (metrics['nonfinite/steps'] > 0) & (
+      metrics['meta/accept_rate'] == 0
+    )
+    rollouts = config.model_rollouts
+    imagined = config.num_tasks * rollouts.rollouts_per_task * rollouts.horizon
     state = state._replace(
-      key=key, policy=policy, iteration=state.iteration + 1
+      counters=counters._replace(key=key, iteration=counters.iteration + 1),
+      policy=theta,
     )
     return state, {
-      name: (jnp.sum if name.startswith('nonfinite/') else jnp.nanmean)(values)
-      for name, values in metrics.items()
+      **metrics,
+      'imagined_steps': jnp.asarray(
+        2 * config.meta.num_meta_steps * imagined, float
+      ),
+      base.STUCK: stuck.astype(float),
     }
 
-  def update(
-    state: state_lib.TrainState,
-  ) -> tuple[state_lib.TrainState, types.Metrics]:
-    """One whole iteration."""
-    state, collected = collect(state)
-    state, fitted = fit(state)
-    state, improved = improve(state)
-    return state, {**collected, **fitted, **improved}
+  def add(
+    state: state_lib.State, trajectory: types.Trajectory
+  ) -> state_lib.State:
+    return model_based.store(state, trajectory)[0]
 
-  def act(
-    policy: types.Params, obs: jax.Array, key: jax.Array | None = None
-  ) -> jax.Array:
-    """An action in [-1, 1] at `obs` [..., O]; the mean one without a key."""
-    return gaussian.act(meta.policy_apply(policy, obs), key)
+  def adapt(
+    state: state_lib.State, trajectory: types.Trajectory, key: jax.Array
+  ) -> tuple[types.Params, Any]:
+    """One inner step from theta on real rollouts of it."""
+    del key
+    advantages = returns.advantages(
+      trajectory,
+      discount=state.hyper['advantage.discount'],
+      gae_lambda=state.hyper['advantage.gae_lambda'],
+      ridge=state.hyper['advantage.baseline_ridge'],
+    )
+    adapted, _ = derivatives.adapt(
+      state.policy, trajectory, advantages, state.hyper['meta.inner_lr']
+    )
+    return adapted, ()
 
-  phases = {
-    phase.__name__: _replicated(phase, mesh)
-    for phase in (collect, fit, improve, update)
-  }
-  if fit_on_one:
-    phases['fit'] = functools.partial(fit, mesh=None)
-  return state_lib.Algorithm(init=init, act=act, **phases)
-
-
-def _replicated(
-  phase: state_lib.Phase, mesh: jax.sharding.Mesh | None
-) -> state_lib.Phase:
-  """The phase; a state comes out on the devices as it went in, replicated."""
-
-  @functools.wraps(phase)
-  def replicated(
-    state: state_lib.TrainState,
-  ) -> tuple[state_lib.TrainState, types.Metrics]:
-    return parallel.replicate(mesh, phase(state))
-
-  return replicated
-
-
-def _bounds(
-  obs: jax.Array,
-  valid: jax.Array,
-  deltas: normalizer.Moments,
-  margin: float | None,
-) -> tuple[jax.Array, jax.Array]:
-  """The range [O] of the valid rows of `obs`, widened by `margin` of itself.
-
-  Without bounds where a step never changes anything: a goal may be anywhere.
-  NaN, so that nothing can be imagined, where there is nothing to learn from.
-  """
-  known = jnp.sum(valid) > 1
-  unbounded = jnp.where(known, jnp.inf, jnp.nan).astype(obs.dtype)
-  infinite = jnp.full(obs.shape[-1], unbounded)
-  if margin is None:
-    return -infinite, infinite
-  live = valid[:, None] > 0
-  low = jnp.min(jnp.where(live, obs, jnp.inf), 0)
-  high = jnp.max(jnp.where(live, obs, -jnp.inf), 0)
-  steady = deltas.std == 0
-  return (
-    jnp.where(steady, -infinite, low - margin * (high - low)),
-    jnp.where(steady, infinite, high + margin * (high - low)),
+  fit_phase = base.Phase(
+    parallel.replicating(functools.partial(fit, mesh=mesh), mesh),
+    alone=fit if backend.fits_on_one(mesh) else None,
   )
-
-
-def _count(flags: jax.Array) -> jax.Array:
-  """How many are true, a float as all metrics."""
-  return jnp.sum(flags, dtype=float)
+  return base.Algorithm(
+    init=init,
+    phases={
+      'collect': base.Phase(parallel.replicating(collect, mesh)),
+      'fit': fit_phase,
+      'improve': base.Phase(parallel.replicating(improve, mesh)),
+    },
+    policy=policy,
+    policy_params=lambda state: state.policy,
+    behaviour=behaviour,
+    add=add,
+    adapt=adapt,
+    metrics=METRICS,
+  )

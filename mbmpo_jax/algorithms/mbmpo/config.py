@@ -141,8 +141,7 @@ class Config(config.Experiment):
       ),
       (
         'model.hidden_sizes',
-        self.model.num_models
-        * config.widest_product(self.model.hidden_sizes),
+        self.model.num_models * config.widest_product(self.model.hidden_sizes),
         f'weights between two layers for {self.model.num_models} models',
       ),
     ]

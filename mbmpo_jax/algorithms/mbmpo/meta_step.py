@@ -7,35 +7,34 @@ without an outer step, benchmarks time each apart.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax import parallel
-from mbmpo_jax import types
-from mbmpo_jax.algorithms.mbmpo import task_rollouts
-from mbmpo_jax.algorithms.mbmpo import state as state_lib
-from mbmpo_jax.envs import base
-from mbmpo_jax.models import ensemble
-from mbmpo_jax.optim.tanh_gaussian import adaptation
-from mbmpo_jax.objectives import maml
-from mbmpo_jax.optim.tanh_gaussian import meta_gradient
 from mbmpo_jax import tasks
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base as algorithms
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
+from mbmpo_jax.algorithms.mbmpo import task_rollouts
+from mbmpo_jax.envs import base
+from mbmpo_jax.models import base as models
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import trpo
-from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import base as policies
 
 
 class Sampled(NamedTuple):
   """What one meta-step learns from; leaves of tasks lead with [K, P]."""
 
-  pre: task_rollouts.Imagined  # T_i, A_i of theta
-  post: task_rollouts.Imagined  # T_i', A_i' of theta_i'
+  pre: task_rollouts.TaskRollouts  # T_i, A_i of theta
+  post: task_rollouts.TaskRollouts  # T_i', A_i' of theta_i'
   batch: maml.MetaBatch
-  adaptations: adaptation.Adaptation  # from theta to theta_i'
-  adapted: jax.Array  # bool [K, P], theta_i' and what it was made of are finite
-  finite: jax.Array  # bool [K, P], all of task i
+  adaptations: Any  # what theta_i' came from, of the derivatives' own kind
+  usable_adaptation: jax.Array  # bool [K, P], and all that led to it
+  usable: jax.Array  # bool [K, P], all of task i
 
 
 class MetaStep(NamedTuple):
@@ -45,108 +44,121 @@ class MetaStep(NamedTuple):
   own share.
   """
 
-  policy_apply: maml.PolicyApply
-  # (policies, model, hyper, key, policy_per_task=) -> Imagined
-  imagine: Callable[..., task_rollouts.Imagined]
-  # (policy, imagined, hyper) -> theta_i', what from, whether sound [K, P]
-  adapt: Callable[..., tuple[types.Params, adaptation.Adaptation, jax.Array]]
-  # (policy, model, hyper, key) -> Sampled
+  # (params, model, hyper, key, per_task=) -> TaskRollouts
+  rollout: Callable[..., task_rollouts.TaskRollouts]
+  # (theta, rollouts, hyper) -> theta_i', what from, whether usable [K, P]
+  adapt: Callable[..., tuple[types.Params, Any, jax.Array]]
+  # (theta, model, hyper, key) -> Sampled
   sample: Callable[..., Sampled]
-  # (policy, sampled, hyper) -> the outer objective about the policy
+  # (theta, sampled, hyper) -> the outer objective about theta
   derivatives: Callable[..., meta_gradient.MetaGradient]
-  # (policy, model, hyper, key) -> the policy after, metrics
+  # (theta, model, hyper, key) -> theta after, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
 
 
 def make(
   env: base.Environment,
   config: config_lib.Config,
+  policy: policies.Policy,
+  dynamics: models.Dynamics,
   *,
+  derivatives: meta_gradient.Derivatives,
   mesh: jax.sharding.Mesh | None = None,
 ) -> MetaStep:
-  """Builds the meta-step for an environment; arguments as of `mbmpo.make`."""
-  policy_apply, policy_head = (
-    functools.partial(
-      fn, min_std=config.policy.min_std, learn_std=config.policy.learn_std
-    )
-    for fn in (gaussian.apply, gaussian.head)
-  )
-  imagine = functools.partial(
+  """Builds the meta-step for an environment.
+
+  Args:
+    env: gives reward, termination and initial observations.
+    config: of the experiment.
+    policy: that is learned.
+    dynamics: of the ensemble.
+    derivatives: of the policy's objectives.
+    mesh: as for `algorithm.make`.
+  """
+  rollout = functools.partial(
     task_rollouts.rollout_tasks,
     env=env,
     config=config,
-    policy_apply=policy_apply,
+    policy=policy,
+    dynamics=dynamics,
     mesh=mesh,
-  )
-  adapt = functools.partial(
-    task_rollouts.adapt_tasks, config=config, head=policy_head
   )
   all_sum = parallel.all_sum(mesh)
   count = functools.partial(jnp.sum, dtype=float)
-  num_tasks = config.model.num_models * config.imagine.tasks_per_model
+  trust_region = config.trust_region
+
+  def adapt(
+    theta: types.Params,
+    rollouts: task_rollouts.TaskRollouts,
+    hyper: algorithms.Hyper,
+  ) -> tuple[types.Params, Any, jax.Array]:
+    def task(
+      trajectory: types.Trajectory, advantages: jax.Array
+    ) -> tuple[types.Params, Any]:
+      return derivatives.adapt(
+        theta, trajectory, advantages, hyper['meta.inner_lr']
+      )
+
+    adapted, adaptations = tasks.map_tasks(
+      task, rollouts.trajectory, rollouts.advantages
+    )
+    adapted, usable = task_rollouts.keep_usable(adapted, theta, rollouts.usable)
+    return adapted, adaptations, usable
 
   def sample(
-    policy: types.Params,
-    model: ensemble.Model,
-    hyper: state_lib.Hyper,
-    key: jax.Array,
+    theta: types.Params, model: Any, hyper: algorithms.Hyper, key: jax.Array
   ) -> Sampled:
     pre_key, post_key = jax.random.split(key)
-    pre = imagine(policy, model, hyper, pre_key, policy_per_task=False)
-    adapted, adaptations, sound = adapt(policy, pre, hyper)
-    post = imagine(adapted, model, hyper, post_key, policy_per_task=True)
-    finite = sound & post.finite
+    pre = rollout(theta, model, hyper, pre_key, per_task=False)
+    adapted, adaptations, usable_adaptation = adapt(theta, pre, hyper)
+    post = rollout(adapted, model, hyper, post_key, per_task=True)
+    usable = usable_adaptation & post.usable
     batch = maml.MetaBatch(
       pre=pre.trajectory,
       pre_advantages=pre.advantages,
       adapted=adapted,
       post=post.trajectory,
       post_advantages=post.advantages,
-      weight=tasks.weights(finite.astype(pre.advantages.dtype), all_sum),
+      weight=tasks.weights(usable.astype(pre.advantages.dtype), all_sum),
     )
-    return Sampled(pre, post, batch, adaptations, sound, finite)
+    return Sampled(pre, post, batch, adaptations, usable_adaptation, usable)
 
-  def derivatives(
-    policy: types.Params, sampled: Sampled, hyper: state_lib.Hyper
+  def differentiate(
+    theta: types.Params, sampled: Sampled, hyper: algorithms.Hyper
   ) -> meta_gradient.MetaGradient:
-    return meta_gradient.at(
-      policy,
+    return derivatives.differentiate(
+      theta,
       sampled.batch,
-      inner_lr=hyper.inner_lr,
-      objective=config.meta.inner_objective,
-      entropy_coef=hyper.entropy_coef,
-      head=policy_head,
-      adaptations=sampled.adaptations,
+      sampled.adaptations,
+      inner_lr=hyper['meta.inner_lr'],
+      entropy_coef=hyper['meta.entropy_coef'],
     )
 
-  def plasticity(policy: types.Params, sampled: Sampled) -> jax.Array:
+  def plasticity(theta: types.Params, sampled: Sampled) -> jax.Array:
     per_task = tasks.map_tasks(
-      functools.partial(adaptation.plasticity, policy, head=policy_head),
+      functools.partial(derivatives.plasticity, theta),
       sampled.batch.adapted,
       sampled.adaptations,
     )
     return tasks.mean(per_task, sampled.batch.weight)
 
   def step(
-    policy: types.Params,
-    model: ensemble.Model,
-    hyper: state_lib.Hyper,
-    key: jax.Array,
+    theta: types.Params, model: Any, hyper: algorithms.Hyper, key: jax.Array
   ) -> tuple[types.Params, types.Metrics]:
-    sampled = sample(policy, model, hyper, key)
-    pre, post, batch, _, adapted, finite = sampled
-    at_policy = derivatives(policy, sampled, hyper)
+    sampled = sample(theta, model, hyper, key)
+    pre, post, batch, _, usable_adaptation, usable = sampled
+    at_theta = differentiate(theta, sampled, hyper)
     updated, info = trpo.trpo_step(
-      policy,
-      at_policy.objective,
-      max_kl=hyper.max_kl,
-      cg_iterations=config.meta.cg_iterations,
-      damping=hyper.damping,
-      value_and_gradient=(at_policy.surrogate, at_policy.gradient),
-      curvature_fn=at_policy.curvature,
-      quadratic_fn=at_policy.quadratic,
-      backtrack_ratio=config.meta.backtrack_ratio,
-      max_backtracks=config.meta.max_backtracks,
+      theta,
+      at_theta.objective,
+      max_kl=hyper['trust_region.max_kl'],
+      cg_iterations=trust_region.cg_iterations,
+      damping=hyper['trust_region.damping'],
+      value_and_gradient=(at_theta.surrogate, at_theta.gradient),
+      curvature_fn=at_theta.curvature,
+      quadratic_fn=at_theta.quadratic,
+      backtrack_ratio=trust_region.backtrack_ratio,
+      max_backtracks=trust_region.max_backtracks,
       all_sum=all_sum,
     )
     return_pre, _ = task_rollouts.episode_means(pre, batch.weight)
@@ -161,25 +173,22 @@ def make(
         {
           'imagined/samples': jnp.sum(post.trajectory.mask),
           'imagined/clipped': task_rollouts.clipped_steps(post, model),
-          'meta/rejected_tasks': count(~finite),
+          'meta/rejected_tasks': count(~usable),
           'nonfinite/rollouts': sum(
-            count(~x.rollouts_finite) for x in (pre, post)
+            count(~x.usable_rollouts) for x in (pre, post)
           ),
           'nonfinite/advantages': sum(
-            count(x.rollouts_finite & ~x.finite) for x in (pre, post)
+            count(x.usable_rollouts & ~x.usable) for x in (pre, post)
           ),
-          'nonfinite/adaptations': count(pre.finite & ~adapted),
-          'meta/plasticity': plasticity(policy, sampled),
+          'nonfinite/adaptations': count(pre.usable & ~usable_adaptation),
+          'meta/plasticity': plasticity(theta, sampled),
         },
       )
     )
     sums['imagined/clipped'] /= jnp.maximum(sums['imagined/samples'], 1)
-    rejected = sums['meta/rejected_tasks'] == num_tasks
+    rejected = sums['meta/rejected_tasks'] == config.num_tasks
     # Rejected for what was not finite: all tasks, or the step itself.
-    unsound = ~info.finite | (info.non_finite_kl > 0) | rejected
-    std = jnp.exp(
-      policy_apply(updated, jnp.zeros(env.observation_size)).log_std
-    )
+    not_finite = ~info.finite | (info.non_finite_kl > 0) | rejected
     return updated, {
       **{n: jnp.where(rejected, jnp.nan, x) for n, x in episodes.items()},
       **sums,
@@ -187,10 +196,9 @@ def make(
       'meta/kl': info.kl,
       'meta/accept_rate': info.accepted.astype(jnp.float32),
       'meta/backtracks': info.backtracks.astype(jnp.float32),
-      'policy/std': jnp.mean(std),
       'nonfinite/gradients': count(~info.finite),
       'nonfinite/kl': count(info.non_finite_kl),
-      'nonfinite/steps': count(~info.accepted & unsound),
+      'nonfinite/steps': count(~info.accepted & not_finite),
     }
 
-  return MetaStep(policy_apply, imagine, adapt, sample, derivatives, step)
+  return MetaStep(rollout, adapt, sample, differentiate, step)

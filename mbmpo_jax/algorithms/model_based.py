@@ -1,0 +1,167 @@
+"""What the algorithms with an ensemble share: their data, and its fit.
+
+Their states have, beside `counters` and `hyper`, the fields `ensemble`
+(`fit.FitState`, K members and their optimiser's state), `model` (the members
+as last fitted, ready to imagine with, leaves [K, ...]) and `buffer`.
+"""
+
+import functools
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax import validation
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import check as check_lib
+from mbmpo_jax.models import base as models
+from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.models import statistics
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import episodes as episodes_lib
+from mbmpo_jax.rollouts import real
+
+_State = TypeVar('_State', bound=Any)
+
+
+class World(NamedTuple):
+  """Fields of the state before any data."""
+
+  ensemble: fit_lib.FitState
+  model: Any
+  buffer: buffer_lib.Buffer
+
+
+def check(
+  env: envs_base.Environment,
+  config: config_lib.Experiment,
+  prove: bool | None,
+) -> None:
+  """Holds environment and configuration to what is allowed.
+
+  Args:
+    env: the real world.
+    config: of the experiment.
+    prove: whether to prove `env` against the contract, which runs a few steps;
+      `None`: unless it is this package's own (`envs.is_own`). Its sizes, limits
+      and methods are checked in any case.
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  check_lib.check_attributes(env)
+  validation.validate(config, env_max_episode_steps=env.max_episode_steps)
+  if prove or (prove is None and not envs.is_own(env)):
+    check_lib.check_environment(env)
+
+
+def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:
+  """Adam; its rate is the state's."""
+  return optax.adam(hyper['model.learning_rate'])
+
+
+def init(
+  env: envs_base.Environment,
+  dynamics: models.Dynamics,
+  hyper: base.Hyper,
+  key: jax.Array,
+  *,
+  buffer_capacity: int,
+) -> World:
+  """New members, a model of them that knows no data, and an empty buffer.
+
+  Args:
+    env: gives the sizes.
+    dynamics: of the members.
+    hyper: the rate of their optimiser.
+    key: consumed.
+    buffer_capacity: transitions.
+  """
+  fitted = fit_lib.init(dynamics, optimizer(hyper), key)
+  seen = jax.eval_shape(env.model_input, jnp.zeros(env.observation_size))
+  blank = statistics.identity(
+    seen.shape[0] + env.action_size, env.observation_size
+  )
+  return World(
+    ensemble=fitted,
+    model=dynamics.ready(fitted.params, blank),
+    buffer=buffer_lib.init_transitions(
+      buffer_capacity, env.observation_size, env.action_size
+    ),
+  )
+
+
+def store(
+  state: _State, trajectory: types.Trajectory
+) -> tuple[_State, types.Metrics]:
+  """Adds whole episodes to the buffer.
+
+  Args:
+    state: with `counters` and `buffer`.
+    trajectory: real, `[T, N, ...]`; it ends all its episodes.
+  """
+  counters = state.counters
+  transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
+  steps = transitions.reward.shape[0]
+  counters = counters._replace(
+    env_steps=counters.env_steps + steps, episodes=episodes
+  )
+  episode_mean = functools.partial(
+    episodes_lib.mean, terminated=trajectory.terminated
+  )
+  state = state._replace(
+    counters=counters, buffer=buffer_lib.add(state.buffer, transitions)
+  )
+  return state, {
+    'env_steps': counters.env_steps,
+    'real_steps': jnp.asarray(steps, float),
+    'real/return': episode_mean(trajectory.reward),
+    'real/length': episode_mean(trajectory.mask),
+    'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
+    'nonfinite/transitions': jnp.sum(
+      ~masking.sound_rows(transitions), dtype=float
+    ),
+  }
+
+
+def fit(
+  state: _State,
+  *,
+  env: envs_base.Environment,
+  section: config_lib.Ensemble,
+  dynamics: models.Dynamics,
+  mesh: jax.sharding.Mesh | None = None,
+) -> tuple[_State, types.Metrics]:
+  """Fits the ensemble to the buffer.
+
+  Args:
+    state: with the fields above.
+    env: says what a model sees.
+    section: how to fit.
+    dynamics: of the members.
+    mesh: devices to share the work out over.
+  """
+  key, fit_key = jax.random.split(state.counters.key)
+  fitted, model, metrics = fit_lib.fit_dynamics(
+    state.ensemble,
+    dynamics,
+    optimizer(state.hyper),
+    state.buffer.data,
+    buffer_lib.mask(state.buffer),
+    fit_key,
+    section=section,
+    rolling_persistence=state.hyper['model.rolling_persistence'],
+    model_input=env.model_input,
+    mesh=mesh,
+  )
+  counters = state.counters._replace(key=key)
+  return state._replace(
+    counters=counters, ensemble=fitted, model=model
+  ), metrics
