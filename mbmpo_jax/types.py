@@ -8,6 +8,7 @@ axes it needs; `jax.vmap` adds the others.
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 
 # A pytree of arrays: policy parameters, model parameters, gradients.
 Params = Any
@@ -26,19 +27,29 @@ class Transition(NamedTuple):
   truncated: jax.Array  # [B], 1. where a time limit did
   episode: jax.Array  # [B] int32, counts episodes over the whole run
   time: jax.Array  # [B] int32, the step within the episode
+  extras: Any = ()  # what else an algorithm keeps of a step, leaves [B, ...]
 
 
 class Trajectory(NamedTuple):
   """Rollouts, time-major; real or imagined."""
 
   obs: jax.Array  # [T, N, O]
-  action: jax.Array  # [T, N, A], the policy's raw Gaussian sample
-  env_action: jax.Array  # [T, N, A], `clip(action, -1, 1)`
+  action: jax.Array  # [T, N, A], the policy's raw action
+  env_action: jax.Array  # [T, N, A], what reached the world
   log_prob: jax.Array  # [T, N], of `action` as it was sampled
   reward: jax.Array  # [T, N]
   next_obs: jax.Array  # [T, N, O]
   terminated: jax.Array  # [T, N], 1. where `next_obs` is terminal
   mask: jax.Array  # [T, N], 1. where the rollout was alive before the step
+  extras: Any = ()  # the policy's `Action.extras`, leaves [T, N, ...]
+  truncated: jax.Array | None = None  # [T, N], 1. where a time limit cut it
+
+  @property
+  def ended(self) -> jax.Array:
+    """1. where an episode ended, for either reason, [T, N]."""
+    if self.truncated is None:
+      return self.terminated
+    return jnp.maximum(self.terminated, self.truncated)
 
 
 class RewardFn(Protocol):
