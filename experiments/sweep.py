@@ -29,6 +29,7 @@ def parse(argv: Sequence[str]) -> sweep_flags.Arguments:
 def main(arguments: sweep_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax import backend
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import signals
   from mbmpo_jax.training import sweep
@@ -40,7 +41,7 @@ def main(arguments: sweep_flags.Arguments) -> None:
   with training_flags.one_line_errors():
     if debug_nans and num_devices is None:
       num_devices = 1
-    devices.split_cpu(num_devices or devices.divide_cores_by_run(num_runs))
+    backend.split_cpu(num_devices or devices.divide_cores_by_run(num_runs))
     mesh = devices.make_run_mesh(num_runs, num_devices)
     with signals.exiting() as stop:
       sweep.sweep(grid, workdir, mesh=mesh, stop=stop, debug_nans=debug_nans)

@@ -42,6 +42,7 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
 def main(arguments: training_flags.Arguments) -> None:
   """Trains, or goes on training."""
   # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax import backend
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
   from mbmpo_jax.training import signals
@@ -56,7 +57,7 @@ def main(arguments: training_flags.Arguments) -> None:
       )
     else:
       cpu_devices = 1 if debug_nans else devices.divide_cores(config)
-      devices.split_cpu(where.num_devices or cpu_devices)
+      backend.split_cpu(where.num_devices or cpu_devices)
     mesh = devices.make_mesh(config, where.num_devices)
     with signals.exiting() as stop:
       loop.train(

@@ -1,12 +1,12 @@
 """The devices of a run: one process or several, one mesh over all of them."""
 
 import math
-import os
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from mbmpo_jax import backend
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import parallel
@@ -14,8 +14,6 @@ from mbmpo_jax import parallel
 # The axis of `make_run_mesh`, and how stacked states lie on it, [S, ...].
 RUNS = 'runs'
 BY_RUN = jax.sharding.PartitionSpec(RUNS)
-
-_SIMULATED = '--xla_force_host_platform_device_count'
 
 
 class DeviceError(errors.UserError, RuntimeError):
@@ -49,37 +47,20 @@ def join(
     ) from error
 
 
-def split_cpu(num_devices: int) -> None:
-  """Makes so many devices of the CPU; before anything else touches JAX.
-
-  They share the cores. Without effect on other devices, and where XLA_FLAGS
-  says how many there are.
-  """
-  if _SIMULATED not in os.environ.get('XLA_FLAGS', ''):
-    jax.config.update('jax_num_cpu_devices', num_devices)
-
-
-def num_cores() -> int:
-  """Cores that this process may use."""
-  if hasattr(os, 'sched_getaffinity'):  # Not on a Mac.
-    return len(os.sched_getaffinity(0))
-  return os.cpu_count() or 1
-
-
-def divide_cores(config: config_lib.Config) -> int:
-  """How many devices to make of a CPU: one per core, as far as tasks divide.
+def divide_cores(config: config_lib.Experiment) -> int:
+  """How many devices to make of a CPU: one per core, as far as work divides.
 
   One alone where physics other than MJX cannot be shared out.
   """
   if config.env.physics != 'mjx':
     return 1
-  tasks = config.model.num_models * config.imagine.tasks_per_model
-  return largest_divisor(tasks, num_cores())
+  shares = config.shares()
+  return largest_divisor(shares.members * shares.tasks, backend.num_cores())
 
 
 def divide_cores_by_run(num_runs: int) -> int:
   """How many devices a sweep makes of a CPU: one per core, if runs divide."""
-  return largest_divisor(num_runs, num_cores())
+  return largest_divisor(num_runs, backend.num_cores())
 
 
 def largest_divisor(work: int, most: int) -> int:
@@ -88,16 +69,17 @@ def largest_divisor(work: int, most: int) -> int:
 
 
 def make_mesh(
-  config: config_lib.Config, num_devices: int | None = None
+  config: config_lib.Experiment, num_devices: int | None = None
 ) -> jax.sharding.Mesh | None:
-  """The mesh of `parallel` for a configuration's members and tasks.
+  """The mesh of `parallel` for the members and tasks of `config.shares()`.
 
   For D devices, K members and P tasks of each: gcd(D, K) along `models`, the
   others along `tasks`, which divides evenly whenever D divides K * P.
 
   Args:
     config: gives K and P.
-    num_devices: D, the first of the devices there are; by default all.
+    num_devices: D, the first of the devices there are; by default all, or one
+      where there is nothing to share out.
 
   Returns:
     The mesh; `None` for one device, which needs none.
@@ -106,31 +88,40 @@ def make_mesh(
     DeviceError: if D does not divide K * P, naming the sizes that fit, or
       there are fewer devices.
   """
+  shares = config.shares()
+  work = shares.members * shares.tasks
   available = jax.device_count()
-  count = available if num_devices is None else num_devices
+  count = num_devices
+  if count is None:
+    count = available if work > 1 else jax.process_count()
   _check_available(count)
   if count % jax.process_count():
     raise DeviceError(
       f'--num_devices={count}: must be a multiple of {jax.process_count()},'
       ' the processes'
     )
-  num_models, tasks = config.model.num_models, config.imagine.tasks_per_model
-  if num_models * tasks % count:
+  if work == 1 and count > 1:
+    raise DeviceError(
+      f'--num_devices={count}: must be 1, as the work of'
+      f' {config.algorithm} is not shared out'
+    )
+  if work % count:
     fitting = [
       str(size)
       for size in range(1, available + 1)
-      if num_models * tasks % size == 0 and size % jax.process_count() == 0
+      if work % size == 0 and size % jax.process_count() == 0
     ]
-    share = count // math.gcd(count, num_models)
+    share = count // math.gcd(count, shares.members)
+    members, tasks = shares.fields
     devices = f'--num_devices one of {", ".join(fitting)} or ' * bool(fitting)
     raise DeviceError(
-      f'{num_models * tasks} tasks, model.num_models={num_models} times'
-      f' imagine.tasks_per_model={tasks}, do not divide over {count} devices:'
-      f' {devices}imagine.tasks_per_model a multiple of {share} would'
+      f'{work} tasks, {members}={shares.members} times {tasks}={shares.tasks},'
+      f' do not divide over {count} devices: {devices}{tasks} a multiple of'
+      f' {share} would'
     )
   if count == 1:
     return None
-  models = math.gcd(count, num_models)
+  models = math.gcd(count, shares.members)
   return jax.make_mesh(
     (models, count // models),
     parallel.AXES,
@@ -222,42 +213,6 @@ def by_run(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   if mesh is None:
     return replicated(None)
   return jax.sharding.NamedSharding(mesh, BY_RUN)
-
-
-def is_cpu(mesh: jax.sharding.Mesh | None) -> bool:
-  """Whether the devices of a mesh, or the one there is without, are a CPU's."""
-  first = jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
-  return first.platform == 'cpu'
-
-
-def fits_on_one(mesh: jax.sharding.Mesh | None) -> bool:
-  """Whether `fit` is faster on one device of the mesh than on all.
-
-  It is on devices made of the cores of one CPU, unless they have members of
-  their own: to share the rows of a minibatch, they meet at every gradient step.
-  """
-  if mesh is None or jax.process_count() > 1:
-    return False
-  return is_cpu(mesh) and parallel.size(mesh, parallel.MODELS) == 1
-
-
-def home(mesh: jax.sharding.Mesh | None, phase: str) -> jax.sharding.Sharding:
-  """How a state lies on the devices in a phase of a training run."""
-  on_one = phase == 'fit' and fits_on_one(mesh)
-  return replicated(None if on_one else mesh)
-
-
-def compiler_options(sharding: jax.sharding.Sharding) -> dict[str, str]:
-  """What to compile a program with whose arguments lie like this.
-
-  Where every core of a CPU is a device, it gains nothing by operations side by
-  side, for which XLA would keep their buffers apart: reused, they stay in the
-  core's cache.
-  """
-  count = len(sharding.addressable_devices)
-  if jax.default_backend() == 'cpu' and count > 1 and count >= num_cores():
-    return {'xla_cpu_scheduler_type': 'CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED'}
-  return {}
 
 
 def is_first_process() -> bool:

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
-from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import real
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
+from mbmpo_jax.rollouts import real
 
 Evaluate = Callable[[types.Params, jax.Array], types.Metrics]
 
@@ -18,22 +18,22 @@ METRICS = ('eval/return_mean', 'eval/return_std', 'eval/length_mean')
 
 def make_evaluate(
   env: base.Environment,
+  policy: policies.Policy,
   *,
   num_episodes: int,
   episode_length: int,
-  policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Evaluate:
-  """Builds the evaluation of an unadapted policy, with sampled actions.
+  """Builds the evaluation of a policy as it is, with sampled actions.
 
-  This is the quantity the paper plots: undiscounted returns of fresh episodes,
+  This is the quantity that papers plot: undiscounted returns of fresh episodes,
   each up to its termination or `episode_length`.
 
   Args:
     env: the real world.
+    policy: what acts.
     num_episodes: episodes, run side by side.
     episode_length: steps after which an episode is cut.
-    policy_apply: `(params, obs [N, O]) -> distribution`.
     mesh: devices to share the episodes out over.
 
   Returns:
@@ -42,13 +42,13 @@ def make_evaluate(
   """
 
   def evaluate(policy_params: types.Params, key: jax.Array) -> types.Metrics:
-    trajectory = real.rollout_env(
+    trajectory, _ = real.rollout(
       env,
+      policy,
       policy_params,
       key,
       num_envs=num_episodes,
       horizon=episode_length,
-      policy_apply=policy_apply,
       mesh=mesh,
     )
     live = first_episode(trajectory)

@@ -6,14 +6,14 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import run as run_lib
@@ -26,12 +26,15 @@ from mbmpo_jax.training.storage import folder as folder_lib
 
 _DRAW_EVERY_S = 30.0
 
+# `(env, config) -> algorithm`, with a mesh `(env, config, mesh=mesh)`.
+MakeAlgorithm = Callable[..., base.Algorithm]
+
 
 def train(
-  config: config_lib.Config,
+  config: config_lib.Experiment,
   workdir: str | pathlib.Path,
   *,
-  make_algorithm: Callable[..., Any] = mbmpo.make,
+  make_algorithm: MakeAlgorithm | None = None,
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
   profile: bool = False,
@@ -49,9 +52,8 @@ def train(
   Args:
     config: the experiment; copied.
     workdir: the run's folder, created where missing.
-    make_algorithm: `(env, config) -> algorithm`, a named tuple of pure
-      functions with `init`, `collect`, `fit` and `improve`; with a mesh, `mesh`
-      and `fit_on_one` are further arguments, by name, as of `mbmpo.make`.
+    make_algorithm: `(env, config) -> algorithm`, given `mesh` too where there
+      is one; by default `algorithms.make` of the name `config.algorithm`.
     mesh: devices that share the work, from `devices.make_mesh`; by default one
       does it. They may be those of several processes, each of which calls
       this; the first of them writes the folder, which all must see.
@@ -75,7 +77,7 @@ def train(
     CheckpointError: if there are checkpoints and none can be read, or one
       cannot be written.
     WriteError: if another file cannot be written, for want of space perhaps.
-    NonFiniteError: if `run.max_rejected_iterations` were rejected on end, or
+    NonFiniteError: if `run.max_rejected_iterations` in a row taught nothing, or
       with `debug_nans`.
   """
   devices.check_debug_nans(mesh, debug_nans)
@@ -85,11 +87,7 @@ def train(
     config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
   env = _make_env(config, mesh)
-  if mesh is not None:
-    make_algorithm = functools.partial(
-      make_algorithm, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
-    )
-  algorithm = make_algorithm(env, config)
+  algorithm = make(make_algorithm, env, config, mesh)
   if progress is None:
     progress = (
       progress_lib.make()
@@ -98,9 +96,9 @@ def train(
     )
   sharding = devices.replicated(mesh)
 
-  def start(config: config_lib.Config) -> iteration_lib.Saved:
+  def start(config: config_lib.Experiment) -> iteration_lib.Saved:
     key = jax.random.PRNGKey(config.seed)
-    return iteration_lib.start(algorithm.init, key, sharding)
+    return iteration_lib.start(algorithm, key, base.hyper(config), sharding)
 
   with contextlib.closing(run):
     run.create()
@@ -111,8 +109,8 @@ def train(
       ),
       saved,
       [run],
-      first=int(saved.state.iteration),
-      draw=run.draw,
+      first=int(saved.state.counters.iteration),
+      draw=functools.partial(run.draw, algorithm.metrics),
       progress=progress,
       trace=run.folder.profile if profile else None,
       stop=stop,
@@ -126,8 +124,21 @@ def train(
   return rows[-1] if rows else {}
 
 
+def make(
+  make_algorithm: MakeAlgorithm | None,
+  env: envs.Environment,
+  config: config_lib.Experiment,
+  mesh: jax.sharding.Mesh | None = None,
+) -> base.Algorithm:
+  """The algorithm, by the function given or by its name in `config`."""
+  options = {} if mesh is None else {'mesh': mesh}
+  if make_algorithm is None:
+    return algorithms.make(config.algorithm, env, config, **options)
+  return make_algorithm(env, config, **options)
+
+
 def _make_env(
-  config: config_lib.Config, mesh: jax.sharding.Mesh | None
+  config: config_lib.Experiment, mesh: jax.sharding.Mesh | None
 ) -> envs.Environment:
   env = envs.make(config.env.name, config.env.variant)
   if config.env.physics == 'mjx':
@@ -162,7 +173,7 @@ def iterate(
     runs: in the order in which they are stacked.
     first: iterations that are done.
     draw: draws what is to be seen; called now and then, and at the end.
-    progress: is told how far the runs are, and their mean metrics.
+    progress: is told how far the runs are, and their metrics as one run's.
     trace: a folder for the trace of one iteration.
     stop: asks for it; by default, signals do.
   """
@@ -174,9 +185,9 @@ def iterate(
     if stop is None:
       stop = stack.enter_context(signals.StopRequest())
     stack.callback(progress.close)
-    progress.start(total=total, done=first)
+    progress.start(total=total, done=first, metrics=iteration.metrics)
     profiler = stack.enter_context(profiling.Profiler(trace, progress))
-    watch = soundness.Watch(runs, first)
+    watch = soundness.Watch(runs, iteration.metrics, first)
     drawn = time.monotonic()
     stopping = devices.any_process(stop.requested is not None)
     for index in range(first, total):
@@ -198,7 +209,7 @@ def iterate(
           run.checkpoints.wait()
         for run, own in zip(runs, iteration.split(saved), strict=True):
           run.checkpoints.save(index + 1, own)
-      progress.iteration(index, metrics_lib.mean(rows))
+      progress.iteration(index, metrics_lib.over_runs(rows, iteration.metrics))
       if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
         draw()
         drawn = time.monotonic()

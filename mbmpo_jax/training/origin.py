@@ -35,12 +35,13 @@ class Checked(timing.Timed):
     self,
     function: Callable[..., Any],
     *,
+    name: str = 'a program',
     donate_argnums: tuple[int, ...] = (),
     compiler_options: dict[str, str] | None = None,
   ) -> None:
     """As `Timed`, but donates nothing."""
     del donate_argnums
-    super().__init__(function, compiler_options=compiler_options)
+    super().__init__(function, name=name, compiler_options=compiler_options)
     self._function = function
 
   def __call__(self, *args: Any) -> Any:
@@ -57,10 +58,9 @@ class Checked(timing.Timed):
       if name.startswith('nonfinite/') and np.any(np.asarray(value) > 0)
     ]
     if counted or _places(result):
-      phase = getattr(self._function, '__name__', 'a program')
       counts = f' ({", ".join(counted)})' if counted else ''
       raise errors.NonFiniteError(
-        f'{phase}: not all numbers are finite{counts}:'
+        f'{self.name}: not all numbers are finite{counts}:'
         f' {explain(self._function, *args)}'
       )
     return result

@@ -9,6 +9,7 @@ import jax
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training.reporting import metrics
@@ -34,7 +35,7 @@ class Run:
   """
 
   def __init__(
-    self, config: config_lib.Config, root: pathlib.Path, *, keep: int
+    self, config: config_lib.Experiment, root: pathlib.Path, *, keep: int
   ) -> None:
     """Writes nothing.
 
@@ -105,8 +106,8 @@ class Run:
     """The metrics of all iterations so far."""
     return metrics.read_jsonl(self.folder.metrics)
 
-  def draw(self) -> None:
-    """Draws the learning curve."""
+  def draw(self, declared: Mapping[str, base.Metric]) -> None:
+    """Draws the learning curve; `declared` says which metrics belong in it."""
     if not devices.is_first_process():
       return
     config = self.config
@@ -114,7 +115,8 @@ class Run:
       plot.learning_curve(
         self.rows(),
         self.folder.curve,
-        title=f'{config.env.name}, seed {config.seed}',
+        declared,
+        title=f'{config.algorithm} on {config.env.name}, seed {config.seed}',
       )
 
   def render(self) -> None:
@@ -159,7 +161,7 @@ class Run:
 
 def restore(
   runs: Sequence[Run],
-  start: Callable[[config_lib.Config], iteration.Saved],
+  start: Callable[[config_lib.Experiment], iteration.Saved],
   sharding: jax.sharding.Sharding,
 ) -> list[iteration.Saved]:
   """What each run goes on from, all of them at the same iteration.

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import backend
 from mbmpo_jax import parallel
 from mbmpo_jax.training import devices
 
@@ -50,7 +51,7 @@ def over_runs(
   Returns:
     `(states, *others) -> results`, states and results leading [S].
   """
-  one_by_one = devices.is_cpu(mesh) if in_turn is None else in_turn
+  one_by_one = backend.is_cpu(mesh) if in_turn is None else in_turn
 
   def of_device(states: Any, others: tuple[Any, ...]) -> Any:
     def of_run(state: Any) -> Any:

@@ -6,8 +6,7 @@ a CPU one after the other (`stacked`).
 
 import contextlib
 import pathlib
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -15,8 +14,7 @@ import numpy as np
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import parallel
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
-from mbmpo_jax.algorithms.mbmpo import state as state_lib
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration as iteration_lib
@@ -36,7 +34,7 @@ def sweep(
   grid: grid_lib.Grid,
   workdir: str | pathlib.Path,
   *,
-  make_algorithm: Callable[..., Any] = mbmpo.make,
+  make_algorithm: loop.MakeAlgorithm | None = None,
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
   stop: signals.StopRequest | None = None,
@@ -53,11 +51,10 @@ def sweep(
   Args:
     grid: the runs.
     workdir: the sweep's folder, created where missing.
-    make_algorithm: `(env, config) -> algorithm`, as for `loop.train`; its state
-      has a `hyper`.
+    make_algorithm: `(env, config) -> algorithm`, as for `loop.train`.
     mesh: devices that share the runs, from `devices.make_run_mesh`; by default
       one has all of them.
-    progress: shows what goes on, of the metrics the mean over runs.
+    progress: shows what goes on, of the metrics their mean or sum over runs.
     stop: as for `loop.train`.
     debug_nans: as for `loop.train`; the first such number in any run stops all.
 
@@ -71,7 +68,7 @@ def sweep(
     CheckpointError: if there are checkpoints and none can be read, or one
       cannot be written.
     WriteError: if another file cannot be written, for want of space perhaps.
-    NonFiniteError: if `run.max_rejected_iterations` were rejected on end in
+    NonFiniteError: if `run.max_rejected_iterations` in a row taught nothing in
       every run, or with `debug_nans`.
   """
   config = grid.config
@@ -90,7 +87,7 @@ def sweep(
       ' environments step under one more loop or vmap'
     )
   env = envs.make(config.env.name, config.env.variant)
-  algorithm = make_algorithm(env, config)
+  algorithm = loop.make(make_algorithm, env, config)
   progress = progress or progress_lib.make()
   on_devices = ''
   if jax.device_count() > 1:
@@ -101,11 +98,9 @@ def sweep(
   )
   sharding = devices.replicated(None)
 
-  def start(config: config_lib.Config) -> iteration_lib.Saved:
+  def start(config: config_lib.Experiment) -> iteration_lib.Saved:
     key = jax.random.PRNGKey(config.seed)
-    saved = iteration_lib.start(algorithm.init, key, sharding)
-    hyper = jax.device_put(state_lib.hyper(config), sharding)
-    return saved._replace(state=saved.state._replace(hyper=hyper))
+    return iteration_lib.start(algorithm, key, base.hyper(config), sharding)
 
   def draw() -> None:
     settings = {
@@ -118,7 +113,7 @@ def sweep(
       plot.sweep_curves(
         settings,
         folder.curves,
-        title=f'{config.env.name}, {_seeds(grid)}',
+        title=f'{config.algorithm} on {config.env.name}, {_seeds(grid)}',
       )
 
   with contextlib.ExitStack() as stack:
@@ -129,7 +124,7 @@ def sweep(
       stack.enter_context(contextlib.closing(run))
       run.create()
     restored = run_lib.restore(list(runs.values()), start, sharding)
-    first = int(restored[0].state.iteration)
+    first = int(restored[0].state.counters.iteration)
     saved = stacked.stack(restored, mesh)
     del restored
     iteration = iteration_lib.Iteration(
@@ -151,7 +146,7 @@ def sweep(
       stop=stop,
     )
     for run in runs.values():
-      run.draw()
+      run.draw(algorithm.metrics)
 
   rows = {name: run.rows() for name, run in runs.items()}
   _report(grid, rows, folder, progress)

@@ -11,6 +11,7 @@ class Timed:
   """A jitted function that blocks until its result is there.
 
   Attributes:
+    name: what the function is called.
     seconds: of the last call, without compilation.
     compile_seconds: of tracing and compiling; 0 before `compile`.
     compiled: whether `compile` has been called.
@@ -20,6 +21,7 @@ class Timed:
     self,
     function: Callable[..., Any],
     *,
+    name: str = 'a program',
     donate_argnums: tuple[int, ...] = (),
     compiler_options: dict[str, str] | None = None,
   ) -> None:
@@ -27,14 +29,16 @@ class Timed:
 
     Args:
       function: pure, of arrays.
+      name: what it is called.
       donate_argnums: arguments whose buffers the result may take over.
-      compiler_options: as `devices.compiler_options` gives them.
+      compiler_options: as `backend.compiler_options` gives them.
     """
     self._jitted = jax.jit(
       function,
       donate_argnums=donate_argnums,
       compiler_options=compiler_options,
     )
+    self.name = name
     self.compiled = False
     self.seconds = 0.0
     self.compile_seconds = 0.0

@@ -5,11 +5,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.storage import folder as folder_lib
 
+_ALGORITHM = 'algorithm'
 # What makes two runs comparable; the host's side changes no number of a run.
 _APART = ('seed', 'run.')
 _NEEDED = ('iteration', 'env_steps', 'time/eval_s')
@@ -27,16 +29,23 @@ class History(NamedTuple):
   Attributes:
     path: its folder, or its metrics' file.
     rows: of `metrics.jsonl`, NaN where there is no value.
-    fields: its configuration by dotted name; `None` where there is none.
+    fields: its configuration by dotted name, and its `algorithm`; `None` where
+      there is none.
   """
 
   path: pathlib.Path
   rows: list[dict[str, float]]
   fields: Mapping[str, Any] | None
 
+  @property
+  def algorithm(self) -> str | None:
+    """The name of the run's algorithm, where it is one that is known."""
+    name = (self.fields or {}).get(_ALGORITHM)
+    return name if name in algorithms.names() else None
+
 
 class Group(NamedTuple):
-  """Runs whose configurations differ in nothing but the seed."""
+  """Runs of one algorithm that differ in nothing but the seed."""
 
   label: str
   runs: tuple[History, ...]
@@ -62,7 +71,7 @@ def find(paths: Sequence[pathlib.Path]) -> list[History]:
 
 
 def group(histories: Sequence[History]) -> list[Group]:
-  """Groups runs by configuration, in the order in which they come.
+  """Groups runs by algorithm and configuration, in the order they come in.
 
   A field that did not exist when a run was begun had what is its default now.
   Runs without a configuration stay alone.
@@ -123,23 +132,26 @@ def _read(file: pathlib.Path) -> History:
 
 def _compared(history: History) -> dict[str, Any]:
   """The fields that tell groups apart."""
-  default = config_lib.flatten(config_lib.Config())
-  # Lists, as JSON has them.
-  fields = {k: list(v) if type(v) is tuple else v for k, v in default.items()}
+  fields: dict[str, Any] = {}
+  if history.algorithm is not None:
+    default = config_lib.flatten(algorithms.config(history.algorithm)())
+    # Lists, as JSON has them.
+    fields = {k: list(v) if type(v) is tuple else v for k, v in default.items()}
   fields.update(history.fields or {})
   return {k: v for k, v in fields.items() if not k.startswith(_APART)}
 
 
 def _by_field(members: Sequence[Sequence[History]]) -> list[str]:
-  """What the groups differ in; no labels at all if that is too much."""
+  """What the groups differ in; their folders if that is too much."""
   if any(runs[0].fields is None for runs in members):
     return _by_path(members)
   fields = [_compared(runs[0]) for runs in members]
-  names = dict.fromkeys(name for own in fields for name in own)
+  # Fields that not all algorithms have say no more than the algorithm.
+  names = [name for name in fields[0] if all(name in own for own in fields)]
   differ = [
     name
-    for name in names
-    if any(own.get(name) != fields[0].get(name) for own in fields)
+    for name in sorted(names, key=lambda name: name != _ALGORITHM)
+    if any(own[name] != fields[0][name] for own in fields)
   ]
   if len(differ) > _MOST_FIELDS:
     return _by_path(members)
@@ -150,7 +162,7 @@ def _by_field(members: Sequence[Sequence[History]]) -> list[str]:
 def _setting(name: str, fields: Mapping[str, Any]) -> str:
   value = fields.get(name, 'absent')
   text = f'{value:g}' if isinstance(value, float) else str(value)
-  return text if name == 'env.name' else f'{name}={text}'
+  return text if name in (_ALGORITHM, 'env.name') else f'{name}={text}'
 
 
 def _by_path(members: Sequence[Sequence[History]]) -> list[str]:

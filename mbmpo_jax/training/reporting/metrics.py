@@ -12,6 +12,7 @@ import tensorboardX
 from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2
 
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.storage import folder
 
 
@@ -123,9 +124,22 @@ def evaluated(
   return [row for row in rows if row['time/eval_s'] > 0]
 
 
-def mean(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
-  """Each metric's mean over rows of the same names, NaN where one is."""
-  return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+def over_runs(
+  rows: Sequence[Mapping[str, float]], declared: Mapping[str, base.Metric]
+) -> dict[str, float]:
+  """One row for several runs: each metric's mean or sum, as it is declared.
+
+  Args:
+    rows: one per run, of the same names.
+    declared: what an algorithm's metrics say; the host's own are averaged.
+  """
+  return {
+    name: total
+    if name in declared and declared[name].over_runs == 'sum'
+    else total / len(rows)
+    for name in rows[0]
+    for total in [sum(row[name] for row in rows)]
+  }
 
 
 def _to_line(row: Mapping[str, Any]) -> str:

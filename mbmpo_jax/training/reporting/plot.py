@@ -12,44 +12,54 @@ from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
 
 from mbmpo_jax import errors
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.storage import folder
 
 # Okabe and Ito's: told apart by the colour-blind, and readable on white.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
-_EVAL, _IMAGINED, _REAL = _COLORS[:3]
 _FORMATS = ('.png', '.pdf', '.svg')
 
 
 def learning_curve(
-  rows: Sequence[Mapping[str, float]], path: pathlib.Path, *, title: str = ''
+  rows: Sequence[Mapping[str, float]],
+  path: pathlib.Path,
+  declared: Mapping[str, base.Metric],
+  *,
+  title: str = '',
 ) -> None:
-  """Draws evaluation, real and imagined returns to a PNG.
+  """Draws the evaluation, and an algorithm's own returns, to a PNG.
 
   The evaluation is a line with a band of one standard deviation over episodes.
-  The vertical range follows what happened in the real world: imagined returns
-  of a policy that exploits its model may leave the picture.
+  The vertical range follows what happened in the real world: returns that a
+  model made up may leave the picture.
 
   Args:
     rows: the rows of `metrics.jsonl`, NaN where there is no value.
     path: the file to replace.
+    declared: what the algorithm's metrics say; those with a `curve` are drawn.
     title: written above.
   """
   steps = column(rows, 'env_steps')
   mean = column(rows, 'eval/return_mean')
   std = column(rows, 'eval/return_std')
-  real = column(rows, 'real/return')
-  imagined = column(rows, 'imagined/return_pre')
+  curves = {name: metric for name, metric in declared.items() if metric.curve}
 
   figure, axes = _figure()
-  _line(axes, steps, imagined, 'imagined, before adaptation', _IMAGINED, 0.9)
-  _line(axes, steps, real, 'real, as collected', _REAL, 0.9)
-  _line(axes, steps, mean, 'evaluation, mean and std', _EVAL, 2.0)
+  first, *others = colors(1 + len(curves))
+  for (name, metric), color in zip(curves.items(), others, strict=True):
+    style = '--' if metric.imagined else '-'
+    y = column(rows, name)
+    _line(axes, steps, y, metric.curve, color, 0.9, style=style)
+  _line(axes, steps, mean, 'evaluation, mean and std', first, 2.0)
   shown = np.isfinite(mean)
   low, high = (mean - std)[shown], (mean + std)[shown]
-  axes.fill_between(steps[shown], low, high, color=_EVAL, alpha=0.18, lw=0)
+  axes.fill_between(steps[shown], low, high, color=first, alpha=0.18, lw=0)
 
-  limits = y_limits(np.concatenate([low, high, real]), imagined)
+  limits = y_limits(
+    np.concatenate([low, high, columns(rows, curves, imagined=False)]),
+    columns(rows, curves, imagined=True),
+  )
   if limits is not None:
     axes.set_ylim(*limits)
   _finish(figure, axes, path, title)
@@ -142,6 +152,17 @@ def column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
   return np.asarray(values, dtype=float)
 
 
+def columns(
+  rows: Sequence[Mapping[str, float]],
+  declared: Mapping[str, base.Metric],
+  *,
+  imagined: bool,
+) -> np.ndarray:
+  """All values of the metrics that a model made up, or of the others [M]."""
+  chosen = [name for name, m in declared.items() if m.imagined == imagined]
+  return np.concatenate([np.zeros(0), *(column(rows, name) for name in chosen)])
+
+
 def _line(
   axes: axes_lib.Axes,
   x: np.ndarray,
@@ -149,13 +170,21 @@ def _line(
   label: str,
   color: Any,
   width: float,
+  *,
+  style: str = '-',
 ) -> None:
   shown = np.isfinite(y)
   if shown.any():
     # A lone point would be invisible as a line.
     marker = 'o' if shown.sum() < 3 else ''
     axes.plot(
-      x[shown], y[shown], label=label, color=color, lw=width, marker=marker
+      x[shown],
+      y[shown],
+      label=label,
+      color=color,
+      lw=width,
+      ls=style,
+      marker=marker,
     )
 
 

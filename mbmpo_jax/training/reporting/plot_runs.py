@@ -1,5 +1,7 @@
 """Several runs in one picture: what they learned, and what goes on inside."""
 
+import itertools
+import math
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -12,13 +14,17 @@ from matplotlib import lines as lines_lib
 from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
+from mbmpo_jax import algorithms
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.reporting import history
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot
 
+_EVALUATION = 'eval/return_mean'
+_PER_EPISODE = 'return per episode'
 _GREY = '#555555'
-_LINE_STYLES = ('--', ':', '-.', (0, (1, 3)))
+_LINE_STYLES: tuple[Any, ...] = ('--', ':', '-.', (0, (1, 3)))
 # A curve with more points than this needs no marks on them.
 _MOST_MARKS = 40
 
@@ -72,6 +78,14 @@ def curve(runs: Sequence[Sequence[Mapping[str, float]]], name: str) -> Curve:
   return Curve(steps, np.stack(values))
 
 
+class _Panel(NamedTuple):
+  """Metrics that share a panel, in which their line styles differ."""
+
+  title: str
+  unit: str
+  metrics: Mapping[str, base.Metric]
+
+
 def compare(
   groups: Sequence[history.Group],
   path: pathlib.Path,
@@ -79,12 +93,12 @@ def compare(
   published: Mapping[str, float] | None = None,
   title: str = '',
 ) -> None:
-  """Draws four panels over real transitions, a colour per group.
+  """Draws panels over real transitions, a colour per group.
 
-  Evaluation returns with published values; real against imagined returns; the
-  models' validation loss; the policy's plasticity. A group is its mean with a
-  band from the lowest to the highest run; where some of its runs have no value,
-  the others are thin lines.
+  Evaluation returns with published values; the returns that the algorithms
+  report themselves; and a panel for each `Metric.panel` of theirs. A group is
+  its mean with a band from the lowest to the highest run; where some of its
+  runs have no value, the others are thin lines.
 
   Args:
     groups: runs, by setting.
@@ -95,40 +109,29 @@ def compare(
   Raises:
     UserError: if the file's ending is another, or it cannot be written.
   """
+  panels = _panels(groups)
+  num_rows = math.ceil(len(panels) / 2)
   spaced = layout_engine.ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
-  figure = figure_lib.Figure(figsize=(10, 7.2), dpi=120, layout=spaced)
+  size = (10, 3.2 * num_rows + 0.8)
+  figure = figure_lib.Figure(figsize=size, dpi=120, layout=spaced)
   backend_agg.FigureCanvasAgg(figure)
-  (returns, both), (loss, plasticity) = figure.subplots(2, 2)
+  grid = figure.subplots(num_rows, 2, squeeze=False).flatten()
+  for axes in grid[len(panels) :]:
+    axes.remove()
   colors = plot.colors(len(groups))
-  for entry, color in zip(groups, colors, strict=True):
-    runs = [run.rows for run in entry.runs]
-    evaluation = curve(runs, 'eval/return_mean')
-    _draw(returns, evaluation, color)
-    _draw(both, curve(runs, 'real/return'), color)
-    _draw(
-      both, curve(runs, 'imagined/return_pre'), color, style='--', band=False
-    )
-    _draw(loss, curve(runs, 'model/val_loss'), color)
-    _draw(plasticity, curve(runs, 'meta/plasticity'), color)
+  for panel, axes in zip(panels, grid, strict=False):
+    _draw_panel(axes, panel, groups, colors)
+  for axes in grid[max(0, len(panels) - 2) : len(panels)]:
+    axes.set_xlabel('real transitions')
   handles = [
     lines_lib.Line2D([], [], color=color, lw=2, label=_name(entry))
     for entry, color in zip(groups, colors, strict=True)
   ]
   for index, (label, value) in enumerate((published or {}).items()):
-    style: Any = _LINE_STYLES[index % len(_LINE_STYLES)]
+    style = _LINE_STYLES[index % len(_LINE_STYLES)]
     handles.append(
-      returns.axhline(value, color=_GREY, ls=style, lw=1.3, label=label)
+      grid[0].axhline(value, color=_GREY, ls=style, lw=1.3, label=label)
     )
-  _limit(both, groups)
-  _explain_styles(both)
-  _label(returns, 'evaluation return', 'return per episode')
-  _label(both, 'return as collected, and as imagined', 'return per episode')
-  _label(loss, 'model error', 'validation loss')
-  _label(plasticity, 'policy plasticity', 'KL by adaptation, nats')
-  for axes in (loss, plasticity):
-    _scale(axes)
-  for axes in (loss, plasticity):
-    axes.set_xlabel('real transitions')
   longest = max(len(str(handle.get_label())) for handle in handles)
   several = any(len(entry.runs) > 1 for entry in groups)
   figure.legend(
@@ -145,6 +148,57 @@ def compare(
   plot.save(figure, path)
 
 
+def _panels(groups: Sequence[history.Group]) -> list[_Panel]:
+  """The evaluation, the other returns, and what the metrics ask for."""
+  declared: dict[str, base.Metric] = {}
+  for name in dict.fromkeys(entry.runs[0].algorithm for entry in groups):
+    if name is not None:
+      declared = {**algorithms.metrics(name), **declared}
+  evaluation = {_EVALUATION: base.Metric('')}
+  panels = [_Panel('evaluation return', _PER_EPISODE, evaluation)]
+  curves = {name: metric for name, metric in declared.items() if metric.curve}
+  if curves:
+    panels.append(_Panel('returns while learning', _PER_EPISODE, curves))
+  titles = dict.fromkeys(m.panel for m in declared.values() if m.panel)
+  for title in titles:
+    own = {name: m for name, m in declared.items() if m.panel == title}
+    panels.append(_Panel(title, ', '.join(own), own))
+  return panels
+
+
+def _draw_panel(
+  axes: axes_lib.Axes,
+  panel: _Panel,
+  groups: Sequence[history.Group],
+  colors: Sequence[Any],
+) -> None:
+  metrics = panel.metrics
+  others = itertools.cycle(_LINE_STYLES)
+  first = next(iter(metrics))
+  styles = {name: '-' if name == first else next(others) for name in metrics}
+  for entry, color in zip(groups, colors, strict=True):
+    for name, metric in metrics.items():
+      drawn = curve([run.rows for run in entry.runs], name)
+      band = not metric.imagined
+      _draw(axes, drawn, color, style=styles[name], band=band)
+  if len(metrics) > 1:
+    handles = [
+      lines_lib.Line2D(
+        [], [], color=_GREY, ls=styles[name], label=metric.curve or name
+      )
+      for name, metric in metrics.items()
+    ]
+    axes.legend(handles=handles, frameon=False, fontsize=8, loc='best')
+  if any(metric.imagined for metric in metrics.values()):
+    _limit(axes, metrics, groups)
+  axes.set_title(panel.title, loc='left', fontsize=10)
+  axes.set_ylabel(panel.unit)
+  axes.xaxis.set_major_formatter(_counted())
+  plot.tidy(axes)
+  if any(metric.log for metric in metrics.values()):
+    _scale(axes)
+
+
 def _name(entry: history.Group) -> str:
   count = len(entry.runs)
   return f'{entry.label} ({count} runs)' if count > 1 else entry.label
@@ -155,7 +209,7 @@ def _draw(
   curve: Curve,
   color: Any,
   *,
-  style: str = '-',
+  style: Any = '-',
   band: bool = True,
 ) -> None:
   steps, values, mean = curve.steps, curve.values, curve.mean
@@ -171,29 +225,19 @@ def _draw(
   axes.plot(steps, rest.T, color=color, ls=style, lw=0.8, alpha=0.7)
 
 
-def _limit(axes: axes_lib.Axes, groups: Sequence[history.Group]) -> None:
+def _limit(
+  axes: axes_lib.Axes,
+  metrics: Mapping[str, base.Metric],
+  groups: Sequence[history.Group],
+) -> None:
   """The range follows what is real: imagined returns may run away."""
   rows = [row for entry in groups for run in entry.runs for row in run.rows]
   limits = plot.y_limits(
-    plot.column(rows, 'real/return'), plot.column(rows, 'imagined/return_pre')
+    plot.columns(rows, metrics, imagined=False),
+    plot.columns(rows, metrics, imagined=True),
   )
   if limits is not None:
     axes.set_ylim(*limits)
-
-
-def _explain_styles(axes: axes_lib.Axes) -> None:
-  handles = [
-    lines_lib.Line2D([], [], color=_GREY, ls=style, label=label)
-    for style, label in (('-', 'real'), ('--', 'imagined, before adaptation'))
-  ]
-  axes.legend(handles=handles, frameon=False, fontsize=8, loc='best')
-
-
-def _label(axes: axes_lib.Axes, title: str, unit: str) -> None:
-  axes.set_title(title, loc='left', fontsize=10)
-  axes.set_ylabel(unit)
-  axes.xaxis.set_major_formatter(_counted())
-  plot.tidy(axes)
 
 
 def _scale(axes: axes_lib.Axes) -> None:

@@ -1,6 +1,7 @@
 """What the person at the terminal sees while a run goes on."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -9,22 +10,23 @@ import rich.live
 import rich.progress
 import rich.text
 
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.reporting import pace
 
-# Label and metric of the few numbers shown; all are in metrics.jsonl.
-_SHOWN = (
-  ('eval', 'eval/return_mean'),
-  ('real', 'real/return'),
-  ('imagined', 'imagined/return_pre'),
-  ('val loss', 'model/val_loss'),
-)
+_EVALUATION = ('eval', 'eval/return_mean')
+_RATE = re.compile(r'throughput/(.*)_per_s')
 
 
 class Progress(Protocol):
   """A listener to a run."""
 
-  def start(self, *, total: int, done: int) -> None:
-    """The run has `total` iterations, of which `done` are behind it."""
+  def start(
+    self, *, total: int, done: int, metrics: Mapping[str, base.Metric]
+  ) -> None:
+    """The run has `total` iterations, of which `done` are behind it.
+
+    Its algorithm reports `metrics`.
+    """
     ...
 
   def phase(self, name: str, *, compiling: bool = False) -> None:
@@ -47,7 +49,9 @@ class Progress(Protocol):
 class Silent:
   """Shows nothing."""
 
-  def start(self, *, total: int, done: int) -> None:
+  def start(
+    self, *, total: int, done: int, metrics: Mapping[str, base.Metric]
+  ) -> None:
     """Ignored."""
 
   def phase(self, name: str, *, compiling: bool = False) -> None:
@@ -70,10 +74,13 @@ class Lines:
     """Prints nothing yet."""
     self._total = 0
     self._pace = pace.Pace()
+    self._declared: Mapping[str, base.Metric] = {}
 
-  def start(self, *, total: int, done: int) -> None:
+  def start(
+    self, *, total: int, done: int, metrics: Mapping[str, base.Metric]
+  ) -> None:
     """Remembers the total; says where a resumed run goes on."""
-    self._total = total
+    self._total, self._declared = total, metrics
     self._pace.start(total=total, done=done)
     if done:
       self.message(f'resuming after {done} of {total} iterations')
@@ -89,7 +96,7 @@ class Lines:
     parts = [
       f'iteration {index + 1}/{self._total}',
       f'steps {metrics.get("env_steps", 0):.0f}',
-      summary(metrics),
+      summary(metrics, self._declared),
       speed(metrics),
       pace.duration(seconds(metrics)),
     ]
@@ -111,6 +118,7 @@ class Live:
   def __init__(self, console: rich.console.Console) -> None:
     """Draws nothing before `start`."""
     self._numbers: dict[str, float] = {}
+    self._declared: Mapping[str, base.Metric] = {}
     self._pace = pace.Pace()
     columns = rich.progress
     self._bar = rich.progress.Progress(
@@ -125,8 +133,11 @@ class Live:
     )
     self._task: rich.progress.TaskID | None = None
 
-  def start(self, *, total: int, done: int) -> None:
+  def start(
+    self, *, total: int, done: int, metrics: Mapping[str, base.Metric]
+  ) -> None:
     """Shows the bar."""
+    self._declared = metrics
     self._pace.start(total=total, done=done)
     self._task = self._bar.add_task(
       'train', total=total, completed=done, phase=''
@@ -142,7 +153,7 @@ class Live:
     self._pace.iteration(metrics)
     finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
     self._numbers.update(finite)
-    lines = (summary(self._numbers), speed(self._numbers))
+    lines = (summary(self._numbers, self._declared), speed(self._numbers))
     self._text.plain = '\n'.join(line for line in lines if line)
     self._update(completed=index + 1)
 
@@ -183,23 +194,30 @@ def make() -> Progress:
   return Lines()
 
 
-def summary(metrics: Mapping[str, float]) -> str:
-  """The few numbers that tell how a run does, those that exist."""
+def summary(
+  metrics: Mapping[str, float], declared: Mapping[str, base.Metric]
+) -> str:
+  """The few numbers that tell how a run does, those that exist.
+
+  Args:
+    metrics: of an iteration.
+    declared: what the algorithm's metrics say; those with a label are shown.
+  """
+  labels = [(m.label, name) for name, m in declared.items() if m.label]
   return '  '.join(
     f'{label} {metrics[name]:.4g}'
-    for label, name in _SHOWN
+    for label, name in (_EVALUATION, *labels)
     if math.isfinite(metrics.get(name, math.nan))
   )
 
 
 def speed(metrics: Mapping[str, float]) -> str:
-  """Real and imagined steps per second of collecting and improving."""
-  rates = [
-    f'{pace.count(metrics[name])} {kind}'
-    for kind in ('real', 'imagined')
-    if (name := f'throughput/{kind}_steps_per_s') in metrics
-  ]
-  return f'{", ".join(rates)} steps/s' if rates else ''
+  """What is counted per second: `1.2k real steps/s, 2M imagined steps/s`."""
+  return ', '.join(
+    f'{pace.count(value)} {found[1].replace("_", " ")}/s'
+    for name, value in metrics.items()
+    if (found := _RATE.fullmatch(name)) and math.isfinite(value)
+  )
 
 
 def seconds(metrics: Mapping[str, float]) -> float:

@@ -70,7 +70,7 @@ class WandbWriter:
   def __init__(
     self,
     folder: folder_lib.RunFolder,
-    config: config_lib.Config,
+    config: config_lib.Experiment,
     *,
     first_step: int = 0,
   ) -> None:
@@ -94,7 +94,10 @@ class WandbWriter:
         id=_run_id(folder.wandb_id),
         name=folder.root.resolve().name,
         dir=str(folder.root),
-        config=dataclasses.asdict(config),
+        config={
+          'algorithm': config.algorithm,
+          **dataclasses.asdict(config),
+        },
         resume='allow',
         allow_val_change=True,
         # Several at once in a sweep; one of the caller's own is left alone.

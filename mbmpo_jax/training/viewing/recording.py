@@ -1,6 +1,5 @@
 """An episode or more of a policy, kept so that it can be drawn."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 from mbmpo_jax import errors
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
-from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import real
 
 
@@ -42,11 +41,11 @@ class Recording(NamedTuple):
 
 def record(
   env: base.Environment,
-  policy_params: types.Params,
+  policy: policies.Policy,
+  params: types.Params,
   key: jax.Array,
   *,
   num_steps: int,
-  policy_apply: Callable[..., gaussian.Gaussian] = gaussian.apply,
 ) -> Recording:
   """Runs a policy for some steps, with sampled actions.
 
@@ -54,10 +53,10 @@ def record(
 
   Args:
     env: what has a `scene`.
-    policy_params: theta.
+    policy: what acts.
+    params: of the policy.
     key: consumed.
     num_steps: T, of all episodes together.
-    policy_apply: `(params, obs [N, O]) -> distribution`.
 
   Raises:
     RecordingError: if `env` has no scene, or coordinates become non-finite.
@@ -69,14 +68,14 @@ def record(
     )
 
   @jax.jit
-  def run(policy_params: types.Params, key: jax.Array) -> Any:
-    trajectory = real.rollout_env(
+  def run(params: types.Params, key: jax.Array) -> Any:
+    trajectory, _ = real.rollout(
       cast(base.Environment, _Posed(env)),
-      policy_params,
+      _unposed(policy),
+      params,
       key,
       num_envs=1,
       horizon=num_steps,
-      policy_apply=lambda params, obs: policy_apply(params, obs[0]),
     )
     steps: Any = (
       trajectory.obs[1],
@@ -86,7 +85,7 @@ def record(
     )
     return jax.tree.map(lambda x: x[:, 0], steps)
 
-  before, after, reward, terminated = jax.device_get(run(policy_params, key))
+  before, after, reward, terminated = jax.device_get(run(params, key))
   coordinates = np.concatenate([after.qpos, reward[:, None]], -1)
   bad = ~np.isfinite(coordinates).all(-1)
   if bad.any():
@@ -119,6 +118,22 @@ class _Posed(base.brax_envs.Wrapper):
   def _with_pose(self, state: base.State) -> base.State:
     pose = self.env.pose(state.pipeline_state)
     return state.replace(obs=(state.obs, pose))
+
+
+def _unposed(policy: policies.Policy) -> policies.Policy:
+  """The policy for `_Posed`: it sees no pose."""
+
+  def act(params: Any, carry: Any, obs: Any, noise: Any) -> Any:
+    return policy.act(params, carry, obs[0], noise)
+
+  def observe(params: Any, carry: Any, step: policies.Experience) -> Any:
+    assert policy.observe is not None
+    step = step._replace(obs=step.obs[0], next_obs=step.next_obs[0])
+    return policy.observe(params, carry, step)
+
+  return policy._replace(
+    act=act, observe=None if policy.observe is None else observe
+  )
 
 
 def _frames(reward: np.ndarray, terminated: np.ndarray) -> list[np.ndarray]:

@@ -52,10 +52,10 @@ def record_policy(
   """
   return recording_lib.record(
     policy.make_env(),
+    policy.policy,
     policy.params,
     jax.random.PRNGKey(seed),
     num_steps=num_steps or policy.config.collect.episode_length,
-    policy_apply=policy.apply,
   )
 
 
@@ -64,8 +64,8 @@ def title(policy: saved_policy.SavedPolicy, which: str) -> str:
   config = policy.config
   variant = f' ({config.env.variant})' if config.env.variant else ''
   return (
-    f'{config.env.name}{variant}, seed {config.seed}: {which} policy after'
-    f' {policy.iteration} iterations'
+    f'{config.algorithm} on {config.env.name}{variant}, seed {config.seed}:'
+    f' {which} policy after {policy.iteration} iterations'
   )
 
 
