@@ -3,7 +3,8 @@
 # change.
 
 PYTHON ?= python3
-CONFIG ?= half_cheetah_quick
+# A preset of experiments/configs/: <algorithm>/<preset>.
+CONFIG ?= mbmpo/half_cheetah_quick
 WORKDIR ?= runs/$(CONFIG)
 BENCH ?= throughput
 # Further arguments of the program that runs, e.g. ARGS=--config.seed=1.
@@ -40,8 +41,8 @@ help:
 	@echo 'PYTHON=python3.12 for another Python when .venv is first made.'
 
 train: $(INSTALLED)
-	$(BIN)/python experiments/train.py \
-	  --config=experiments/configs/$(CONFIG).py --workdir=$(WORKDIR) $(ARGS)
+	$(BIN)/python experiments/train.py --config=$(CONFIG) \
+	  --workdir=$(WORKDIR) $(ARGS)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/$(BENCH).py $(ARGS)

@@ -30,7 +30,9 @@ _SEED = flags.DEFINE_integer(
   'seed', 0, 'Of starts and actions.', lower_bound=0, upper_bound=2**31 - 1
 )
 _EXPORT = flags.DEFINE_string(
-  'export', None, "A file to write the policy's mean action to, by jax.export."
+  'export',
+  None,
+  'A file to write the policy to, by jax.export; it acts greedily.',
 )
 _NAMES = ('workdir', 'which', 'episodes', 'seed', 'export')
 
@@ -58,9 +60,9 @@ def main(_: None) -> None:
     episodes = _EPISODES.value or policy.config.run.eval_episodes
     run = evaluate.make_evaluate(
       policy.make_env(),
+      policy.policy,
       num_episodes=episodes,
       episode_length=policy.config.collect.episode_length,
-      policy_apply=policy.apply,
     )
     metrics = run(policy.params, jax.random.PRNGKey(_SEED.value))
   mean, std, length = (float(metrics[name]) for name in evaluate.METRICS)

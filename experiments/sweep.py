@@ -1,6 +1,6 @@
-r"""Trains by MB-MPO with several hyperparameters and seeds, all at once.
+r"""Trains with several hyperparameters and seeds, all at once.
 
-  python experiments/sweep.py --config=experiments/configs/point.py \
+  python experiments/sweep.py --config=mbmpo/point \
     --sweep.meta.inner_lr=0.001,0.01,0.1 --num_seeds=4 --workdir=runs/sweep
 
 Every combination of values is a setting, every setting runs with every seed,
@@ -17,7 +17,8 @@ from absl import app
 from mbmpo_jax.training.launch import flags as training_flags
 from mbmpo_jax.training.launch import sweep_flags
 
-_DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs' / 'point.py'
+_DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs'
+_DEFAULT /= 'mbmpo/point.py'
 
 
 def parse(argv: Sequence[str]) -> sweep_flags.Arguments:

@@ -1,7 +1,10 @@
-r"""Trains a policy by MB-MPO and keeps everything about it in one folder.
+r"""Trains a policy and keeps everything about it in one folder.
 
-  python experiments/train.py --config=experiments/configs/half_cheetah.py \
+  python experiments/train.py --config=mbmpo/half_cheetah \
     --config.meta.inner_lr=0.005 --workdir=runs/cheetah
+
+--config is a preset of `experiments/configs/`, `<algorithm>/<preset>`, or a
+file of your own with a `get_config()`.
 
 The same command again continues a run that was interrupted. All devices of the
 host share the work, on a CPU a device for each core; so do those of several
@@ -22,7 +25,7 @@ from absl import flags
 from mbmpo_jax.training.launch import flags as training_flags
 
 _DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs'
-_DEFAULT /= 'half_cheetah_quick.py'
+_DEFAULT /= 'mbmpo/half_cheetah_quick.py'
 _PROFILE = flags.DEFINE_boolean(
   'profile',
   False,

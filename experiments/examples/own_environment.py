@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import config
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.training import loop
 
@@ -47,14 +48,14 @@ envs.register('cartpole', CartPole)
 
 def main() -> None:
   """Trains on it for a minute or two."""
-  settings = config.Config(
-    env=config.EnvConfig(name='cartpole'),
-    model=config.ModelConfig(
+  settings = mbmpo.Config(
+    env=config.Env(name='cartpole'),
+    model=config.Ensemble(
       hidden_sizes=(128, 128), max_epochs=50, clip_margin=0.25
     ),
-    imagine=config.ImagineConfig(rollouts_per_task=5, horizon=100),
-    meta=config.MetaConfig(num_meta_steps=10),
-    run=config.RunConfig(num_iterations=6),
+    model_rollouts=mbmpo.ModelRollouts(rollouts_per_task=5, horizon=100),
+    meta=mbmpo.Meta(num_meta_steps=10),
+    run=config.Run(num_iterations=6),
   )
   loop.train(settings, 'runs/cartpole')
 

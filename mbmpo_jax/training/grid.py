@@ -7,19 +7,18 @@ from typing import NamedTuple
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import validation
 
-SWEEPABLE = tuple(config_lib.HYPER_FIELDS.values())
-
 
 class Setting(NamedTuple):
   """One combination of values.
 
   Attributes:
-    label: `meta.inner_lr=0.001,meta.max_kl=0.01`; empty where nothing is swept.
+    label: `meta.inner_lr=0.001,advantage.discount=0.9`; empty where nothing is
+      swept.
     configs: of its runs, one per seed: each would give that run alone.
   """
 
   label: str
-  configs: tuple[config_lib.Config, ...]
+  configs: tuple[config_lib.Experiment, ...]
 
 
 class Grid:
@@ -34,7 +33,7 @@ class Grid:
 
   def __init__(
     self,
-    config: config_lib.Config,
+    config: config_lib.Experiment,
     values: Mapping[str, Sequence[float]],
     *,
     num_seeds: int = 1,
@@ -45,10 +44,10 @@ class Grid:
       ConfigError: if a field cannot be swept, or a value is not allowed.
     """
     for name, swept in values.items():
-      check_field(name)
+      check_field(type(config), name)
       if not swept:
         raise config_lib.ConfigError(
-          f'sweep.{name}: must have a value, {allowed(name)}'
+          f'sweep.{name}: must have a value, {allowed(type(config), name)}'
         )
       for value in swept:
         if swept.count(value) > 1:
@@ -67,7 +66,7 @@ class Grid:
       for combination in itertools.product(*self.values.values())
     )
 
-  def runs(self) -> dict[str, config_lib.Config]:
+  def runs(self) -> dict[str, config_lib.Experiment]:
     """Every run's name and configuration, setting by setting.
 
     A name is the setting's label and the seed, `meta.inner_lr=0.001,seed=0`.
@@ -90,34 +89,35 @@ class Grid:
     return Setting(label, configs)
 
 
-def run_name(setting: Setting, config: config_lib.Config) -> str:
+def run_name(setting: Setting, config: config_lib.Experiment) -> str:
   """The name of a run of the setting."""
   return ','.join(filter(None, [setting.label, f'seed={config.seed}']))
 
 
-def check_field(name: str) -> None:
+def check_field(kind: type[config_lib.Experiment], name: str) -> None:
   """A field that is one of the numbers that runs of a sweep may differ in.
 
   Raises:
     ConfigError: one line with the nearest such field, and all of them.
   """
-  if name in SWEEPABLE:
+  sweepable = config_lib.sweepable(kind)
+  if name in sweepable:
     return
   if name == 'seed':
     problem = "use num_seeds; the first seed is the config's"
-  elif name in validation.allowed_values():
+  elif name in validation.allowed_values(kind):
     problem = 'cannot be swept'
   else:
-    problem = 'unknown field'
+    problem = f'algorithm {kind.algorithm!r} has no such field'
   raise config_lib.ConfigError(
-    f'sweep.{name}: {problem}{validation.nearest(name, SWEEPABLE)};'
-    f' what can be swept is {", ".join(SWEEPABLE)}'
+    f'sweep.{name}: {problem}{validation.nearest(name, sweepable)};'
+    f' what can be swept is {", ".join(sweepable) or "nothing but the seed"}'
   )
 
 
-def allowed(name: str) -> str:
+def allowed(kind: type[config_lib.Experiment], name: str) -> str:
   """The values that a field may take, in words."""
-  return validation.allowed_values()[name]
+  return validation.allowed_values(kind)[name]
 
 
 def _join(values: Sequence[float]) -> str:

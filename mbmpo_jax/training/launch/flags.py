@@ -8,20 +8,20 @@ import contextlib
 import pathlib
 import re
 import sys
-import traceback
 import typing
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, NoReturn
 
 from absl import flags
 from ml_collections import config_flags
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import quiet
 from mbmpo_jax import validation
 from mbmpo_jax.training.launch import device_flags
+from mbmpo_jax.training.launch import presets
 from mbmpo_jax.training.launch import tiny
 
 # Belong to the binary that calls `parse`, and so to its --help.
@@ -33,7 +33,7 @@ _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
 class Arguments(NamedTuple):
   """A parsed command line."""
 
-  config: config_lib.Config
+  config: config_lib.Experiment
   workdir: pathlib.Path
   devices: device_flags.DeviceFlags
   debug_nans: bool
@@ -46,17 +46,20 @@ def parse(
   default_workdir: str = 'runs/{config}',
   devices: bool = True,
   further: Sequence[str] = (),
+  define: Callable[[type[config_lib.Experiment]], Sequence[str]] | None = None,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> Arguments:
   """Defines `--config`, its overrides and the others, and parses them.
 
   Args:
     argv: the program's name and its arguments.
-    default_config: the configuration file where `--config` is not given.
+    default_config: the preset where `--config` is not given.
     default_workdir: the folder where `--workdir` is not given; `{config}`
-      stands for the configuration file's name.
+      stands for the preset's name, see `presets.load`.
     devices: whether there are the flags about devices and processes.
     further: names of the program's other flags, which it has defined.
+    define: defines those that depend on the class of the configuration, and
+      returns their names.
     flag_values: the program's own flags by default.
 
   Raises:
@@ -66,24 +69,21 @@ def parse(
     argv = flag_values.read_flags_from_files(list(argv), force_gnu=False)
   except flags.Error as error:
     raise config_lib.ConfigError(_one_line(error)) from error
-  path, overrides = _split(argv[1:], default=str(default_config))
-  _check_file(path, default_config.parent)
-  _check_overrides(overrides)
-  overrides, cleared = _take_none(overrides)
-  # The file comes first, so that no override is lost to it.
-  argv = [argv[0], f'--config={path}', *overrides]
-  _define(argv, default_config, default_workdir, flag_values)
+  text, overrides = _split(argv[1:], default=str(default_config))
+  preset, name = presets.load(text, default_config)
+  kind = type(preset)
+  _check_overrides(overrides, kind)
+  overrides, cleared = _take_none(overrides, kind)
+  argv = [argv[0], *overrides]
+  _define(argv, preset, default_config, default_workdir, flag_values)
+  if define is not None:
+    further = (*further, *define(kind))
   if devices:
     device_flags.define(flag_values)
     further = (*device_flags.DeviceFlags._fields, *further)
   known = ['config', 'config.<field>', 'workdir', 'debug_nans', *further]
-  _check_no_rest(_parse_flags(argv, path, known, flag_values))
-  config = flag_values['config'].value
-  if not isinstance(config, config_lib.Config):
-    raise config_lib.ConfigError(
-      f'--config={path}: get_config() must return a mbmpo_jax.config.Config,'
-      f' not {type(config).__name__}'
-    )
+  _check_no_rest(_parse_flags(argv, known, flag_values, kind))
+  config: Any = flag_values['config'].value
   config = config_lib.replaced(config, dict.fromkeys(cleared))
   validation.validate(config)
   if tiny.wanted():
@@ -92,7 +92,7 @@ def parse(
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
-  workdir = workdir or default_workdir.format(config=pathlib.Path(path).stem)
+  workdir = workdir or default_workdir.format(config=name)
   shared = device_flags.NONE
   if devices:
     shared = device_flags.read(flag_values)
@@ -118,7 +118,7 @@ def parse_defined(
   Raises:
     ConfigError: one line about what is wrong.
   """
-  rest = _parse_flags(list(argv), '', names, flag_values)
+  rest = _parse_flags(list(argv), names, flag_values)
   _check_no_rest(rest)
   for name in required:
     if not flag_values[name].value:
@@ -156,55 +156,50 @@ def _split(arguments: Sequence[str], *, default: str) -> tuple[str, list[str]]:
   return path, others
 
 
-def _check_file(path: str, presets: pathlib.Path) -> None:
-  """The configuration file exists."""
-  file = pathlib.Path(path.partition(':')[0])
-  if file.is_file():
-    return
-  beside = _config_files(file.parent) if path else []
-  folder, names = (
-    (file.parent, beside) if beside else (presets, _config_files(presets))
-  )
-  raise config_lib.ConfigError(
-    f'--config={path}: no such file{validation.nearest(file.name, names)};'
-    f' {folder} has {", ".join(names)}'
-  )
-
-
-def _config_files(folder: pathlib.Path) -> list[str]:
-  """The names of the files there that define `get_config`."""
-  files = [p for p in sorted(folder.glob('*.py')) if p.is_file()]
-  return [p.name for p in files if b'def get_config(' in p.read_bytes()]
-
-
-def _check_overrides(arguments: Sequence[str]) -> None:
-  """Every `--config.<field>` names a field."""
-  allowed = validation.allowed_values()
+def _check_overrides(
+  arguments: Sequence[str], kind: type[config_lib.Experiment]
+) -> None:
+  """Every `--config.<field>` names a field of the configuration."""
+  allowed = validation.allowed_values(kind)
   for argument in arguments:
     match = _OVERRIDE.match(argument)
     if match is None or match[1] in allowed:
       continue
     name = match[1]
+    if name == 'algorithm':
+      raise config_lib.ConfigError(
+        f'{argument}: --config=<algorithm>/<preset> chooses the algorithm;'
+        f' there are {", ".join(algorithms.names())}'
+      )
     inside = [n for n in allowed if n.startswith(name + '.')]
     if inside:
       raise config_lib.ConfigError(
         f'{argument}: {name} is a section; its fields are {", ".join(inside)}'
       )
-    hint = validation.nearest(name, allowed)
-    section = name.rpartition('.')[0]
-    prefix = f'{section}.' if section else ''
-    # Fields and, at the top, sections; in order, each once.
-    siblings = dict.fromkeys(
-      prefix + n.removeprefix(prefix).partition('.')[0]
-      for n in allowed
-      if n.startswith(prefix)
+    raise config_lib.ConfigError(
+      f'{argument}: algorithm {kind.algorithm!r} has no such field'
+      f'{validation.nearest(name, allowed) or _siblings(name, allowed)}'
     )
-    if not hint and siblings:
-      hint = f'; there are {", ".join(siblings)}'
-    raise config_lib.ConfigError(f'{argument}: unknown field{hint}')
 
 
-def _take_none(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def _siblings(name: str, allowed: Iterable[str]) -> str:
+  """The fields and sections beside a name, or else at the top."""
+  section = name.rpartition('.')[0]
+  prefix = f'{section}.' if section else ''
+  if not any(n.startswith(prefix) for n in allowed):
+    prefix = ''
+  # In order, each once.
+  found = dict.fromkeys(
+    prefix + n.removeprefix(prefix).partition('.')[0]
+    for n in allowed
+    if n.startswith(prefix)
+  )
+  return f'; there are {", ".join(found)}'
+
+
+def _take_none(
+  arguments: Sequence[str], kind: type[config_lib.Experiment]
+) -> tuple[list[str], list[str]]:
   """Splits off the fields that are set to None, which config_flags cannot.
 
   Returns:
@@ -213,7 +208,7 @@ def _take_none(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
   """
   optional = {
     name
-    for name, hint, _ in config_lib.leaves(config_lib.Config)
+    for name, hint, _ in config_lib.leaves(kind)
     if type(None) in typing.get_args(hint)
   }
   others: list[str] = []
@@ -231,23 +226,27 @@ def _take_none(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _define(
   argv: list[str],
+  preset: config_lib.Experiment,
   default_config: pathlib.Path,
   default_workdir: str,
   flag_values: flags.FlagValues,
 ) -> None:
-  config_flags.DEFINE_config_file(
+  config_flags.DEFINE_config_dataclass(
     'config',
-    None,
-    'Python file whose get_config() returns a mbmpo_jax.config.Config;'
-    f' --config.<field>=<value> changes a field. By default {default_config}.',
+    preset,
+    "A preset's name, <algorithm>/<preset>, or a Python file whose"
+    " get_config() returns an algorithm's Config; --config.<field>=<value>"
+    ' changes a field.',
     flag_values=flag_values,
     sys_argv=argv,
   )
+  default = f'{default_config.parent.name}/{default_config.stem}'
+  flag_values['config'].default_as_str = repr(default)
   flags.DEFINE_string(
     'workdir',
     None,
     'Where everything is kept; what is found there is continued. By default '
-    + default_workdir.format(config="<the configuration file's name>")
+    + default_workdir.format(config="<the preset's name>")
     + '.',
     flag_values=flag_values,
   )
@@ -270,16 +269,13 @@ def _check_no_rest(rest: Sequence[str]) -> None:
 
 def _parse_flags(
   argv: list[str],
-  path: str,
   known: Sequence[str],
   flag_values: flags.FlagValues,
+  kind: type[config_lib.Experiment] = config_lib.Experiment,
 ) -> list[str]:
-  """Lets absl parse, and says in one line what it or the file objects to."""
+  """Lets absl parse, and says in one line what it objects to."""
   try:
-    with warnings.catch_warnings():
-      # How config_flags loads the file.
-      warnings.filterwarnings('ignore', 'the load_module', DeprecationWarning)
-      return flag_values(argv)[1:]
+    return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
     *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
@@ -287,29 +283,14 @@ def _parse_flags(
       f'{validation.nearest(error.flagname, known)}; there are'
       f' {", ".join(others)} and {last}'
     ) from error
-  except Exception as error:
-    # The configuration file runs in here and may raise anything.
-    raise config_lib.ConfigError(_explain(error, path)) from error
-
-
-def _explain(error: Exception, path: str) -> str:
-  """One line about what absl, or the configuration file, raised."""
-  text = _one_line(error)
-  override = re.match(r'flag --config\.([^=]+)=(.*?): ', text)
-  if override:
-    name, value = override.groups()
-    allowed = validation.allowed_values()[name]
-    return f'--config.{name}={value}: must be {allowed}'
-  if isinstance(error, flags.Error) and not text.startswith('flag --config='):
-    return text
-  root: BaseException = error
-  while root.__context__ is not None:
-    root = root.__context__
-  where = ''
-  for frame in traceback.extract_tb(root.__traceback__):
-    if pathlib.Path(frame.filename).name == pathlib.Path(path).name:
-      where = f'line {frame.lineno}: '
-  return f'--config={path}: {where}{type(root).__name__}: {_one_line(root)}'
+  except flags.Error as error:
+    text = _one_line(error)
+    override = re.match(r'flag --config\.([^=]+)=(.*?): ', text)
+    if override:
+      name, value = override.groups()
+      allowed = validation.allowed_values(kind)[name]
+      text = f'--config.{name}={value}: must be {allowed}'
+    raise config_lib.ConfigError(text) from error
 
 
 def _one_line(error: BaseException) -> str:

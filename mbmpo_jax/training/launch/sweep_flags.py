@@ -36,7 +36,7 @@ def parse(
 
   Args:
     argv: the program's name and its arguments.
-    default_config: the configuration file where `--config` is not given.
+    default_config: the preset where `--config` is not given.
     flag_values: the program's own flags by default.
 
   Raises:
@@ -50,28 +50,32 @@ def parse(
   )
   device_flags.define_num_devices(
     flag_values,
-    text='Devices that share the runs; by default all there are, as far as the'
-    ' runs divide. On a CPU, so many are made of its cores; by default one of'
-    ' each, likewise.',
+    text='Devices that share the runs; by default as many of those there are as'
+    ' divide the runs. On a CPU, so many are made of its cores.',
   )
-  for name in grid_lib.SWEEPABLE:
-    flags.DEFINE_string(
-      f'sweep.{name}',
-      None,
-      f'Values of {name}, separated by commas: each {grid_lib.allowed(name)}.',
-      flag_values=flag_values,
-    )
+  kinds: list[type[config_lib.Experiment]] = []
+
+  def define(kind: type[config_lib.Experiment]) -> list[str]:
+    kinds.append(kind)
+    swept = config_lib.sweepable(kind)
+    for name in swept:
+      flags.DEFINE_string(
+        f'sweep.{name}',
+        None,
+        f'Values of {name}, separated by commas: each'
+        f' {grid_lib.allowed(kind, name)}.',
+        flag_values=flag_values,
+      )
+    return [f'sweep.{name}' for name in swept]
+
   try:
     config, workdir, _, debug_nans = training_flags.parse(
       argv,
       default_config=default_config,
       default_workdir='runs/{config}_sweep',
       devices=False,
-      further=(
-        'num_seeds',
-        'num_devices',
-        *(f'sweep.{n}' for n in grid_lib.SWEEPABLE),
-      ),
+      further=('num_seeds', 'num_devices'),
+      define=define,
       flag_values=flag_values,
     )
   except config_lib.ConfigError as error:
@@ -79,13 +83,17 @@ def parse(
     if isinstance(cause, flags.UnrecognizedFlagError):
       section, _, name = cause.flagname.partition('.')
       if section == 'sweep':
-        grid_lib.check_field(name)
+        grid_lib.check_field(kinds[0], name)
     raise
-  texts = {n: flag_values[f'sweep.{n}'].value for n in grid_lib.SWEEPABLE}
+  kind = type(config)
+  texts = {
+    name: flag_values[f'sweep.{name}'].value
+    for name in config_lib.sweepable(kind)
+  }
   grid = grid_lib.Grid(
     config,
     {
-      name: _numbers(name, text)
+      name: _numbers(kind, name, text)
       for name, text in texts.items()
       if text is not None
     },
@@ -103,11 +111,13 @@ def _num_seeds(text: str) -> int:
     ) from error
 
 
-def _numbers(name: str, text: str) -> tuple[float, ...]:
+def _numbers(
+  kind: type[config_lib.Experiment], name: str, text: str
+) -> tuple[float, ...]:
   try:
     return tuple(float(value) for value in text.split(','))
   except ValueError as error:
     raise config_lib.ConfigError(
       f'--sweep.{name}={text}: must be values separated by commas, each'
-      f' {grid_lib.allowed(name)}'
+      f' {grid_lib.allowed(kind, name)}'
     ) from error

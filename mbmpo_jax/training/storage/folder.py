@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import validation
@@ -16,6 +17,8 @@ from mbmpo_jax.training import grid as grid_lib
 # Fields of the host's side, which change no random number of a run.
 _FREE = ('run.', 'config.run.')
 _CONFIG, _SWEEP = 'config.json', 'sweep.json'
+# The name of the algorithm, beside the fields in both.
+_ALGORITHM = 'algorithm'
 
 
 class WriteError(errors.UserError, RuntimeError):
@@ -27,7 +30,7 @@ class RunFolder:
 
   Attributes:
     root: the folder, `--workdir`.
-    config: the resolved configuration, JSON.
+    config: the resolved configuration and its algorithm's name, JSON.
     metrics: one JSON object per iteration.
     tensorboard: a folder of TensorBoard events.
     checkpoints: a folder of checkpoints.
@@ -67,19 +70,22 @@ class RunFolder:
       return False
     return any(path.name.isdigit() for path in self.checkpoints.iterdir())
 
-  def create(self, config: config_lib.Config) -> None:
+  def create(self, config: config_lib.Experiment) -> None:
     """Creates the folder and writes `config.json`.
 
     Raises:
       ConfigError: if the file system does not allow it.
     """
-    _create(self.config, dataclasses.asdict(config))
+    _create(self.config, _named(config) | dataclasses.asdict(config))
 
-  def read_config(self) -> config_lib.Config:
+  def read_config(self) -> config_lib.Experiment:
     """The configuration of the run; fields that are new have their defaults.
 
+    Its class is that of the algorithm that the file names.
+
     Raises:
-      ConfigError: if there is none, or it is not allowed.
+      ConfigError: if there is none, it is not allowed, or an earlier version
+        wrote it.
     """
     try:
       fields = read_fields(self.config)
@@ -88,19 +94,27 @@ class RunFolder:
         f'--workdir={self.root}: must hold a run, but its {self.config.name}'
         f' cannot be read ({error})'
       ) from error
-    known = config_lib.flatten(config_lib.Config())
+    _check_names_algorithm(self.config, fields)
+    try:
+      kind = algorithms.config(fields.pop(_ALGORITHM))
+    except algorithms.UnknownAlgorithmError as error:
+      raise config_lib.ConfigError(f'{self.config}: {error}') from error
+    known = config_lib.flatten(kind())
     for name in fields:
       if name not in known:
-        raise config_lib.ConfigError(f'{self.config}: unknown field {name}')
+        raise config_lib.ConfigError(
+          f'{self.config}: unknown field {name}'
+          f'{validation.nearest(name, known)}'
+        )
     # JSON knows no tuples.
     values = {
       n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()
     }
-    config = config_lib.replaced(config_lib.Config(), values)
+    config = config_lib.replaced(kind(), values)
     validation.validate(config)
     return config
 
-  def check_resumable(self, config: config_lib.Config) -> None:
+  def check_resumable(self, config: config_lib.Experiment) -> None:
     """Compares with the configuration that the run was started with.
 
     Everything under `run.` may change: how long, how often, what is kept. A
@@ -111,8 +125,8 @@ class RunFolder:
     """
     _check_unchanged(
       self.config,
-      config_lib.flatten(config),
-      config_lib.flatten(config_lib.Config()),
+      _named(config) | config_lib.flatten(config),
+      config_lib.flatten(type(config)()),
     )
 
 
@@ -121,7 +135,8 @@ class SweepFolder:
 
   Attributes:
     root: the folder, `--workdir`.
-    sweep: what is swept, and the configuration that all runs share, JSON.
+    sweep: the algorithm, what is swept, and the configuration that all runs
+      share, JSON.
     curves: evaluations by setting, PNG.
   """
 
@@ -148,8 +163,13 @@ class SweepFolder:
       ConfigError: if the file system does not allow it.
     """
     values = {name: list(swept) for name, swept in grid.values.items()}
-    tree = {'num_seeds': grid.num_seeds, 'sweep': values}
-    _create(self.sweep, {**tree, 'config': dataclasses.asdict(grid.config)})
+    tree = {
+      **_named(grid.config),
+      'num_seeds': grid.num_seeds,
+      'sweep': values,
+      'config': dataclasses.asdict(grid.config),
+    }
+    _create(self.sweep, tree)
 
   def check_resumable(self, grid: grid_lib.Grid) -> None:
     """Compares with what the sweep was started with, once it has checkpoints.
@@ -168,11 +188,11 @@ class SweepFolder:
         for name, value in config_lib.flatten(config).items()
         if name not in grid.values
       }
-      for config in (grid.config, config_lib.Config())
+      for config in (grid.config, type(grid.config)())
     )
     _check_unchanged(
       self.sweep,
-      {'num_seeds': grid.num_seeds, **swept, **common},
+      _named(grid.config) | {'num_seeds': grid.num_seeds} | swept | common,
       default,
       but=[f'config.{name}' for name in grid.values],
     )
@@ -223,6 +243,7 @@ def _check_unchanged(
       f'--workdir={file.parent}: has checkpoints, but its {file.name} cannot'
       f' be read ({error}); restore it or use another --workdir'
     ) from error
+  _check_names_algorithm(file, old)
   # Through JSON, as the old one went: tuples become lists.
   new, default = (json.loads(json.dumps(fields)) for fields in (new, default))
   for name in [*new, *(name for name in old if name not in new)]:
@@ -235,6 +256,22 @@ def _check_unchanged(
         f'{now}: what is in {file.parent} was started {then}; set that back or'
         ' use another --workdir'
       )
+
+
+def _named(config: config_lib.Experiment) -> dict[str, Any]:
+  """What both files say beside the fields."""
+  return {_ALGORITHM: config.algorithm}
+
+
+def _check_names_algorithm(
+  file: pathlib.Path, fields: Mapping[str, Any]
+) -> None:
+  """Files of versions that knew but one algorithm do not."""
+  if not isinstance(fields.get(_ALGORITHM), str):
+    raise config_lib.ConfigError(
+      f'{file}: names no algorithm, so an earlier version made it; use that'
+      ' version, or train anew in another --workdir'
+    )
 
 
 def read_fields(file: pathlib.Path) -> dict[str, Any]:

@@ -1,0 +1,136 @@
+"""Configuration files: found by path or by a preset's name, and run once.
+
+Presets are files `<algorithm>/<name>.py` below one folder, whose `get_config()`
+returns an algorithm's `Config`.
+"""
+
+import importlib.machinery
+import importlib.util
+import pathlib
+import sys
+import traceback
+from types import ModuleType
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import validation
+
+# What a configuration file is called among the modules.
+_MODULE = 'config_file'
+
+
+def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
+  """Finds and runs the file that `--config=<text>` names.
+
+  Args:
+    text: a file's path; or a preset's name, `mbmpo/half_cheetah`; or such a
+      name without the algorithm, which is then that of the default. What stands
+      after a colon is handed to `get_config`.
+    default: the default preset, which lies among the others.
+
+  Returns:
+    The configuration, and its name: `<algorithm>/<name>` if it lies in a folder
+    named after its algorithm, otherwise that of the file.
+
+  Raises:
+    ConfigError: one line about what is wrong with the name or the file.
+  """
+  named, colon, argument = text.partition(':')
+  path = _find(named, default)
+  arguments = [argument] if colon else []
+  try:
+    config = _module(path).get_config(*arguments)
+  except Exception as error:  # A file may raise anything.
+    raise config_lib.ConfigError(
+      f'--config={text}: {_line(error, path)}{type(error).__name__}:'
+      f' {" ".join(str(error).split())}'
+    ) from error
+  if not isinstance(config, config_lib.Experiment):
+    raise config_lib.ConfigError(
+      f"--config={text}: get_config() must return an algorithm's Config, not"
+      f' {type(config).__name__}'
+    )
+  try:
+    algorithms.config(config.algorithm)
+  except algorithms.UnknownAlgorithmError as error:
+    raise config_lib.ConfigError(f'--config={text}: {error}') from error
+  folder = path.absolute().parent.name
+  is_preset = folder == config.algorithm
+  return config, f'{folder}/{path.stem}' if is_preset else path.stem
+
+
+def _find(name: str, default: pathlib.Path) -> pathlib.Path:
+  """The file of that path, or of the preset of that name."""
+  root = default.parent.parent
+  if name:
+    for path in (
+      pathlib.Path(name),
+      root / f'{name}.py',
+      default.parent / f'{name}.py',
+    ):
+      if path.is_file():
+        return path
+  raise config_lib.ConfigError(f'--config={name}: {_nothing(name, default)}')
+
+
+def _nothing(name: str, default: pathlib.Path) -> str:
+  """What there is instead of a file or preset that does not exist."""
+  presets = _presets(default.parent.parent)
+  folder, slash, preset = name.rpartition('/')
+  if name.endswith('.py') or '/' in folder:
+    return _no_file(pathlib.Path(name), default)
+  if folder in presets:
+    known = presets[folder]
+    return (
+      f'no such preset{validation.nearest(preset, known)}; {folder} has'
+      f' {", ".join(known)}'
+    )
+  if slash:
+    return (
+      f'no such algorithm{validation.nearest(folder, presets)}; there are'
+      f' presets of {", ".join(presets)}'
+    )
+  everything = [f'{a}/{p}' for a, own in presets.items() for p in own]
+  hint = validation.nearest(name, presets.get(default.parent.name, ()))
+  return f'no such file or preset{hint}; there are {", ".join(everything)}'
+
+
+def _no_file(file: pathlib.Path, default: pathlib.Path) -> str:
+  """What there is in the file's folder, or else in the default's."""
+  folder = file.parent if _config_files(file.parent) else default.parent
+  names = [f'{stem}.py' for stem in _config_files(folder)]
+  hint = validation.nearest(file.name, names)
+  return f'no such file{hint}; {folder} has {", ".join(names)}'
+
+
+def _presets(root: pathlib.Path) -> dict[str, list[str]]:
+  """The names of the presets of each algorithm."""
+  folders = {p.name: _config_files(p) for p in sorted(root.glob('*/'))}
+  return {name: files for name, files in folders.items() if files}
+
+
+def _config_files(folder: pathlib.Path) -> list[str]:
+  """The files there that define `get_config`, without `.py`."""
+  files = [p for p in sorted(folder.glob('*.py')) if p.is_file()]
+  return [p.stem for p in files if b'def get_config(' in p.read_bytes()]
+
+
+def _module(path: pathlib.Path) -> ModuleType:
+  """Runs a file, whatever its name ends in."""
+  loader = importlib.machinery.SourceFileLoader(_MODULE, str(path))
+  spec = importlib.util.spec_from_loader(_MODULE, loader)
+  assert spec is not None
+  module = importlib.util.module_from_spec(spec)
+  # Where dataclasses look for the names in their annotations.
+  sys.modules[_MODULE] = module
+  loader.exec_module(module)
+  return module
+
+
+def _line(error: Exception, path: pathlib.Path) -> str:
+  """Where in the file it was raised."""
+  where = ''
+  for frame in traceback.extract_tb(error.__traceback__):
+    if frame.filename == str(path):
+      where = f'line {frame.lineno}: '
+  return where
