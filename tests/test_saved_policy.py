@@ -1,20 +1,25 @@
 """Reading a policy back from a run's folder, alone; exporting it."""
 
 import dataclasses
+import json
 import os
 import pathlib
 import pickle
 import shutil
 import subprocess
 import sys
+import zipfile
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax.policies import base
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import metrics as metrics_lib
@@ -58,7 +63,7 @@ def test_both_policies_come_back_with_their_config(
 ) -> None:
   """Bit for bit, and the config with tuples where it had them."""
   saved = _saved(trained)
-  expected = {'best': saved['best_policy'], 'latest': saved['state']['policy']}
+  expected = {'best': saved['best_policy'], 'latest': saved['policy']}
   for which, params in expected.items():
     policy = saved_policy.load_policy(trained, which)
     jax.tree.map(np.testing.assert_array_equal, policy.params, params)
@@ -90,9 +95,12 @@ def test_acts_as_in_training(trained: pathlib.Path) -> None:
   key = jax.random.PRNGKey(3)
   noise = jax.random.normal(key, (7, 2))
   np.testing.assert_array_equal(
-    policy.act(obs, key), jnp.clip(gaussian.sample(dist, noise), -1, 1)
+    policy.act(obs, key), jnp.clip(dist.sample(noise), -1, 1)
   )
   assert policy.act(obs[0]).shape == (2,)
+  carry, action = policy.step(policy.start(key, 7), obs, key=key)
+  assert carry == ()
+  np.testing.assert_array_equal(action, policy.act(obs, key))
 
 
 def test_reading_writes_nothing_and_compiles_nothing(
@@ -160,19 +168,30 @@ def test_checkpoints_that_vanish_while_reading(
   assert saved_policy.load_policy(copy).iteration == 9
 
 
+def _written(**changes):
+  """Other fields in `config.json`; those that are None are left out."""
+
+  def write(root: pathlib.Path) -> None:
+    path = root / 'config.json'
+    fields = {**json.loads(path.read_text()), **changes}
+    fields = {k: v for k, v in fields.items() if v is not None}
+    path.write_text(json.dumps(fields))
+
+  return write
+
+
 @pytest.mark.parametrize(
   ('damage', 'said'),
   [
     (lambda root: (root / 'config.json').unlink(), r'config\.json'),
     (lambda root: (root / 'config.json').write_text('[]'), r'config\.json'),
-    (
-      lambda root: (root / 'config.json').write_text('{"sede": 1}'),
-      'unknown field sede',
-    ),
-    (
-      lambda root: (root / 'config.json').write_text('{"seed": -1}'),
-      'seed=-1',
-    ),
+    (_written(sede=1), "unknown field sede .*'seed'"),
+    (_written(seed=-1), 'seed=-1'),
+    (_written(algorithm='mbpo'), "algorithm='mbpo'.*mean 'mbmpo'"),
+    (_written(algorithm=None), 'an earlier version made it'),
+    (_written(algorithm=1), 'an earlier version made it'),
+    (_written(policy={'hidden_sizes': [9]}), r'layers/0/w .*\(2, 8\), not'),
+    (_written(policy={'hidden_sizes': [8, 8]}), 'it has no layers/2/'),
     (lambda root: shutil.rmtree(root / 'checkpoints'), 'no checkpoint yet'),
   ],
 )
@@ -183,8 +202,9 @@ def test_folder_without_a_policy_is_refused(
   copy = tmp_path / 'copy'
   shutil.copytree(trained, copy)
   damage(copy)
-  with pytest.raises(config_lib.ConfigError, match=said):
+  with pytest.raises(config_lib.ConfigError, match=said) as error:
     saved_policy.load_policy(copy)
+  assert '\n' not in str(error.value)
 
 
 def test_which_is_one_of_two(trained: pathlib.Path) -> None:
@@ -208,6 +228,17 @@ for name in ('mean', 'sample'):
 """
 
 
+def _outside(program: str, folder: pathlib.Path) -> None:
+  """Runs a program that does not see this package."""
+  environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
+  subprocess.run(
+    [sys.executable, '-c', program],
+    cwd=folder,
+    env=environment | {'JAX_PLATFORMS': 'cpu'},
+    check=True,
+  )
+
+
 def test_exported_policy_runs_without_this_package(
   trained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
@@ -217,13 +248,7 @@ def test_exported_policy_runs_without_this_package(
   np.save(tmp_path / 'obs.npy', obs)
   saved_policy.export_policy(policy, tmp_path / 'mean')
   saved_policy.export_policy(policy, tmp_path / 'sample', sample=True)
-  environment = {k: v for k, v in os.environ.items() if k != 'PYTHONPATH'}
-  subprocess.run(
-    [sys.executable, '-c', _USE],
-    cwd=tmp_path,
-    env=environment | {'JAX_PLATFORMS': 'cpu'},
-    check=True,
-  )
+  _outside(_USE, tmp_path)
   key = jax.random.PRNGKey(3)
   for size in (1, 5):
     for name, args in (('mean', ()), ('sample', (key,))):
@@ -233,6 +258,113 @@ def test_exported_policy_runs_without_this_package(
         rtol=1e-6,
         atol=1e-6,
       )
+
+
+class _Params(NamedTuple):
+  """Not a dictionary: what is read must become one of these again."""
+
+  gain: jax.Array  # [A]
+
+
+def _remembering() -> saved_policy.SavedPolicy:
+  """Acts by the sum of rewards so far and the number of steps, from 0.5."""
+
+  def start(params, key, context, num):
+    total = jax.random.uniform(key, (num,)) * 0 + 0.5
+    return {'total': total, 'steps': jnp.zeros(num, int)}
+
+  def act(params, carry, obs, noise):
+    raw = params.gain * (carry['total'] + carry['steps'])[:, None] + obs
+    raw = raw if noise is None else raw + noise
+    carry = carry | {'steps': carry['steps'] + 1}
+    return carry, base.Action(raw, raw, raw[:, 0])
+
+  def observe(params, carry, step):
+    return carry | {'total': carry['total'] + step.reward}
+
+  policy = base.Policy(
+    init=lambda key: _Params(jnp.zeros(2)),
+    start=start,
+    act=act,
+    noise=lambda key, shape: jax.random.normal(key, (*shape, 2)),
+    observe=observe,
+  )
+  params = _Params(jnp.array([1.0, 10.0]))
+  return saved_policy.SavedPolicy(tiny.point_config(), params, 3, policy)
+
+
+def _episode(step, start, *, sample: bool) -> np.ndarray:
+  """The actions [T, N, A] of three steps in a made-up world."""
+  obs, key = jnp.arange(4.0).reshape(2, 2), jax.random.PRNGKey(1)
+  carry, previous, actions = start(key, obs), None, []
+  for t in range(3):
+    key, own = jax.random.split(key)
+    carry, action = step(carry, obs, previous, own if sample else None)
+    actions.append(action)
+    reward = jnp.array([1.0, 2.0]) + t
+    previous = base.Experience(obs, action, reward, obs + 1, jnp.zeros(2))
+    obs = obs + 1
+  return np.stack(actions)
+
+
+def test_memory_is_kept_between_steps_and_refused_by_act() -> None:
+  """The first action knows of no reward, the others of those before."""
+  policy = _remembering()
+  actions = _episode(
+    policy.step, lambda key, obs: policy.start(key, 2), sample=False
+  )
+  known = 0.5 + np.array([[0, 0], [1 + 1, 2 + 1], [3 + 2, 5 + 2]])
+  expected = known[..., None] * [1, 10] + np.arange(4).reshape(2, 2)
+  expected += np.arange(3)[:, None, None]
+  np.testing.assert_allclose(actions, expected, rtol=1e-6)
+  with pytest.raises(saved_policy.RemembersError, match=r'start\(\) and step'):
+    policy.act(jnp.zeros((2, 2)))
+
+
+_USE_MEMORY = """
+import sys
+sys.modules['mbmpo_jax'] = None  # Importing it raises.
+import zipfile
+import jax, numpy as np
+from jax import export
+
+def load(name):
+  with zipfile.ZipFile('policy.zip') as file:
+    return export.deserialize(bytearray(file.read(name)))
+
+start, step = load('start.bin'), load('step.bin')
+obs, key = np.arange(4, dtype=np.float32).reshape(2, 2), jax.random.PRNGKey(1)
+carry, actions = start.call(key, obs), []
+previous = (obs, obs, obs[:, 0] * np.nan, obs, obs[:, 0])
+for t in range(3):
+  key, own = jax.random.split(key)
+  carry, action = step.call(carry, obs, previous, np.bool_(t == 0), own)
+  actions.append(action)
+  reward = np.float32([1, 2]) + np.float32(t)
+  previous = (obs, action, reward, obs + 1, np.zeros(2, np.float32))
+  obs = obs + 1
+np.save('actions.npy', np.stack(actions))
+"""
+
+
+def test_exported_memory_runs_without_this_package(
+  tmp_path: pathlib.Path,
+) -> None:
+  """Two programs for any number of episodes, in one file."""
+  policy = _remembering()
+  path = tmp_path / 'policy.zip'
+  saved_policy.export_policy(policy, path, sample=True)
+  _outside(_USE_MEMORY, tmp_path)
+  np.testing.assert_allclose(
+    np.load(tmp_path / 'actions.npy'),
+    _episode(policy.step, lambda key, obs: policy.start(key, 2), sample=True),
+    rtol=1e-6,
+  )
+  saved_policy.export_policy(policy, path)
+  with zipfile.ZipFile(path) as file:
+    assert file.namelist() == ['start.bin', 'step.bin']
+    step = export.deserialize(bytearray(file.read('step.bin')))
+  assert len(step.in_avals) == 2 + 1 + 5 + 1  # No key.
 
 
 def test_export_to_nowhere_is_one_line(

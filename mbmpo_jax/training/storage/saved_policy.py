@@ -1,58 +1,115 @@
 """The policy of a run: read back from its folder, written for other uses."""
 
 import dataclasses
+import io
+import math
 import pathlib
+import zipfile
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import export as jax_export
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import errors
 from mbmpo_jax import types
-from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import base
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 
 # Where each is in what a checkpoint holds, `iteration.Saved`.
-_KEYS = {'best': ('best_policy',), 'latest': ('state', 'policy')}
+_KEYS = {'best': ('best_policy',), 'latest': ('policy',)}
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
+
+
+class RemembersError(errors.UserError, TypeError):
+  """A policy with a memory was asked to act without one."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedPolicy:
-  """A trained meta-policy and what it was trained with.
+  """A trained policy and what it was trained with.
 
   Attributes:
     config: of the run.
-    params: what `gaussian.apply` takes.
+    params: what `policy` takes.
     iteration: iterations that were done when the checkpoint was written.
+    policy: how it acts.
   """
 
-  config: config_lib.Config
+  config: config_lib.Experiment
   params: types.Params
   iteration: int
-
-  def distribution(self, obs: jax.Array) -> gaussian.Gaussian:
-    """The distribution over actions at `obs` [..., O]."""
-    return self.apply(self.params, obs)
+  policy: base.Policy
 
   def act(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-    """An action [..., A] in [-1, 1] at `obs` [..., O].
+    """An action [..., A] at `obs` [..., O], of a policy without a memory.
 
     Args:
       obs: observations.
       key: consumed to sample, as training and evaluation do; without one, the
-        action is the mean.
-    """
-    return gaussian.act(self.distribution(obs), key)
+        policy acts greedily.
 
-  @property
-  def apply(self) -> Callable[..., gaussian.Gaussian]:
-    """`(params, obs [..., O]) -> distribution`, with the run's settings."""
-    min_std = self.config.policy.min_std
-    return lambda params, obs: gaussian.apply(params, obs, min_std=min_std)
+    Raises:
+      RemembersError: if the policy has a memory: `start` and `step` are for it.
+    """
+    *shape, size = obs.shape
+    flat = jnp.reshape(obs, (math.prod(shape), size))
+    carry = self.start(jax.random.PRNGKey(0), flat.shape[0])
+    if jax.tree.leaves(carry):
+      raise RemembersError(
+        f'algorithm {self.config.algorithm!r}: the policy remembers what'
+        ' happened in an episode; use start() and step() instead of act()'
+      )
+    _, action = self.step(carry, flat, key=key)
+    return action.reshape(*shape, action.shape[-1])
+
+  def start(self, key: jax.Array, num: int, context: Any = ()) -> Any:
+    """The memory at the start of `num` episodes, which `step` takes.
+
+    Args:
+      key: consumed.
+      num: episodes side by side, N.
+      context: of the task, for policies that are told it.
+    """
+    return self.policy.start(self.params, key, context, num)
+
+  def step(
+    self,
+    carry: Any,
+    obs: jax.Array,
+    previous: base.Experience | None = None,
+    key: jax.Array | None = None,
+  ) -> tuple[Any, jax.Array]:
+    """One step of N episodes.
+
+      carry, previous = policy.start(key, num=1), None
+      while True:
+        carry, action = policy.step(carry, obs, previous)
+        ...  # One step in the world.
+        previous = base.Experience(obs, action, reward, next_obs, terminated)
+        obs = next_obs
+
+    Args:
+      carry: from `start` or the last `step`.
+      obs: observations `[N, O]`.
+      previous: what came of the last step; `None` at the start of an episode.
+      key: consumed to sample, as training and evaluation do; without one, the
+        policy acts greedily.
+
+    Returns:
+      The memory, and the actions `[N, A]` for the environment.
+    """
+    if previous is not None and self.policy.observe is not None:
+      carry = self.policy.observe(self.params, carry, previous)
+    noise = None if key is None else self.policy.noise(key, obs.shape[:1])
+    carry, action = self.policy.act(self.params, carry, obs, noise)
+    return carry, action.env
 
   def make_env(self) -> envs.Environment:
     """The environment that it was trained in, with MJX's physics.
@@ -78,8 +135,9 @@ def load_policy(
       last iteration saved.
 
   Raises:
-    ConfigError: if `which` is neither, or the folder holds no run, or no
-      checkpoint yet.
+    ConfigError: if `which` is neither, or the folder holds no run, no
+      checkpoint yet, or a policy that does not fit its environment.
+    UnknownEnvironmentError: if that is not registered (`envs.register`).
     CheckpointError: if no checkpoint can be read.
   """
   if which not in _KEYS:
@@ -91,8 +149,18 @@ def load_policy(
   found = checkpoint.read_part(folder.checkpoints, _KEYS[which])
   if found is None:
     raise config_lib.ConfigError(f'--workdir={workdir}: has no checkpoint yet')
-  iteration, params = found
-  return SavedPolicy(config, jax.tree.map(jnp.asarray, params), iteration)
+  iteration, tree = found
+  env = envs.make(config.env.name, config.env.variant)
+  policy = algorithms.make(config.algorithm, env, config, check=False).policy
+  expected = jax.eval_shape(policy.init, jax.random.PRNGKey(0))
+  try:
+    params = _as_in(expected, tree)
+  except ValueError as error:
+    raise config_lib.ConfigError(
+      f'--workdir={workdir}: its policy does not fit algorithm'
+      f' {config.algorithm!r} in env.name={config.env.name!r}: {error}'
+    ) from error
+  return SavedPolicy(config, params, iteration, policy)
 
 
 def export_policy(
@@ -104,24 +172,139 @@ def export_policy(
 ) -> None:
   """Writes a policy as a program that needs JAX, but not this package.
 
+  Of a policy without a memory, the file is the program:
+
     exported = jax.export.deserialize(bytearray(path.read_bytes()))
     actions = exported.call(obs)  # [N, O] -> [N, A], for any N
+
+  One with a memory is a zip of two, `start.bin` and `step.bin`:
+
+    def load(name):
+      with zipfile.ZipFile(path) as file:
+        return jax.export.deserialize(bytearray(file.read(name)))
+
+    start, step = load('start.bin'), load('step.bin')
+    carry = start.call(key, obs)  # A tuple of arrays, for N episodes.
+    carry, actions = step.call(carry, obs, previous, first)
+
+  `previous` is what came of the last step, (obs [N, O], actions [N, A], reward
+  [N], next_obs [N, O], terminated [N]), all floats; it counts for nothing where
+  `first`, bool [], says that this is the first step of the episodes.
 
   Args:
     policy: from `load_policy`.
     path: the file to replace.
-    sample: makes it `call(obs, key)`, with a raw key, uint32 [2], for actions
-      drawn from the distribution instead of the mean ones.
+    sample: adds a last argument, a raw key, uint32 [2], for sampled actions
+      instead of greedy ones.
     platforms: what it can run on.
 
   Raises:
     WriteError: if the file cannot be written.
   """
-  weights = policy.params['layers'][0]['w']
+  dtype = _float_type(policy.params)
   (batch,) = jax_export.symbolic_shape('N')
-  obs = jax.ShapeDtypeStruct((batch, weights.shape[0]), weights.dtype)
+  env = policy.make_env()
+
+  def array(*shape: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+  obs = array(batch, env.observation_size)
   key = jax.ShapeDtypeStruct((2,), jnp.uint32)
-  arguments = (obs, key) if sample else (obs,)
-  program = jax_export.export(jax.jit(policy.act), platforms=platforms)
-  data = bytes(program(*arguments).serialize())
+  keys = (key,) if sample else ()
+
+  def start(key: jax.Array, obs: jax.Array) -> Any:
+    return policy.start(key, obs.shape[0])
+
+  def flat_start(key: jax.Array, obs: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(jax.tree.leaves(start(key, obs)))
+
+  carry = jax.eval_shape(start, key, obs)
+  leaves, structure = jax.tree.flatten(carry)
+
+  def export(function: Callable[..., Any], *arguments: Any) -> bytes:
+    # All arguments are kept: those that are not used say how many N is.
+    jitted = jax.jit(function, keep_unused=True)
+    program = jax_export.export(jitted, platforms=platforms)
+    return bytes(program(*arguments).serialize())
+
+  if not leaves:
+    data = export(policy.act, obs, *keys)
+  else:
+    experience = (
+      obs,
+      array(batch, env.action_size),
+      array(batch),
+      obs,
+      array(batch),
+    )
+
+    def step(
+      leaves: tuple[jax.Array, ...],
+      obs: jax.Array,
+      previous: tuple[jax.Array, ...],
+      first: jax.Array,
+      key: jax.Array | None = None,
+    ) -> tuple[tuple[jax.Array, ...], jax.Array]:
+      carry = jax.tree.unflatten(structure, leaves)
+      if policy.policy.observe is not None:
+        told = policy.policy.observe(
+          policy.params, carry, base.Experience(*previous)
+        )
+        carry = jax.tree.map(
+          lambda old, new: jnp.where(first, old, new), carry, told
+        )
+      carry, action = policy.step(carry, obs, key=key)
+      return tuple(jax.tree.leaves(carry)), action
+
+    first = jax.ShapeDtypeStruct((), bool)
+    data = _zip(
+      {
+        'start.bin': export(flat_start, key, obs),
+        'step.bin': export(step, tuple(leaves), obs, experience, first, *keys),
+      }
+    )
   folder_lib.write_output(pathlib.Path(path), data)
+
+
+def _as_in(expected: Any, tree: Any) -> Any:
+  """The arrays of a tree as it was read, in the structure that was saved.
+
+  Checkpoints are read as dictionaries and lists.
+
+  Raises:
+    ValueError: if an array is missing or has another shape.
+  """
+
+  def take(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    found = tree
+    for entry in path:
+      # By field of a named tuple, key or position.
+      step = getattr(
+        entry, 'name', getattr(entry, 'key', getattr(entry, 'idx', None))
+      )
+      try:
+        found = found[step]
+      except (KeyError, IndexError, TypeError):
+        raise ValueError(f'it has no {name}') from None
+    shape = np.shape(found)
+    if shape != leaf.shape:
+      raise ValueError(f'{name} has the shape {shape}, not {leaf.shape}')
+    return jnp.asarray(found)
+
+  return jax.tree_util.tree_map_with_path(take, expected)
+
+
+def _float_type(tree: Any) -> Any:
+  """The type of the real numbers in it."""
+  kinds = {x.dtype for x in jax.tree.leaves(tree)}
+  floats = [kind for kind in kinds if jnp.issubdtype(kind, jnp.floating)]
+  return jnp.result_type(*floats) if floats else jnp.result_type(float)
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+  buffer = io.BytesIO()
+  with zipfile.ZipFile(buffer, 'w', zipfile.ZIP_DEFLATED) as file:
+    for name, data in files.items():
+      file.writestr(name, data)
+  return buffer.getvalue()
