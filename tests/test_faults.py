@@ -30,7 +30,9 @@ from tests import runs
 from tests import tiny
 
 
-def _train(config: config_lib.Config, workdir: pathlib.Path, **more) -> None:
+def _train(
+  config: config_lib.Experiment, workdir: pathlib.Path, **more
+) -> None:
   more = {
     'make_algorithm': fake.make,
     'progress': progress_lib.Silent(),
@@ -355,12 +357,12 @@ def test_run_is_refused_while_it_runs(tmp_path: pathlib.Path) -> None:
     with pytest.raises(config_lib.ConfigError, match='is running in it'):
       _train(config, tmp_path)
 
-  _train(config, tmp_path, progress=fake.Interrupt(0, 'fit', second))
+  _train(config, tmp_path, progress=fake.Interrupt(0, 'think', second))
   with pytest.raises(RuntimeError, match='power failure'):
     _train(
       tiny.point_config(run__num_iterations=3),
       tmp_path,
-      progress=fake.Interrupt(0, 'fit', fake.crash),
+      progress=fake.Interrupt(0, 'think', fake.crash),
     )
   _train(tiny.point_config(run__num_iterations=3), tmp_path)
 
@@ -376,7 +378,7 @@ def test_first_signal_returns_to_the_caller(tmp_path: pathlib.Path) -> None:
       tiny.point_config(run__num_iterations=4),
       tmp_path,
       stop=stop,
-      progress=fake.Interrupt(1, 'fit', fake.sigterm),
+      progress=fake.Interrupt(1, 'think', fake.sigterm),
     )
   assert stop.obeyed
   assert checkpoint.steps(tmp_path / 'checkpoints') == [1, 2]
@@ -385,7 +387,7 @@ def test_first_signal_returns_to_the_caller(tmp_path: pathlib.Path) -> None:
       tiny.point_config(run__num_iterations=4),
       tmp_path,
       stop=stop,
-      progress=fake.Interrupt(1, 'fit', fake.sigterm),
+      progress=fake.Interrupt(1, 'think', fake.sigterm),
     )
   assert not stop.obeyed, 'it came in the last iteration'
 
@@ -421,10 +423,10 @@ class Phases(progress.Silent):
 
 def make(env, config):
   algorithm = fake.make(env, config)
-  def fit(state):
+  def think(state):
     scale = jax.lax.while_loop(lambda x: x < 2, jnp.cos, state.scale)
     return state._replace(scale=scale), {}
-  return algorithm._replace(fit=fit)
+  return fake.with_phase(algorithm, 'think', think)
 
 with signals.exiting() as stop:
   loop.train(
@@ -448,8 +450,8 @@ def test_signals_are_heard_while_xla_runs(
   )
   try:
     said = iter(process.stdout.readline, '')
-    assert next(said) == 'collect\n'
-    assert next(said) == 'fit\n'
+    assert next(said) == 'gather\n'
+    assert next(said) == 'think\n'
     process.send_signal(number)
     assert next(said) == '\n'
     assert next(said).startswith(f'{number.name}: finishing the iteration')

@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 import pytest
 
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import gaussian
@@ -74,11 +75,7 @@ class Falling(tiny.Countdown):
 def test_recording_shows_every_state_ends_included():
   """Two frames where an episode ends: its last state, the next one's first."""
   recording = recording_lib.record(
-    Falling(),
-    (),
-    jax.random.PRNGKey(0),
-    num_steps=9,
-    policy_apply=tiny.no_op_policy,
+    Falling(), tiny.NO_OP, (), jax.random.PRNGKey(0), num_steps=9
   )
   counter = recording.pose.qpos[:, 0]
   assert recording.episode[-1] >= 1
@@ -97,10 +94,11 @@ def test_recording_shows_every_state_ends_included():
 
 def test_recording_is_the_rollout_that_evaluation_would_see():
   env = envs.make('point')
-  policy = gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,))
+  policy = gaussian.make(2, 2, config_lib.GaussianPolicy(hidden_sizes=(4,)))
+  params = policy.init(jax.random.PRNGKey(0))
   key = jax.random.PRNGKey(1)
-  recording = recording_lib.record(env, policy, key, num_steps=30)
-  rollout = real.rollout_env(env, policy, key, num_envs=1, horizon=30)
+  recording = recording_lib.record(env, policy, params, key, num_steps=30)
+  rollout, _ = real.rollout(env, policy, params, key, num_envs=1, horizon=30)
   np.testing.assert_allclose(
     recording.pose.qpos[:-1], rollout.obs[:, 0], rtol=1e-6
   )
@@ -134,7 +132,7 @@ def test_nothing_to_draw_is_refused_in_one_line():
     recording_lib.RecordingError, match='Countdown cannot be drawn: its scene'
   ):
     recording_lib.record(
-      tiny.Countdown(), (), jax.random.PRNGKey(0), num_steps=2
+      tiny.Countdown(), tiny.NO_OP, (), jax.random.PRNGKey(0), num_steps=2
     )
 
 
@@ -151,11 +149,7 @@ def test_a_rollout_that_diverges_is_refused_with_its_step():
     match=r'Diverges is not drawn: the rollout is not finite after step [23]',
   ):
     recording_lib.record(
-      Diverges(),
-      (),
-      jax.random.PRNGKey(0),
-      num_steps=5,
-      policy_apply=tiny.no_op_policy,
+      Diverges(), tiny.NO_OP, (), jax.random.PRNGKey(0), num_steps=5
     )
 
 
@@ -387,13 +381,14 @@ def test_a_finished_run_leaves_a_page(tmp_path: pathlib.Path) -> None:
   """Not one that was stopped; and not where it is switched off."""
   _train(tmp_path / 'off', render=False)
   assert not (tmp_path / 'off' / 'policy.html').exists()
-  stop = fake.Interrupt(0, 'fit', fake.sigterm)
+  stop = fake.Interrupt(0, 'think', fake.sigterm)
   _train(tmp_path / 'run', progress=stop)
   page = tmp_path / 'run' / 'policy.html'
   assert not page.exists()
   _train(tmp_path / 'run')
   text = page.read_text()
-  assert '<h1>point, seed 0: best policy after 2 iterations</h1>' in text
+  said = 'mbmpo on point, seed 0: best policy after 2 iterations'
+  assert f'<h1>{said}</h1>' in text
   assert len(_embedded(text)['time']) == 11
 
   # Any of its policies, later on.

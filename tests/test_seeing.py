@@ -112,7 +112,7 @@ def test_lines_say_speed_and_time_left(
   _train(config, tmp_path, progress_lib.Lines())
   out = capsys.readouterr().out.splitlines()
   lines = [line for line in out if line.startswith('iteration ')]
-  assert all(re.search(r'\S+ real, \S+ imagined steps/s', x) for x in lines)
+  assert all(re.search(r'\S+ gathered steps/s', x) for x in lines)
   assert [line.endswith(' left') for line in lines] == [True, True, False]
   (last,) = [line for line in out if 'iterations are done' in line]
   assert last.startswith('3 of 3 iterations are done: 30 real transitions in ')
@@ -153,11 +153,11 @@ def test_live_display_fits_a_terminal(tmp_path: pathlib.Path) -> None:
   config = tiny.point_config(run__num_iterations=3)
   _train(config, tmp_path, Spy(console))
   assert 'left' not in seen[0] and '0/3' in seen[0]
-  assert 'compiling collect' in seen[0]
+  assert 'compiling gather' in seen[0]
   bar, returns, speed = seen[-1].splitlines()
   assert re.search(r'2/3 \S+ s left evaluate', bar)
-  assert re.match(r'eval \S+  real \S+  imagined \S+', returns)
-  assert re.fullmatch(r'\S+ real, \S+ imagined steps/s *', speed)
+  assert re.match(r'eval \S+  gathered \S+  learned \S+', returns)
+  assert re.fullmatch(r'\S+ gathered steps/s *', speed)
   assert 'all of it in' in screen.getvalue()
 
 
@@ -171,7 +171,7 @@ def _traces(workdir: pathlib.Path) -> list[pathlib.Path]:
 def _annotations(trace: pathlib.Path) -> list[str]:
   """The names of iterations and phases in a trace, in their order."""
   events = json.loads(gzip.decompress(trace.read_bytes()))['traceEvents']
-  names = ('iteration', 'collect', 'fit', 'improve', 'evaluate')
+  names = ('iteration', *fake.PHASES, 'evaluate')
   found = [e for e in events if e.get('ph') == 'X' and e['name'] in names]
   found.sort(key=lambda event: event['ts'])
   return [
@@ -199,7 +199,7 @@ def test_profile_traces_one_iteration_that_compiles_nothing(
   said = _Said()
   traced = _train(config, tmp_path / 'run', said, profile=True)
   (trace,) = _traces(tmp_path / 'run')
-  phases = ['collect', 'fit', 'improve', 'evaluate']
+  phases = [*fake.PHASES, 'evaluate']
   assert _annotations(trace) == ['iteration 1', *phases]
   assert list(trace.parent.glob('*.xplane.pb'))
   assert f'iteration 2 was traced: {tmp_path / "run" / "profile"}' in said.text
@@ -249,7 +249,9 @@ def test_interrupted_trace_is_closed(tmp_path: pathlib.Path) -> None:
   """So that the next run in the process can trace again."""
   config = tiny.point_config(run__num_iterations=4)
   with pytest.raises(RuntimeError, match='power failure'):
-    _train(config, tmp_path, fake.Interrupt(1, 'fit', fake.crash), profile=True)
+    _train(
+      config, tmp_path, fake.Interrupt(1, 'think', fake.crash), profile=True
+    )
   _train(config, tmp_path, profile=True)
   assert _annotations(_traces(tmp_path)[-1])[0] == 'iteration 2'
 
@@ -308,7 +310,7 @@ def test_runs_are_grouped_by_all_but_the_seed(tmp_path: pathlib.Path) -> None:
   assert _groups(tmp_path / 'a', tmp_path / 'b') == {'point': ['a', 'b']}
   # A run begun before the field existed had its default.
   fields = json.loads((tmp_path / 'b' / 'config.json').read_text())
-  del fields['imagine']['restart'], fields['run']['wandb_project']
+  del fields['model_rollouts']['restart'], fields['run']['wandb_project']
   (tmp_path / 'b' / 'config.json').write_text(json.dumps(fields))
   assert _groups(tmp_path) == expected
 
@@ -319,9 +321,9 @@ def test_labels_are_folders_where_fields_would_be_many(
   """Or where there is no configuration."""
   many = dict(
     meta__inner_lr=0.5,
-    meta__max_kl=0.5,
-    meta__discount=0.5,
-    meta__gae_lambda=0.5,
+    trust_region__max_kl=0.5,
+    advantage__discount=0.5,
+    advantage__gae_lambda=0.5,
   )
   _seeded(tmp_path / 'x' / 'seed_0', 0)
   _seeded(tmp_path / 'x' / 'seed_1', 1)
@@ -483,7 +485,7 @@ def test_train_binary_profiles(tmp_path: pathlib.Path) -> None:
   """The flag reaches the loop; the help names it."""
   done = _run_binary(
     'train.py',
-    f'--config={_ROOT}/experiments/configs/point.py',
+    f'--config={_ROOT}/experiments/configs/mbmpo/point.py',
     '--config.run.num_iterations=2',
     '--config.meta.num_meta_steps=1',
     '--config.model.max_epochs=1',

@@ -1,6 +1,5 @@
 """A run that is stuck stops, and says what was not finite, when, and where."""
 
-import functools
 import inspect
 import json
 import pathlib
@@ -9,10 +8,11 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import errors
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.envs import point
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
@@ -24,11 +24,17 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 from tests import fake
 from tests import tiny
 
-# --- consecutive rejected iterations
+# --- consecutive iterations that taught nothing
+
+_COUNTS = {
+  'nonfinite/dreams': base.Metric('dreams of tasks'),
+  'nonfinite/wishes': base.Metric('wishes that were tried'),
+  base.STUCK: base.Metric('1 where nothing was learned'),
+}
 
 
-def _make(*rejected: int, above: float = -1.0):
-  """An algorithm whose iterations of these numbers are rejected.
+def _make(*stuck: int, above: float = -1.0):
+  """An algorithm whose iterations of these numbers teach nothing.
 
   In runs whose inner_lr is above `above`.
   """
@@ -36,24 +42,24 @@ def _make(*rejected: int, above: float = -1.0):
   def make(env, config):
     algorithm = fake.make(env, config)
 
-    def improve(state):
-      numbers = jnp.asarray(rejected, jnp.int32)
-      bad = jnp.any(state.iteration == numbers) & (state.hyper.inner_lr > above)
-      state, metrics = algorithm.improve(state)
+    def learn(state):
+      numbers, iteration = jnp.asarray(stuck, jnp.int32), state.counters[1]
+      bad = jnp.any(iteration == numbers) & (
+        state.hyper['meta.inner_lr'] > above
+      )
+      state, metrics = algorithm.phases['learn'](state)
       return state, metrics | {
-        'meta/accept_rate': 1.0 - bad,
-        'meta/surrogate_gain': jnp.float32(0),
-        'nonfinite/rollouts': 8.0 * bad,
-        'nonfinite/kl': 1.0 * bad * (state.iteration % 2),
-        'nonfinite/steps': 2.0 * bad,
+        'nonfinite/dreams': 8.0 * bad,
+        'nonfinite/wishes': 1.0 * bad * (iteration % 2),
+        base.STUCK: 1.0 * bad,
       }
 
-    return algorithm._replace(improve=improve)
+    return fake.with_phase(algorithm, 'learn', learn, _COUNTS)
 
   return make
 
 
-def _config(**changes) -> config_lib.Config:
+def _config(**changes) -> config_lib.Experiment:
   return tiny.point_config(
     run__num_iterations=12,
     run__max_rejected_iterations=3,
@@ -82,7 +88,7 @@ def _checkpoints(workdir: pathlib.Path) -> list[int]:
 
 
 def test_stops_with_a_report_and_keeps_the_checkpoints(tmp_path):
-  """One line per kind; only those on end count; tried again when continued."""
+  """One line per kind, of those in a row; tried again when continued."""
   make = _make(1, 3, 4, 6, 7, 8, 9)
   for _ in range(2):
     with pytest.raises(errors.NonFiniteError) as error:
@@ -90,9 +96,8 @@ def test_stops_with_a_report_and_keeps_the_checkpoints(tmp_path):
     assert 'stopped after 3 iterations' in str(error.value)
     assert error.value.exit_code == 1
     assert error.value.__notes__ == [
-      'nonfinite/rollouts: 24 imagined rollouts of tasks, iterations 6 to 8',
-      'nonfinite/kl: 2 surrogates or KLs of the lengths tried,'
-      ' iterations 6 to 8',
+      'nonfinite/dreams: 24 dreams of tasks, iterations 6 to 8',
+      'nonfinite/wishes: 2 wishes that were tried, iterations 6 to 8',
     ]
     assert _iterations(tmp_path) == list(range(9))
     assert _checkpoints(tmp_path) == list(range(1, 9))
@@ -102,9 +107,9 @@ def test_stops_with_a_report_and_keeps_the_checkpoints(tmp_path):
 
 @pytest.mark.parametrize('at', [5, 6])
 def test_a_resumed_run_counts_on(tmp_path, at):
-  """Stopped in the middle of what is rejected, by a signal."""
+  """Stopped in the middle of what teaches nothing, by a signal."""
   make = _make(5, 6, 7)
-  _train(make, tmp_path, progress=fake.Interrupt(at, 'fit', fake.sigterm))
+  _train(make, tmp_path, progress=fake.Interrupt(at, 'think', fake.sigterm))
   assert _iterations(tmp_path) == list(range(at + 1))
   with pytest.raises(errors.NonFiniteError) as error:
     _train(make, tmp_path)
@@ -116,8 +121,8 @@ def test_a_resumed_run_counts_on(tmp_path, at):
 def test_fewer_or_none_do_not_stop_it(tmp_path, limit):
   config = _config()
   config.run.max_rejected_iterations = limit
-  rejected = (2, 3, 4) if limit else range(12)
-  assert _train(_make(*rejected), tmp_path, config)['iteration'] == 11
+  stuck = (2, 3, 4) if limit else range(12)
+  assert _train(_make(*stuck), tmp_path, config)['iteration'] == 11
 
 
 def test_a_sweep_stops_when_all_its_runs_are_stuck(tmp_path):
@@ -134,7 +139,7 @@ def test_a_sweep_stops_when_all_its_runs_are_stuck(tmp_path):
   (warning,) = caught
   text = str(warning.message)
   assert text.startswith('meta.inner_lr=0.5,seed=0: nothing is learned')
-  assert 'nonfinite/rollouts: 24' in text
+  assert 'nonfinite/dreams: 24' in text
   for name in grid.runs():
     assert _iterations(tmp_path / 'one' / name) == list(range(12))
 
@@ -265,7 +270,9 @@ def test_debug_nans(tmp_path, monkeypatch):
     loop.train(
       tiny.point_config(),
       tmp_path / 'c',
-      make_algorithm=functools.partial(mbmpo.make, check=False),
+      make_algorithm=lambda env, config: algorithms.make(
+        config.algorithm, env, config, check=False
+      ),
       progress=quiet,
       debug_nans=True,
     )

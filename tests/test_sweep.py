@@ -17,10 +17,11 @@ import numpy as np
 import pytest
 from absl import flags
 
+from mbmpo_jax import algorithms
+from mbmpo_jax import backend
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
-from mbmpo_jax.algorithms.mbmpo import state as state_lib
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration
@@ -55,14 +56,21 @@ def _rows(folder: pathlib.Path) -> list[dict[str, float]]:
   ]
 
 
+def _make(config: config_lib.Experiment) -> base.Algorithm:
+  env = envs.make('point')
+  return algorithms.make(config.algorithm, env, config, check=False)
+
+
 def _saved(
-  folder: pathlib.Path, config: config_lib.Config
+  folder: pathlib.Path, config: config_lib.Experiment
 ) -> tuple[int, iteration.Saved]:
   """A run's newest checkpoint, as NumPy arrays."""
-  algorithm = mbmpo.make(envs.make('point'), config, check=False)
+  algorithm = _make(config)
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   abstract = jax.eval_shape(
-    lambda: iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
+    lambda: iteration.start(
+      algorithm, jax.random.PRNGKey(0), base.hyper(config), sharding
+    )
   )
   abstract = jax.tree.map(
     lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -98,22 +106,21 @@ def little_optimisation() -> Iterator[None]:
 
 
 def _train(
-  config: config_lib.Config,
+  config: config_lib.Experiment,
   workdir: pathlib.Path,
-  phases: state_lib.Algorithm,
+  algorithm: base.Algorithm,
 ) -> None:
-  """Trains alone, with phases that have been traced before."""
-  init = mbmpo.make(envs.make('point'), config, check=False).init
+  """Trains alone, by phases that have been traced before."""
   loop.train(
     config,
     workdir,
-    make_algorithm=lambda env, config: phases._replace(init=init),
+    make_algorithm=lambda env, config: algorithm,
     progress=progress_lib.Silent(),
   )
 
 
 def _compare_with_runs_alone(
-  config: config_lib.Config,
+  config: config_lib.Experiment,
   tmp_path: pathlib.Path,
   mesh: jax.sharding.Mesh | None,
 ) -> list[set[float]]:
@@ -126,24 +133,24 @@ def _compare_with_runs_alone(
   sweep.sweep(
     grid, tmp_path / 'sweep', mesh=mesh, progress=progress_lib.Silent()
   )
-  phases = mbmpo.make(envs.make('point'), config, check=False)
+  algorithm = _make(config)
   for name in (_NAMES[1], _NAMES[2]):
     own, alone, among = grid.runs()[name], tmp_path / name, tmp_path / 'sweep'
-    _train(own, alone, phases)
+    _train(own, alone, algorithm)
     _compare(among / name, alone, own)
   rows = zip(
     *(_rows(tmp_path / 'sweep' / name) for name in _NAMES), strict=True
   )
   epochs = [{row['model/epochs'] for row in of_all} for of_all in rows]
   own.run.num_iterations += 1
-  _train(own, alone, phases)
-  _train(own, among / name, phases)
+  _train(own, alone, algorithm)
+  _train(own, among / name, algorithm)
   _compare(among / name, alone, own)
   return epochs
 
 
 def _compare(
-  actual: pathlib.Path, expected: pathlib.Path, config: config_lib.Config
+  actual: pathlib.Path, expected: pathlib.Path, config: config_lib.Experiment
 ) -> None:
   """Configurations, metrics and newest checkpoints of two folders."""
   texts = [(path / 'config.json').read_text() for path in (actual, expected)]
@@ -220,7 +227,7 @@ def test_devices_share_the_runs(
 def test_other_devices_than_a_cpu_compute_all_their_runs_at_once(
   monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-  monkeypatch.setattr(devices, 'is_cpu', lambda mesh: False)
+  monkeypatch.setattr(backend, 'is_cpu', lambda mesh: False)
   shift = stacked.over_runs(lambda one, by: one + by)
   assert 'scan' not in str(jax.make_jaxpr(shift)(np.arange(4.0), 1.0))
 
@@ -321,7 +328,7 @@ def test_sweep_leaves_a_folder_per_run(whole: pathlib.Path) -> None:
     steps = {p.name for p in (whole / name / 'checkpoints').iterdir()}
     assert {'1', '2', '3'} <= steps
   # Neither seeds nor values give the same run.
-  returns = {_rows(whole / name)[-1]['real/return'] for name in _NAMES}
+  returns = {_rows(whole / name)[-1]['gathered/return'] for name in _NAMES}
   assert len(returns) == 4
 
 
@@ -329,7 +336,7 @@ def test_interrupted_sweep_equals_uninterrupted_one(
   whole: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   """Bit for bit; SIGTERM finishes the iteration and saves it."""
-  _sweep(tmp_path, fake.Interrupt(0, 'improve', fake.sigterm))
+  _sweep(tmp_path, fake.Interrupt(0, fake.PHASES[-1], fake.sigterm))
   assert all(len(_rows(tmp_path / name)) == 1 for name in _NAMES)
   listener = fake.Interrupt(99, '', fake.sigterm)
   _sweep(tmp_path, listener)
@@ -395,7 +402,7 @@ def test_lost_checkpoints_are_an_error(
       r'sweep\.meta\.inner_lr=\[0\.1\]: .* \[0\.001, 0\.1\]',
     ),
     ({'values': {}}, r'sweep\.meta\.inner_lr: .* \[0\.001, 0\.1\]'),
-    ({'meta__max_kl': 0.5}, r'config\.meta\.max_kl=0\.5: .* 0\.01'),
+    ({'trust_region__max_kl': 0.5}, r'trust_region\.max_kl=0\.5: .* 0\.01'),
   ],
 )
 def test_changed_sweep_is_refused_by_name(
@@ -470,7 +477,7 @@ def test_progress_is_the_mean_over_runs(
 def _parse(*arguments: str) -> sweep_flags.Arguments:
   return sweep_flags.parse(
     ['sweep.py', *arguments],
-    default_config=_CONFIGS / 'point.py',
+    default_config=_CONFIGS / 'mbmpo' / 'point.py',
     flag_values=flags.FlagValues(),
   )
 
@@ -483,51 +490,66 @@ def test_grid_is_the_product_of_values_and_seeds() -> None:
     '--num_seeds=2',
     '--sweep.model.learning_rate',
     '1e-3,0.01',
-    '--sweep.meta.max_kl=0.02',
-    '--config.meta.discount=0.9',
+    '--sweep.trust_region.max_kl=0.02',
+    '--config.advantage.discount=0.9',
   )
   assert (workdir, num_devices) == (pathlib.Path('runs/point_sweep'), 4)
   runs = grid.runs()
   assert list(runs) == [
-    'meta.max_kl=0.02,model.learning_rate=0.001,seed=5',
-    'meta.max_kl=0.02,model.learning_rate=0.001,seed=6',
-    'meta.max_kl=0.02,model.learning_rate=0.01,seed=5',
-    'meta.max_kl=0.02,model.learning_rate=0.01,seed=6',
+    'trust_region.max_kl=0.02,model.learning_rate=0.001,seed=5',
+    'trust_region.max_kl=0.02,model.learning_rate=0.001,seed=6',
+    'trust_region.max_kl=0.02,model.learning_rate=0.01,seed=5',
+    'trust_region.max_kl=0.02,model.learning_rate=0.01,seed=6',
   ]
   last = list(runs.values())[-1]
   assert last == config_lib.replaced(
     grid.config,
-    {'meta.max_kl': 0.02, 'model.learning_rate': 0.01, 'seed': 6},
+    {'trust_region.max_kl': 0.02, 'model.learning_rate': 0.01, 'seed': 6},
   )
-  assert last.meta.discount == 0.9
+  assert last.advantage.discount == 0.9
   assert list(_parse().grid.runs()) == ['seed=0']
   assert _parse().num_devices is None
 
 
-def test_every_numeric_hyperparameter_can_be_swept() -> None:
+@pytest.mark.parametrize('name', algorithms.names())
+def test_every_numeric_hyperparameter_can_be_swept(name: str) -> None:
   """And reaches the state under the name it has there."""
-  assert tuple(config_lib.HYPER_FIELDS) == state_lib.Hyper._fields
-  values = dict.fromkeys(grid_lib.SWEEPABLE, (0.5,))
-  (config,) = grid_lib.Grid(tiny.point_config(), values).runs().values()
-  assert set(map(float, state_lib.hyper(config))) == {0.5}
+  kind = algorithms.config(name)
+  values = dict.fromkeys(config_lib.sweepable(kind), (0.5,))
+  (config,) = grid_lib.Grid(kind(), values).runs().values()
+  assert dict.fromkeys(values, 0.5) == {
+    field: float(value) for field, value in base.hyper(config).items()
+  }
 
 
 @pytest.mark.parametrize(
   ('argument', 'said'),
   [
-    ('--sweep.meta.inner_rl=1', ['inner_rl', "'meta.inner_lr'", 'meta.max_kl']),
-    ('--sweep.imagine.horizon=1', ['imagine.horizon: cannot', 'meta.inner_lr']),
+    (
+      '--sweep.meta.inner_rl=1',
+      ['inner_rl', "'meta.inner_lr'", 'trust_region.max_kl'],
+    ),
+    (
+      '--sweep.model_rollouts.horizon=1',
+      ['model_rollouts.horizon: cannot', 'meta.inner_lr'],
+    ),
     ('--sweep.seed=1,2', ['sweep.seed', 'num_seeds']),
     ('--sweep.meta.inner_lr=0.1,x', ['inner_lr=0.1,x', 'finite float >= 0']),
     ('--sweep.meta.inner_lr=', ['sweep.meta.inner_lr=', 'finite float >= 0']),
     ('--sweep.meta.inner_lr=1,-1', ['meta.inner_lr=-1.0', 'float >= 0']),
-    ('--sweep.meta.discount=0.9,2', ['meta.discount=2.0', '<= 1']),
-    ('--sweep.meta.max_kl=nan', ['meta.max_kl=nan', 'finite']),
-    ('--sweep.meta.max_kl=0.1,1e-1', ['sweep.meta.max_kl', 'more than once']),
+    ('--sweep.advantage.discount=0.9,2', ['advantage.discount=2.0', '<= 1']),
+    ('--sweep.trust_region.max_kl=nan', ['trust_region.max_kl=nan', 'finite']),
+    (
+      '--sweep.trust_region.max_kl=0.1,1e-1',
+      ['sweep.trust_region.max_kl', 'more than once'],
+    ),
     ('--num_seeds=0', ['num_seeds=0', 'an int >= 1']),
     ('--num_seeds=two', ['--num_seeds=two', 'an int >= 1']),
     ('--num_devices=0', ['num_devices=0', 'not a positive integer']),
-    ('--num_seed=2', ['--num_seed=2', "'num_seeds'", '--sweep.meta.max_kl']),
+    (
+      '--num_seed=2',
+      ['--num_seed=2', "'num_seeds'", '--sweep.trust_region.max_kl'],
+    ),
     ('--config.seed=2147483647', []),
     ('--config.meta.inner_rl=1', ["'meta.inner_lr'"]),
   ],

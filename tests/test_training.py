@@ -12,11 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import types
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
-from mbmpo_jax.algorithms.mbmpo import state as state_lib
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate
 from mbmpo_jax.training import iteration
@@ -34,13 +35,22 @@ from tests import tiny
 
 
 def _train(
-  config: config_lib.Config,
+  config: config_lib.Experiment,
   workdir: pathlib.Path,
   progress: progress_lib.Progress | None = None,
   make=fake.make,
 ) -> Mapping[str, float]:
   progress = progress or progress_lib.Silent()
   return loop.train(config, workdir, make_algorithm=make, progress=progress)
+
+
+def _start(
+  algorithm: base.Algorithm,
+  config: config_lib.Experiment,
+  sharding: jax.sharding.Sharding,
+) -> iteration.Saved:
+  key = jax.random.PRNGKey(0)
+  return iteration.start(algorithm, key, base.hyper(config), sharding)
 
 
 def _rows(workdir: pathlib.Path) -> list[dict[str, float | None]]:
@@ -172,7 +182,7 @@ def test_config_may_change_before_the_first_checkpoint(
   """There is nothing yet that another configuration could not continue."""
   config = tiny.point_config(run__num_iterations=1)
   with pytest.raises(RuntimeError, match='power failure'):
-    _train(config, tmp_path, fake.Interrupt(0, 'fit', fake.crash))
+    _train(config, tmp_path, fake.Interrupt(0, 'think', fake.crash))
   config.meta.inner_lr = 0.5
   _train(config, tmp_path)
   assert len(_rows(tmp_path)) == 1
@@ -182,8 +192,8 @@ def test_config_may_change_before_the_first_checkpoint(
   ('change', 'said'),
   [
     ({'env__name': 'pont'}, "'point'"),
-    ({'imagine__horizon': 31}, 'imagine.horizon=31'),
-    ({'meta__max_kl': -1.0}, 'meta.max_kl=-1.0'),
+    ({'model_rollouts__horizon': 31}, 'model_rollouts.horizon=31'),
+    ({'trust_region__max_kl': -1.0}, 'trust_region.max_kl=-1.0'),
   ],
 )
 def test_bad_config_writes_nothing(
@@ -191,7 +201,7 @@ def test_bad_config_writes_nothing(
 ) -> None:
   """Everything is checked before the folder is made."""
   with pytest.raises(config_lib.ConfigError, match=said):
-    _train(tiny.point_config(**change), tmp_path / 'run', make=mbmpo.make)
+    _train(tiny.point_config(**change), tmp_path / 'run', make=None)
   assert list(tmp_path.iterdir()) == []
 
 
@@ -217,16 +227,18 @@ def test_lost_config_json_is_one_line(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_field_that_is_new_had_its_default(tmp_path: pathlib.Path) -> None:
-  """A run begun before `imagine.restart` existed goes on, but not with it."""
+  """A run begun before a field existed goes on, but not with another value."""
   config = tiny.point_config()
   folder = folder_lib.RunFolder(tmp_path)
   folder.create(config)
   text = json.loads(folder.config.read_text())
-  del text['imagine']['restart']
+  del text['model_rollouts']['restart']
   folder.config.write_text(json.dumps(text))
   folder.check_resumable(config)
-  config.imagine.restart = True
-  with pytest.raises(config_lib.ConfigError, match=r'imagine\.restart=True'):
+  config.model_rollouts.restart = True
+  with pytest.raises(
+    config_lib.ConfigError, match=r'model_rollouts\.restart=True'
+  ):
     folder.check_resumable(config)
 
 
@@ -257,12 +269,9 @@ def test_first_episode() -> None:
 def test_evaluate_runs_one_episode_per_environment() -> None:
   """The countdown's return is known for both of its starts."""
   run = evaluate.make_evaluate(
-    tiny.Countdown(),
-    num_episodes=32,
-    episode_length=9,
-    policy_apply=tiny.no_op_policy,
+    tiny.Countdown(), tiny.NO_OP, num_episodes=32, episode_length=9
   )
-  metrics = run({}, jax.random.PRNGKey(0))
+  metrics = run((), jax.random.PRNGKey(0))
   assert set(metrics) == set(evaluate.METRICS)
   # 0+1+2+3 from either start, where a second episode would add more.
   np.testing.assert_allclose(metrics['eval/return_mean'], 6.0)
@@ -296,7 +305,7 @@ def test_run_leaves_a_folder_that_explains_itself(
   assert [row['env_steps'] for row in rows] == [10, 20, 30, 40]
   evaluated = [math.isfinite(row['eval/return_mean']) for row in rows]
   assert evaluated == [True, False, True, True]
-  for name in ('collect', 'fit', 'improve', 'eval', 'compile'):
+  for name in (*fake.PHASES, 'eval', 'compile'):
     assert rows[0][f'time/{name}_s'] > 0
   # Nothing compiles again.
   assert all(row['time/compile_s'] == 0 for row in rows[1:])
@@ -314,15 +323,13 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
   env = envs.make('point')
   algorithm = fake.make(env, config)
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  saved = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
+  saved = _start(algorithm, config, sharding)
   run = iteration.Iteration(env, config, algorithm, progress_lib.Silent())
   policies, means = [], []
   for index in range(6):
     saved, (row,) = run(saved, index)
     # Of a copy: a view on the CPU would keep the buffers from being reused.
-    policies.append(
-      jax.tree.map(lambda x: np.array(jnp.copy(x)), saved.state.policy)
-    )
+    policies.append(jax.tree.map(lambda x: np.array(jnp.copy(x)), saved.policy))
     means.append(row['eval/return_mean'])
   assert not any(x.is_deleted() for x in jax.tree.leaves(saved.best_policy))
   best = int(np.argmax(means))
@@ -331,7 +338,7 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
   assert float(saved.best_return) == pytest.approx(means[best])
   spoilt = saved._replace(
     state=saved.state._replace(
-      policy=jax.tree.map(lambda x: x * jnp.nan, saved.state.policy)
+      weights=jax.tree.map(lambda x: x * jnp.nan, saved.policy)
     )
   )
   after, (row,) = run(spoilt, 6)
@@ -339,11 +346,41 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
   jax.tree.map(np.testing.assert_array_equal, after.best_policy, policies[best])
 
 
+def test_a_policy_with_a_memory_is_evaluated_with_it() -> None:
+  """Its carry begins with an episode, and it is told what came of its acts."""
+
+  def act(params, carry, obs, noise):
+    action = jnp.broadcast_to(carry[:, None] * params, obs.shape)
+    return carry, policies.Action(action, action, carry)
+
+  counting = policies.Policy(
+    init=lambda key: jnp.float32(0),
+    start=lambda params, key, context, num: jnp.zeros(num),
+    act=act,
+    noise=lambda key, shape: jnp.zeros(shape),
+    observe=lambda params, carry, step: carry + step.reward,
+  )
+
+  class Paying(tiny.Countdown):
+    """Pays what is done in it, and one."""
+
+    def reward(self, obs, action, next_obs):
+      return 1 + action[..., 0]
+
+  run = evaluate.make_evaluate(
+    Paying(), counting, num_episodes=16, episode_length=3
+  )
+  metrics = run(jnp.float32(0.5), jax.random.PRNGKey(0))
+  # 1, 1 + 1 / 2, 1 + (1 + 3 / 2) / 2 from either start, clipped at 1.
+  np.testing.assert_allclose(metrics['eval/return_mean'], 1 + 1.5 + 2.0)
+
+
 def test_fresh_state_looks_like_a_restored_one(tmp_path: pathlib.Path) -> None:
   """To the compiler, so that a continued run takes the very same programs."""
-  algorithm = fake.make(envs.make('point'), tiny.point_config())
+  config = tiny.point_config()
+  algorithm = fake.make(envs.make('point'), config)
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-  fresh = iteration.start(algorithm.init, jax.random.PRNGKey(0), sharding)
+  fresh = _start(algorithm, config, sharding)
   checkpoints = checkpoint.Checkpointer(tmp_path)
   checkpoints.save(1, fresh)
   checkpoints.wait()
@@ -377,7 +414,7 @@ def test_an_iteration_takes_over_the_buffers_of_the_last(
   algorithm = fake.make(env, config)
   mesh = devices.make_run_mesh(num_runs, 2) if num_runs else None
   home = devices.replicated(None)
-  saved = iteration.start(algorithm.init, jax.random.PRNGKey(0), home)
+  saved = _start(algorithm, config, home)
   if num_runs:
     saved, home = stacked.stack([saved] * num_runs, mesh), devices.by_run(mesh)
   run = iteration.Iteration(
@@ -399,18 +436,18 @@ def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:
   def make(env, config):
     algorithm = fake.make(env, config)
 
-    def counted(name):
-      def phase(state):
+    def counted(name, phase):
+      def function(state):
         traced.append(name)
-        return getattr(algorithm, name)(state)
+        return phase(state)
 
-      return phase
+      return base.Phase(function)
 
-    names = ('collect', 'fit', 'improve')
-    return algorithm._replace(**{name: counted(name) for name in names})
+    phases = {n: counted(n, phase) for n, phase in algorithm.phases.items()}
+    return algorithm._replace(phases=phases)
 
   _train(tiny.point_config(run__num_iterations=3), tmp_path, make=make)
-  assert sorted(traced) == ['collect', 'fit', 'improve']
+  assert traced == [*fake.PHASES]
   _train(tiny.point_config(run__num_iterations=5), tmp_path, make=make)
   assert len(traced) == 6
 
@@ -418,10 +455,10 @@ def test_each_phase_is_traced_once(tmp_path: pathlib.Path) -> None:
 @pytest.mark.parametrize(
   ('checkpoint_every', 'action', 'at', 'phase', 'rows', 'resumed'),
   [
-    (1, fake.sigterm, 1, 'fit', 2, 2),  # finishes iteration 1 and saves it
+    (1, fake.sigterm, 1, 'think', 2, 2),  # finishes iteration 1 and saves it
     (2, fake.sigterm, 2, 'evaluate', 3, 3),  # saves although none is due
-    (1, fake.crash, 2, 'improve', 2, 2),  # goes back to the end of iteration 1
-    (3, fake.crash, 4, 'fit', 4, 3),  # iteration 3 is run again, and its row
+    (1, fake.crash, 2, 'learn', 2, 2),  # goes back to the end of iteration 1
+    (3, fake.crash, 4, 'think', 4, 3),  # iteration 3 is run again, and its row
   ],
 )
 def test_interrupted_run_equals_uninterrupted_one(
@@ -478,13 +515,13 @@ def test_second_signal_stops_at_once() -> None:
 
 
 @pytest.fixture(scope='module')
-def point_algorithm() -> state_lib.Algorithm:
+def point_algorithm() -> base.Algorithm:
   """MB-MPO on the point; one object, so that its programs compile once."""
-  return mbmpo.make(envs.make('point'), tiny.point_config())
+  return algorithms.make('mbmpo', envs.make('point'), tiny.point_config())
 
 
 def test_mbmpo_resumes_exactly(
-  point_algorithm: state_lib.Algorithm, tmp_path: pathlib.Path
+  point_algorithm: base.Algorithm, tmp_path: pathlib.Path
 ) -> None:
   """The real algorithm: buffer, ensemble, optimizer and key all come back."""
   config = tiny.point_config(run__num_iterations=3)
@@ -493,31 +530,15 @@ def test_mbmpo_resumes_exactly(
     return point_algorithm
 
   whole = _train(config, tmp_path / 'whole', make=make)
-  interrupt = fake.Interrupt(0, 'improve', fake.sigterm)
+  *_, last = point_algorithm.phases
+  interrupt = fake.Interrupt(0, last, fake.sigterm)
   _train(config, tmp_path / 'parts', interrupt, make=make)
   assert len(_rows(tmp_path / 'parts')) == 1
   _train(config, tmp_path / 'parts', make=make)
   rows = _rows(tmp_path / 'whole')
   assert _rows(tmp_path / 'parts') == rows
   assert whole['env_steps'] == 3 * 4 * 10
-  promised = {
-    'real/return',
-    'eval/return_mean',
-    'eval/return_std',
-    'model/val_loss',
-    'model/epochs',
-    'imagined/return_pre',
-    'imagined/return_post',
-    'meta/surrogate_gain',
-    'meta/kl',
-    'meta/accept_rate',
-    'meta/plasticity',
-    'policy/std',
-    'policy/saturated',
-    'time/collect_s',
-    'throughput/imagined_steps_per_s',
-  }
-  assert promised <= whole.keys()
+  assert point_algorithm.metrics.keys() <= whole.keys()
 
 
 # --- what the user sees
@@ -532,7 +553,7 @@ def test_plain_progress_is_a_line_per_iteration(
   lines = capsys.readouterr().out.splitlines()
   assert sum(line.startswith('iteration ') for line in lines) == 3
   assert [line for line in lines if line.startswith('compiling')] == [
-    f'compiling {name}' for name in ('collect', 'fit', 'improve', 'evaluate')
+    f'compiling {name}' for name in (*fake.PHASES, 'evaluate')
   ]
   assert 'iteration 2/3  steps 20  eval ' in lines[5]
   assert str(tmp_path / 'learning_curve.png') in '\n'.join(lines[-5:])
@@ -553,7 +574,8 @@ def test_limits_follow_what_is_real() -> None:
 def test_curve_without_any_evaluation_is_drawn(tmp_path: pathlib.Path) -> None:
   """A run may be looked at before there is much to see."""
   path = tmp_path / 'curve.png'
-  plot.learning_curve([{'env_steps': 10, 'real/return': 1.0}], path)
+  row = {'env_steps': 10, 'gathered/return': 1.0}
+  plot.learning_curve([row], path, fake.METRICS)
   assert path.stat().st_size > 0
   assert list(tmp_path.iterdir()) == [path]
 

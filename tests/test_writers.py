@@ -8,7 +8,6 @@ import sys
 import pytest
 
 from mbmpo_jax import config as config_lib
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.reporting import wandb_writer
@@ -27,7 +26,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> fake_wandb.Server:
   return server
 
 
-def _config(**overrides) -> config_lib.Config:
+def _config(**overrides) -> config_lib.Experiment:
   return tiny.point_config(
     **{'run__num_iterations': 3, 'run__wandb_project': 'p', **overrides}
   )
@@ -61,7 +60,7 @@ def test_the_table_of_metrics_is_what_a_run_writes(
   assert len(set(names)) == len(names)
   assert all(meaning.strip() for _, meaning in documented)
   config = tiny.point_config(run__num_iterations=1)
-  row = _train(config, tmp_path, make=mbmpo.make)
+  row = _train(config, tmp_path, make=None)
   assert set(names) == set(row)
   # 4 trajectories of 10 steps; 2 * 2 tasks of 3 rollouts of 10, before and
   # after adaptation, twice.
@@ -82,6 +81,7 @@ def test_wandb_gets_every_row(
   assert settings['project'] == 'p'
   assert settings['name'] == 'mine'
   assert settings['config']['env']['name'] == 'point'
+  assert settings['config']['algorithm'] == 'mbmpo'
   assert 'entity' not in settings
   ((id, history),) = server.histories.items()
   assert (tmp_path / 'mine' / 'wandb_id').read_text().strip() == id
@@ -97,7 +97,7 @@ def test_wandb_run_goes_on_without_gap_or_duplicate(
   """Row 3 was logged before the crash, and is not sent again."""
   config = _config(run__num_iterations=6, run__checkpoint_every=3)
   with pytest.raises(RuntimeError, match='power failure'):
-    _train(config, tmp_path, fake.Interrupt(4, 'fit', fake.crash))
+    _train(config, tmp_path, fake.Interrupt(4, 'think', fake.crash))
   ((id, history),) = server.histories.items()
   assert list(history) == [0, 1, 2, 3]
   _train(config, tmp_path)
@@ -170,7 +170,7 @@ def test_wandb_that_fails_later_does_not_stop_the_run(
 
   config = _config()
   with pytest.warns(UserWarning, match='server is down') as caught:
-    _train(config, tmp_path, fake.Interrupt(1, 'fit', fail))
+    _train(config, tmp_path, fake.Interrupt(1, 'think', fail))
   assert len(caught) == 1
   assert len(_rows(tmp_path)) == 3
   server.down = False

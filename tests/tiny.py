@@ -1,12 +1,14 @@
 """Small configurations and a world that ends early, shared by the tests."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo_config
 from mbmpo_jax.envs import base
-from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import distributions
 
 
 def point_config(**overrides) -> mbmpo_config.Config:
@@ -86,7 +88,9 @@ class Countdown(base.Environment):
     return (next_obs[..., 0] >= self.limit).astype(next_obs.dtype)
 
 
-def no_op_policy(params, obs):
-  """A policy for worlds that do not listen."""
-  del params
-  return gaussian.Gaussian(jnp.zeros_like(obs), jnp.zeros((1, obs.shape[-1])))
+# A policy for worlds that do not listen, with one action.
+NO_OP = policies.memoryless(
+  lambda key: (),
+  lambda params, obs: distributions.Gaussian(0 * obs, 0 * obs[:1]),
+  noise=functools.partial(distributions.normal_noise, action_size=1),
+)
