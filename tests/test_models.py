@@ -1,15 +1,21 @@
-"""Normaliser, ensemble and fit."""
+"""Normaliser, ensemble, and the training of its members."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from mbmpo_jax import backend
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import statistics as statistics_lib
 
 _NUM_MODELS, _CAPACITY, _SAMPLES = 3, 300, 250
 
@@ -36,12 +42,18 @@ def test_folded_model_predicts_what_the_parts_do(x64):
   inputs = normalizer.Moments(*jax.random.uniform(keys[1], (2, 5), minval=0.5))
   deltas = normalizer.Moments(*jax.random.uniform(keys[2], (2, 3), minval=0.5))
   wide = jnp.full(3, 1e3)
-  model = ensemble.fold(params, inputs, deltas, -wide, wide)
+  model = ensemble.fold(
+    params, statistics_lib.Statistics(inputs, deltas, -wide, wide)
+  )
   obs = jax.random.normal(keys[3], (4, 3))
   action = jax.random.normal(keys[4], (4, 2))
   for member in range(2):
     one = jax.tree.map(lambda x, member=member: x[member], model)
-    _, next_obs, _ = ensemble.predict(one, None, obs, action)
+    _, (next_obs, reward, terminated, _) = ensemble.predict(
+      one, (), obs, action
+    )
+    assert reward is None
+    assert terminated is None
     # By hand, unfolded: w = g v / ||v|| per output unit.
     hidden = np.concatenate([obs, action], -1)
     hidden = (hidden - np.asarray(inputs.mean)) / np.asarray(inputs.std)
@@ -63,13 +75,12 @@ def test_what_never_changes_is_predicted_to_stay(x64):
   params = ensemble.init(
     jax.random.PRNGKey(0), 3, 2, hidden_sizes=(8,), num_models=1
   )
-  unbounded = jnp.full(2, jnp.inf)
   model = ensemble.fold(
-    params, normalizer.identity(3), deltas, -unbounded, unbounded
+    params, statistics_lib.identity(3, 2)._replace(targets=deltas)
   )
   one = jax.tree.map(lambda x: x[0], model)
   obs = jnp.asarray(rng.normal(size=(4, 2)))
-  _, next_obs, _ = ensemble.predict(one, None, obs, jnp.ones((4, 1)))
+  _, (next_obs, *_) = ensemble.predict(one, (), obs, jnp.ones((4, 1)))
   np.testing.assert_array_equal(next_obs[:, 1], obs[:, 1])
   assert np.all(next_obs[:, 0] != obs[:, 0])
 
@@ -85,31 +96,41 @@ def problem() -> tuple[jax.Array, jax.Array]:
 
 
 @functools.partial(
-  jax.jit, static_argnames=('early_stopping', 'validation_fraction')
+  jax.jit,
+  static_argnames=(
+    'early_stopping',
+    'validation_fraction',
+    'max_gradient_steps',
+    'batch_size',
+  ),
 )
-def run_fit(state, max_epochs, early_stopping=False, validation_fraction=0.2):
+def run_fit(state, max_epochs, **changes):
   inputs, targets = problem()
-  return fit_lib.fit_ensemble(
-    state,
+  params, optimizer_state, info = early_stopping.train(
+    *state,
     inputs,
     targets,
     jnp.arange(_CAPACITY) < _SAMPLES,
     jax.random.PRNGKey(3),
-    learning_rate=1e-2,
-    batch_size=32,
-    validation_fraction=validation_fraction,
+    loss=ensemble.loss,
+    optimizer=optax.adam(1e-2),
     max_epochs=max_epochs,
-    early_stopping=early_stopping,
-    rolling_persistence=0.5,
+    **{
+      'early_stopping': False,
+      'validation_fraction': 0.2,
+      'batch_size': 32,
+      'rolling_persistence': 0.5,
+      **changes,
+    },
   )
+  return fit_lib.FitState(params, optimizer_state), info
 
 
 @pytest.fixture(scope='module')
 def start() -> fit_lib.FitState:
-  params = ensemble.init(
-    jax.random.PRNGKey(0), 4, 2, hidden_sizes=(32,), num_models=_NUM_MODELS
-  )
-  return fit_lib.init(params)
+  section = config_lib.Ensemble(num_models=_NUM_MODELS, hidden_sizes=(32,))
+  dynamics = ensemble.make(envs.make('point'), section)
+  return fit_lib.init(dynamics, optax.adam(1e-2), jax.random.PRNGKey(0))
 
 
 def test_fit_learns_every_member(start):
@@ -147,11 +168,14 @@ def test_each_member_stops_by_the_rule_and_keeps_what_it_had(start):
 
 def test_all_members_at_once_fit_as_in_turn(start, monkeypatch):
   """What other devices than a CPU run, early stops at different epochs."""
-  in_turn = run_fit(start, 60, early_stopping=True)
+  limits = {'early_stopping': True, 'max_gradient_steps': 100}
+  in_turn = run_fit(start, 60, **limits)
   monkeypatch.setattr(
-    jax.lax, 'platform_dependent', lambda *args, cpu, default: default(*args)
+    backend,
+    'in_turn_or_at_once',
+    lambda in_turn, at_once, *members: at_once(*members),
   )
-  fit = functools.partial(run_fit.__wrapped__, early_stopping=True)
+  fit = functools.partial(run_fit.__wrapped__, **limits)
   at_once = jax.jit(fit, static_argnums=1)(start, 60)
   assert len(set(at_once[1].epochs.tolist())) > 1
   np.testing.assert_array_equal(at_once[1].epochs, in_turn[1].epochs)
@@ -191,4 +215,117 @@ def test_first_step_is_adams(start):
     moved = np.abs(leaf - before)
     np.testing.assert_allclose(moved[moved > 0], 1e-2, rtol=0.05)
     assert (moved > 0).mean() > 0.9
-  np.testing.assert_array_equal(state.adam.count, [1] * _NUM_MODELS)
+  np.testing.assert_array_equal(state.optimizer[0].count, [1] * _NUM_MODELS)
+
+
+# 200 rows train in batches of 32: an epoch has 7 steps.
+@pytest.mark.parametrize(
+  ('limit', 'epochs'), [(5, 1), (21, 3), (22, 4), (100, 5)]
+)
+def test_gradient_steps_are_limited_exactly(start, limit, epochs):
+  """In the middle of an epoch or at its end, whichever limit is first."""
+  state, info = run_fit(start, 5, max_gradient_steps=limit)
+  steps = min(limit, 5 * 7)
+  for count in (state.optimizer[0].count, info.gradient_steps):
+    np.testing.assert_array_equal(count, [steps] * _NUM_MODELS)
+  np.testing.assert_array_equal(info.epochs, [epochs] * _NUM_MODELS)
+  assert np.all(np.isfinite(info.val_loss))
+
+
+def test_members_stop_early_below_the_limit_too(start):
+  """One that stops leaves the others their steps."""
+  _, free = run_fit(start, 60, early_stopping=True)
+  limit = int(np.max(free.gradient_steps)) - 3
+  _, info = run_fit(start, 60, early_stopping=True, max_gradient_steps=limit)
+  np.testing.assert_array_equal(
+    info.gradient_steps, np.minimum(free.gradient_steps, limit)
+  )
+  assert np.min(info.gradient_steps) < limit == np.max(info.gradient_steps)
+  np.testing.assert_array_equal(free.gradient_steps, 7 * free.epochs)
+
+
+@pytest.mark.parametrize('capacity', [1_000, 16_000])
+def test_a_limited_fit_does_not_cost_more_with_more_data(capacity):
+  """Minibatches computed, of gradients and of validation, are counted."""
+  seen = []
+
+  def loss(params, inputs, targets, weight, key):
+    del key
+    jax.debug.callback(lambda weight: seen.append(len(weight)), weight)
+    error = inputs @ params - targets
+    return jnp.sum(jnp.mean(jnp.square(error), -1) * weight)
+
+  rows = jax.random.normal(jax.random.PRNGKey(0), (capacity, 3))
+  params = jnp.zeros((2, 3, 3))
+  optimizer = optax.sgd(1e-2)
+  _, _, info = early_stopping.train(
+    params,
+    jax.vmap(optimizer.init)(params),
+    rows,
+    rows,
+    jnp.ones(capacity),
+    jax.random.PRNGKey(1),
+    loss=loss,
+    optimizer=optimizer,
+    batch_size=10,
+    validation_fraction=0.2,
+    max_epochs=100,
+    max_gradient_steps=40,
+    early_stopping=False,
+  )
+  jax.effects_barrier()
+  np.testing.assert_array_equal(info.gradient_steps, [40, 40])
+  # Of two members, 40 steps, and 101 rows held out.
+  assert seen == [10] * 2 * (40 + 11)
+
+
+def test_a_loss_draws_anew_in_every_step_and_the_same_in_validation():
+  """And of every member its own; one batch is one step."""
+
+  def loss(params, inputs, targets, weight, key):
+    del inputs, targets
+    # Its gradient is the noise; its value, too.
+    return jnp.sum(weight) * jax.random.normal(key) * (params + 1)
+
+  def train(max_epochs):
+    params = jnp.zeros(2)
+    return early_stopping.train(
+      params,
+      jax.vmap(optax.sgd(1e-9).init)(params),
+      jnp.zeros((10, 1)),
+      jnp.zeros((10, 1)),
+      jnp.ones(10),
+      jax.random.PRNGKey(0),
+      loss=loss,
+      optimizer=optax.sgd(1e-9),
+      batch_size=10,
+      validation_fraction=0.5,
+      max_epochs=max_epochs,
+      early_stopping=False,
+    )
+
+  runs = [train(epochs) for epochs in (1, 2, 3)]
+  noise = np.diff(np.stack([np.zeros(2), *(run[0] for run in runs)]), axis=0)
+  assert len(np.unique(noise)) == 6
+  losses = np.stack([run[2].val_loss for run in runs])
+  np.testing.assert_allclose(losses[1:], losses[:1].repeat(2, 0), rtol=1e-5)
+  assert losses[0, 0] != losses[0, 1]
+
+
+# --- statistics
+
+
+def test_bounds_are_the_range_widened_and_finite():
+  next_obs = jnp.array([[0.0, 5.0], [10.0, 5.0], [1e8, 1e8]])
+  targets = jnp.array([[1.0, 0.0], [2.0, 0.0], [3.0, 1e8]])
+  valid = jnp.array([1.0, 1.0, 0.0])
+  fit = functools.partial(statistics_lib.fit, targets[:, :1], targets, next_obs)
+  bounded = fit(valid, clip_margin=0.5)
+  # The second never changes: a goal.
+  np.testing.assert_array_equal(bounded.low, [-5.0, -1e6])
+  np.testing.assert_array_equal(bounded.high, [15.0, 1e6])
+  free = fit(valid, clip_margin=None)
+  np.testing.assert_array_equal(free.low, [-1e6] * 2)
+  np.testing.assert_array_equal(free.high, [1e6] * 2)
+  unknown = fit(jnp.array([1.0, 0.0, 0.0]), clip_margin=None)
+  assert np.all(np.isnan([unknown.low, unknown.high]))
