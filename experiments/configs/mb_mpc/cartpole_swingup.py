@@ -1,0 +1,29 @@
+"""The cart-pole's swing-up by CEM: 40 episodes, 1,000 transitions."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.mb_mpc import config as mb_mpc
+
+
+def get_config() -> mb_mpc.Config:
+  """CEM at the usual sizes: 500 candidates, 50 elites, horizon 25.
+
+  Members of 2x200; a plan of 5 rounds is then 5 GFLOP. Two episodes per
+  iteration, and the fit is short of data, so that batches are small.
+  """
+  return mb_mpc.Config(
+    env=config.Env(name='cartpole_swingup'),
+    model=config.Ensemble(
+      num_models=5,
+      hidden_sizes=(200, 200),
+      batch_size=32,
+      max_epochs=100,
+      validation_fraction=0.1,
+    ),
+    collect=config.Collect(
+      num_trajectories=2, episode_length=25, buffer_capacity=2_000
+    ),
+    planner=mb_mpc.Planner(
+      kind='cem', num_candidates=500, horizon=25, num_elites=50
+    ),
+    run=config.Run(num_iterations=20, eval_every=5, eval_episodes=4),
+  )

@@ -1,0 +1,244 @@
+"""A policy that plans: at each step it searches for the best actions anew.
+
+Of an action sequence a_1..a_H, the return that a model imagines from here is
+
+  R(a) = sum_t discount^(t-1) r(s_t, a_t, s_{t+1}),  s_{t+1} = f_k(s_t, a_t),
+
+where nothing more is paid after a termination. A search (`random_shooting`,
+`cem`) finds a sequence with a high R, its first action is taken, and the next
+step plans again: a receding horizon (Nagabandi et al. 2017, section IV.C).
+
+Searches and scores are of one world: candidates `C`, horizon `H`, features.
+The policy maps them over its N worlds. One step is one program; nothing of it
+is kept but what a search remembers.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax.envs import base as envs
+from mbmpo_jax.models import base as models
+from mbmpo_jax.policies import base
+
+# (action sequences [C, H, A], key) -> their returns [C]; a NaN is the worst.
+ScoreFn = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Numbers(NamedTuple):
+  """Numbers of a planner in which the runs of a sweep may differ.
+
+  What they say stands in `algorithms/mb_mpc/config.py`; the last three are
+  read by CEM alone.
+  """
+
+  discount: jax.Array | float = 1.0
+  disagreement_coef: jax.Array | float = 0.0
+  init_std: jax.Array | float = 0.5
+  min_std: jax.Array | float = 0.05
+  smoothing: jax.Array | float = 0.1
+
+
+class Params(NamedTuple):
+  """The parameters of a planner."""
+
+  model: Any  # of all members, leaves [K, ...]
+  numbers: Numbers
+
+
+class Search(NamedTuple):
+  """How a sequence with a high return is found, in one world.
+
+  Attributes:
+    start: () -> what is remembered at an episode's start, from step to step.
+    plan: `(score, memory, key, numbers) -> (memory, sequence [H, A])`; consumes
+      the key. The memory is meant for the next step.
+  """
+
+  start: Callable[[], Any]
+  plan: Callable[[ScoreFn, Any, jax.Array, Numbers], tuple[Any, jax.Array]]
+
+
+def make(
+  env: envs.Environment,
+  dynamics: models.Dynamics,
+  search: Search,
+  *,
+  init: Callable[[jax.Array], Params],
+  members: str = 'one',
+) -> base.Policy:
+  """The policy that takes the first action of the sequence found.
+
+  Its noise is a key for each world. Greedy, without noise, it searches with
+  one and the same key at every step and in every world: its action is then a
+  function of the observation and of what it remembers.
+
+  Args:
+    env: its reward and termination are known.
+    dynamics: the model that `Params.model` is of.
+    search: as `random_shooting.make` and `cem.make` build it.
+    init: key -> params, those of a model that has seen no data.
+    members: which of them score a candidate, see `imagined_returns`.
+  """
+  score = functools.partial(
+    imagined_returns, env=env, dynamics=dynamics, members=members
+  )
+
+  def start(params: Params, key: Any, context: Any, num: int) -> Any:
+    del params, key, context
+    return jax.tree.map(
+      lambda x: jnp.broadcast_to(x[None], (num, *x.shape)), search.start()
+    )
+
+  def act(
+    params: Params, carry: Any, obs: jax.Array, noise: jax.Array | None
+  ) -> tuple[Any, base.Action]:
+    chex.assert_rank(obs, 2)
+    if noise is None:
+      noise = jnp.broadcast_to(jax.random.PRNGKey(0)[None], (obs.shape[0], 2))
+
+    def one(memory: Any, obs: jax.Array, key: jax.Array) -> Any:
+      return search.plan(
+        lambda sequences, key: score(
+          params.model,
+          obs,
+          sequences,
+          key,
+          discount=params.numbers.discount,
+          disagreement_coef=params.numbers.disagreement_coef,
+        ),
+        memory,
+        key,
+        params.numbers,
+      )
+
+    carry, sequences = jax.vmap(one)(carry, obs, noise)
+    action = sequences[:, 0]
+    return carry, base.Action(
+      raw=action,
+      env=action,
+      log_prob=jnp.full(action.shape[0], jnp.nan, action.dtype),
+    )
+
+  return base.Policy(init=init, start=start, act=act, noise=keys)
+
+
+def keys(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """A planner's noise: keys `[*shape, 2]`; consumes `key`."""
+  return jax.random.split(key, shape)
+
+
+def imagined_returns(
+  model: Any,
+  obs: jax.Array,
+  sequences: jax.Array,
+  key: jax.Array,
+  *,
+  env: envs.Environment,
+  dynamics: models.Dynamics,
+  members: str = 'one',
+  discount: jax.Array | float = 1.0,
+  disagreement_coef: jax.Array | float = 0.0,
+) -> jax.Array:
+  """What the ensemble says action sequences are worth.
+
+  All candidates of a member are one batch of its matrix products per imagined
+  step.
+
+  Args:
+    model: of K members, leaves `[K, ...]`.
+    obs: where the sequences begin, `[O]`.
+    sequences: `[C, H, A]`, actions as the environment takes them.
+    key: consumed.
+    env: gives rewards and terminations that the model does not predict.
+    dynamics: the model's functions.
+    members: `one`: each member scores C / K candidates, in order; `all`: a
+      candidate is worth the mean over members, less `disagreement_coef` times
+      their standard deviation.
+    discount: per step.
+    disagreement_coef: see `members`.
+
+  Returns:
+    The returns [C]; NaN where a prediction is not finite.
+
+  Raises:
+    ValueError: if C is no multiple of K, with `members='one'`.
+  """
+  chex.assert_rank([obs, sequences], [1, 3])
+  num_members = jax.tree.leaves(model)[0].shape[0]
+  count, horizon, action_size = sequences.shape
+  weights = jnp.asarray(discount, obs.dtype) ** jnp.arange(horizon)
+  imagine = functools.partial(
+    _imagine, env=env, dynamics=dynamics, obs=obs, weights=weights
+  )
+  member_keys = jax.random.split(key, num_members)
+  if members == 'one':
+    if count % num_members:
+      raise ValueError(
+        f'{count} candidates: must be a multiple of {num_members} members'
+      )
+    shares = sequences.reshape(num_members, -1, horizon, action_size)
+    return jax.vmap(imagine)(model, shares, member_keys).reshape(count)
+  returns = jax.vmap(imagine, (0, None, 0))(model, sequences, member_keys)
+  spread = jnp.std(returns, axis=0)
+  return jnp.mean(returns, axis=0) - disagreement_coef * spread
+
+
+def worst_if_nan(returns: jax.Array) -> jax.Array:
+  """Returns [C] with -inf for NaN, which would otherwise be the largest."""
+  return jnp.where(jnp.isnan(returns), -jnp.inf, returns)
+
+
+def _imagine(
+  model: Any,
+  sequences: jax.Array,
+  key: jax.Array,
+  *,
+  env: envs.Environment,
+  dynamics: models.Dynamics,
+  obs: jax.Array,
+  weights: jax.Array,
+) -> jax.Array:
+  """One member's returns [B] of `sequences` [B, H, A], of `weights` [H]."""
+  count = sequences.shape[0]
+  start_key, steps_key = jax.random.split(key)
+
+  def step(state: Any, xs: Any) -> tuple[Any, None]:
+    carry, obs, alive, total = state
+    action, weight, step_key = xs
+    carry, prediction = dynamics.predict(model, carry, obs, action, step_key)
+    next_obs = prediction.next_obs
+    reward = prediction.reward
+    if reward is None:
+      reward = env.reward(obs, action, next_obs)
+    # A reward need not look at all of a prediction.
+    sound = jnp.all(jnp.isfinite(next_obs), -1)
+    reward = jnp.where(sound, weight * reward, jnp.nan)
+    total = total + jnp.where(alive > 0, reward, 0.0)
+    ended = prediction.terminated
+    if ended is None and env.can_terminate:
+      ended = env.done(next_obs)
+    if ended is not None:
+      alive = alive * (1 - ended)
+    return (carry, next_obs, alive, total), None
+
+  start = (
+    dynamics.start(model, start_key, (), count),
+    jnp.broadcast_to(obs[None], (count, *obs.shape)),
+    jnp.ones(count, obs.dtype),
+    jnp.zeros(count, obs.dtype),
+  )
+  (*_, total), _ = jax.lax.scan(
+    step,
+    start,
+    (
+      jnp.swapaxes(sequences, 0, 1),
+      weights,
+      jax.random.split(steps_key, sequences.shape[1]),
+    ),
+  )
+  return total
