@@ -74,7 +74,7 @@ def fit(
 
 def identity(input_size: int, output_size: int) -> Statistics:
   """Those under which a model is what its parameters say: nothing scaled."""
-  widest = jnp.full(output_size, _WIDEST)
+  widest = jnp.full(output_size, _WIDEST, float)
   return Statistics(
     inputs=normalizer.identity(input_size),
     targets=normalizer.identity(output_size),
