@@ -2,32 +2,41 @@
 
   python -m tests.shrunk program.py
 
-What it builds by `mbmpo.make` and trains by `loop.train` has the sizes of a
-smoke test (`training/launch/tiny.py`).
+What it builds by an algorithm's `make` and trains by `loop.train` has the sizes
+of a smoke test (`training/launch/tiny.py`).
 """
 
 import functools
+import importlib
 import runpy
 import sys
 
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax import algorithms
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny
 
 
 def shrink() -> None:
   """From here on, in this process."""
-  make, train = mbmpo.make, loop.train
-
-  @functools.wraps(make)
-  def make_small(env, config, **kwargs):
-    return make(env, tiny.shrink(config), **kwargs)
+  for name in algorithms.names():
+    package = algorithms.config(name).__module__.removesuffix('.config')
+    module = importlib.import_module(f'{package}.algorithm')
+    module.make = _small(module.make)
+  train = loop.train
 
   @functools.wraps(train)
   def train_small(config, workdir, **kwargs):
     return train(tiny.shrink(config), workdir, **kwargs)
 
-  mbmpo.make, loop.train = make_small, train_small
+  loop.train = train_small
+
+
+def _small(make):
+  @functools.wraps(make)
+  def make_small(env, config, **kwargs):
+    return make(env, tiny.shrink(config), **kwargs)
+
+  return make_small
 
 
 if __name__ == '__main__':

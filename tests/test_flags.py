@@ -1,19 +1,26 @@
 """The command line: every mistake is one line, exit code 2, nothing written."""
 
+import contextlib
+import io
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
+import types
+from collections.abc import Iterator
 
 import pytest
 from absl import flags
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import sweep_flags
 
 _ROOT = pathlib.Path(__file__).parents[1]
-_CONFIGS = _ROOT / 'experiments' / 'configs'
+_PRESETS = _ROOT / 'experiments' / 'configs'
+_CONFIGS = _PRESETS / 'mbmpo'
 
 
 def _parse(*arguments: str) -> training_flags.Arguments:
@@ -25,11 +32,11 @@ def _parse(*arguments: str) -> training_flags.Arguments:
 
 
 def test_default_is_the_quick_preset() -> None:
-  """Without flags: the default file, and a folder of its name."""
+  """Without flags: the default preset, and a folder of its name."""
   config, workdir, devices, debug_nans = _parse()
   preset = runpy.run_path(str(_CONFIGS / 'half_cheetah_quick.py'))
   assert config == preset['get_config']()
-  assert workdir == pathlib.Path('runs/half_cheetah_quick')
+  assert workdir == pathlib.Path('runs/mbmpo/half_cheetah_quick')
   assert not devices.distributed
   assert devices.num_devices is None
   assert not debug_nans
@@ -62,27 +69,143 @@ def test_overrides_reach_the_config_wherever_the_file_is_named() -> None:
 
 
 @pytest.mark.parametrize(
+  ('name', 'env', 'workdir'),
+  [
+    ('mbmpo/hopper', 'hopper', 'mbmpo/hopper'),
+    ('point', 'point', 'mbmpo/point'),
+    (str(_CONFIGS / 'swimmer.py'), 'swimmer', 'mbmpo/swimmer'),
+  ],
+)
+def test_preset_is_named_or_a_path(
+  name: str,
+  env: str,
+  workdir: str,
+  tmp_path: pathlib.Path,
+  monkeypatch: pytest.MonkeyPatch,
+) -> None:
+  """From any folder; a name alone is the default's algorithm's."""
+  monkeypatch.chdir(tmp_path)
+  arguments = _parse(f'--config={name}')
+  assert arguments.config.env.name == env
+  assert arguments.workdir == pathlib.Path('runs', workdir)
+
+
+def test_own_file_is_run_once_and_before_a_preset(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """What stands after a colon is for its `get_config`."""
+  monkeypatch.chdir(tmp_path)
+  pathlib.Path('point').write_text(
+    'from mbmpo_jax.algorithms.mbmpo import config\n'
+    "print('run')\n"
+    'def get_config(seed="7"):\n'
+    "  print('called')\n"
+    '  return config.Config(seed=int(seed))\n'
+  )
+  said = io.StringIO()
+  with contextlib.redirect_stdout(said):
+    config, workdir, *_ = _parse('--config=point', '--config.meta.inner_lr=0.5')
+  assert said.getvalue() == 'run\ncalled\n'
+  assert (config.seed, config.env.name) == (7, 'half_cheetah')
+  assert config.meta.inner_lr == 0.5
+  assert workdir == pathlib.Path('runs/point')
+  assert _parse('--config=point:8').config.seed == 8
+
+
+@pytest.fixture
+def other() -> Iterator[str]:
+  """An algorithm `other` whose only section of its own is a planner."""
+  module = types.ModuleType('other_package.config')
+  exec(_OTHER, module.__dict__)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setitem(sys.modules, 'other_package', types.ModuleType('package'))
+    patch.setitem(sys.modules, 'other_package.config', module)
+    patch.setattr(algorithms, '_PACKAGES', dict(algorithms._PACKAGES))
+    algorithms.register('other', 'other_package')
+    yield (
+      'import sys\n'
+      "get = sys.modules['other_package.config'].Config\n"
+      'def get_config():\n  return get()\n'
+    )
+
+
+_OTHER = """
+import dataclasses
+from typing import ClassVar
+from mbmpo_jax import config
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Planner:
+  horizon: int = config.setting(10, low=1, high=100)
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Config(config.Experiment):
+  algorithm: ClassVar[str] = 'other'
+  planner: Planner = dataclasses.field(default_factory=Planner)
+"""
+
+
+def test_fields_are_those_of_the_algorithm_that_the_file_returns(
+  other: str, tmp_path: pathlib.Path
+) -> None:
+  """Its own are set; another's are refused, as a sweep of what it lacks."""
+  folder = tmp_path / 'other'
+  folder.mkdir()
+  path = folder / 'world.py'
+  path.write_text(other)
+  arguments = _parse(f'--config={path}', '--config.planner.horizon=5')
+  assert arguments.config.planner.horizon == 5
+  assert arguments.workdir == pathlib.Path('runs/other/world')
+  for argument, said in (
+    ('--config.meta.inner_lr=1', "'other' has no such field; there are seed,"),
+    ('--config.planner.horizn=1', "field .did you mean 'planner.horizon'"),
+    ('--config.planner.horizon=0', 'planner.horizon=0: must be an int >= 1'),
+  ):
+    with pytest.raises(config_lib.ConfigError, match=said) as error:
+      _parse(f'--config={path}', argument)
+    assert '\n' not in str(error.value)
+  for argument, said in (
+    ('--sweep.meta.inner_lr=1', "'other' has no such field; what can be swept"),
+    ('--sweep.planner.horizon=1', 'cannot be swept; .* nothing but the seed'),
+  ):
+    with pytest.raises(config_lib.ConfigError, match=said) as error:
+      sweep_flags.parse(
+        ['sweep.py', f'--config={path}', argument],
+        default_config=_CONFIGS / 'point.py',
+        flag_values=flags.FlagValues(),
+      )
+    assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
   ('argument', 'said'),
   [
     ('--workdirr=x', ['--workdirr=x', "'workdir'", '--config.<field>']),
     ('--bogus', ['--bogus', '--workdir']),
     ('seed=3', ['seed=3', '--flag=value']),
     ('--config.meta.inner_rl=1', ['inner_rl=1', "'meta.inner_lr'"]),
-    ('--config.meta.xxxxxxxx=1', ['xxxxxxxx=1', 'meta.max_kl']),
-    ('--config.nope=1', ['nope=1', 'seed, env, policy, model']),
-    ('--config.imagine.horizon=-1', ['imagine.horizon=-1', 'an int >= 1']),
+    ('--config.meta.xxxxxxxx=1', ['xxxxxxxx=1', 'meta.inner_lr']),
+    ('--config.nope=1', ['nope=1', 'seed, env, collect, run, policy']),
+    ('--config.imagine.horizon=1', ["'mbmpo' has no such field"]),
+    ('--config.algorithm=me_trpo', ['<algorithm>/<preset>', 'mbmpo']),
+    ('--config.planner.horizon=1', ["'mbmpo' has no such field"]),
+    ('--config.model_rollouts.horizon=-1', ['horizon=-1', 'an int >= 1']),
     ('--config.model.num_models=0', ['model.num_models=0', 'an int >= 1']),
     ('--config.meta=1', ['--config.meta=1', 'section', 'meta.inner_lr']),
     ('--config.seed=abc', ['--config.seed=abc', 'an int >= 0']),
     ('--config.seed', ['--config.seed']),
-    ('--config.meta.max_kl=x', ['--config.meta.max_kl=x', 'float > 0']),
+    ('--config.trust_region.max_kl=x', ['trust_region.max_kl=x', 'float > 0']),
     ('--config.policy.learn_std=2', ['learn_std=2', 'True or False']),
     ('--config.model.hidden_sizes=(8,a)', ['hidden_sizes', 'tuple of int']),
-    ('--config.meta.discount=2', ['meta.discount=2', '<= 1']),
+    ('--config.advantage.discount=2', ['advantage.discount=2', '<= 1']),
     ('--config.meta.inner_objective=x', ["'x'", "'log_likelihood'"]),
     ('--config=nowhere/a.py', ['nowhere/a.py', 'half_cheetah_quick.py']),
     (f'--config={_CONFIGS}/pont.py', ['pont.py', "mean 'point.py'"]),
-    ('--config=', ['--config=', 'point.py']),
+    ('--config=', ['--config=', 'mbmpo/point']),
+    ('--config=pont', ['--config=pont', "mean 'point'", 'mbmpo/hopper']),
+    ('--config=mbmpo/hoper', ['mbmpo/hoper', "preset (did you mean 'hopper'"]),
+    ('--config=mbmo/point', ['mbmo/point', "algorithm (did you mean 'mbmpo'"]),
+    ('--config=mbmo/point:a', ['mbmo/point:a', "mean 'mbmpo'"]),
     ('--flagfile=/nowhere', ['/nowhere']),
     ('--workdir=', ['--workdir']),
     ('--num_devices=0', ['--num_devices=0', 'positive']),
@@ -126,16 +249,22 @@ def test_processes_are_named_together() -> None:
     ('x = 1\n', ['get_config']),
     ('def get_config():\n  return {}\n', ['Config, not dict']),
     ('def get_config():\n  pass\n', ['Config, not NoneType']),
+    (
+      'from mbmpo_jax.config import Experiment as get_config\n',
+      ["algorithm=''", 'mbmpo'],
+    ),
+    (
+      'from mbmpo_jax.config import Experiment\n'
+      'class Config(Experiment):\n  algorithm = "mbpo"\n'
+      'get_config = Config\n',
+      ["algorithm='mbpo'", "mean 'mbmpo'"],
+    ),
   ],
 )
 def test_broken_config_file_is_one_line(
-  text: str,
-  said: list[str],
-  tmp_path: pathlib.Path,
-  monkeypatch: pytest.MonkeyPatch,
+  text: str, said: list[str], tmp_path: pathlib.Path
 ) -> None:
   """Whatever the file raises, its name and line are told."""
-  monkeypatch.delitem(sys.modules, 'config_config', raising=False)
   path = tmp_path / 'broken.py'
   path.write_text(text)
   with pytest.raises(config_lib.ConfigError) as error:
@@ -150,6 +279,7 @@ def test_broken_config_file_is_one_line(
   ('argument', 'said'),
   [
     ('--config.meta.inner_rl=0.1', 'meta.inner_lr'),
+    ('--config=mbmo/point', 'mbmpo'),
     ('--config.env.name=half_chetah', 'half_cheetah'),
   ],
 )

@@ -1,6 +1,7 @@
 """Configurations at random, good and bad, made from the fields' own metadata.
 
-A field that is added to `config.py` is in here without another line.
+A field that is added to a configuration is in here without another line, and so
+is an algorithm that is registered.
 """
 
 import contextlib
@@ -8,26 +9,34 @@ import math
 import pathlib
 import types
 import typing
+from collections.abc import Iterable
 
 import hypothesis
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
 from hypothesis import strategies as st
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import tiny as tiny_lib
 from tests import tiny
 
 _PRESETS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'
 _FIELDS = {
-  name: (hint, bounds)
-  for name, hint, bounds in config_lib.leaves(config_lib.Config)
+  algorithm: {
+    name: (hint, bounds)
+    for name, hint, bounds in config_lib.leaves(algorithms.config(algorithm))
+  }
+  for algorithm in algorithms.names()
 }
+_algorithms = st.sampled_from(algorithms.names())
 # NaN by design: the return and length of imagined episodes where every task is
 # rejected in every meta-step, and the loss where no epoch's was finite.
 _MAY_BE_NAN = {
@@ -120,44 +129,51 @@ def _bad(hint, bounds) -> st.SearchStrategy:
 
 
 @st.composite
-def _changes(draw) -> dict[str, tuple[bool, object, str | None]]:
-  """By field: whether it is good, a value, and its text on a command line."""
+def _changes(draw) -> tuple[str, dict[str, tuple[bool, object, str | None]]]:
+  """An algorithm; by field whether it is good, a value, its text in a flag."""
+  algorithm = draw(_algorithms)
+  fields = _FIELDS[algorithm]
   names = draw(
-    st.lists(
-      st.sampled_from(list(_FIELDS)), min_size=1, max_size=3, unique=True
-    )
+    st.lists(st.sampled_from(list(fields)), min_size=1, max_size=3, unique=True)
   )
   changes = {}
   for name in names:
-    hint, bounds = _FIELDS[name]
+    hint, bounds = fields[name]
     if draw(st.integers(0, 2)):
       value = draw(_good(hint, bounds))
       changes[name] = (True, value, str(value))
     else:
       changes[name] = (False, *draw(_bad(hint, bounds)))
-  return changes
+  return algorithm, changes
 
 
-def _check_refusal(message: str, bad: list[str]) -> None:
-  """One line, which names a bad field, or else one in a bad relation."""
+def _parse(*arguments: str) -> config_lib.Experiment:
+  return training_flags.parse(
+    ['train.py', *arguments],
+    default_config=_PRESETS / 'mbmpo' / 'point.py',
+    flag_values=flags.FlagValues(),
+  ).config
+
+
+def _check_refusal(message: str, names: Iterable[str]) -> None:
+  """One line, which names one of the fields."""
   assert '\n' not in message
   assert len(message) < 1000
-  assert any(name in message for name in bad or _FIELDS)
+  assert any(name in message for name in names)
 
 
 @_settings(500)
-@hypothesis.given(_changes(), st.sampled_from(['point', 'half_cheetah_quick']))
+@hypothesis.given(_changes(), st.booleans())
 def test_every_configuration_is_accepted_or_refused_in_one_line(
-  changes, preset
+  change, is_last_preset
 ):
   """By assignment, as in a file, and on the command line."""
+  algorithm, changes = change
+  fields = _FIELDS[algorithm]  # One in a bad relation may be another one.
   bad = [name for name, (good, *_) in changes.items() if not good]
-  arguments = ['train.py', f'--config={_PRESETS}/{preset}.py']
-  plain = training_flags.parse(
-    arguments,
-    default_config=_PRESETS / 'point.py',
-    flag_values=flags.FlagValues(),
-  ).config
+  presets = sorted((_PRESETS / algorithm).glob('*.py'))
+  arguments = [f'--config={presets[-is_last_preset]}']
+  plain = _parse(*arguments)
   config = config_lib.replaced(
     plain, {name: value for name, (_, value, _) in changes.items()}
   )
@@ -166,7 +182,7 @@ def test_every_configuration_is_accepted_or_refused_in_one_line(
     validation.validate(config)
   except config_lib.ConfigError as error:
     accepted = False
-    _check_refusal(str(error), bad)
+    _check_refusal(str(error), bad or fields)
   hypothesis.event('accepted' if accepted else 'refused')
   assert not (accepted and bad)
 
@@ -177,13 +193,9 @@ def test_every_configuration_is_accepted_or_refused_in_one_line(
   ]
   bad = [name for name in bad if changes[name][2] is not None]
   try:
-    parsed = training_flags.parse(
-      arguments,
-      default_config=_PRESETS / 'point.py',
-      flag_values=flags.FlagValues(),
-    ).config
+    parsed = _parse(*arguments)
   except config_lib.ConfigError as error:
-    _check_refusal(str(error), bad)
+    _check_refusal(str(error), bad or fields)
     assert not accepted
   else:
     assert not bad
@@ -192,11 +204,11 @@ def test_every_configuration_is_accepted_or_refused_in_one_line(
 
 
 @_settings(100)
-@hypothesis.given(
-  st.sampled_from(list(_FIELDS)), st.data(), st.sampled_from(['drop', 'swap'])
-)
-def test_a_misspelt_field_is_refused_with_the_nearest(name, data, mistake):
+@hypothesis.given(_algorithms, st.data(), st.sampled_from(['drop', 'swap']))
+def test_a_misspelt_field_is_refused_with_the_nearest(algorithm, data, mistake):
   """By assignment and on the command line."""
+  fields = _FIELDS[algorithm]
+  name = data.draw(st.sampled_from(list(fields)))
   section, _, field = name.rpartition('.')
   at = data.draw(st.integers(1, len(field) - 2))
   if mistake == 'drop':
@@ -204,16 +216,12 @@ def test_a_misspelt_field_is_refused_with_the_nearest(name, data, mistake):
   else:
     wrong = field[:at] + field[at + 1] + field[at] + field[at + 2 :]
   dotted = f'{section}.{wrong}' if section else wrong
-  hypothesis.assume(dotted not in _FIELDS)
-  config = config_lib.replaced(config_lib.Config(), {dotted: 1})
+  hypothesis.assume(dotted not in fields)
+  config = config_lib.replaced(algorithms.config(algorithm)(), {dotted: 1})
   with pytest.raises(config_lib.ConfigError) as assigned:
     validation.validate(config)
   with pytest.raises(config_lib.ConfigError) as parsed:
-    training_flags.parse(
-      ['train.py', f'--config.{dotted}=1'],
-      default_config=_PRESETS / 'point.py',
-      flag_values=flags.FlagValues(),
-    )
+    _parse(f'--config={algorithm}/point', f'--config.{dotted}=1')
   for error in (assigned, parsed):
     message = str(error.value)
     assert '\n' not in message
@@ -222,74 +230,78 @@ def test_a_misspelt_field_is_refused_with_the_nearest(name, data, mistake):
 
 
 @st.composite
-def _tiny_configs(draw) -> config_lib.Config:
-  """`tiny.point_config` with some fields anywhere in their range but small."""
-  config = tiny.point_config()
+def _tiny_configs(draw, algorithm: str) -> config_lib.Experiment:
+  """A tiny one with some fields anywhere in their range, but small."""
+  fields = _FIELDS[algorithm]
+  if algorithm == 'mbmpo':
+    config: config_lib.Experiment = tiny.point_config()
+  else:
+    config = tiny_lib.shrink(_parse(f'--config={algorithm}/point'))
   now = config_lib.flatten(config)
   names = draw(
-    st.lists(
-      st.sampled_from(list(_FIELDS)), min_size=2, max_size=8, unique=True
-    )
+    st.lists(st.sampled_from(list(fields)), min_size=2, max_size=8, unique=True)
   )
   return config_lib.replaced(
-    config, {name: draw(_good(*_FIELDS[name], now[name])) for name in names}
+    config, {name: draw(_good(*fields[name], now[name])) for name in names}
   )
 
 
-def _make(config: config_lib.Config):
+def _make(config: config_lib.Experiment) -> base.Algorithm | None:
   """The algorithm, where the configuration is allowed."""
   try:
     with contextlib.suppress(envs.UnknownEnvironmentError):
       env = envs.make(config.env.name, config.env.variant)
-      return mbmpo.make(env, config, check=False)
+      return algorithms.make(config.algorithm, env, config, check=False)
   except config_lib.ConfigError:
     pass
   return None
 
 
-_TRACED: list[config_lib.Config] = []
+def _up_to(count: int, algorithm: str, check) -> None:
+  """Calls `check` with so many algorithms, of configurations at random."""
+  checked = 0
+
+  @_settings(6 * count)
+  @hypothesis.given(_tiny_configs(algorithm))
+  def run(config):
+    nonlocal checked
+    made = _make(config) if checked < count else None
+    if made is not None:
+      check(made, config)
+      checked += 1
+
+  run()
+  assert checked == count
 
 
 @pytest.mark.slow
-@_settings(300)
-@hypothesis.given(_tiny_configs())
-def test_what_is_accepted_can_be_traced(config):
+@pytest.mark.parametrize('name', algorithms.names())
+def test_what_is_accepted_can_be_traced(name):
   """50 of them; a state comes out as it went in."""
-  algorithm = _make(config) if len(_TRACED) < 50 else None
-  if algorithm is None:
-    return
-  _TRACED.append(config)
-  state = jax.eval_shape(algorithm.init, jax.random.PRNGKey(0))
-  after, metrics = jax.eval_shape(algorithm.update, state)
-  assert after == state
-  assert all(value.shape == () for value in metrics.values())
+
+  def trace(algorithm, config):
+    state = jax.eval_shape(
+      algorithm.init, jax.random.PRNGKey(0), base.hyper(config)
+    )
+    after, metrics = jax.eval_shape(algorithm.update, state)
+    assert after == state
+    assert all(value.shape == () for value in metrics.values())
+
+  _up_to(50, name, trace)
 
 
 @pytest.mark.slow
-def test_so_many_were_traced():
-  assert len(_TRACED) == 50
-
-
-_RUN: list[config_lib.Config] = []
-
-
-@pytest.mark.slow
-@_settings(100)
-@hypothesis.given(_tiny_configs())
-def test_what_is_accepted_runs(config):
+@pytest.mark.parametrize('name', algorithms.names())
+def test_what_is_accepted_runs(name):
   """12 of them for an iteration: metrics and parameters are finite."""
-  algorithm = _make(config) if len(_RUN) < 12 else None
-  if algorithm is None:
-    return
-  _RUN.append(config)
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0))
-  state, metrics = jax.jit(algorithm.update)(state)
-  for name, value in metrics.items():
-    assert np.isfinite(value) or name in _MAY_BE_NAN, name
-  for leaf in jax.tree.leaves((state.policy, state.ensemble, state.buffer)):
-    assert np.all(np.isfinite(leaf))
 
+  def run(algorithm, config):
+    state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+    state, metrics = jax.jit(algorithm.update)(state)
+    for metric, value in metrics.items():
+      assert np.isfinite(value) or metric in _MAY_BE_NAN, metric
+    for leaf in jax.tree.leaves(state):
+      if jnp.issubdtype(leaf.dtype, jnp.floating):
+        assert np.all(np.isfinite(leaf))
 
-@pytest.mark.slow
-def test_so_many_ran():
-  assert len(_RUN) == 12
+  _up_to(12, name, run)

@@ -274,7 +274,8 @@ def _remembering() -> saved_policy.SavedPolicy:
     return {'total': total, 'steps': jnp.zeros(num, int)}
 
   def act(params, carry, obs, noise):
-    raw = params.gain * (carry['total'] + carry['steps'])[:, None] + obs
+    known = (carry['total'] + carry['steps'])[:, None]
+    raw = params.gain[None] * known + obs
     raw = raw if noise is None else raw + noise
     carry = carry | {'steps': carry['steps'] + 1}
     return carry, base.Action(raw, raw, raw[:, 0])

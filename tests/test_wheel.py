@@ -17,7 +17,7 @@ import pathlib
 import sys
 
 import mbmpo_jax
-from mbmpo_jax import config
+from mbmpo_jax import algorithms
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny
 
@@ -27,7 +27,7 @@ assert (package / 'py.typed').exists()
 files = [str(file) for file in importlib.metadata.files('mbmpo-jax')]
 assert any(name.endswith('licenses/LICENSE') for name in files), files
 
-settings = tiny.shrink(config.Config())
+settings = tiny.shrink(algorithms.config('mbmpo')())
 settings.run.num_iterations = 1
 assert settings.env.name == 'half_cheetah'
 row = loop.train(settings, 'run')

@@ -37,6 +37,8 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
   """
   named, colon, argument = text.partition(':')
   path = _find(named, default)
+  if path is None:
+    raise config_lib.ConfigError(f'--config={text}: {_nothing(named, default)}')
   arguments = [argument] if colon else []
   try:
     config = _module(path).get_config(*arguments)
@@ -59,8 +61,8 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
   return config, f'{folder}/{path.stem}' if is_preset else path.stem
 
 
-def _find(name: str, default: pathlib.Path) -> pathlib.Path:
-  """The file of that path, or of the preset of that name."""
+def _find(name: str, default: pathlib.Path) -> pathlib.Path | None:
+  """The file of that path, or of the preset of that name, or nothing."""
   root = default.parent.parent
   if name:
     for path in (
@@ -70,7 +72,7 @@ def _find(name: str, default: pathlib.Path) -> pathlib.Path:
     ):
       if path.is_file():
         return path
-  raise config_lib.ConfigError(f'--config={name}: {_nothing(name, default)}')
+  return None
 
 
 def _nothing(name: str, default: pathlib.Path) -> str:
