@@ -162,7 +162,7 @@ def _check_refusal(message: str, names: Iterable[str]) -> None:
   assert any(name in message for name in names)
 
 
-@_settings(500)
+@_settings(300)
 @hypothesis.given(_changes(), st.booleans())
 def test_every_configuration_is_accepted_or_refused_in_one_line(
   change, is_last_preset
