@@ -9,8 +9,10 @@ import pytest
 import reference
 import tiny
 
-from mbmpo_jax.policies import gaussian
 from mbmpo_jax.optim.tanh_gaussian import network
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import mlp
 
 _TOLERANCE = {'float32': 2e-5, 'float64': 1e-12}
 
@@ -33,7 +35,7 @@ def _to_jax(params: reference.Params) -> reference.Params:
   return jax.tree.map(jnp.asarray, params)
 
 
-def _dist(params: reference.Params, obs: np.ndarray) -> gaussian.Gaussian:
+def _dist(params: reference.Params, obs: np.ndarray) -> distributions.Gaussian:
   return gaussian.apply(_to_jax(params), jnp.asarray(obs))
 
 
@@ -46,12 +48,12 @@ def test_matches_reference(tolerance, rng):
     (dist.mean, reference.mean(params, obs)),
     (jnp.ravel(dist.log_std), reference.log_std(params)),
     (
-      gaussian.log_prob(dist, jnp.asarray(action)),
+      dist.log_prob(jnp.asarray(action)),
       reference.log_prob(params, obs, action),
     ),
-    (gaussian.kl(dist, moved), reference.kl(params, other, obs)),
-    (gaussian.kl(moved, dist), reference.kl(other, params, obs)),
-    (gaussian.entropy(dist), reference.entropy(params)),
+    (dist.kl(moved), reference.kl(params, other, obs)),
+    (moved.kl(dist), reference.kl(other, params, obs)),
+    (dist.entropy()[0], reference.entropy(params)),
   )
   for actual, expected in pairs:
     np.testing.assert_allclose(actual, expected, **tolerance)
@@ -64,8 +66,8 @@ def test_gradients_match_reference(tolerance, rng):
 
   def actual(params):
     dist = gaussian.apply(params, jnp.asarray(obs))
-    distance = gaussian.kl(_dist(other, obs), dist)
-    return jnp.sum(gaussian.log_prob(dist, jnp.asarray(action)) + distance)
+    distance = _dist(other, obs).kl(dist)
+    return jnp.sum(dist.log_prob(jnp.asarray(action)) + distance)
 
   def expected(vector):
     new = reference.unflatten(vector, params)
@@ -86,7 +88,7 @@ def test_leading_axes_are_batch_axes(rng):
   action = jnp.asarray(rng.normal(size=(4, 3, 2)), jnp.float32)
 
   def log_prob(obs, action):
-    return gaussian.log_prob(gaussian.apply(params, obs), action)
+    return gaussian.apply(params, obs).log_prob(action)
 
   batched = log_prob(obs, action)
   assert batched.shape == (4, 3)
@@ -109,12 +111,12 @@ def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
 
   def log_prob(params, network_apply):
     mean = network_apply(params['layers'], obs)
-    dist = gaussian.head(mean, params['log_std'])
-    return jnp.sum(gaussian.log_prob(dist, action)), dist.mean
+    dist = gaussian.to_distribution(mean, params['log_std'])
+    return jnp.sum(dist.log_prob(action)), dist.mean
 
   few, many = (
     jax.value_and_grad(log_prob, has_aux=True)(params, network_apply)
-    for network_apply in (network.apply, samples_last)
+    for network_apply in (mlp.apply, samples_last)
   )
   assert few[0][1].shape == many[0][1].shape == (*batch, 2)
   tiny.assert_close(many, few, rtol=1e-12)
@@ -129,23 +131,21 @@ def test_biases_spread_over_inputs_change_nothing(rng, x64, per_task):
       lambda x: jnp.asarray(rng.normal(size=(4, *x.shape))), layers
     )
   x = jnp.asarray(rng.normal(size=(4, 5, 3)))
-  spread = network.spread(layers, (4, 5))
+  spread = mlp.spread(layers, (4, 5))
   assert [layer['b'].shape for layer in spread] == [(4, 5, 5), (4, 5, 2)]
   own = 0 if per_task else None
   spread_axes = [{'w': own, 'b': 0}] * 2
   np.testing.assert_array_equal(
-    jax.vmap(network.apply, (spread_axes, 0))(spread, x),
-    jax.vmap(network.apply, (own, 0))(layers, x),
+    jax.vmap(mlp.apply, (spread_axes, 0))(spread, x),
+    jax.vmap(mlp.apply, (own, 0))(layers, x),
   )
 
 
 def test_log_prob_along_another_axis(rng):
   mean, action = rng.normal(size=(2, 7, 3))
   log_std = rng.normal(size=(1, 3))
-  rows = gaussian.log_prob(gaussian.Gaussian(mean, log_std), action)
-  columns = gaussian.log_prob(
-    gaussian.Gaussian(mean.T, log_std.T), action.T, axis=0
-  )
+  rows = distributions.Gaussian(mean, log_std).log_prob(action)
+  columns = distributions.Gaussian(mean.T, log_std.T).log_prob(action.T, axis=0)
   np.testing.assert_allclose(columns, rows, rtol=1e-5)
 
 
@@ -153,15 +153,15 @@ def test_sample_has_the_moments_of_the_density(rng):
   params = _to_jax(reference.make_params(rng))
   dist = gaussian.apply(params, jnp.ones((1, 2)))
   noise = jax.random.normal(jax.random.PRNGKey(0), (100_000, 2))
-  action = gaussian.sample(dist, noise)
+  action = dist.sample(noise)
 
   np.testing.assert_allclose(np.mean(action, 0), dist.mean[0], atol=0.02)
   np.testing.assert_allclose(
     np.std(action, 0), np.exp(dist.log_std[0]), rtol=0.01
   )
   np.testing.assert_allclose(
-    -np.mean(gaussian.log_prob(dist, action)),
-    gaussian.entropy(dist),
+    -np.mean(dist.log_prob(action)),
+    dist.entropy()[0],
     atol=0.02,
   )
 
@@ -171,8 +171,8 @@ def test_log_prob_of_noise_is_log_prob_of_its_action(tolerance, rng):
   dist = _dist(params, rng.normal(size=(7, 2)))
   noise = jnp.asarray(rng.normal(size=(7, 2)))
   np.testing.assert_allclose(
-    gaussian.log_prob_of_noise(dist.log_std, noise),
-    gaussian.log_prob(dist, gaussian.sample(dist, noise)),
+    dist.log_prob_of_noise(noise),
+    dist.log_prob(dist.sample(noise)),
     **tolerance,
   )
 
@@ -183,7 +183,7 @@ def test_kl_of_a_policy_from_itself_is_flat_zero(rng):
 
   def distance(new):
     old = gaussian.apply(params, obs)
-    return jnp.sum(gaussian.kl(old, gaussian.apply(new, obs)))
+    return jnp.sum(old.kl(gaussian.apply(new, obs)))
 
   value, slope = jax.value_and_grad(distance)(params)
   assert value == 0
@@ -193,10 +193,10 @@ def test_kl_of_a_policy_from_itself_is_flat_zero(rng):
 @pytest.mark.parametrize('shift', [1e-2, 1e-3, 1e-4])
 def test_small_kl_survives_single_precision(shift):
   """One adaptation step moves the policy by a KL of 1e-7 or so."""
-  old = gaussian.Gaussian(jnp.zeros(1), jnp.zeros(1))
-  new = gaussian.Gaussian(jnp.zeros(1), jnp.full(1, shift))
+  old = distributions.Gaussian(jnp.zeros(1), jnp.zeros(1))
+  new = distributions.Gaussian(jnp.zeros(1), jnp.full(1, shift))
   exact = shift + 0.5 * np.expm1(-2 * np.float64(shift))
-  np.testing.assert_allclose(gaussian.kl(old, new), exact, rtol=1e-2)
+  np.testing.assert_allclose(old.kl(new), exact, rtol=1e-2)
 
 
 @pytest.mark.parametrize('min_std', [1e-6, 0.5])
@@ -208,9 +208,7 @@ def test_std_has_a_floor(min_std, rng):
   np.testing.assert_allclose(dist.log_std, expected, rtol=1e-6)
 
   def entropy(params):
-    return gaussian.entropy(
-      gaussian.apply(params, jnp.ones(2), min_std=min_std)
-    )
+    return gaussian.apply(params, jnp.ones(2), min_std=min_std).entropy()
 
   slope = jax.grad(entropy)(_to_jax(params))
   np.testing.assert_array_equal(slope['log_std'], [0.0, 1.0])
@@ -221,7 +219,7 @@ def test_fixed_std_has_no_gradient(rng):
 
   def log_prob(params, learn_std):
     dist = gaussian.apply(params, jnp.ones(2), learn_std=learn_std)
-    return gaussian.log_prob(dist, jnp.ones(2))
+    return dist.log_prob(jnp.ones(2))
 
   assert log_prob(params, True) == log_prob(params, False)
   learned = jax.grad(log_prob)(params, True)

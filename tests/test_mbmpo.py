@@ -1,42 +1,41 @@
 """The algorithm as a whole: composition, tracing, vmap, rejection, learning."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms.mbmpo import task_rollouts
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
+from mbmpo_jax.algorithms.mbmpo import meta_step
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
+from mbmpo_jax.models import ensemble
 from mbmpo_jax.objectives import returns
+from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import real
 from tests import tiny
 
-_METRICS = {
-  'env_steps', 'real/return', 'real/length', 'policy/saturated', 'policy/std',
-  'model/val_loss', 'model/epochs', 'model/rejected',
-  'imagined/return_pre', 'imagined/return_post', 'imagined/length',
-  'imagined/samples', 'imagined/clipped',
-  'meta/surrogate_gain', 'meta/kl', 'meta/accept_rate', 'meta/backtracks',
-  'meta/rejected_tasks', 'meta/plasticity',
-  'nonfinite/transitions', 'nonfinite/stored', 'nonfinite/members',
-  'nonfinite/rollouts', 'nonfinite/advantages', 'nonfinite/adaptations',
-  'nonfinite/gradients', 'nonfinite/kl', 'nonfinite/steps',
-}  # fmt: skip
 
-
-def make(config: config_lib.Config) -> state_lib.Algorithm:
-  return mbmpo.make(envs.make(config.env.name), config, check=False)
+def make(config: config_lib.Config, env=None) -> base.Algorithm:
+  env = env or envs.make(config.env.name)
+  algorithm = mbmpo.make(env, config, check=False)
+  # What `init` needs besides the key.
+  return algorithm._replace(
+    init=functools.partial(algorithm.init, hyper=base.hyper(config))
+  )
 
 
 @pytest.fixture(scope='module')
-def algorithm() -> state_lib.Algorithm:
+def algorithm() -> base.Algorithm:
   return make(tiny.point_config())
 
 
-def init(algorithm: state_lib.Algorithm, seed: int = 0) -> state_lib.TrainState:
+def init(algorithm: base.Algorithm, seed: int = 0) -> state_lib.State:
   return jax.jit(algorithm.init)(jax.random.PRNGKey(seed))
 
 
@@ -53,12 +52,12 @@ def test_update_traces_once_also_after_the_buffer_has_wrapped(algorithm):
   for _ in range(4):  # 40 transitions each, capacity 100
     state, values = update(state)
     metrics.append(values)
-  assert int(state.env_steps) == 160
+  assert int(state.counters.env_steps) == 160
   assert int(state.buffer.size) == 100
   assert int(state.buffer.position) == 60
   assert len(traces) == 1
   for values in metrics:
-    assert set(values) == _METRICS
+    assert set(values) == set(mbmpo.METRICS)
     assert all(np.isfinite(value) for value in values.values())
 
 
@@ -68,16 +67,16 @@ def test_update_is_improve_after_fit_after_collect(algorithm, x64):
   for _ in range(2):
     state, metrics = jax.jit(algorithm.update)(state)
     expected_metrics = {}
-    for phase in (algorithm.collect, algorithm.fit, algorithm.improve):
+    for phase in algorithm.phases.values():
       expected, values = jax.jit(phase)(expected)
       expected_metrics |= values
   tiny.assert_close(state, expected, 1e-8)
   tiny.assert_close(metrics, expected_metrics, 1e-8)
 
 
-@pytest.mark.parametrize('collect_with', ['adapted', 'meta'])
-def test_vmap_over_seeds_equals_separate_runs(collect_with, x64):
-  algorithm = make(tiny.point_config(collect__collect_with=collect_with))
+@pytest.mark.parametrize('collector', ['adapted', 'meta'])
+def test_vmap_over_seeds_equals_separate_runs(collector, x64):
+  algorithm = make(tiny.point_config(collect__policy=collector))
   states = [init(algorithm, seed) for seed in (0, 1)]
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
   for _ in range(2):
@@ -94,8 +93,8 @@ def test_ended_rollouts_restart_where_asked():
 
   Of 10 steps at least the first two episodes are complete, 3 + 4 steps.
   """
-  config = tiny.point_config(imagine__restart=True)
-  algorithm = mbmpo.make(tiny.Countdown(), config)
+  config = tiny.point_config(model_rollouts__restart=True)
+  algorithm = make(config, tiny.Countdown())
   _, metrics = jax.jit(algorithm.update)(init(algorithm))
   for name in ('real/length', 'imagined/length'):
     assert 3 <= metrics[name] <= 4
@@ -108,13 +107,13 @@ def test_ended_rollouts_restart_where_asked():
 def test_predictions_are_bounded_by_what_was_seen():
   """With a margin; but for what a step never changes, which may be anywhere."""
   algorithm = make(tiny.point_config(model__clip_margin=0.5))
-  state, _ = jax.jit(algorithm.collect)(init(algorithm))
+  state, _ = jax.jit(algorithm.phases['collect'])(init(algorithm))
   data = state.buffer.data
   steady = data.next_obs.at[:, 1].set(data.obs[:, 1])
   state = state._replace(
     buffer=state.buffer._replace(data=data._replace(next_obs=steady))
   )
-  model = jax.jit(algorithm.fit)(state)[0].model
+  model = jax.jit(algorithm.phases['fit'])(state)[0].model
   seen = np.asarray(steady[: int(state.buffer.size), 0])
   margin = 0.5 * (seen.max() - seen.min())
   np.testing.assert_allclose(model.low[:, 0], seen.min() - margin, rtol=1e-5)
@@ -126,7 +125,7 @@ def test_predictions_are_bounded_by_what_was_seen():
 def test_hyperparameters_in_the_state_take_effect(algorithm):
   state = init(algorithm)
   frozen = state._replace(
-    hyper=state.hyper._replace(max_kl=jnp.zeros_like(state.hyper.max_kl))
+    hyper=state.hyper | {'trust_region.max_kl': jnp.zeros(())}
   )
   both = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, frozen)
   after, metrics = jax.jit(jax.vmap(algorithm.update))(both)
@@ -144,9 +143,9 @@ def test_hyperparameters_in_the_state_take_effect(algorithm):
 
 def test_a_new_state_may_be_donated(algorithm):
   """As it comes, not jitted: no leaf is another's memory."""
-  collect = jax.jit(algorithm.collect, donate_argnums=0)
+  collect = jax.jit(algorithm.phases['collect'], donate_argnums=0)
   state, _ = collect(algorithm.init(jax.random.PRNGKey(0)))
-  assert int(state.env_steps) == 40
+  assert int(state.counters.env_steps) == 40
 
 
 def test_make_copies_the_config():
@@ -159,16 +158,19 @@ def test_make_copies_the_config():
 def test_act(algorithm):
   state = init(algorithm)
   obs = jnp.ones((3, 2))
-  mean = algorithm.act(state.policy, obs)
-  np.testing.assert_array_equal(mean, algorithm.act(state.policy, obs, None))
-  drawn = algorithm.act(state.policy, obs, jax.random.PRNGKey(0))
+  policy, theta = algorithm.policy, algorithm.policy_params(state)
+  _, greedy = policy.act(theta, (), obs, None)
+  mean = greedy.env
+  np.testing.assert_array_equal(
+    mean, np.clip(policy.distribution(theta, (), obs).mean, -1, 1)
+  )
+  noise = policy.noise(jax.random.PRNGKey(0), (3,))
+  drawn = policy.act(theta, (), obs, noise)[1].env
   assert mean.shape == drawn.shape == (3, 2)
   assert np.all(abs(drawn) <= 1) and np.any(drawn != mean)
 
 
-def poison(
-  state: state_lib.TrainState, member: int | slice
-) -> state_lib.TrainState:
+def poison(state: state_lib.State, member: int | slice) -> state_lib.State:
   """The state with NaN in a member's ready-to-imagine weights."""
   weight, bias = state.model.layers[0]
   layers = ((weight.at[member].set(jnp.nan), bias), *state.model.layers[1:])
@@ -176,13 +178,13 @@ def poison(
 
 
 @pytest.fixture(scope='module')
-def fitted(algorithm) -> state_lib.TrainState:
-  state = jax.jit(algorithm.collect)(init(algorithm))[0]
-  return jax.jit(algorithm.fit)(state)[0]
+def fitted(algorithm) -> state_lib.State:
+  state = jax.jit(algorithm.phases['collect'])(init(algorithm))[0]
+  return jax.jit(algorithm.phases['fit'])(state)[0]
 
 
 def test_a_non_finite_member_is_left_out(algorithm, fitted):
-  state, metrics = jax.jit(algorithm.improve)(poison(fitted, 0))
+  state, metrics = jax.jit(algorithm.phases['improve'])(poison(fitted, 0))
   assert metrics['meta/rejected_tasks'] == 2  # the member's two tasks
   assert metrics['meta/accept_rate'] == 1
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state.policy))
@@ -192,7 +194,9 @@ def test_a_non_finite_member_is_left_out(algorithm, fitted):
 
 
 def test_nothing_finite_leaves_the_policy_alone(algorithm, fitted):
-  state, metrics = jax.jit(algorithm.improve)(poison(fitted, slice(None)))
+  state, metrics = jax.jit(algorithm.phases['improve'])(
+    poison(fitted, slice(None))
+  )
   assert metrics['meta/rejected_tasks'] == 4
   assert metrics['meta/accept_rate'] == 0
   for after, before in zip(
@@ -203,40 +207,66 @@ def test_nothing_finite_leaves_the_policy_alone(algorithm, fitted):
 
 def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
   """Whether its rollouts were rejected or its adapted policy is not finite."""
-  config = tiny.point_config()
-  hyper = fitted.hyper._replace(inner_lr=jnp.asarray(0.1))
-  imagined = task_rollouts.rollout_tasks(
-    fitted.policy,
-    fitted.model,
-    hyper,
-    jax.random.PRNGKey(0),
-    env=envs.make('point'),
-    config=config,
-    policy_apply=gaussian.apply,
-    policy_per_task=False,
+  env, config = envs.make('point'), tiny.point_config()
+  policy = gaussian.make(2, 2, config.policy)
+  meta = meta_step.make(
+    env,
+    config,
+    policy,
+    ensemble.make(env, config.model),
+    derivatives=meta_gradient.derivatives(policy, objective='log_likelihood'),
   )
-  assert np.all(imagined.finite)
-  adapted, _, sound = task_rollouts.adapt_tasks(
+  hyper = fitted.hyper | {'meta.inner_lr': jnp.asarray(0.1)}
+  rollouts = meta.rollout(
+    fitted.policy, fitted.model, hyper, jax.random.PRNGKey(0), per_task=False
+  )
+  assert np.all(rollouts.usable)
+  adapted, _, usable = meta.adapt(
     fitted.policy,
-    imagined._replace(
-      advantages=imagined.advantages.at[0, 1].set(jnp.nan),
-      finite=imagined.finite.at[1, 0].set(False),
+    rollouts._replace(
+      advantages=rollouts.advantages.at[0, 1].set(jnp.nan),
+      usable=rollouts.usable.at[1, 0].set(False),
     ),
     hyper,
-    config=config,
-    head=gaussian.head,
   )
-  np.testing.assert_array_equal(sound, [[True, False], [False, True]])
+  np.testing.assert_array_equal(usable, [[True, False], [False, True]])
   for new, old in zip(
     jax.tree.leaves(adapted), jax.tree.leaves(fitted.policy), strict=True
   ):
     moved = np.any(new != old[None, None], axis=tuple(range(2, new.ndim)))
-    np.testing.assert_array_equal(moved, sound)
+    np.testing.assert_array_equal(moved, usable)
+
+
+def test_real_data_adapts_the_policy_too(algorithm, fitted):
+  """By one step of `meta.inner_lr` along the policy gradient."""
+  trajectory, _ = real.rollout(
+    envs.make('point'),
+    algorithm.policy,
+    fitted.policy,
+    jax.random.PRNGKey(0),
+    num_envs=5,
+    horizon=10,
+  )
+  moves = []
+  for rate in (0.01, 0.1):
+    hyper = fitted.hyper | {'meta.inner_lr': jnp.asarray(rate)}
+    adapted, context = algorithm.adapt(
+      fitted._replace(hyper=hyper), trajectory, jax.random.PRNGKey(1)
+    )
+    assert context == ()
+    moves.append(jax.tree.map(lambda a, b: a - b, adapted, fitted.policy))
+  tiny.assert_close(
+    moves[1], jax.tree.map(lambda x: 10 * x, moves[0]), rtol=1e-3
+  )
+  assert max(float(abs(x).max()) for x in jax.tree.leaves(moves[1])) > 1e-4
 
 
 def test_collects_from_reality_whatever_the_models_imagine(algorithm, fitted):
-  state = poison(fitted, slice(None))._replace(iteration=jnp.int32(1))
-  state, metrics = jax.jit(algorithm.collect)(state)
+  state = poison(fitted, slice(None))
+  state = state._replace(
+    counters=state.counters._replace(iteration=jnp.int32(1))
+  )
+  state, metrics = jax.jit(algorithm.phases['collect'])(state)
   assert np.isfinite(metrics['real/return'])
   assert all(
     np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.buffer)
@@ -252,8 +282,8 @@ def learn_point(seed: int) -> float:
     collect__num_trajectories=20,
     collect__episode_length=30,
     collect__buffer_capacity=4000,
-    imagine__rollouts_per_task=10,
-    imagine__horizon=30,
+    model_rollouts__rollouts_per_task=10,
+    model_rollouts__horizon=30,
     meta__num_meta_steps=15,
   )
   algorithm = make(config)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import point
@@ -18,7 +19,7 @@ _MEMBERS, _STEPS = 2, 2
 _PHASES = ('collect', 'fit', 'improve')
 _COUNTS = [
   'transitions', 'stored', 'members', 'rollouts', 'advantages', 'adaptations',
-  'gradients', 'kl', 'steps',
+  'gradients', 'kl', 'steps', 'stuck',
 ]  # fmt: skip
 
 
@@ -26,11 +27,13 @@ class Programs:
   """The phases of an algorithm, each compiled once."""
 
   def __init__(self, env):
-    self.algorithm = mbmpo.make(env, tiny.point_config(), check=False)
-    for name in _PHASES:
-      setattr(self, name, jax.jit(getattr(self.algorithm, name)))
+    config = tiny.point_config()
+    self.algorithm = mbmpo.make(env, config, check=False)
+    for name, phase in self.algorithm.phases.items():
+      setattr(self, name, jax.jit(phase))
+    init = jax.jit(self.algorithm.init)
     self.start, _ = self.collect(
-      jax.jit(self.algorithm.init)(jax.random.PRNGKey(0))
+      init(jax.random.PRNGKey(0), base.hyper(config))
     )
 
   def iterate(self, state):
@@ -48,7 +51,7 @@ def programs() -> Programs:
 
 
 @pytest.fixture(scope='module')
-def fitted(programs) -> state_lib.TrainState:
+def fitted(programs) -> state_lib.State:
   return programs.fit(programs.start)[0]
 
 
@@ -71,7 +74,7 @@ def member(tree, index: int):
   return jax.tree.map(lambda leaf: leaf[index], tree)
 
 
-def with_buffer(state, **changes) -> state_lib.TrainState:
+def with_buffer(state, **changes) -> state_lib.State:
   data = state.buffer.data._replace(**changes)
   return state._replace(buffer=state.buffer._replace(data=data))
 
@@ -99,7 +102,9 @@ def test_a_member_that_is_not_finite_starts_anew(programs, poisoned, value):
     assert_finite((state.ensemble, state.model))
     other = 1 - poisoned
     assert_same(member(state.ensemble, other), member(healthy.ensemble, other))
-    assert np.all(state.ensemble.adam.count == healthy.ensemble.adam.count)
+    assert np.all(
+      state.ensemble.optimizer[0].count == healthy.ensemble.optimizer[0].count
+    )
 
 
 def test_directions_of_no_length_start_anew_too(programs):
@@ -130,7 +135,7 @@ def test_new_members_differ_from_each_other_and_from_the_last(programs):
 
 
 def test_losses_that_are_not_finite_leave_members_as_they_were(programs):
-  hyper = programs.start.hyper._replace(model_learning_rate=jnp.float32(np.nan))
+  hyper = programs.start.hyper | {'model.learning_rate': jnp.float32(np.nan)}
   state, metrics = programs.fit(programs.start._replace(hyper=hyper))
   assert metrics['model/rejected'] == _MEMBERS
   assert_same(state.ensemble, programs.start.ensemble)
@@ -206,7 +211,7 @@ def test_a_reward_that_is_no_number_in_places_is_left_out():
   assert any('transitions' in found for found in seen)
   assert any('rollouts' in found for found in seen)
   assert sum(rate > 0 for rate in accepted) >= 3
-  assert int(state.env_steps) == 200  # those left out were steps too
+  assert int(state.counters.env_steps) == 200  # those left out were steps too
   moved = jax.tree.map(lambda a, b: np.any(a != b), state.policy, before)
   assert all(jax.tree.leaves(moved))
 
@@ -218,19 +223,19 @@ def test_a_reward_that_is_no_number_in_places_is_left_out():
   ('field', 'value', 'expected'),
   [
     # T_i' is imagined by theta where adaptation failed.
-    ('discount', np.nan, {'advantages': 2 * 4}),
-    ('inner_lr', np.nan, {'adaptations': 4}),
-    ('entropy_coef', np.nan, {'gradients': 1}),
-    ('damping', np.inf, {'gradients': 1}),
+    ('advantage.discount', np.nan, {'advantages': 2 * 4}),
+    ('meta.inner_lr', np.nan, {'adaptations': 4}),
+    ('meta.entropy_coef', np.nan, {'gradients': 1}),
+    ('trust_region.damping', np.inf, {'gradients': 1}),
   ],
 )
 def test_a_step_that_is_not_finite_is_not_taken(
   programs, fitted, field, value, expected
 ):
-  hyper = fitted.hyper._replace(**{field: jnp.float32(value)})
+  hyper = fitted.hyper | {field: jnp.float32(value)}
   state, metrics = programs.improve(fitted._replace(hyper=hyper))
   per_step = {name: count * _STEPS for name, count in expected.items()}
-  assert counts(metrics) == {**per_step, 'steps': _STEPS}
+  assert counts(metrics) == {**per_step, 'steps': _STEPS, 'stuck': 1}
   assert metrics['meta/accept_rate'] == 0
   assert_same(state.policy, fitted.policy)
   state, metrics = programs.improve(state._replace(hyper=fitted.hyper))
@@ -242,11 +247,14 @@ def test_a_policy_that_is_not_finite_spoils_nothing_else(programs, fitted):
   """It cannot be put right; the run stops with a sound checkpoint before."""
   policy = jax.tree.map(lambda x: x * jnp.nan, fitted.policy)
   state, metrics = programs.iterate(
-    fitted._replace(policy=policy, iteration=jnp.int32(1))
+    fitted._replace(
+      policy=policy,
+      counters=fitted.counters._replace(iteration=jnp.int32(1)),
+    )
   )
   assert counts(metrics) == {
     'transitions': 40, 'rollouts': 2 * 4 * _STEPS, 'kl': 15 * _STEPS,
-    'steps': _STEPS,
+    'steps': _STEPS, 'stuck': 1,
   }  # fmt: skip
   assert_same(state.buffer, fitted.buffer)
   assert_finite((state.ensemble, state.model))

@@ -1,6 +1,7 @@
-"""Buffer, real trajectories and imagined ones, in worlds known in advance."""
+"""Real trajectories and imagined ones, in worlds known in advance."""
 
 import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -8,99 +9,53 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import masking
 from mbmpo_jax import types
-from mbmpo_jax.models import ensemble
+from mbmpo_jax.models import base as models
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import gaussian
-from mbmpo_jax.rollouts import buffer as buffer_lib
-from mbmpo_jax.rollouts import real
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagined
+from mbmpo_jax.rollouts import real
 from tests import tiny
 
 
-def transitions(values: range) -> types.Transition:
-  """NumPy transitions told apart by their reward."""
-  count = len(values)
-  reward = np.asarray(values, np.float32)
-  return types.Transition(
-    obs=np.stack([reward, reward], -1),
-    action=reward[:, None],
-    reward=reward,
-    next_obs=np.stack([reward, reward], -1) + 1,
-    terminated=np.zeros(count, np.float32),
-    truncated=np.zeros(count, np.float32),
-    episode=np.zeros(count, np.int32),
-    time=np.asarray(values, np.int32),
+def countdown_policy(action_size: int = 1) -> policies.Policy:
+  """Noise, for a world that does not listen."""
+  return policies.memoryless(
+    lambda key: (),
+    lambda params, obs: distributions.Gaussian(
+      jnp.zeros((*obs.shape[:-1], action_size)),
+      jnp.zeros((*obs.shape[:-1], action_size)),
+    ),
+    noise=functools.partial(
+      distributions.normal_noise, action_size=action_size
+    ),
   )
 
 
-def test_buffer_keeps_the_newest_in_order():
-  buffer = buffer_lib.init(5, 2, 1)
-  add = jax.jit(buffer_lib.add)
-  buffer = add(buffer, transitions(range(3)))
-  assert (int(buffer.size), int(buffer.position)) == (3, 3)
-  np.testing.assert_array_equal(buffer_lib.mask(buffer), [1, 1, 1, 0, 0])
-  buffer = add(buffer, transitions(range(3, 7)))
-  assert (int(buffer.size), int(buffer.position)) == (5, 2)
-  np.testing.assert_array_equal(buffer.data.reward, [5, 6, 2, 3, 4])
-  np.testing.assert_array_equal(buffer.data.obs[:, 0], buffer.data.reward)
-  np.testing.assert_array_equal(buffer.data.time, [5, 6, 2, 3, 4])
-
-
-@pytest.mark.parametrize('value', [np.nan, np.inf, -np.inf, 1e11])
-@pytest.mark.parametrize('field', ['obs', 'action', 'reward', 'next_obs'])
-def test_buffer_leaves_out_what_is_not_finite(field, value):
-  """The others move up, around the ring's end too."""
-  add = jax.jit(buffer_lib.add)
-  buffer = add(buffer_lib.init(5, 2, 1), transitions(range(3)))
-  batch = transitions(range(3, 8))
-  getattr(batch, field)[1] = getattr(batch, field)[4] = value
-  buffer = add(buffer, batch)
-  assert (int(buffer.size), int(buffer.position)) == (5, 1)
-  np.testing.assert_array_equal(buffer.data.reward, [6, 1, 2, 3, 5])
-  np.testing.assert_array_equal(buffer.data.time, [6, 1, 2, 3, 5])
-
-
-def test_buffer_samples_only_what_it_holds():
-  buffer = buffer_lib.init(50, 2, 1)
-  buffer = buffer_lib.add(buffer, transitions(range(1, 4)))
-  drawn = buffer_lib.sample(buffer, jax.random.PRNGKey(0), count=300)
-  values, counts = np.unique(drawn.reward, return_counts=True)
-  np.testing.assert_array_equal(values, [1, 2, 3])
-  assert counts.min() > 60
-  np.testing.assert_array_equal(drawn.obs[:, 1], drawn.reward)
-
-
-@pytest.mark.parametrize(
-  ('batch', 'message'),
-  [
-    (transitions(range(6)), '6 do not fit a buffer of capacity 5'),
-    (
-      transitions(range(2))._replace(action=np.zeros((2, 3))),
-      r'transitions.action has shape \[2, 3\]: must be \[2, 1\]',
-    ),
-  ],
-)
-def test_buffer_refuses_what_does_not_fit(batch, message):
-  with pytest.raises(ValueError, match=message):
-    buffer_lib.add(buffer_lib.init(5, 2, 1), batch)
+def point_policy(**section) -> policies.Policy:
+  return gaussian.make(
+    2, 2, config_lib.GaussianPolicy(hidden_sizes=(4,), **section)
+  )
 
 
 @pytest.fixture(scope='module')
 def countdown_trajectory() -> types.Trajectory:
   rollout = jax.jit(
     functools.partial(
-      real.rollout_env,
+      real.rollout,
       tiny.Countdown(),
-      None,
+      countdown_policy(),
+      (),
       num_envs=6,
       horizon=9,
-      policy_apply=tiny.no_op_policy,
     )
   )
-  return rollout(jax.random.PRNGKey(1))
+  return rollout(jax.random.PRNGKey(1))[0]
 
 
 def test_no_transition_crosses_a_reset(countdown_trajectory):
@@ -122,7 +77,9 @@ def test_no_transition_crosses_a_reset(countdown_trajectory):
 
 
 def test_transitions_know_their_episode_and_time(countdown_trajectory):
-  flat, episodes = real.to_transitions(countdown_trajectory, jnp.int32(10))
+  flat, episodes, standing = real.to_transitions(
+    countdown_trajectory, jnp.int32(10)
+  )
   flat = jax.tree.map(np.asarray, flat)
   # By hand: walk through the flat sequence, environment by environment.
   episode, time, seen = 10, 0, []
@@ -140,6 +97,9 @@ def test_transitions_know_their_episode_and_time(countdown_trajectory):
     seen.append(flat.obs[index, 0])
     time += 1
   assert int(episodes) == episode + 1
+  last = np.reshape(flat.terminated, (6, 9))[:, -1]
+  numbers = np.reshape(flat.episode, (6, 9))[:, -1]
+  np.testing.assert_array_equal(standing, np.where(last, -1, numbers))
   np.testing.assert_array_equal(
     np.reshape(seen, (6, 9)), countdown_trajectory.obs[..., 0].T
   )
@@ -161,15 +121,17 @@ def test_return_is_of_complete_episodes(countdown_trajectory):
 
 
 def test_uniform_actions_where_asked():
+  policy = point_policy()
   rollout = jax.jit(
-    lambda random: real.rollout_env(
+    lambda random: real.rollout(
       envs.make('point'),
-      gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,)),
+      policy,
+      policy.init(jax.random.PRNGKey(0)),
       jax.random.PRNGKey(0),
       num_envs=50,
       horizon=30,
       random_actions=random,
-    )
+    )[0]
   )
   uniform = rollout(True)
   assert np.all(abs(uniform.action) <= 1)
@@ -179,17 +141,19 @@ def test_uniform_actions_where_asked():
 
 
 def test_each_environment_follows_its_own_policy():
-  params = gaussian.init(jax.random.PRNGKey(0), 2, 2, hidden_sizes=(4,))
+  policy = point_policy()
+  params = policy.init(jax.random.PRNGKey(0))
   per_env = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), params)
   per_env['layers'][-1]['b'] = jnp.asarray([[-9.0, 0], [0, 0], [9.0, 0]])
   per_env['log_std'] = jnp.log(jnp.asarray([[0.5, 1], [1, 2], [1, 1]]))
-  trajectory = real.rollout_env(
+  trajectory, _ = real.rollout(
     envs.make('point'),
+    policy,
     per_env,
     jax.random.PRNGKey(0),
     num_envs=3,
     horizon=5,
-    policy_per_env=True,
+    per_env=True,
   )
   means = np.mean(trajectory.action[..., 0], 0)
   assert means[0] < -6 and abs(means[1]) < 3 and means[2] > 6
@@ -200,25 +164,39 @@ def test_each_environment_follows_its_own_policy():
   np.testing.assert_allclose(trajectory.log_prob, density.sum(-1), rtol=1e-4)
 
 
-def shift_model(model, carry, obs, action, key):
-  """A model that adds its parameter, and counts its calls."""
-  del action, key
-  return carry + 1, obs + model, None
+def dynamics(predict, start=lambda num: jnp.zeros(num, jnp.int32)):
+  """A model of a test's own: `(model, carry, obs) -> (carry, next_obs)`."""
+
+  def adapted(model, carry, obs, action, key):
+    del action, key
+    carry, next_obs = predict(model, carry, obs)
+    return carry, models.Prediction(next_obs)
+
+  return models.Dynamics(
+    init=None,
+    ready=None,
+    start=lambda model, key, context, num: start(num),
+    predict=adapted,
+    loss=None,
+  )
+
+
+# Adds its parameter, and counts its calls.
+SHIFT = dynamics(lambda model, carry, obs: (carry + 1, obs + model))
 
 
 def imagine_countdown(**kwargs) -> types.Trajectory:
   env = tiny.Countdown()
-  return imagined.rollout_model(
-    None,
+  return imagined.rollout(
+    countdown_policy(),
+    (),
+    SHIFT,
     1.0,
     jax.random.PRNGKey(0),
     jnp.asarray([[0.0], [2.0], [-9.0]]),
-    env.reward,
-    env.done,
+    reward_fn=env.reward,
+    done_fn=env.done,
     horizon=6,
-    policy_apply=tiny.no_op_policy,
-    predict=shift_model,
-    model_carry=jnp.zeros(3, jnp.int32),
     **kwargs,
   )
 
@@ -287,21 +265,23 @@ def test_only_what_is_not_finite_in_a_live_step_rejects(field, value):
 
 
 def test_a_restart_clears_the_models_memory():
-  trajectory = imagined.rollout_model(
-    None,
+  env = tiny.Countdown()
+  trajectory = imagined.rollout(
+    countdown_policy(),
+    (),
+    dynamics(
+      lambda model, carry, obs: (
+        carry + 1,
+        jnp.where(carry[:, None] >= 3, 4.0, carry[:, None]),
+      ),
+      jnp.zeros,
+    ),
     None,
     jax.random.PRNGKey(0),
     jnp.asarray([[2.0], [0.0]]),
-    tiny.Countdown().reward,
-    tiny.Countdown().done,
+    reward_fn=env.reward,
+    done_fn=env.done,
     horizon=6,
-    policy_apply=tiny.no_op_policy,
-    predict=lambda model, carry, *rest: (
-      carry + 1,
-      jnp.where(carry[:, None] >= 3, 4.0, carry[:, None]),
-      None,
-    ),
-    model_carry=jnp.zeros(2),
     restart_obs=jnp.zeros((6, 2, 1)),
   )
   # The prediction is the memory, which counts the steps of the episode.
@@ -311,27 +291,160 @@ def test_a_restart_clears_the_models_memory():
 
 
 def test_log_prob_is_of_the_action_taken():
-  env = envs.make('point')
-  params = gaussian.init(
-    jax.random.PRNGKey(1), 2, 2, hidden_sizes=(4,), init_std=0.3
-  )
-  trajectory = imagined.rollout_model(
+  env, policy = envs.make('point'), point_policy(init_std=0.3)
+  params = policy.init(jax.random.PRNGKey(1))
+  trajectory = imagined.rollout(
+    policy,
     params,
-    jnp.ones(2),
+    SHIFT,
+    jnp.ones(1),
     jax.random.PRNGKey(0),
     jnp.ones((5, 2)),
-    env.reward,
-    env.done,
+    reward_fn=env.reward,
+    done_fn=env.done,
     horizon=4,
-    predict=lambda model, carry, obs, action, key: (carry, obs + action, None),
   )
-  dist = gaussian.apply(params, trajectory.obs)
+  dist = policy.over(params, trajectory)
   np.testing.assert_allclose(
-    trajectory.log_prob, gaussian.log_prob(dist, trajectory.action), rtol=1e-4
+    trajectory.log_prob, dist.log_prob(trajectory.action), rtol=1e-4
   )
   np.testing.assert_array_equal(
     trajectory.env_action, np.clip(trajectory.action, -1, 1)
   )
+
+
+@pytest.mark.parametrize('world', ['real', 'imagined'])
+def test_a_deviation_that_depends_on_the_state_is_that_of_every_step(world):
+  """sigma = exp(position): the first step's would be wrong for the others."""
+  env = envs.make('point')
+  policy = policies.memoryless(
+    lambda key: (),
+    lambda params, obs: distributions.Gaussian(0.5 * obs, obs),
+    noise=functools.partial(distributions.normal_noise, action_size=2),
+  )
+  key = jax.random.PRNGKey(0)
+  if world == 'real':
+    trajectory, _ = real.rollout(env, policy, (), key, num_envs=3, horizon=8)
+  else:
+    trajectory = imagined.rollout(
+      policy,
+      (),
+      SHIFT,
+      jnp.full(1, -0.3),
+      key,
+      jnp.ones((3, 2)),
+      reward_fn=env.reward,
+      done_fn=env.done,
+      horizon=8,
+    )
+  density = scipy.stats.norm(0.5 * trajectory.obs, np.exp(trajectory.obs))
+  np.testing.assert_allclose(
+    trajectory.log_prob,
+    density.logpdf(trajectory.action).sum(-1),
+    rtol=1e-4,
+    atol=1e-4,
+  )
+  assert np.std(trajectory.obs) > 0.1
+
+
+def counting_policy() -> policies.Policy:
+  """Does what it remembers: the steps, and the reward, of its episode."""
+
+  def act(params, carry, obs, noise):
+    raw = jnp.stack([carry['steps'], carry['paid']], -1)
+    return carry, policies.Action(raw, 0.1 * raw, jnp.zeros(obs.shape[0]))
+
+  return policies.Policy(
+    init=lambda key: (),
+    start=lambda params, key, context, num: {
+      'steps': jnp.zeros(num),
+      'paid': jnp.zeros(num),
+    },
+    act=act,
+    noise=lambda key, shape: None,
+    observe=lambda params, carry, step: {
+      'steps': carry['steps'] + 1,
+      'paid': carry['paid'] + step.reward,
+    },
+  )
+
+
+@pytest.mark.parametrize('world', ['real', 'imagined'])
+def test_a_policy_remembers_its_episode_and_no_other(world):
+  env = tiny.Countdown()
+  if world == 'real':
+    trajectory, _ = real.rollout(
+      env,
+      counting_policy(),
+      (),
+      jax.random.PRNGKey(1),
+      num_envs=4,
+      horizon=9,
+    )
+  else:
+    trajectory = imagined.rollout(
+      counting_policy(),
+      (),
+      SHIFT,
+      1.0,
+      jax.random.PRNGKey(1),
+      jnp.asarray([[0.0], [1.0], [2.0], [3.0]]),
+      reward_fn=env.reward,
+      done_fn=env.done,
+      horizon=9,
+      restart_obs=jnp.zeros((9, 4, 1)),
+    )
+  for rollout in range(4):
+    steps = paid = 0
+    for t in range(9):
+      np.testing.assert_array_equal(
+        trajectory.action[t, rollout], [steps, paid]
+      )
+      steps, paid = steps + 1, paid + trajectory.reward[t, rollout]
+      if trajectory.terminated[t, rollout]:
+        steps = paid = 0
+  assert np.sum(trajectory.terminated) >= 4
+
+
+def test_a_rollout_goes_on_where_the_last_one_stood():
+  """Three calls in a row are one, episodes, times and memory included."""
+  env = tiny.Countdown()
+  rollout = functools.partial(
+    real.rollout, env, counting_policy(), (), num_envs=3, time_limit=3
+  )
+  running, number = None, jnp.int32(5)
+  rows = []
+  for call, horizon in enumerate((2, 4, 3)):
+    start = running
+    trajectory, running = rollout(
+      jax.random.PRNGKey(call), horizon=horizon, start=start
+    )
+    flat, number, standing = real.to_transitions(
+      trajectory, number, start=start
+    )
+    running = running._replace(episode=standing)
+    rows.append(
+      jax.tree.map(lambda x: np.reshape(x, (3, -1, *x.shape[1:])), flat)
+    )
+  data = jax.tree.map(lambda *x: np.concatenate(x, 1), *rows)
+  seen = set()
+  for env_index in range(3):
+    time, episode = 0, None
+    for t in range(9):
+      step = jax.tree.map(operator.itemgetter((env_index, t)), data)
+      if time == 0:
+        assert int(step.episode) not in seen
+        seen.add(int(step.episode))
+        episode = step.episode
+      else:
+        np.testing.assert_array_equal(step.obs, data.next_obs[env_index, t - 1])
+      assert (step.time, step.episode) == (time, episode)
+      np.testing.assert_allclose(step.action[0], 0.1 * time, rtol=1e-6)
+      cut = time == 2 and not step.terminated
+      assert step.truncated == cut
+      time = 0 if step.terminated or cut else time + 1
+  assert int(number) == 5 + len(seen)
+  assert data.truncated.sum() > 0 and data.terminated.sum() > 0
 
 
 def test_noise_is_normal_and_of_each_task_its_own():
@@ -339,19 +452,16 @@ def test_noise_is_normal_and_of_each_task_its_own():
   env = tiny.Countdown()
 
   def noise(key):
-    return imagined.rollout_model(
-      None,
+    return imagined.rollout(
+      countdown_policy(action_size=3),
+      (),
+      SHIFT,
       0.0,
       key,
       jnp.zeros((5, 1)),
-      env.reward,
-      env.done,
+      reward_fn=env.reward,
+      done_fn=env.done,
       horizon=151,
-      policy_apply=lambda params, obs: gaussian.Gaussian(
-        jnp.zeros((5, 3)), jnp.zeros((5, 3))
-      ),
-      predict=shift_model,
-      model_carry=jnp.zeros(5, jnp.int32),
     ).action
 
   keys = jax.random.split(jax.random.PRNGKey(3), 8)
@@ -375,20 +485,3 @@ def test_perturbation_reaches_every_prediction():
   np.testing.assert_allclose(
     trajectory.next_obs[..., 0][:, 0], 0.5 * np.arange(1, 7)
   )
-
-
-@pytest.mark.parametrize(
-  ('delta', 'expected'),
-  [(5.0, [3.0, -1.0, np.nan]), (np.inf, [np.nan] * 3)],
-)
-def test_predictions_stay_within_the_bounds(delta, expected):
-  """What is not finite becomes NaN, for the task to be rejected."""
-  model = ensemble.Model(
-    layers=((jnp.zeros((2, 1)), jnp.full(1, delta)),),
-    input_mean=jnp.zeros(2),
-    low=jnp.full(1, -1.0),
-    high=jnp.full(1, 3.0),
-  )
-  obs = jnp.asarray([[0.0], [-50.0], [jnp.nan]])
-  _, next_obs, _ = ensemble.predict(model, None, obs, jnp.zeros((3, 1)))
-  np.testing.assert_array_equal(next_obs[:, 0], expected)

@@ -19,7 +19,7 @@ import numpy as np
 
 _LOG_2PI = math.log(2 * math.pi)
 # Nodes x and weights w with E f(n) = sum w f(sqrt(2) x) for standard normal n.
-_NODES, _WEIGHTS = np.polynomial.hermite.hermgauss(32)
+_NODES, _WEIGHTS = np.polynomial.hermite.hermgauss(64)
 
 
 class Distribution(Protocol):
@@ -136,11 +136,13 @@ class TanhGaussian(NamedTuple):
 
   def entropy(self) -> jax.Array:
     """H(N) + E sum log(1 - tanh^2), the mean by Gauss-Hermite quadrature."""
-    nodes = jnp.asarray(math.sqrt(2) * _NODES, self.mean.dtype)
-    weights = jnp.asarray(_WEIGHTS / math.sqrt(math.pi), self.mean.dtype)
-    raw = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * jnp.reshape(
-      nodes, (1,) * self.mean.ndim + (-1,)
+    nodes, weights = (
+      jnp.reshape(
+        jnp.asarray(x, self.mean.dtype), (1,) * self.mean.ndim + (-1,)
+      )
+      for x in (math.sqrt(2) * _NODES, _WEIGHTS / math.sqrt(math.pi))
     )
+    raw = self.mean[..., None] + jnp.exp(self.log_std)[..., None] * nodes
     slope = jnp.sum(_log_tanh_slope(raw) * weights, -1)
     return self._gaussian.entropy() + jnp.sum(slope, -1)
 
