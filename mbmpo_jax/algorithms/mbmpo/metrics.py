@@ -1,11 +1,11 @@
 """What MB-MPO's phases report."""
 
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.algorithms import metrics
+from mbmpo_jax.algorithms import shared_metrics
 
 METRICS = {
-  **metrics.COLLECT,
-  **metrics.FIT,
+  **shared_metrics.COLLECT,
+  **shared_metrics.FIT,
   'imagined_steps': base.Metric(
     "model steps of the iteration's meta-steps",
     over_runs='sum',
@@ -52,7 +52,7 @@ METRICS = {
   'meta/rejected_tasks': base.Metric(
     'tasks left out of a meta-step as something in them was not finite, mean'
   ),
-  **metrics.POLICY,
+  **shared_metrics.POLICY,
   'nonfinite/rollouts': base.Metric(
     "tasks' imagined rollouts, before or after adaptation, that were left out;"
     ' sum over meta-steps',
@@ -79,5 +79,5 @@ METRICS = {
   'nonfinite/steps': base.Metric(
     'meta-steps rejected for any of these reasons', over_runs='sum'
   ),
-  **metrics.STUCK,
+  **shared_metrics.STUCK,
 }
