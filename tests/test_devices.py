@@ -7,18 +7,20 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from benchmarks import flops
+from mbmpo_jax import algorithms
+from mbmpo_jax import backend
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax import types
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
-from mbmpo_jax.algorithms.mbmpo import state as state_lib
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
-from mbmpo_jax import tasks
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
@@ -26,7 +28,6 @@ from mbmpo_jax.training import timing
 from mbmpo_jax.training.reporting import progress
 from tests import tiny
 
-_PHASES = ('collect', 'fit', 'improve')
 # Tells the rollouts' loops from all others in the compiled program.
 _HORIZON = 7
 # Compiling is all these tests would wait for.
@@ -36,11 +37,13 @@ _QUICKLY = {
 }
 
 
-def _config(num_models: int = 4, tasks_per_model: int = 2) -> config_lib.Config:
+def _config(
+  num_models: int = 4, tasks_per_model: int = 2
+) -> config_lib.Experiment:
   return tiny.point_config(
     model__num_models=num_models,
-    imagine__tasks_per_model=tasks_per_model,
-    imagine__horizon=_HORIZON,
+    model_rollouts__tasks_per_model=tasks_per_model,
+    model_rollouts__horizon=_HORIZON,
     collect__num_trajectories=num_models * tasks_per_model,
   )
 
@@ -49,24 +52,31 @@ def _config(num_models: int = 4, tasks_per_model: int = 2) -> config_lib.Config:
 class Run:
   """Two iterations, and the programs that made them."""
 
-  algorithm: state_lib.Algorithm
+  algorithm: base.Algorithm
   programs: dict[str, jax.stages.Compiled]
-  states: list[state_lib.TrainState]
+  states: list
   metrics: list[types.Metrics]
 
 
+def _make(
+  mesh: jax.sharding.Mesh | None = None,
+  config: config_lib.Experiment | None = None,
+) -> base.Algorithm:
+  config, env = config or _config(), envs.make('point')
+  return algorithms.make('mbmpo', env, config, mesh=mesh, check=False)
+
+
 def _run(mesh: jax.sharding.Mesh | None) -> Run:
-  algorithm = mbmpo.make(envs.make('point'), _config(), mesh=mesh, check=False)
-  state = jax.device_put(
-    jax.jit(algorithm.init)(jax.random.PRNGKey(0)), devices.replicated(mesh)
-  )
+  algorithm, home = _make(mesh), devices.replicated(mesh)
+  start = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(_config()))
+  state = jax.device_put(start, home)
   run = Run(algorithm, {}, [state], [])
-  options = _QUICKLY | devices.compiler_options(state.key.sharding)
+  options = _QUICKLY | backend.compiler_options(home)
   for _ in range(2):
     metrics = {}
-    for name in _PHASES:
+    for name, phase in algorithm.phases.items():
       if name not in run.programs:
-        jitted = jax.jit(getattr(algorithm, name))
+        jitted = jax.jit(phase.function)
         run.programs[name] = jitted.lower(state).compile(options)
       state, values = run.programs[name](state)
       metrics |= values
@@ -104,20 +114,20 @@ def test_all_tasks_and_members_at_once_do_what_they_do_in_turn(
   one, x64, monkeypatch
 ):
   """The phases as other platforms than a CPU compile them."""
-  chosen = set()
+  chosen = []
 
-  def platform_dependent(*args, cpu, default):
-    chosen.add(cpu.__module__)
-    return default(*args)
+  def at_once(in_turn, at_once, *args):
+    chosen.append(in_turn)
+    return at_once(*args)
 
-  monkeypatch.setattr(jax.lax, 'platform_dependent', platform_dependent)
-  algorithm = mbmpo.make(envs.make('point'), _config(), check=False)
+  monkeypatch.setattr(backend, 'in_turn_or_at_once', at_once)
   state, metrics = one.states[1], {}
-  for name in _PHASES:
-    jitted = jax.jit(getattr(algorithm, name), compiler_options=_QUICKLY)
+  for phase in _make().phases.values():
+    before = len(chosen)
+    jitted = jax.jit(phase.function, compiler_options=_QUICKLY)
     state, values = jitted(state)
     metrics |= values
-  assert chosen == {tasks.__name__, fit_lib.__name__}
+    assert len(chosen) > before
   tiny.assert_close(state, one.states[2])
   tiny.assert_close(metrics, one.metrics[1])
 
@@ -142,7 +152,7 @@ def test_rejected_tasks_are_rejected_on_every_device(one, eight, x64):
 def test_a_device_does_an_eighth_of_the_products(one, eight, x64):
   """In improve, with the trip counts of the one."""
   whole, share = (
-    flops.matmul_flops(run.algorithm.improve, run.states[-1])
+    flops.matmul_flops(run.algorithm.phases['improve'], run.states[-1])
     for run in (one, eight)
   )
   assert whole / 8 <= share <= 1.15 * whole / 8
@@ -204,7 +214,7 @@ def test_devices_meet_rarely_and_never_in_a_rollout(eight):
   assert len(rollouts) >= 2
   for body in rollouts:
     assert program.collectives(body) == []
-  (products,) = program.loops(_config().meta.cg_iterations - 1)
+  (products,) = program.loops(_config().trust_region.cg_iterations - 1)
   assert program.collectives(products) == ['all-reduce']
   # Of the loops that end by a condition, one is the line search.
   open_ended = map(program.collectives, program.loops(None))
@@ -216,18 +226,20 @@ def test_devices_meet_rarely_and_never_in_a_rollout(eight):
 def test_members_stop_on_their_own_and_uneven_batches_divide(x64):
   """Two devices per pair of members, 33 rows over them, early stopping."""
   rng = np.random.default_rng(0)
-  inputs = jnp.asarray(rng.normal(size=(120, 3)))
+  inputs = jnp.asarray(rng.normal(size=(120, 4)))
   targets = jnp.sin(2 * inputs[:, :2]) + 0.5 * rng.normal(size=(120, 2))
-  start = fit_lib.init(
-    ensemble.init(jax.random.PRNGKey(0), 3, 2, hidden_sizes=(16,), num_models=4)
-  )
+  section = config_lib.Ensemble(num_models=4, hidden_sizes=(16,))
+  dynamics = ensemble.make(envs.make('point'), section)
+  optimizer = optax.adam(1e-2)
+  start = fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0))
 
   def fit(mesh):
-    def members(state):
-      return fit_lib.fit_ensemble(
-        state, inputs, targets, jnp.arange(120) < 111, jax.random.PRNGKey(1),
-        learning_rate=1e-2, batch_size=33, validation_fraction=0.2,
-        max_epochs=40, rolling_persistence=0.5, mesh=mesh,
+    def members(params, state):
+      return early_stopping.train(
+        params, state, inputs, targets, jnp.arange(120) < 111,
+        jax.random.PRNGKey(1), loss=dynamics.loss, optimizer=optimizer,
+        batch_size=33, validation_fraction=0.2, max_epochs=40,
+        rolling_persistence=0.5, mesh=mesh,
       )  # fmt: skip
 
     return jax.jit(
@@ -237,9 +249,10 @@ def test_members_stop_on_their_own_and_uneven_batches_divide(x64):
         in_specs=parallel.BY_MODEL,
         out_specs=parallel.BY_MODEL,
       )
-    )(start)
+    )(*start)
 
-  (_, info), (_, expected) = fit(_mesh(2, 2)), fit(None)
+  *_, info = fit(_mesh(2, 2))
+  *_, expected = fit(None)
   np.testing.assert_array_equal(info.epochs, expected.epochs)
   assert len(set(expected.epochs.tolist())) > 2
   tiny.assert_close(fit(_mesh(2, 2)), fit(None))
@@ -255,12 +268,12 @@ def test_environments_divide_or_every_device_steps_all(num_envs):
 
   def rollout(mesh):
     rollout = functools.partial(
-      real.rollout_env,
+      real.rollout,
       tiny.Countdown(),
-      None,
+      tiny.NO_OP,
+      (),
       num_envs=num_envs,
       horizon=9,
-      policy_apply=tiny.no_op_policy,
       mesh=mesh,
     )
     return jax.jit(rollout)(jax.random.PRNGKey(1))
@@ -302,7 +315,9 @@ def test_a_cpu_has_a_device_per_core_as_far_as_tasks_divide(
 )
 def test_one_device_fits_unless_others_have_members(num_models, count, fits):
   mesh = devices.make_mesh(_config(num_models, 4), count)
-  assert devices.fits_on_one(mesh) == fits
+  algorithm = _make(mesh, _config(num_models, 4))
+  alone = [n for n, p in algorithm.phases.items() if p.alone is not None]
+  assert alone == ['fit'] * fits
 
 
 def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
@@ -328,16 +343,13 @@ def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
 
   def run(count: int) -> tuple[iteration.Saved, list[str]]:
     mesh = devices.make_mesh(config, count)
-    fit_on_one = devices.fits_on_one(mesh)
-    algorithm = mbmpo.make(
-      env, config, mesh=mesh, fit_on_one=fit_on_one, check=False
-    )
+    algorithm = _make(mesh, config)
     key, home = jax.random.PRNGKey(0), devices.replicated(mesh)
-    saved = iteration.start(algorithm.init, key, home)
+    saved = iteration.start(algorithm, key, base.hyper(config), home)
     shared = [
       name
-      for name in (*_PHASES, 'update')
-      if 'shard_map' in str(jax.make_jaxpr(getattr(algorithm, name))(saved[0]))
+      for name, phase in iteration.phases(algorithm, mesh=mesh).items()
+      if 'shard_map' in str(jax.make_jaxpr(phase.function)(saved.state))
     ]
     run = iteration.Iteration(
       env,
@@ -348,7 +360,7 @@ def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
     )
     for index in range(2):
       saved, _ = run(saved, index)
-    assert saved.state.policy['log_std'].sharding == home
+    assert saved.policy['log_std'].sharding == home
     return saved, shared
 
   (alone, _), _ = run(1), seen.clear()
@@ -361,7 +373,7 @@ def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
     True,
   ]
   assert seen == 2 * [2, 1, 2, 2]  # collect, fit, improve, evaluate
-  assert names == ['collect', 'improve', 'update']
+  assert names == ['collect', 'improve']
   tiny.assert_close(shared, alone)
 
 
@@ -375,13 +387,22 @@ def test_programs_spare_memory_where_every_core_is_a_device(
   own = set(range(cores))
   monkeypatch.setattr('os.sched_getaffinity', lambda _: own, raising=False)
   home = devices.replicated(devices.make_mesh(_config(), count))
-  options = devices.compiler_options(home)
+  options = backend.compiler_options(home)
   assert bool(options) == sparing
   jax.jit(jnp.sin, compiler_options=options)(jax.device_put(1.0, home))
 
 
 def test_one_device_needs_no_mesh():
   assert devices.make_mesh(_config(), 1) is None
+
+
+def test_work_that_is_not_shared_out_is_for_one_device():
+  """Whatever there is; more are refused if they are asked for."""
+  config = config_lib.Experiment()
+  assert devices.make_mesh(config) is None
+  assert devices.divide_cores(config) == 1
+  with pytest.raises(devices.DeviceError, match='num_devices=2: must be 1'):
+    devices.make_mesh(config, 2)
 
 
 @pytest.mark.parametrize(
@@ -391,8 +412,8 @@ def test_one_device_needs_no_mesh():
       _config(5, 4),
       8,
       r'20 tasks, .*num_models=5 .*tasks_per_model=4, do not divide over 8'
-      r' devices: --num_devices one of 1, 2, 4, 5 or imagine.tasks_per_model a'
-      r' multiple of 8 would',
+      r' devices: --num_devices one of 1, 2, 4, 5 or'
+      r' model_rollouts.tasks_per_model a multiple of 8 would',
     ),
     (_config(6, 2), 8, 'one of 1, 2, 3, 4, 6 or .*a multiple of 4 would'),
     (_config(), 1000, '--num_devices=1000: there are'),
@@ -415,4 +436,4 @@ def test_uneven_split_is_refused_with_the_sizes_that_fit(config, count, said):
 def test_a_mesh_of_ones_own_must_fit(shape, names, said):
   mesh = jax.sharding.Mesh(np.reshape(jax.devices()[:8], shape), names)
   with pytest.raises(config_lib.ConfigError, match=said):
-    mbmpo.make(envs.make('point'), _config(), mesh=mesh, check=False)
+    _make(mesh)

@@ -143,7 +143,7 @@ def test_a_cluster_says_which_process_this_is(tmp_path: pathlib.Path) -> None:
   """And two processes share the tasks of three members, not the members."""
   sizes = (
     '--config.model.num_models=3',
-    '--config.imagine.tasks_per_model=2',
+    '--config.model_rollouts.tasks_per_model=2',
     '--config.collect.num_trajectories=6',
   )
   _train(tmp_path / 'one', 2, 1, *sizes)

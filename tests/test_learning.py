@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.rollouts import real
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'configs'
 
 
-def preset(name: str) -> config_lib.Config:
+def preset(name: str) -> config_lib.Experiment:
   return runpy.run_path(str(_CONFIGS / f'{name}.py'))['get_config']()
 
 
@@ -37,16 +38,22 @@ def test_optimal_point_return_in_expectation():
 
 @pytest.mark.slow
 def test_point_preset_comes_within_15_percent_of_the_optimum():
-  config = preset('point')
+  config = preset('mbmpo/point')
   env = envs.make('point')
-  algorithm = mbmpo.make(env, config)
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
+  algorithm = algorithms.make('mbmpo', env, config)
+  key = jax.random.PRNGKey(config.seed)
+  state = jax.jit(algorithm.init)(key, base.hyper(config))
   update = jax.jit(algorithm.update, donate_argnums=0)
   for _ in range(config.run.num_iterations):
     state, _ = update(state)
 
-  trajectory = real.rollout_env(
-    env, state.policy, jax.random.PRNGKey(1234), num_envs=1000, horizon=30
+  trajectory, _ = real.rollout(
+    env,
+    algorithm.policy,
+    algorithm.policy_params(state),
+    jax.random.PRNGKey(1234),
+    num_envs=1000,
+    horizon=30,
   )
 
   achieved = np.asarray(jnp.sum(trajectory.reward, 0), np.float64).mean()

@@ -43,14 +43,13 @@ def _make(*stuck: int, above: float = -1.0):
     algorithm = fake.make(env, config)
 
     def learn(state):
-      numbers, iteration = jnp.asarray(stuck, jnp.int32), state.counters[1]
-      bad = jnp.any(iteration == numbers) & (
-        state.hyper['meta.inner_lr'] > above
-      )
+      iteration = state.counters.iteration
+      among = jnp.any(iteration == jnp.asarray(stuck, jnp.int32))
+      bad = among & (state.hyper['meta.inner_lr'] > above)
       state, metrics = algorithm.phases['learn'](state)
       return state, metrics | {
         'nonfinite/dreams': 8.0 * bad,
-        'nonfinite/wishes': 1.0 * bad * (iteration % 2),
+        'nonfinite/wishes': 1.0 * bad * (iteration % 2 == 0),
         base.STUCK: 1.0 * bad,
       }
 
