@@ -18,6 +18,7 @@ if typing.TYPE_CHECKING:
 
 _PACKAGES = {
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
+  'me_trpo': 'mbmpo_jax.algorithms.me_trpo',
 }
 
 

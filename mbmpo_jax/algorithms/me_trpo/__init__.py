@@ -1,0 +1,1 @@
+"""ME-TRPO: model-ensemble trust-region policy optimisation (Kurutach 2018)."""
