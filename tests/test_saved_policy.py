@@ -190,8 +190,8 @@ def _written(**changes):
     (_written(algorithm='mbpo'), "algorithm='mbpo'.*mean 'mbmpo'"),
     (_written(algorithm=None), 'an earlier version made it'),
     (_written(algorithm=1), 'an earlier version made it'),
-    (_written(policy={'hidden_sizes': [9]}), r'layers/0/w .*\(2, 8\), not'),
-    (_written(policy={'hidden_sizes': [8, 8]}), 'it has no layers/2/'),
+    (_written(policy={'hidden_sizes': [9]}), r'layers/0/b .*\(8,\), not'),
+    (_written(policy={'hidden_sizes': [8, 2]}), 'it has no layers/2/b'),
     (lambda root: shutil.rmtree(root / 'checkpoints'), 'no checkpoint yet'),
   ],
 )
