@@ -254,6 +254,33 @@ class Pit(point.Point):
 _PIT = inspect.getsourcelines(Pit.reward)[1] + 1
 
 
+def test_debug_nans_names_the_phase_and_the_line(tmp_path):
+  """Whatever the phase; a metric that has no value is no reason to stop."""
+
+  def make(env, config):
+    algorithm = fake.make(env, config)
+
+    def think(state):
+      metrics = {'thought/loss': jnp.float32(jnp.nan)}
+      scale = _log(state.scale - 2 * state.counters.iteration)
+      return state._replace(scale=jnp.exp(scale)), metrics
+
+    return fake.with_phase(algorithm, 'think', think)
+
+  with pytest.raises(errors.NonFiniteError) as error:
+    loop.train(
+      tiny.point_config(run__num_iterations=3),
+      tmp_path,
+      make_algorithm=make,
+      progress=progress_lib.Silent(),
+      debug_nans=True,
+    )
+  said = str(error.value)
+  assert said.startswith('think: not all numbers are finite')
+  assert _NAMED in said
+  assert _iterations(tmp_path) == [0]
+
+
 @pytest.mark.slow
 def test_debug_nans(tmp_path, monkeypatch):
   """A healthy run is to the bit what it is without; else the line is named."""

@@ -493,7 +493,7 @@ def test_grid_is_the_product_of_values_and_seeds() -> None:
     '--sweep.trust_region.max_kl=0.02',
     '--config.advantage.discount=0.9',
   )
-  assert (workdir, num_devices) == (pathlib.Path('runs/point_sweep'), 4)
+  assert (workdir, num_devices) == (pathlib.Path('runs/mbmpo/point_sweep'), 4)
   runs = grid.runs()
   assert list(runs) == [
     'trust_region.max_kl=0.02,model.learning_rate=0.001,seed=5',

@@ -206,8 +206,10 @@ class Iteration:
     seconds['eval'] = 0.0
     if self._evaluates(index):
       contest = _Contest(state.counters.key, *saved[1:])
-      best, value, values = self._call(self._evaluate, contest, np.int32(index))
-      saved = saved._replace(best_policy=best, best_return=value)
+      result, values = self._call(self._evaluate, contest, np.int32(index))
+      saved = saved._replace(
+        best_policy=result.best_policy, best_return=result.best_return
+      )
       metrics.update(values)
       seconds['eval'] = self._evaluate.seconds
 
@@ -266,10 +268,18 @@ class _Contest(NamedTuple):
   best_return: jax.Array
 
 
+class _Result(NamedTuple):
+  """What came of it."""
+
+  value: jax.Array  # of the policy of now
+  best_policy: types.Params
+  best_return: jax.Array
+
+
 def _evaluate(
   evaluate: evaluate_lib.Evaluate, contest: _Contest, index: jax.Array
-) -> tuple[types.Params, jax.Array, types.Metrics]:
-  """The best policy and return once iteration `index` counts; its metrics."""
+) -> tuple[_Result, types.Metrics]:
+  """The best policy once that of iteration `index` counts; the metrics."""
   key = jax.random.fold_in(contest.key, _EVALUATION)
   metrics = evaluate(contest.policy, jax.random.fold_in(key, index))
   value = metrics['eval/return_mean'].astype(contest.best_return.dtype)
@@ -279,7 +289,7 @@ def _evaluate(
     (contest.policy, value),
     (contest.best_policy, contest.best_return),
   )
-  return best_policy, best_return, metrics
+  return _Result(value, best_policy, best_return), metrics
 
 
 def _throughput(

@@ -47,17 +47,20 @@ class Checked(timing.Timed):
   def __call__(self, *args: Any) -> Any:
     """Calls the function, whose last result is its metrics.
 
+    A metric may be NaN, where there is no value.
+
     Raises:
-      errors.NonFiniteError: if there is NaN in the result, or the metrics
+      errors.NonFiniteError: if there is NaN in another result, or the metrics
         count what was not finite. It names the operation and the line.
     """
     result = super().__call__(*args)
+    *others, metrics = result
     counted = [
       name
-      for name, value in result[-1].items()
+      for name, value in metrics.items()
       if name.startswith('nonfinite/') and np.any(np.asarray(value) > 0)
     ]
-    if counted or _places(result):
+    if counted or _places(others):
       counts = f' ({", ".join(counted)})' if counted else ''
       raise errors.NonFiniteError(
         f'{self.name}: not all numbers are finite{counts}:'
