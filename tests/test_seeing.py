@@ -16,10 +16,14 @@ import numpy as np
 import pytest
 import rich.console
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import errors
+from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import history
+from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import plot_runs
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import folder as folder_lib
@@ -260,11 +264,11 @@ def test_interrupted_trace_is_closed(tmp_path: pathlib.Path) -> None:
 
 
 def _write_run(
-  root: pathlib.Path, *, steps=(10, 20, 30), value=1.0, **overrides
+  root: pathlib.Path, *, config=None, steps=(10, 20, 30), value=1.0, **overrides
 ) -> pathlib.Path:
   """A run's folder without the run."""
   folder = folder_lib.RunFolder(root)
-  folder.create(tiny.point_config(**overrides))
+  folder.create(config or tiny.point_config(**overrides))
   rows = [
     {
       'iteration': index,
@@ -313,6 +317,56 @@ def test_runs_are_grouped_by_all_but_the_seed(tmp_path: pathlib.Path) -> None:
   del fields['model_rollouts']['restart'], fields['run']['wandb_project']
   (tmp_path / 'b' / 'config.json').write_text(json.dumps(fields))
   assert _groups(tmp_path) == expected
+
+
+def test_algorithms_are_told_apart_and_share_a_picture(
+  tmp_path: pathlib.Path,
+) -> None:
+  """By name, whatever fields only one has; a panel is asked for once."""
+  names = algorithms.names()
+  for name in names:
+    _write_run(tmp_path / name, config=algorithms.config(name)())
+  found = history.find([tmp_path])
+  assert [run.algorithm for run in found] == sorted(names)
+  groups = history.group(found)
+  assert len(groups) == len(names)
+  for group in groups:
+    assert group.runs[0].path.name in group.label
+  panels = [panel.title for panel in plot_runs._panels(groups)]
+  assert panels[:2] == ['evaluation return', 'returns while learning']
+  declared = [m for n in names for m in algorithms.metrics(n).values()]
+  assert set(panels[2:]) == {m.panel for m in declared} - {''}
+  assert len(set(panels)) == len(panels)
+  # What nobody knows is no reason to draw nothing.
+  config = tmp_path / names[0] / 'config.json'
+  fields = json.loads(config.read_text())
+  config.write_text(json.dumps({**fields, 'algorithm': 'gone'}))
+  (run,) = history.find([config.parent])
+  assert run.algorithm is None
+  only = history.group([run])
+  assert [p.title for p in plot_runs._panels(only)] == ['evaluation return']
+  plot_runs.compare(only, tmp_path / 'out.png')
+
+
+def test_range_of_a_picture_follows_what_no_model_made_up() -> None:
+  """By what the metrics declare."""
+  rows = [{'gathered/return': 1.0, 'learned/return': 1e9, 'thought/loss': 7.0}]
+  curves = {k: m for k, m in fake.METRICS.items() if m.curve}
+  for imagined, values in ((False, [1.0]), (True, [1e9])):
+    found = plot.columns(rows, curves, imagined=imagined)
+    np.testing.assert_array_equal(found, values)
+
+
+def test_runs_are_reduced_as_their_metrics_say() -> None:
+  """The host's own, and what is declared so, by their mean."""
+  declared = {'a': base.Metric(''), 'b': base.Metric('', over_runs='sum')}
+  rows = [{'a': 1.0, 'b': 2.0, 'env_steps': 10}] * 3
+  rows.append({'a': 5.0, 'b': 2.0, 'env_steps': 10})
+  assert metrics_lib.over_runs(rows, declared) == {
+    'a': 2.0,
+    'b': 8.0,
+    'env_steps': 10.0,
+  }
 
 
 def test_labels_are_folders_where_fields_would_be_many(

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import progress as progress_lib
@@ -50,26 +51,49 @@ def _comparable(row: dict) -> dict:
   }
 
 
-def test_the_table_of_metrics_is_what_a_run_writes(
-  tmp_path: pathlib.Path,
-) -> None:
-  """Every name, none that is gone, each with a meaning."""
-  table = (_DOCS / 'metrics.md').read_text()
-  documented = re.findall(r'^\| `(\S+)` \| (.*?) \|', table, re.MULTILINE)
-  names = [name for name, _ in documented]
-  assert len(set(names)) == len(names)
-  assert all(meaning.strip() for _, meaning in documented)
+def _table() -> list[str]:
+  """The rows about algorithms in `docs/metrics.md`, as they should be."""
+  reported: dict[str, dict[str, list[str]]] = {}
+  for algorithm in algorithms.names():
+    for name, metric in algorithms.metrics(algorithm).items():
+      by = reported.setdefault(name, {}).setdefault(metric.text, [])
+      by.append(algorithm)
+  everybody = list(algorithms.names())
+  return [
+    f'| `{name}` | {text} | {"all" if by == everybody else ", ".join(by)} |'
+    for name, texts in reported.items()
+    for text, by in texts.items()
+    if name != 'env_steps'
+  ]
+
+
+def test_metrics_of_algorithms_are_documented_as_declared() -> None:
+  """The expected table, which an algorithm's author can copy, is the right."""
+  text = (_DOCS / 'metrics.md').read_text().partition('## Of an algorithm')[2]
+  rows = re.findall(r'^\| `.*\|$', text, re.MULTILINE)
+  assert rows == _table()
+
+
+def test_a_run_writes_what_is_documented(tmp_path: pathlib.Path) -> None:
+  """Every name, and none that is gone; rates are counts per second."""
+  text = (_DOCS / 'metrics.md').read_text().partition('## Of an algorithm')[0]
+  host = set(re.findall(r'^\| `(\S+)` \| .', text, re.MULTILINE))
   config = tiny.point_config(run__num_iterations=1)
   row = _train(config, tmp_path, make=None)
-  assert set(names) == set(row)
-  # 4 trajectories of 10 steps; 2 * 2 tasks of 3 rollouts of 10, before and
-  # after adaptation, twice.
-  for kind, phase, steps in (
-    ('real', 'collect', 40),
-    ('imagined', 'improve', 480),
-  ):
-    rate = row[f'throughput/{kind}_steps_per_s']
-    assert rate * row[f'time/{phase}_s'] == pytest.approx(steps)
+  declared = algorithms.metrics(config.algorithm)
+  phases = set()
+  for name, steps in (('real_steps', 40), ('imagined_steps', 480)):
+    # 4 trajectories of 10 steps; 2 * 2 tasks of 3 rollouts of 10, before and
+    # after adaptation, twice.
+    assert row[name] == steps
+    phases.add(declared[name].per_second_of)
+    rate = row[f'throughput/{name}_per_s']
+    seconds = row[f'time/{declared[name].per_second_of}_s']
+    assert rate * seconds == pytest.approx(steps)
+  times = {name for name in row if name.startswith('time/')}
+  assert {f'time/{phase}_s' for phase in phases} < times
+  host.remove('time/<phase>_s')
+  assert set(row) == host | declared.keys() | times
 
 
 def test_wandb_gets_every_row(
