@@ -18,11 +18,14 @@ from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point
 from mbmpo_jax.envs import pr2_reacher
 from mbmpo_jax.envs import randomized
+from mbmpo_jax.envs import spaces
 from mbmpo_jax.envs import swimmer
 from mbmpo_jax.envs import walker2d
 from mbmpo_jax.envs import warp
 
 Adapted = adapters.Adapted
+Box = spaces.Box
+Discrete = spaces.Discrete
 Environment = base.Environment
 ContractError = check.ContractError
 MjcfError = mjcf.MjcfError

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import mujoco
 
 from mbmpo_jax import quiet
+from mbmpo_jax.envs import spaces
 
 with warnings.catch_warnings(), quiet.quiet_imports():
   # brax.envs imports jaxopt, which announces its own retirement.
@@ -57,7 +58,7 @@ class Environment(brax_envs.Env):
 
   @abc.abstractmethod
   def advance(self, pipeline_state: Any, action: jax.Array) -> Any:
-    """The physics state one step later, under `action` [A] in [-1, 1]."""
+    """The physics state one step later, under an allowed `action` [A]."""
 
   @abc.abstractmethod
   def observe(self, pipeline_state: Any) -> jax.Array:
@@ -101,8 +102,8 @@ class Environment(brax_envs.Env):
     return State(pipeline_state, obs, reward=zero, done=zero)
 
   def step(self, state: State, action: jax.Array) -> State:
-    """Advances one step under `action` [A], clipped to [-1, 1]."""
-    action = jnp.clip(action, -1.0, 1.0)
+    """Advances one step under `action` [A], put into the action space."""
+    action = self.action_space.project(action)
     pipeline_state = self.advance(state.pipeline_state, action)
     next_obs = self.observe(pipeline_state)
     return state.replace(
@@ -111,6 +112,14 @@ class Environment(brax_envs.Env):
       reward=self.reward(state.obs, action, next_obs),
       done=self.done(next_obs),
     )
+
+  @property
+  def action_space(self) -> spaces.ActionSpace:
+    """What an action may be; the box [-1, 1]^A, by default.
+
+    In a world of choices `action_size` is their number.
+    """
+    return spaces.Box(self.action_size)
 
   @property
   def backend(self) -> str:

@@ -1,7 +1,12 @@
-"""A fixed-capacity ring of real transitions that never leaves the device."""
+"""A fixed-capacity ring of data that never leaves the device.
 
-from typing import NamedTuple
+A row is any pytree, most often a `types.Transition`; every leaf of the data
+leads with the capacity [C].
+"""
 
+from typing import Any, NamedTuple
+
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -10,46 +15,70 @@ from mbmpo_jax import types
 
 
 class Buffer(NamedTuple):
-  """The newest transitions; slots from `size` on hold nothing yet."""
+  """The newest rows; slots from `size` on hold nothing yet."""
 
-  data: types.Transition  # every leaf [C, ...]
+  data: Any  # every leaf [C, ...]
   position: jax.Array  # int32 scalar, the slot written next
-  size: jax.Array  # int32 scalar, slots that hold a transition
+  size: jax.Array  # int32 scalar, slots that hold a row
 
 
-def init(capacity: int, observation_size: int, action_size: int) -> Buffer:
-  """An empty buffer of `capacity` slots."""
-  zeros = jnp.zeros(capacity)
-  indices = jnp.zeros(capacity, jnp.int32)
+def init(capacity: int, example: Any) -> Buffer:
+  """An empty buffer of `capacity` slots.
+
+  Args:
+    capacity: C.
+    example: one row, of arrays or of their shapes and dtypes.
+
+  Example:
+    >>> ring = init(3, {'x': jnp.zeros(2), 'n': jnp.int32(0)})
+    >>> ring.data['x'].shape, ring.data['n'].dtype
+    ((3, 2), dtype('int32'))
+  """
   return Buffer(
-    data=types.Transition(
-      obs=jnp.zeros((capacity, observation_size)),
-      action=jnp.zeros((capacity, action_size)),
-      reward=zeros,
-      next_obs=jnp.zeros((capacity, observation_size)),
-      terminated=zeros,
-      truncated=zeros,
-      episode=indices,
-      time=indices,
+    data=jax.tree.map(
+      lambda x: jnp.zeros((capacity, *jnp.shape(x)), x.dtype), example
     ),
     position=jnp.int32(0),
     size=jnp.int32(0),
   )
 
 
-def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
-  """Writes `transitions` [B, ...], the oldest first, over the oldest stored.
+def init_transitions(
+  capacity: int, observation_size: int, action_size: int
+) -> Buffer:
+  """An empty buffer of transitions without extras."""
+  number = jnp.zeros(())
+  index = jnp.zeros((), jnp.int32)
+  obs = jnp.zeros(observation_size)
+  return init(
+    capacity,
+    types.Transition(
+      obs=obs,
+      action=jnp.zeros(action_size),
+      reward=number,
+      next_obs=obs,
+      terminated=number,
+      truncated=number,
+      episode=index,
+      time=index,
+    ),
+  )
 
-  A transition with a number that is not finite, or beyond +-1e10, is left out
+
+def add(buffer: Buffer, rows: Any) -> Buffer:
+  """Writes `rows` [B, ...], the oldest first, over the oldest stored.
+
+  A row with a number that is not finite, or beyond +-1e10, is left out
   (`masking.sound_rows`): one would spoil the moments of the whole buffer.
 
   Args:
     buffer: of capacity C.
-    transitions: JAX or NumPy arrays; consecutive entries of an episode in
-      order, so that histories can be cut from the ring.
+    rows: JAX or NumPy arrays, a tree like the buffer's; consecutive entries of
+      an episode in order, so that histories can be cut from the ring.
 
   Raises:
-    ValueError: if B exceeds C, or a field's shape does not fit.
+    ValueError: if B exceeds C, the tree is another, or the shape of a leaf does
+      not fit.
 
   Example:
     Three steps of one episode, as NumPy arrays from anywhere:
@@ -65,26 +94,14 @@ def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
     ...   episode=np.zeros(3, int),
     ...   time=np.arange(3),
     ... )
-    >>> ring = init(capacity=5, observation_size=4, action_size=2)
+    >>> ring = init_transitions(5, observation_size=4, action_size=2)
     >>> ring = add(add(ring, steps), steps)
     >>> int(ring.size), int(ring.position)
     (5, 1)
   """
-  capacity = buffer.data.reward.shape[0]
-  count = transitions.reward.shape[0]
-  if count > capacity:
-    raise ValueError(
-      f'transitions: {count} do not fit a buffer of capacity {capacity}'
-    )
-  for name, new, stored in zip(
-    types.Transition._fields, transitions, buffer.data, strict=True
-  ):
-    if new.shape != (count, *stored.shape[1:]):
-      raise ValueError(
-        f'transitions.{name} has shape {list(new.shape)}: must be'
-        f' {[count, *stored.shape[1:]]}'
-      )
-  sound = masking.sound_rows(transitions)
+  capacity = _capacity(buffer)
+  _check(buffer, rows, capacity)
+  sound = masking.sound_rows(rows)
   before = jnp.cumsum(sound, dtype=jnp.int32) - sound
   # Beyond the last slot nothing is written.
   slots = jnp.where(sound, (buffer.position + before) % capacity, capacity)
@@ -93,23 +110,92 @@ def add(buffer: Buffer, transitions: types.Transition) -> Buffer:
     data=jax.tree.map(
       lambda stored, new: stored.at[slots].set(new, mode='drop'),
       buffer.data,
-      transitions,
+      rows,
     ),
     position=(buffer.position + written) % capacity,
     size=jnp.minimum(buffer.size + written, capacity),
   )
 
 
-def sample(buffer: Buffer, key: jax.Array, *, count: int) -> types.Transition:
-  """`count` transitions drawn uniformly with replacement; consumes `key`.
+def sample(buffer: Buffer, key: jax.Array, *, count: int) -> Any:
+  """A minibatch of `count` rows drawn uniformly with replacement.
 
-  The buffer must not be empty.
+  The buffer must not be empty. Consumes `key`.
   """
   slots = jax.random.randint(key, (count,), 0, buffer.size)
+  return rows_at(buffer, slots)
+
+
+def sample_by_task(
+  buffer: Buffer,
+  key: jax.Array,
+  task: jax.Array,
+  *,
+  num_tasks: int,
+  count: int,
+) -> tuple[Any, jax.Array]:
+  """A minibatch of each task's rows, uniformly with replacement.
+
+  Args:
+    buffer: of capacity C.
+    key: consumed.
+    task: the task of every slot, int [C], from 0.
+    num_tasks: P.
+    count: rows per task, B.
+
+  Returns:
+    Rows `[P, B, ...]` and a mask `[P, B]`, 0 for a task that has no rows; its
+    rows are then any.
+  """
+  chex.assert_rank(task, 1)
+  chex.assert_axis_dimension(task, 0, _capacity(buffer))
+  stored = mask(buffer) > 0
+
+  def of_task(index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    # The n-th row of the task is where the count of its rows passes n.
+    counts = jnp.cumsum(stored & (task == index), dtype=jnp.int32)
+    total = counts[-1]
+    drawn = jax.random.randint(key, (count,), 0, jnp.maximum(total, 1))
+    slots = jnp.searchsorted(counts, drawn, side='right')
+    return jnp.where(total > 0, slots, 0), jnp.full(count, total > 0)
+
+  slots, known = jax.vmap(of_task)(
+    jnp.arange(num_tasks), jax.random.split(key, num_tasks)
+  )
+  return rows_at(buffer, slots), known.astype(float)
+
+
+def rows_at(buffer: Buffer, slots: jax.Array) -> Any:
+  """The rows in these slots, leaves `[*slots.shape, ...]`."""
   return jax.tree.map(lambda stored: stored[slots], buffer.data)
 
 
 def mask(buffer: Buffer) -> jax.Array:
-  """1. where a slot [C] holds a transition."""
-  capacity = buffer.data.reward.shape[0]
-  return (jnp.arange(capacity) < buffer.size).astype(buffer.data.reward.dtype)
+  """1. where a slot [C] holds a row."""
+  return (jnp.arange(_capacity(buffer)) < buffer.size).astype(float)
+
+
+def _capacity(buffer: Buffer) -> int:
+  return jax.tree.leaves(buffer.data)[0].shape[0]
+
+
+def _check(buffer: Buffer, rows: Any, capacity: int) -> None:
+  stored = jax.tree_util.tree_leaves_with_path(buffer.data)
+  new = jax.tree.leaves(rows)
+  if jax.tree.structure(rows) != jax.tree.structure(buffer.data):
+    raise ValueError(
+      f'rows are {jax.tree.structure(rows)}: must be'
+      f' {jax.tree.structure(buffer.data)}, as the buffer was made for'
+    )
+  count = new[0].shape[0]
+  if count > capacity:
+    raise ValueError(
+      f'rows: {count} do not fit a buffer of capacity {capacity}'
+    )
+  for (path, leaf), x in zip(stored, new, strict=True):
+    if x.shape != (count, *leaf.shape[1:]):
+      name = jax.tree_util.keystr(path).replace("['", '.').replace("']", '')
+      raise ValueError(
+        f'rows{name} has shape {list(x.shape)}: must be'
+        f' {[count, *leaf.shape[1:]]}'
+      )
