@@ -124,7 +124,7 @@ def test_lines_say_speed_and_time_left(
   for text in (
     f'return {rows[-1]["eval/return_mean"]:.4g}, ',
     f'best {max(row["eval/return_mean"] for row in rows):.4g}; ',
-    f'all of it in {tmp_path}',
+    f'everything is in {tmp_path}',
   ):
     assert text in last
 
@@ -162,7 +162,7 @@ def test_live_display_fits_a_terminal(tmp_path: pathlib.Path) -> None:
   assert re.search(r'2/3 \S+ s left evaluate', bar)
   assert re.match(r'eval \S+  gathered \S+  learned \S+', returns)
   assert re.fullmatch(r'\S+ gathered steps/s *', speed)
-  assert 'all of it in' in screen.getvalue()
+  assert 'everything is in' in screen.getvalue()
 
 
 # --- a trace

@@ -331,6 +331,9 @@ def test_best_policy_is_the_one_evaluated_best(tmp_path: pathlib.Path) -> None:
     # Of a copy: a view on the CPU would keep the buffers from being reused.
     policies.append(jax.tree.map(lambda x: np.array(jnp.copy(x)), saved.policy))
     means.append(row['eval/return_mean'])
+    jax.tree.map(
+      np.testing.assert_array_equal, saved.policy, saved.state.weights
+    )
   assert not any(x.is_deleted() for x in jax.tree.leaves(saved.best_policy))
   best = int(np.argmax(means))
   assert best < 5, 'the last being the best would prove nothing'

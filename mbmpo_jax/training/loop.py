@@ -223,7 +223,7 @@ def _report(
 ) -> None:
   """Says how far the run is, what came out, and where to look."""
   text = progress_lib.outcome(rows, total)
-  progress.message(f'{text}; all of it in {folder.root}')
+  progress.message(f'{text}; everything is in {folder.root}')
   if len(rows) < total:
     progress.message('the same command again continues')
   for path in (

@@ -11,7 +11,7 @@ import jax
 from mbmpo_jax.training.reporting import progress as progress_lib
 
 _HOW_TO_VIEW = (
-  '  its .trace.json.gz opens at https://ui.perfetto.dev; all of it with'
+  '  its .trace.json.gz opens at https://ui.perfetto.dev; the rest with'
   ' `pip install xprof`, then `xprof --logdir={}`'
 )
 

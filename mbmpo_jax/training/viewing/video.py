@@ -46,7 +46,7 @@ def write_video(
     recording: what it shows.
     path: the file to replace.
     width: of the picture, in pixels; a multiple of 16.
-    height: likewise.
+    height: of the picture, in pixels; a multiple of 16.
 
   Raises:
     VideoError: if there is no GL library, or no `imageio-ffmpeg`.
