@@ -17,6 +17,7 @@ if typing.TYPE_CHECKING:
   from mbmpo_jax.envs import base as envs
 
 _PACKAGES = {
+  'mb_mpc': 'mbmpo_jax.algorithms.mb_mpc',
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
   'me_trpo': 'mbmpo_jax.algorithms.me_trpo',
 }
