@@ -17,6 +17,7 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.envs import base
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import loop
@@ -92,9 +93,34 @@ def test_recording_shows_every_state_ends_included():
   np.testing.assert_array_equal(recording.terminated, counter == 4)
 
 
-def test_recording_is_the_rollout_that_evaluation_would_see():
+def _retracing() -> policies.Policy:
+  """Goes back by what it has observed, and sees nothing else."""
+
+  def act(params, carry, obs, noise):
+    return carry, policies.Action(carry, carry, jnp.zeros(obs.shape[0]))
+
+  def observe(params, carry, step):
+    return step.obs - 2 * step.next_obs
+
+  return policies.Policy(
+    init=lambda key: (),
+    start=lambda params, key, context, num: jnp.ones((num, 2)),
+    act=act,
+    noise=lambda key, shape: jnp.zeros(shape),
+    observe=observe,
+  )
+
+
+@pytest.mark.parametrize(
+  'policy',
+  [
+    gaussian.make(2, 2, config_lib.GaussianPolicy(hidden_sizes=(4,))),
+    _retracing(),
+  ],
+  ids=['gaussian', 'memory'],
+)
+def test_recording_is_the_rollout_that_evaluation_would_see(policy):
   env = envs.make('point')
-  policy = gaussian.make(2, 2, config_lib.GaussianPolicy(hidden_sizes=(4,)))
   params = policy.init(jax.random.PRNGKey(0))
   key = jax.random.PRNGKey(1)
   recording = recording_lib.record(env, policy, params, key, num_steps=30)
