@@ -29,16 +29,14 @@ class _Family(NamedTuple):
   Attributes:
     draw: `(mean, spread, key, count) -> candidates [C, H, A]`.
     spread: elites [E, H, A] -> how far they are apart, [H, A].
-    plan: mean -> the sequence [H, A] it stands for.
   """
 
   draw: Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
   spread: Callable[[jax.Array], jax.Array]
-  plan: Callable[[jax.Array], jax.Array]
 
 
 def make(
-  space: spaces.Space,
+  space: spaces.ActionSpace,
   *,
   num_candidates: int,
   horizon: int,
@@ -70,14 +68,14 @@ def make(
   return planner.Search(start=lambda: start(space, horizon), plan=search)
 
 
-def start(space: spaces.Space, horizon: int) -> jax.Array:
+def start(space: spaces.ActionSpace, horizon: int) -> jax.Array:
   """The mean [H, A] at an episode's start: zero, or all choices alike."""
   if isinstance(space, spaces.Discrete):
     return jnp.full((horizon, space.size), 1 / space.size, float)
   return jnp.zeros((horizon, space.size))
 
 
-def shifted(mean: jax.Array, space: spaces.Space) -> jax.Array:
+def shifted(mean: jax.Array, space: spaces.ActionSpace) -> jax.Array:
   """`mean` [H, A] one step on; what follows its end begins as `start`."""
   return jnp.concatenate([mean[1:], start(space, 1)])
 
@@ -86,7 +84,7 @@ def plan(
   score: planner.ScoreFn,
   key: jax.Array,
   mean: jax.Array,
-  space: spaces.Space,
+  space: spaces.ActionSpace,
   *,
   num_candidates: int,
   num_elites: int,
@@ -148,7 +146,7 @@ def plan(
   (mean, _), _ = jax.lax.scan(
     iteration, first, jax.random.split(key, num_iterations)
   )
-  return mean, family.plan(mean)
+  return mean, space.project(mean)
 
 
 def _draw_box(
@@ -173,13 +171,9 @@ def _draw_discrete(
 _BOX = _Family(
   draw=_draw_box,
   spread=lambda elites: jnp.std(elites, axis=0),
-  plan=lambda mean: mean,
 )
 _DISCRETE = _Family(
   draw=_draw_discrete,
   # The probabilities themselves say how far apart the choices are.
   spread=lambda elites: jnp.zeros_like(elites[0]),
-  plan=lambda mean: jax.nn.one_hot(
-    jnp.argmax(mean, -1), mean.shape[-1], dtype=mean.dtype
-  ),
 )

@@ -13,7 +13,7 @@ from mbmpo_jax.policies import planner
 
 
 def make(
-  space: spaces.Space, *, num_candidates: int, horizon: int
+  space: spaces.ActionSpace, *, num_candidates: int, horizon: int
 ) -> planner.Search:
   """The search for `planner.make`; it remembers nothing."""
 
@@ -31,7 +31,7 @@ def make(
 def plan(
   score: planner.ScoreFn,
   key: jax.Array,
-  space: spaces.Space,
+  space: spaces.ActionSpace,
   *,
   num_candidates: int,
   horizon: int,

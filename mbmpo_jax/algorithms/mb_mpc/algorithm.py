@@ -20,8 +20,8 @@ from mbmpo_jax import backend
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.algorithms import shared_metrics as metrics_lib
 from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import shared_metrics as metrics_lib
 from mbmpo_jax.algorithms.mb_mpc import config as config_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import base as models
