@@ -13,9 +13,12 @@ import numpy as np
 
 
 class ActionSpace(Protocol):
-  """All actions of a world; A is `size`."""
+  """All actions of a world."""
 
-  size: int
+  @property
+  def size(self) -> int:
+    """A."""
+    ...
 
   def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Uniform actions `[*shape, A]`; consumes `key`."""
