@@ -9,7 +9,7 @@ Kurutach et al. 2018, algorithm 1.
 An iteration collects real data with the policy, fits the ensemble to all data
 so far, and improves the policy inside the ensemble (`policy_step.py`), by a
 fixed number of steps or for as long as the models agree that it gets better
-(`stopping.py`).
+(`learning.py`).
 """
 
 import copy
@@ -25,9 +25,9 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms.me_trpo import config as config_lib
+from mbmpo_jax.algorithms.me_trpo import learning
 from mbmpo_jax.algorithms.me_trpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.me_trpo import policy_step
-from mbmpo_jax.algorithms.me_trpo import stopping
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
@@ -48,24 +48,6 @@ class State(NamedTuple):
   ensemble: fit_lib.FitState  # K members and their optimiser's state
   model: Any  # the members as last fitted, ready to imagine with, [K, ...]
   buffer: buffer_lib.Buffer
-
-
-class Tally(NamedTuple):
-  """Sums of metrics over policy steps, NaN left out."""
-
-  total: types.Metrics
-  count: types.Metrics  # of how many steps
-
-
-class Progress(NamedTuple):
-  """Where the policy stands within an iteration."""
-
-  params: types.Params
-  step: jax.Array  # int32, steps taken or tried
-  best: stopping.Best
-  passed: jax.Array  # int32, validations
-  failed: jax.Array  # int32
-  tally: Tally
 
 
 def make(
@@ -105,7 +87,7 @@ def make(
     policy = gaussian.make(env.observation_size, env.action_size, config.policy)
   dynamics = ensemble.make(env, config.model)
   steps = policy_step.make(env, config, policy, dynamics)
-  learn = _learning(config, steps)
+  learn = learning.make(config.improve, steps)
   fit = functools.partial(
     model_based.fit, env=env, section=config.model, dynamics=dynamics
   )
@@ -149,16 +131,7 @@ def make(
     counters = state.counters
     key, learn_key, std_key = jax.random.split(counters.key, 3)
     progress = learn(state.policy, state.model, state.hyper, learn_key)
-    metrics = {
-      name: total
-      if name.startswith('nonfinite/')
-      else jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
-      for (name, total), count in zip(
-        progress.tally.total.items(),
-        progress.tally.count.values(),
-        strict=True,
-      )
-    }
+    metrics = learning.summary(progress)
     checks = progress.passed + progress.failed
     rollouts, validating = config.model_rollouts, config.improve.stopping
     imagined = progress.step.astype(float) * rollouts.num_rollouts
@@ -214,95 +187,6 @@ def make(
     add=lambda state, trajectory: model_based.store(state, trajectory)[0],
     adapt=None,
     metrics=METRICS,
-  )
-
-
-def _learning(config: config_lib.Config, steps: policy_step.PolicyStep) -> Any:
-  """`(theta, model, hyper, key) -> Progress`, all policy steps of an iteration.
-
-  They come in rounds. With validation, each round ends with one, and one loop
-  goes over the rounds until they stop; otherwise there is one round.
-  """
-  section = config.improve
-  validating = section.stopping == 'validation'
-  per_round = section.validate_every if validating else section.num_steps
-
-  def learn(
-    theta: types.Params, model: Any, hyper: base.Hyper, key: jax.Array
-  ) -> Progress:
-    validation_key, rounds_key = jax.random.split(key)
-    # In the same states each time, so that returns differ by the policy alone.
-    validate = functools.partial(
-      steps.validate, model=model, key=validation_key
-    )
-
-    def take_steps(progress: Progress) -> Progress:
-      keys = jax.random.split(
-        jax.random.fold_in(rounds_key, progress.step), per_round
-      )
-      theta, metrics = jax.lax.scan(
-        lambda theta, key: steps.step(theta, model, hyper, key),
-        progress.params,
-        keys,
-      )
-      return progress._replace(
-        params=theta,
-        step=progress.step + per_round,
-        tally=_add(progress.tally, metrics),
-      )
-
-    def take_round(progress: Progress) -> Progress:
-      progress = take_steps(progress)
-      best, passed = stopping.validate(
-        progress.best,
-        progress.params,
-        validate(progress.params),
-        progress.step,
-        worsened_fraction=hyper['improve.worsened_fraction'],
-      )
-      return progress._replace(
-        best=best,
-        passed=progress.passed + passed,
-        failed=progress.failed + ~passed,
-      )
-
-    def goes_on(progress: Progress) -> jax.Array:
-      return stopping.goes_on(
-        progress.best,
-        progress.step,
-        num_steps=section.num_steps,
-        patience=section.patience,
-      )
-
-    # Nothing is counted yet; the names are those of a step.
-    shapes = jax.eval_shape(steps.step, theta, model, hyper, key)[1]
-    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
-    no_step = jnp.zeros((), jnp.int32)
-    before = Progress(
-      params=theta,
-      step=no_step,
-      best=stopping.start(theta, validate(theta))
-      if validating
-      else stopping.Best(theta, jnp.zeros(0), no_step),
-      passed=no_step,
-      failed=no_step,
-      tally=Tally(zeros, zeros),
-    )
-    if validating:
-      return jax.lax.while_loop(goes_on, take_round, before)
-    after = take_steps(before)
-    # Without validation the last policy is the best.
-    best = after.best._replace(params=after.params, step=after.step)
-    return after._replace(best=best)
-
-  return learn
-
-
-def _add(tally: Tally, metrics: types.Metrics) -> Tally:
-  """The sums with those of the metrics `[S]` of further steps."""
-  return Tally(
-    {n: tally.total[n] + jnp.nansum(x) for n, x in metrics.items()},
-    {n: tally.count[n] + jnp.sum(~jnp.isnan(x)) for n, x in metrics.items()},
   )
 
 

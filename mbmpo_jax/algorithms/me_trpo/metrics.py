@@ -37,9 +37,7 @@ METRICS = {
   'policy/kl': base.Metric(
     'mean KL over that step, 0 where it was rejected, in nats'
   ),
-  'policy/accept_rate': base.Metric(
-    'share of policy steps that were accepted'
-  ),
+  'policy/accept_rate': base.Metric('share of policy steps that were accepted'),
   'policy/backtracks': base.Metric(
     'step length tried last: 0 is the full one, each further one is shorter,'
     ' -1 none at all; mean'

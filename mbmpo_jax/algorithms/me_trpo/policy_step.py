@@ -18,6 +18,7 @@ from mbmpo_jax.algorithms.me_trpo import config as config_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import mixture
+from mbmpo_jax.objectives import policy_gradient
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import base as policies
@@ -125,7 +126,7 @@ def make(
     advantages = jnp.where(finite_advantages, advantages, 0.0)
     updated, info = trpo.trpo_step(
       theta,
-      _surrogate_and_kl(policy, theta, trajectory, advantages),
+      policy_gradient.surrogate_and_kl(policy, theta, trajectory, advantages),
       max_kl=hyper['trust_region.max_kl'],
       cg_iterations=trust_region.cg_iterations,
       damping=hyper['trust_region.damping'],
@@ -164,28 +165,6 @@ def _reject_non_finite(
   kept = jax.vmap(finite, 1)(trajectory)
   mask = jnp.where(kept[None], trajectory.mask, 0.0)
   return trajectory._replace(mask=mask), kept
-
-
-def _surrogate_and_kl(
-  policy: policies.Policy,
-  theta: types.Params,
-  trajectory: types.Trajectory,
-  advantages: jax.Array,
-) -> trpo.Objective:
-  """Mean importance-weighted advantage, and mean KL from theta's policy."""
-  live, mask = masking.live_steps(trajectory), trajectory.mask
-  assert policy.over is not None
-  over = policy.over
-  old = over(theta, live)
-
-  def objective(params: types.Params) -> tuple[jax.Array, jax.Array]:
-    new = over(params, live)
-    ratio = jnp.exp(new.log_prob(live.action) - live.log_prob)
-    gain = masking.mean(ratio * masking.live(advantages, mask), mask)
-    kl = jnp.broadcast_to(old.kl(new), mask.shape)
-    return gain, masking.mean(kl, mask)
-
-  return objective
 
 
 def _describe(
