@@ -158,7 +158,9 @@ def _panels(groups: Sequence[history.Group]) -> list[_Panel]:
   panels = [_Panel('evaluation return', _PER_EPISODE, evaluation)]
   curves = {name: metric for name, metric in declared.items() if metric.curve}
   if curves:
-    panels.append(_Panel('returns while learning', _PER_EPISODE, curves))
+    label, *others = (metric.curve for metric in curves.values())
+    label = 'returns while learning' if others else label
+    panels.append(_Panel(label, _PER_EPISODE, curves))
   titles = dict.fromkeys(m.panel for m in declared.values() if m.panel)
   for title in titles:
     own = {name: m for name, m in declared.items() if m.panel == title}
