@@ -29,13 +29,14 @@ class Dynamics(NamedTuple):
     init: key -> params of all members, leaves `[K, ...]`; consumes the key.
     ready: `(params, statistics) -> model [K, ...]`: everything that does not
       change within a rollout, computed once per fit. The statistics are those
-      of the data (`models/fit.py`).
+      of the data, `models.statistics.Statistics`.
     start: `(model, key, context, num) -> carry`, of `num` rollouts that share
       the context; consumes the key.
     predict: `(model, carry, obs [N, O], env_action [N, A], key) -> (carry,
       Prediction)`; a model that draws nothing ignores the key.
     loss: `(params of one member, inputs [B, I], targets [B, O], weight [B],
-      key) -> scalar`, the sum over rows by weight.
+      key) -> scalar`, the sum over rows by weight; consumes the key. Inputs and
+      targets are standardised.
   """
 
   init: Callable[[jax.Array], types.Params]

@@ -10,9 +10,12 @@ against its rolling mean (Clavera et al. 2018, A.3):
 
 An epoch is one pass over the training rows. With `max_gradient_steps` it never
 exceeds the steps that are left: the last epoch is cut short, and a limit below
-one pass makes a fit of one short epoch. A limit also limits validation, so that
-a fit's matrix products do not grow with the data: of the rows held out, no more
-are read than `max_gradient_steps` minibatches would hold out themselves.
+one pass makes a fit of one short epoch. Validation is limited too, so that the
+matrix products of a fit do not grow with the data: an epoch reads at most
+
+  max_gradient_steps * batch_size * f / (1 - f)      f = validation_fraction
+
+of the rows held out, which is to the rows trained on as the split has it.
 
 The epochs are one XLA while-loop, for all members at once, which ends when all
 have stopped, or on a CPU for one member after the other.
