@@ -1,6 +1,5 @@
 """ME-TRPO: members drawn anew, when it stops, what it keeps, that it learns."""
 
-import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -118,7 +117,7 @@ def test_rollouts_are_not_tied_to_each_other(draws):
   same = (draws[:, :, None] == draws[:, None]).mean(0)
   apart = same[~np.eye(40, dtype=bool)]
   np.testing.assert_allclose(apart.mean(), 9 / 39, rtol=1e-6)
-  assert 0.1 < apart.min() and apart.max() < 0.4
+  assert apart.min() > 0.1 and apart.max() < 0.4
 
 
 def test_predictions_are_those_of_the_members_drawn():
@@ -213,7 +212,7 @@ def test_stops_as_it_does_by_hand(fraction):
   np.testing.assert_array_equal(
     5 * (progress.passed + progress.failed), progress.step
   )
-  assert 3 < len(set(expected))  # not always the same end
+  assert len(set(expected)) > 3  # not always the same end
 
 
 def test_the_best_policy_is_restored_after_failed_validations():
@@ -221,13 +220,10 @@ def test_the_best_policy_is_restored_after_failed_validations():
   up, down = [0.0] * 5, [9.0, 9.0, 9.0, -1.0, -1.0]
   script = jnp.array([up, [1.0] * 5, [2.0] * 5, *[down] * 10])
   section = config_lib.Improve(
-    stopping='validation', num_steps=400, validate_every=5, patience=25
+    stopping='validation', num_steps=50, validate_every=5, patience=25
   )
   for fraction, kept, steps in ((0.3, 10, 35), (0.4, 50, 50)):
-    progress = learning.make(
-      dataclasses.replace(section, num_steps=min(400, 50)),
-      Steps(script, 5).make(),
-    )(
+    progress = learning.make(section, Steps(script, 5).make())(
       jnp.zeros(()),
       (),
       {'improve.worsened_fraction': jnp.asarray(fraction)},
