@@ -23,7 +23,7 @@ def density(action: float, mean: float, std: float) -> float:
   return scipy.stats.norm(mean, std).pdf(raw) / (1 - action**2)
 
 
-@pytest.mark.parametrize(('mean', 'std'), [(0.4, 0.7), (-1.5, 0.3), (0, 2.0)])
+@pytest.mark.parametrize(('mean', 'std'), [(0.4, 0.7), (-1.5, 0.3), (0.0, 2.0)])
 def test_squashed_density_is_of_the_action(x64, mean, std):
   dist = squashed(mean, std)
   for action in (-0.999, -0.3, 0.0, 0.8):
@@ -43,7 +43,7 @@ def test_squashed_density_far_out_stays_finite():
   )
 
 
-@pytest.mark.parametrize(('mean', 'std'), [(0.4, 0.7), (-1.5, 0.3), (0, 2.0)])
+@pytest.mark.parametrize(('mean', 'std'), [(0.4, 0.7), (-1.5, 0.3), (0.0, 2.0)])
 def test_squashed_entropy_is_the_integral(x64, mean, std):
   def integrand(raw):
     p = scipy.stats.norm(mean, std)

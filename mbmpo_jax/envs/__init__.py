@@ -10,6 +10,7 @@ from mbmpo_jax import config
 from mbmpo_jax import validation
 from mbmpo_jax.envs import adapters
 from mbmpo_jax.envs import ant
+from mbmpo_jax.envs import cartpole_swingup
 from mbmpo_jax.envs import check
 from mbmpo_jax.envs import half_cheetah
 from mbmpo_jax.envs import hopper
@@ -37,6 +38,7 @@ on_warp = warp.on_warp
 
 _FACTORIES: dict[str, Callable[..., base.Environment]] = {
   'ant': ant.Ant,
+  'cartpole_swingup': cartpole_swingup.CartpoleSwingup,
   'half_cheetah': half_cheetah.HalfCheetah,
   'hopper': hopper.Hopper,
   'point': point.Point,

@@ -1,0 +1,101 @@
+"""Swing a pole up on a cart, and balance it (Gal et al. 2016, Deep PILCO).
+
+State and observation are [x, x', theta, theta'], theta = 0 upright. With cart
+mass M, mass m and length l of a uniform pole, friction b and force F,
+
+  x''     = (-2 m l theta'^2 s + 3 m g s c + 4 (F - b x'))
+            / (4 (M + m) - 3 m c^2)
+  theta'' = (-3 m l theta'^2 s c + 6 (M + m) g s + 6 (F - b x') c)
+            / (4 l (M + m) - 3 m l c^2),      s = sin theta, c = cos theta,
+
+by forward Euler, 0.1 s a step, 25 steps. A push to the right tips an upright
+pole to the left, where theta is positive: its tip is at (x - l s, l c). Reward
+exp(-d^2 / (2 * 0.25^2)) - 1 after the step, d the tip's distance from (0, l).
+"""
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from mbmpo_jax.envs import base
+from mbmpo_jax.envs import mjx
+
+_GRAVITY = 9.82  # m/s^2
+_LENGTH = 0.6  # m
+_FRICTION = 0.1  # N s/m
+_MAX_FORCE = 10.0  # N
+_REWARD_WIDTH = 0.25  # m
+_RESET_STD = 0.02
+
+
+class CartpoleSwingup(base.Environment):
+  """4 observations, 1 action, never done; the physics state is the state.
+
+  Attributes:
+    cart_mass: M, in kg.
+    pole_mass: m, in kg.
+  """
+
+  max_episode_steps = 25
+  can_terminate = False
+  dt = 0.1
+  observation_size = 4
+  action_size = 1
+
+  def __init__(self, cart_mass: float = 0.5, pole_mass: float = 0.5) -> None:
+    """A cart and a pole of these masses."""
+    self.cart_mass = cart_mass
+    self.pole_mass = pole_mass
+
+  def initial_state(self, rng: jax.Array) -> jax.Array:
+    """Hanging at rest, N(0.02) away in every number."""
+    rest = jnp.asarray([0.0, 0.0, jnp.pi, 0.0])
+    return rest + _RESET_STD * jax.random.normal(rng, (4,))
+
+  def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
+    """A step of Euler's method under a force of 10 N times the action."""
+    _, x_dot, theta, theta_dot = pipeline_state
+    sin, cos = jnp.sin(theta), jnp.cos(theta)
+    mass, pole = self.cart_mass + self.pole_mass, self.pole_mass
+    push = _MAX_FORCE * action[0] - _FRICTION * x_dot
+    spin = pole * _LENGTH * jnp.square(theta_dot) * sin
+    fall = _GRAVITY * sin
+    inertia = 4 * mass - 3 * pole * jnp.square(cos)
+    x_acc = (-2 * spin + 3 * pole * fall * cos + 4 * push) / inertia
+    theta_acc = (-3 * spin * cos + 6 * mass * fall + 6 * push * cos) / (
+      _LENGTH * inertia
+    )
+    rates = jnp.stack([x_dot, x_acc, theta_dot, theta_acc])
+    return pipeline_state + self.dt * rates
+
+  def observe(self, pipeline_state: jax.Array) -> jax.Array:
+    """[x, x', theta, theta'], in m and rad."""
+    return pipeline_state
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """exp(-d^2 / (2 * 0.25^2)) - 1, [...], of the next observation."""
+    x, theta = next_obs[..., 0], next_obs[..., 2]
+    across = x - _LENGTH * jnp.sin(theta)
+    below = _LENGTH * (1 - jnp.cos(theta))
+    squared = jnp.square(across) + jnp.square(below)
+    return jnp.expm1(-squared / (2 * _REWARD_WIDTH**2))
+
+  def model_input(self, obs: jax.Array) -> jax.Array:
+    """The angle as sine and cosine, so that full turns are alike."""
+    theta = obs[..., 2:3]
+    return jnp.concatenate(
+      [obs[..., :2], jnp.sin(theta), jnp.cos(theta), obs[..., 3:]], -1
+    )
+
+  def scene(self) -> mujoco.MjModel:
+    """The cart on its rail, and where the tip should be."""
+    return mujoco.MjModel.from_xml_path(
+      str(mjx.ASSETS / 'cartpole_swingup.xml')
+    )
+
+  def pose(self, pipeline_state: jax.Array) -> base.Pose:
+    """x and theta are the coordinates."""
+    none = jnp.zeros((0, 3)), jnp.zeros((0, 4))
+    return base.Pose(pipeline_state[jnp.asarray([0, 2])], *none)
