@@ -277,7 +277,7 @@ def _up_to(count: int, algorithm: str, check) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize('name', algorithms.names())
 def test_what_is_accepted_can_be_traced(name):
-  """50 of them; a state comes out as it went in."""
+  """15 of them; a state comes out as it went in."""
 
   def trace(algorithm, config):
     state = jax.eval_shape(
@@ -287,13 +287,13 @@ def test_what_is_accepted_can_be_traced(name):
     assert after == state
     assert all(value.shape == () for value in metrics.values())
 
-  _up_to(50, name, trace)
+  _up_to(15, name, trace)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', algorithms.names())
 def test_what_is_accepted_runs(name):
-  """12 of them for an iteration: metrics and parameters are finite."""
+  """6 of them for an iteration: metrics and parameters are finite."""
 
   def run(algorithm, config):
     state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
@@ -304,4 +304,4 @@ def test_what_is_accepted_runs(name):
       if jnp.issubdtype(leaf.dtype, jnp.floating):
         assert np.all(np.isfinite(leaf))
 
-  _up_to(12, name, run)
+  _up_to(6, name, run)
