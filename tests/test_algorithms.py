@@ -138,7 +138,7 @@ def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
   states = [algorithm.init(jax.random.PRNGKey(seed), hyper) for seed in (0, 1)]
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
   together, metrics = jax.jit(jax.vmap(algorithm.update))(together)
-  phases = [jax.jit(phase) for phase in algorithm.phases.values()]
+  phases = [jax.jit(phase.function) for phase in algorithm.phases.values()]
   for index, state in enumerate(states):
     row = {}
     for phase in phases:
