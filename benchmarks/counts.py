@@ -45,7 +45,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import config as config_lib
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.envs import base
 
 Sizes = tuple[int, ...]
@@ -121,8 +121,12 @@ def iteration(
   features = 2 * obs + 4
 
   num_models = config.model.num_models
-  tasks = num_models * config.imagine.tasks_per_model
-  samples = tasks * config.imagine.rollouts_per_task * config.imagine.horizon
+  tasks = num_models * config.model_rollouts.tasks_per_model
+  samples = (
+    tasks
+    * config.model_rollouts.rollouts_per_task
+    * config.model_rollouts.horizon
+  )
   members = num_models * _num_weights(model)
   theta = _num_weights(policy) + action
 
@@ -155,7 +159,7 @@ def iteration(
   quadratic = over_samples(
     hessian(policy) + tangent(policy), pre + obs + 1, theta + adapted
   )
-  curvature = (config.meta.cg_iterations - 1) * product + quadratic
+  curvature = (config.trust_region.cg_iterations - 1) * product + quadratic
   meta_step = (
     2 * imagine
     + 2 * advantages
@@ -166,7 +170,7 @@ def iteration(
   )
 
   collect = _collect(config, policy, obs, item)
-  if config.collect.collect_with == 'adapted':
+  if config.collect.policy == 'adapted':
     collect += imagine + advantages + inner_gradient
   fit = _fit(config, model, epochs, item)
   improve = config.meta.num_meta_steps * meta_step
