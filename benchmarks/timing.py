@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax.training import devices
+from mbmpo_jax import backend
 
 _MATMUL_SIZES = (512, 1024, 2048)
 _LARGER_SIZES = (4096, 8192)  # Not on a CPU.
@@ -143,7 +143,7 @@ def compile_program(
 
 def compiled(fn: Callable[..., Any], *args: Any) -> Callable[..., Any]:
   """Compiles `fn` for its arguments, arrays, as a run would that kept them."""
-  options = devices.compiler_options(jax.tree.leaves(args)[0].sharding)
+  options = backend.compiler_options(jax.tree.leaves(args)[0].sharding)
   return jax.jit(fn, compiler_options=options).lower(*args).compile()
 
 
