@@ -15,7 +15,6 @@ from mbmpo_jax.algorithms.mbmpo import meta_step
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.objectives import returns
-from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import real
 from tests import tiny
@@ -214,7 +213,6 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
     config,
     policy,
     ensemble.make(env, config.model),
-    derivatives=meta_gradient.derivatives(policy, objective='log_likelihood'),
   )
   hyper = fitted.hyper | {'meta.inner_lr': jnp.asarray(0.1)}
   rollouts = meta.rollout(

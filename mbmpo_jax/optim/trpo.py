@@ -25,6 +25,16 @@ _EPSILON = 1e-8
 Objective = Callable[[types.Params], tuple[jax.Array, jax.Array]]
 
 
+class Expansion(NamedTuple):
+  """An objective and its derivatives at theta, as `trpo_step` takes them."""
+
+  surrogate: jax.Array
+  gradient: types.Params  # of the surrogate
+  curvature: Callable[[types.Params], types.Params]  # v -> H v
+  quadratic: Callable[[types.Params], jax.Array]  # v -> v'Hv
+  objective: Objective  # of parameters elsewhere, too
+
+
 class TrpoInfo(NamedTuple):
   """How a step went; scalars."""
 
@@ -113,21 +123,21 @@ def trpo_step(
     candidate = theta + backtrack_ratio**backtracks * full_step
     value, kl = all_sum(objective_fn(unravel(candidate)))
     gain = value - surrogate
-    sound = masking.all_finite((candidate, gain, kl))
-    return gain, kl, sound & (gain > 0) & (kl <= max_kl), ~sound
+    finite = masking.all_finite((candidate, gain, kl))
+    return gain, kl, finite & (gain > 0) & (kl <= max_kl), ~finite
 
   def searching(state: tuple[jax.Array, ...]) -> jax.Array:
     backtracks, *_, good = state
     return finite & ~good & (backtracks + 1 < max_backtracks)
 
   def shorten(state: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
-    backtracks, unsound, *_ = state
+    backtracks, non_finite, *_ = state
     gain, kl, good, failed = attempt(backtracks + 1)
-    return backtracks + 1, unsound + failed, gain, kl, good
+    return backtracks + 1, non_finite + failed, gain, kl, good
 
   zero = jnp.zeros_like(surrogate)
   start: Any = (jnp.int32(-1), jnp.int32(0), zero, zero, jnp.zeros((), bool))
-  backtracks, unsound, gain, kl, accepted = jax.lax.while_loop(
+  backtracks, non_finite, gain, kl, accepted = jax.lax.while_loop(
     searching, shorten, start
   )
   step = jnp.where(accepted, backtrack_ratio**backtracks * full_step, 0.0)
@@ -137,7 +147,7 @@ def trpo_step(
     accepted=accepted,
     backtracks=backtracks,
     finite=finite,
-    non_finite_kl=unsound,
+    non_finite_kl=non_finite,
   )
 
 

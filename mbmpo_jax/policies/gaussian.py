@@ -18,6 +18,7 @@ from mbmpo_jax import types
 from mbmpo_jax.policies import base
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import mlp
+from mbmpo_jax.policies import samples_last
 
 
 def make(
@@ -50,6 +51,11 @@ def make(
     noise=functools.partial(
       distributions.normal_noise, action_size=action_size
     ),
+  )
+  policy = policy._replace(
+    over=functools.partial(
+      over, min_std=section.min_std, learn_std=section.learn_std
+    )
   )
   if backend.spreads_biases():
     policy = policy._replace(spread=_spread)
@@ -101,6 +107,22 @@ def apply(
   return to_distribution(
     mean, params['log_std'], min_std=min_std, learn_std=learn_std
   )
+
+
+def over(
+  params: types.Params,
+  trajectory: types.Trajectory,
+  *,
+  min_std: float = 1e-6,
+  learn_std: bool = True,
+) -> samples_last.Gaussian:
+  """That of `apply` at all steps [T, N], in the layout of policy steps."""
+  obs = trajectory.obs
+  mean = samples_last.apply(params['layers'], obs.reshape(-1, obs.shape[-1]).T)
+  dist = to_distribution(
+    mean.T, params['log_std'], min_std=min_std, learn_std=learn_std
+  )
+  return samples_last.Gaussian(mean, dist.log_std.T, obs.shape[:-1])
 
 
 def to_distribution(

@@ -30,9 +30,8 @@ from mbmpo_jax.algorithms.mbmpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import ensemble
+from mbmpo_jax.objectives import maml
 from mbmpo_jax.objectives import returns
-from mbmpo_jax.optim import meta_gradient
-from mbmpo_jax.optim.tanh_gaussian import meta_gradient as by_hand
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import real
@@ -75,16 +74,10 @@ def make(
       tasks_per_model=config.model_rollouts.tasks_per_model,
     )
 
-  objective = config.meta.inner_objective
   if policy is None:
     policy = gaussian.make(env.observation_size, env.action_size, config.policy)
-    derivatives = by_hand.derivatives(config.policy, objective=objective)
-  else:
-    derivatives = meta_gradient.derivatives(policy, objective=objective)
   dynamics = ensemble.make(env, config.model)
-  meta = meta_step.make(
-    env, config, policy, dynamics, derivatives=derivatives, mesh=mesh
-  )
+  meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)
 
   fit = functools.partial(
@@ -209,8 +202,13 @@ def make(
       gae_lambda=state.hyper['advantage.gae_lambda'],
       ridge=state.hyper['advantage.baseline_ridge'],
     )
-    adapted, _ = derivatives.adapt(
-      state.policy, trajectory, advantages, state.hyper['meta.inner_lr']
+    adapted = maml.adapt(
+      policy,
+      state.policy,
+      trajectory,
+      advantages,
+      inner_lr=state.hyper['meta.inner_lr'],
+      objective=config.meta.inner_objective,
     )
     return adapted, ()
 

@@ -32,7 +32,7 @@ class Sampled(NamedTuple):
   pre: task_rollouts.TaskRollouts  # T_i, A_i of theta
   post: task_rollouts.TaskRollouts  # T_i', A_i' of theta_i'
   batch: maml.MetaBatch
-  adaptations: Any  # what theta_i' came from, of the derivatives' own kind
+  adaptations: meta_gradient.Adaptation  # from theta to theta_i'
   usable_adaptation: jax.Array  # bool [K, P], and all that led to it
   usable: jax.Array  # bool [K, P], all of task i
 
@@ -46,12 +46,12 @@ class MetaStep(NamedTuple):
 
   # (params, model, hyper, key, per_task=) -> TaskRollouts
   rollout: Callable[..., task_rollouts.TaskRollouts]
-  # (theta, rollouts, hyper) -> theta_i', what from, whether usable [K, P]
-  adapt: Callable[..., tuple[types.Params, Any, jax.Array]]
+  # (theta, rollouts, hyper) -> theta_i', how it came about, whether usable
+  adapt: Callable[..., tuple[types.Params, meta_gradient.Adaptation, jax.Array]]
   # (theta, model, hyper, key) -> Sampled
   sample: Callable[..., Sampled]
   # (theta, sampled, hyper) -> the outer objective about theta
-  derivatives: Callable[..., meta_gradient.MetaGradient]
+  derivatives: Callable[..., trpo.Expansion]
   # (theta, model, hyper, key) -> theta after, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
 
@@ -62,7 +62,6 @@ def make(
   policy: policies.Policy,
   dynamics: models.Dynamics,
   *,
-  derivatives: meta_gradient.Derivatives,
   mesh: jax.sharding.Mesh | None = None,
 ) -> MetaStep:
   """Builds the meta-step for an environment.
@@ -72,7 +71,6 @@ def make(
     config: of the experiment.
     policy: that is learned.
     dynamics: of the ensemble.
-    derivatives: of the policy's objectives.
     mesh: as for `algorithm.make`.
   """
   rollout = functools.partial(
@@ -95,8 +93,13 @@ def make(
     def task(
       trajectory: types.Trajectory, advantages: jax.Array
     ) -> tuple[types.Params, Any]:
-      return derivatives.adapt(
-        theta, trajectory, advantages, hyper['meta.inner_lr']
+      return meta_gradient.adapt(
+        policy,
+        theta,
+        trajectory,
+        advantages,
+        inner_lr=hyper['meta.inner_lr'],
+        objective=config.meta.inner_objective,
       )
 
     adapted, adaptations = tasks.map_tasks(
@@ -125,20 +128,23 @@ def make(
 
   def differentiate(
     theta: types.Params, sampled: Sampled, hyper: algorithms.Hyper
-  ) -> meta_gradient.MetaGradient:
-    return derivatives.differentiate(
+  ) -> trpo.Expansion:
+    return meta_gradient.differentiate(
+      policy,
       theta,
       sampled.batch,
-      sampled.adaptations,
       inner_lr=hyper['meta.inner_lr'],
+      objective=config.meta.inner_objective,
       entropy_coef=hyper['meta.entropy_coef'],
+      adaptations=sampled.adaptations,
     )
 
-  def plasticity(theta: types.Params, sampled: Sampled) -> jax.Array:
+  def plasticity(sampled: Sampled) -> jax.Array:
     per_task = tasks.map_tasks(
-      functools.partial(derivatives.plasticity, theta),
+      functools.partial(meta_gradient.plasticity, policy),
       sampled.batch.adapted,
       sampled.adaptations,
+      sampled.batch.pre,
     )
     return tasks.mean(per_task, sampled.batch.weight)
 
@@ -189,7 +195,7 @@ def make(
             count(x.usable_rollouts & ~x.usable) for x in (pre, post)
           ),
           'nonfinite/adaptations': count(pre.usable & ~usable_adaptation),
-          'meta/plasticity': plasticity(theta, sampled),
+          'meta/plasticity': plasticity(sampled),
         },
       )
     )
