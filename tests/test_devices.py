@@ -315,7 +315,9 @@ def test_a_cpu_has_a_device_per_core_as_far_as_tasks_divide(
 )
 def test_one_device_fits_unless_others_have_members(num_models, count, fits):
   mesh = devices.make_mesh(_config(num_models, 4), count)
-  algorithm = _make(mesh, _config(num_models, 4))
+  config = _config(num_models, 4)
+  config.collect.buffer_capacity = 1000
+  algorithm = _make(mesh, config)
   alone = [n for n, p in algorithm.phases.items() if p.alone is not None]
   assert alone == ['fit'] * fits
 
