@@ -31,7 +31,7 @@ class Programs:
     config = tiny.point_config()
     self.algorithm = mbmpo.make(env, config, check=False)
     for name, phase in self.algorithm.phases.items():
-      setattr(self, name, jax.jit(phase))
+      setattr(self, name, jax.jit(phase.function))
     init = jax.jit(self.algorithm.init)
     self.start, _ = self.collect(
       init(jax.random.PRNGKey(0), base.hyper(config))
