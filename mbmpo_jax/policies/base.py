@@ -48,7 +48,7 @@ class Policy(NamedTuple):
       (`None`) it acts greedily.
     noise: `(key, shape) -> noise`, for one step where `shape` is (N,), for T of
       them, on a leading axis, where it is (T, N); consumes the key. Where much
-      is drawn per step, the noise is a key.
+      is drawn per step, the noise is a key for each world, `[*shape, 2]`.
     distribution: `(params, carry, obs [N, O]) -> Distribution`, the density of
       raw actions, differentiable in the parameters; `None` for planners.
     over: `(params, trajectory [T, N]) -> Distribution [T, N]`, of all steps at
