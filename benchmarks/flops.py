@@ -25,6 +25,8 @@ from mbmpo_jax import broadcasting
 
 # Parameters that hold what runs a number of times known only at run time.
 _COUNTED = {'while': 'body_jaxpr', 'cond': 'branches'}
+# The primitive of `policies/samples_last.py`.
+_MATRIX_PRODUCT = 'samples_last_product'
 
 
 def matmul_flops(fn: Callable[..., Any], *args: Any) -> float:
@@ -63,6 +65,8 @@ def _static(jaxpr: Any) -> counts_lib.Count:
     name, params = equation.primitive.name, equation.params
     if name == 'dot_general':
       total += _dot_general(equation)
+    elif name == _MATRIX_PRODUCT:
+      total += _matrix_product(equation)
     elif name not in _COUNTED:
       trips = params['length'] if name == 'scan' else 1
       for inner in _jaxprs(params):
@@ -77,6 +81,16 @@ def _dot_general(equation: Any) -> counts_lib.Count:
   return counts_lib.Count(
     2 * summed * arrays[-1].size,
     sum(array.size * array.dtype.itemsize for array in arrays),
+  )
+
+
+def _matrix_product(equation: Any) -> counts_lib.Count:
+  """Of two matrices, each perhaps transposed."""
+  arrays = [atom.aval for atom in (*equation.invars, *equation.outvars)]
+  # Each of its three sizes is that of an axis of two of the matrices.
+  triple = math.isqrt(math.prod(array.size for array in arrays))
+  return counts_lib.Count(
+    2 * triple, sum(array.size * array.dtype.itemsize for array in arrays)
   )
 
 
