@@ -53,6 +53,31 @@ def test_accelerations_are_mujocos(x64, cart, pole):
     np.testing.assert_allclose(rates[[1, 3]], data.qacc, rtol=1e-8)
 
 
+def test_an_episode_is_lagranges(x64):
+  """25 steps of M(q) q'' = f(q, q'), solved by NumPy, and their rewards."""
+  env = envs.make('cartpole_swingup')
+  state = env.reset(jax.random.PRNGKey(0))
+  expected = np.asarray(state.obs)
+  step = jax.jit(env.step)
+  for action in np.random.default_rng(0).uniform(-1.2, 1.2, 25):
+    x, x_dot, theta, theta_dot = expected
+    sin, cos = np.sin(theta), np.cos(theta)
+    half = 0.5 * 0.6 / 2  # the pole's mass times its centre's height
+    inertia = [[1.0, -half * cos], [-half * cos, 0.5 * 0.6**2 / 3]]
+    push = 10 * np.clip(action, -1, 1) - 0.1 * x_dot
+    forces = [push - half * theta_dot**2 * sin, half * 9.82 * sin]
+    x_acc, theta_acc = np.linalg.solve(inertia, forces)
+    expected = expected + 0.1 * np.array([x_dot, x_acc, theta_dot, theta_acc])
+    x, theta = expected[[0, 2]]
+    tip = np.array([x - 0.6 * np.sin(theta), 0.6 * np.cos(theta)])
+    squared = np.sum((tip - [0, 0.6]) ** 2)
+    state = step(state, jnp.asarray([action]))
+    np.testing.assert_allclose(state.obs, expected, rtol=1e-8, atol=1e-9)
+    np.testing.assert_allclose(
+      state.reward, np.exp(-squared / (2 * 0.25**2)) - 1, rtol=1e-8
+    )
+
+
 def test_reward_is_of_the_tip_that_moves(x64):
   env = envs.make('cartpole_swingup')
   model = bodies(0.5, 0.5)
@@ -69,6 +94,21 @@ def test_reward_is_of_the_tip_that_moves(x64):
       rtol=1e-8,
     )
   assert env.reward(jnp.ones(4), jnp.ones(1), jnp.zeros(4)) == 0
+
+
+def test_it_is_drawn_where_its_tip_is(x64):
+  """The scene's pole ends where the reward is measured, over the goal at 0."""
+  env = envs.make('cartpole_swingup')
+  scene = env.scene()
+  data = mujoco.MjData(scene)
+  for x, theta in ((0.0, 0.0), (0.4, 1.0), (-0.3, 3.0)):
+    data.qpos = env.pose(jnp.asarray([x, 1.0, theta, 2.0])).qpos
+    mujoco.mj_forward(scene, data)
+    pole = data.geom('pole')
+    end = pole.xpos + pole.xmat.reshape(3, 3)[:, 2] * 0.3
+    expected = [x - 0.6 * np.sin(theta), 0.6 * np.cos(theta)]
+    np.testing.assert_allclose(end[[0, 2]], expected, atol=1e-6)
+  np.testing.assert_allclose(scene.geom('goal').pos, [0, 0, 0.6])
 
 
 def test_doing_nothing_pays_minus_one_a_step():

@@ -9,10 +9,10 @@ import pytest
 import reference
 import tiny
 
-from mbmpo_jax.optim.tanh_gaussian import network
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import mlp
+from mbmpo_jax.policies import samples_last
 
 _TOLERANCE = {'float32': 2e-5, 'float64': 1e-12}
 
@@ -105,8 +105,8 @@ def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
   obs = jnp.asarray(rng.normal(size=(*batch, 3)))
   action = jnp.asarray(rng.normal(size=(*batch, 2)))
 
-  def samples_last(layers, obs):
-    output, _ = network.record(layers, obs.reshape(-1, 3).T)
+  def other_layout(layers, obs):
+    output = samples_last.apply(layers, obs.reshape(-1, 3).T)
     return output.T.reshape(*batch, 2)
 
   def log_prob(params, network_apply):
@@ -116,7 +116,7 @@ def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
 
   few, many = (
     jax.value_and_grad(log_prob, has_aux=True)(params, network_apply)
-    for network_apply in (mlp.apply, samples_last)
+    for network_apply in (mlp.apply, other_layout)
   )
   assert few[0][1].shape == many[0][1].shape == (*batch, 2)
   tiny.assert_close(many, few, rtol=1e-12)
