@@ -175,3 +175,13 @@ def test_windows_cross_nothing(seed, length):
       ]
       assert found == expected
       assert np.all(np.asarray(rows.reward[index])[mask[index] == 0] == 0)
+
+
+def test_a_window_takes_no_empty_slot_for_a_first_step():
+  """An empty slot says episode 0, time 0; the ring's seam is before slot 0."""
+  rows = transitions(range(3))
+  rows.reward[0] = np.nan
+  buffer = buffer_lib.add(buffer_lib.init_transitions(5, 2, 1), rows)
+  np.testing.assert_array_equal(buffer.data.time, [1, 2, 0, 0, 0])
+  _, mask = windows.before(buffer, jnp.asarray([0, 1]), length=2)
+  np.testing.assert_array_equal(mask, [[0, 0], [0, 1]])

@@ -104,10 +104,10 @@ def test_it_is_drawn_where_its_tip_is(x64):
   for x, theta in ((0.0, 0.0), (0.4, 1.0), (-0.3, 3.0)):
     data.qpos = env.pose(jnp.asarray([x, 1.0, theta, 2.0])).qpos
     mujoco.mj_forward(scene, data)
-    pole = data.geom('pole')
-    end = pole.xpos + pole.xmat.reshape(3, 3)[:, 2] * 0.3
+    end = 2 * data.geom('pole').xpos - data.body('cart').xpos
     expected = [x - 0.6 * np.sin(theta), 0.6 * np.cos(theta)]
     np.testing.assert_allclose(end[[0, 2]], expected, atol=1e-6)
+  np.testing.assert_allclose(scene.geom('pole').size[1], 0.3)
   np.testing.assert_allclose(scene.geom('goal').pos, [0, 0, 0.6])
 
 

@@ -104,6 +104,53 @@ class ScalarInput(point.Point):
     return obs[..., 0]
 
 
+class NoSpace(point.Point):
+  action_space = (-1.0, 1.0)
+
+
+class SmallSpace(point.Point):
+  action_space = envs.Box(3)
+
+
+class WideBox(envs.Box):
+  def sample(self, key, shape):
+    return 2.0 * super().sample(key, shape)
+
+
+class WideSpace(point.Point):
+  action_space = WideBox(2)
+
+
+class SoftChoices(envs.Discrete):
+  def project(self, raw):
+    return jax.nn.softmax(raw)
+
+
+class SoftSpace(point.Point):
+  action_space = SoftChoices(2)
+
+
+class ShrinkingBox(envs.Box):
+  def project(self, raw):
+    return jnp.tanh(raw)
+
+
+class ShrinkingSpace(point.Point):
+  action_space = ShrinkingBox(2)
+
+
+class RawReward(point.Point):
+  """Takes the action before it is put into the action space."""
+
+  action_space = envs.Discrete(2)
+
+  def reward(self, obs, action, next_obs):
+    return action[..., 0]
+
+  def step(self, state, action):
+    return super().step(state, action).replace(reward=action[0])
+
+
 class HostRandom(point.Point):
   """Draws a number when it is traced, as NumPy under jit does."""
 
@@ -130,6 +177,18 @@ class HostRandom(point.Point):
     (NoReset, 'NoReset: initial_obs=None: must be a method'),
     (Perhaps, 'Perhaps: can_terminate=None: must be True or False'),
     (ScalarInput, r'ScalarInput: model_input\(\) of a batch .*any size'),
+    (NoSpace, r'NoSpace: action_space=\(-1.0, 1.0\): must be an ActionSpace'),
+    (SmallSpace, 'SmallSpace: action_space.size=3: must be action_size=2'),
+    (
+      WideSpace,
+      r'WideSpace: action_space.sample\(\) is not allowed: action .* within',
+    ),
+    (SoftSpace, r'SoftSpace: action_space.project\(\) .* one-hot vector of 2'),
+    (
+      ShrinkingSpace,
+      r'ShrinkingSpace: action_space.project\(\) changes what sample\(\)',
+    ),
+    (RawReward, r"RawReward: step's reward .* differs from reward\(\)"),
     (HostRandom, 'HostRandom: .* differs between two traces'),
   ],
 )

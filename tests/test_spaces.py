@@ -69,3 +69,7 @@ def test_a_step_takes_the_largest_for_the_choice():
   after = env.step(state, jnp.asarray([0.2, -5.0, 0.3]))
   assert float(after.obs[0] - state.obs[0]) == 3
   assert float(after.reward) == 2
+
+
+def test_a_world_of_choices_keeps_the_contract():
+  envs.check_environment(Choices())

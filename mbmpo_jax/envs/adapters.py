@@ -39,7 +39,7 @@ class Adapted(base.Environment):
   Actions reach it clipped to [-1, 1], the range in which brax's trainers act.
   `initial_obs` runs the wrapped reset, physics included where the observation
   needs it: imagination then pays for it with every rollout, and with every step
-  of it where `imagine.restart` is set.
+  of it where `model_rollouts.restart` is set.
 
   Attributes:
     wrapped: the environment inside.

@@ -14,6 +14,7 @@ from mbmpo_jax.envs import base
 _BATCH = 4
 _STEPS = 30
 _METHODS = ('reset', 'step', 'reward', 'done', 'initial_obs', 'model_input')
+_SPACE = ('size', 'sample', 'project', 'check', 'log_prob_uniform')
 
 # (whether it holds, what is wrong otherwise)
 Require = Callable[[Any, str], None]
@@ -48,6 +49,15 @@ def check_attributes(env: base.Environment) -> None:
   for method in _METHODS:
     found = getattr(env, method, None)
     require(callable(found), f'{method}={found!r}: must be a method')
+  space: Any = getattr(env, 'action_space', None)
+  require(
+    all(hasattr(space, name) for name in _SPACE),
+    f'action_space={space!r}: must be an ActionSpace, as Box and Discrete are',
+  )
+  require(
+    space.size == env.action_size,
+    f'action_space.size={space.size!r}: must be action_size={env.action_size}',
+  )
 
 
 def check_environment(env: base.Environment, *, seed: int = 0) -> None:
@@ -55,9 +65,10 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
 
   Compiles one batched reset and step, and takes 30 random steps. The reward of
   `step` must equal `reward(obs, action, next_obs)` to 1e-6 relative: the same
-  formula compiled twice is not bitwise equal. Nothing is asked of what follows
-  the end of an episode. Resets are traced twice with the same keys and must
-  agree: what is drawn from anywhere but the key does not.
+  formula compiled twice is not bitwise equal. Actions are tried as the action
+  space projects them. Nothing is asked of what follows the end of an episode.
+  Resets are traced twice with the same keys and must agree: what is drawn from
+  anywhere but the key does not.
 
   Args:
     env: the environment.
@@ -69,6 +80,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   check_attributes(env)
   require = _requirer(env)
   _check_shapes(env, require)
+  _check_space(env, require, seed)
 
   actions = jax.random.uniform(
     jax.random.PRNGKey(seed + 1), (_STEPS, _BATCH, env.action_size),
@@ -80,7 +92,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     # Checked here, as tracing a simulation once more takes a second.
     after = _call(require, 'step', jax.vmap(env.step), state, action)
     _check_step(require, state, after)
-    action = jnp.clip(action, -1.0, 1.0)
+    action = env.action_space.project(action)
     return after, {
       'next_obs': after.obs,
       'reward': after.reward,
@@ -119,7 +131,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     require(
       not np.any(wrong),
       f"step's {told} {later[told][at]} differs from {pure} {later[pure][at]}"
-      f' of (obs, clipped action, next_obs), at step {at[0] + 1}',
+      f' of (obs, projected action, next_obs), at step {at[0] + 1}',
     )
   require(
     np.all(np.isin(later['done'][alive], (0.0, 1.0))),
@@ -178,6 +190,43 @@ def _check_shapes(env: base.Environment, require: Require) -> None:
       getattr(seen, 'shape', ())[:-1] == batch and seen.dtype == float_type,
       f'model_input() of a batch {list(batch)} is {seen}: must be'
       f' {float_type}[*{list(batch)}, any size]',
+    )
+
+
+def _check_space(env: base.Environment, require: Require, seed: int) -> None:
+  """Samples and projected numbers are allowed actions, and stay as they are."""
+  space, shape = env.action_space, (_BATCH, env.action_size)
+
+  def draw(key: jax.Array) -> dict[str, jax.Array]:
+    sampled = space.sample(key, shape[:-1])
+    projected = space.project(2.0 * jax.random.normal(key, shape))
+    return {
+      'sample()': sampled,
+      'project() of sample()': space.project(sampled),
+      'project()': projected,
+      'project() of project()': space.project(projected),
+    }
+
+  key = jax.random.PRNGKey(seed)
+  drawn = _call(require, 'action_space', jax.jit(draw), key)
+  drawn = jax.tree.map(np.asarray, drawn)
+  float_type = jnp.zeros(()).dtype
+  for part, actions in drawn.items():
+    require(
+      actions.shape == shape and actions.dtype == float_type,
+      f'action_space.{part} is {actions.dtype}{list(actions.shape)}: must be'
+      f' {float_type}{list(shape)}',
+    )
+    try:
+      space.check(actions)
+    except ValueError as error:
+      require(False, f'action_space.{part} is not allowed: {error}')
+  for part in ('sample()', 'project()'):
+    again = drawn[f'project() of {part}']
+    require(
+      np.array_equal(again, drawn[part]),
+      f'action_space.project() changes what {part} gave: {drawn[part][0]} to'
+      f' {again[0]}',
     )
 
 

@@ -10,6 +10,7 @@ import mujoco
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.envs import physics
+from mbmpo_jax.envs import spaces
 
 Draw = Callable[[jax.Array], physics.Scales]
 
@@ -110,6 +111,11 @@ class Randomized(base.Environment):
   def action_size(self) -> int:
     """That of the environment inside."""
     return self.wrapped.action_size
+
+  @property
+  def action_space(self) -> spaces.ActionSpace:
+    """That of the environment inside."""
+    return self.wrapped.action_space
 
   @property
   def backend(self) -> str:

@@ -4,6 +4,7 @@ A row is any pytree, most often a `types.Transition`; every leaf of the data
 leads with the capacity [C].
 """
 
+import operator
 from typing import Any, NamedTuple
 
 import chex
@@ -182,7 +183,7 @@ def _capacity(buffer: Buffer) -> int:
 def _check(buffer: Buffer, rows: Any, capacity: int) -> None:
   stored = jax.tree_util.tree_leaves_with_path(buffer.data)
   new = jax.tree.leaves(rows)
-  if jax.tree.structure(rows) != jax.tree.structure(buffer.data):
+  if operator.ne(jax.tree.structure(rows), jax.tree.structure(buffer.data)):
     raise ValueError(
       f'rows are {jax.tree.structure(rows)}: must be'
       f' {jax.tree.structure(buffer.data)}, as the buffer was made for'

@@ -1,7 +1,7 @@
 """Windows of consecutive steps, cut from the ring of transitions.
 
 A window crosses no episode, no transition that was left out, and no seam of the
-ring: the row j steps before another belongs to it only if it is of the same
+ring: the row j slots before another belongs to it only if it is of the same
 episode and its `time` is j less.
 """
 
@@ -53,10 +53,9 @@ def _window(
   places = (slots[:, None] - back[None]) % capacity
   same = data.episode[places] == data.episode[slots][:, None]
   due = data.time[slots][:, None] - back[None]
-  # A slot that holds nothing yet is all zeros, as a first step may be.
+  # Rows are in order: beyond a gap every `time` is less than the one due. A
+  # slot that holds nothing yet is all zeros, as a first step may be.
   found = same & (data.time[places] == due) & (places < buffer.size)
-  # Further back than a gap nothing belongs to the window.
-  found = jnp.flip(jnp.cumprod(jnp.flip(found, 1), 1), 1) > 0
 
   def cut(stored: jax.Array) -> jax.Array:
     rows = stored[places]
