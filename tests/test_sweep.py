@@ -496,10 +496,10 @@ def test_grid_is_the_product_of_values_and_seeds() -> None:
   assert (workdir, num_devices) == (pathlib.Path('runs/mbmpo/point_sweep'), 4)
   runs = grid.runs()
   assert list(runs) == [
-    'trust_region.max_kl=0.02,model.learning_rate=0.001,seed=5',
-    'trust_region.max_kl=0.02,model.learning_rate=0.001,seed=6',
-    'trust_region.max_kl=0.02,model.learning_rate=0.01,seed=5',
-    'trust_region.max_kl=0.02,model.learning_rate=0.01,seed=6',
+    'model.learning_rate=0.001,trust_region.max_kl=0.02,seed=5',
+    'model.learning_rate=0.001,trust_region.max_kl=0.02,seed=6',
+    'model.learning_rate=0.01,trust_region.max_kl=0.02,seed=5',
+    'model.learning_rate=0.01,trust_region.max_kl=0.02,seed=6',
   ]
   last = list(runs.values())[-1]
   assert last == config_lib.replaced(
