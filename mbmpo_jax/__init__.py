@@ -3,7 +3,8 @@
 The modules a user needs, by their short names:
 
   import mbmpo_jax as mb
-  algorithm = mb.mbmpo.make(mb.envs.make('point'), mb.config.Config())
+  config = mb.algorithms.config('mbmpo')()
+  algorithm = mb.algorithms.make('mbmpo', mb.envs.make('half_cheetah'), config)
 
 They are imported on first use: a mistyped flag need not wait for JAX.
 """
@@ -14,18 +15,19 @@ import typing
 __version__ = '0.1.0'
 
 _MODULES = {
+  'algorithms': 'mbmpo_jax.algorithms',
   'buffer': 'mbmpo_jax.rollouts.buffer',
-  'collect': 'mbmpo_jax.rollouts.collect',
   'config': 'mbmpo_jax.config',
+  'distributions': 'mbmpo_jax.policies.distributions',
   'ensemble': 'mbmpo_jax.models.ensemble',
   'envs': 'mbmpo_jax.envs',
   'fit': 'mbmpo_jax.models.fit',
   'gaussian': 'mbmpo_jax.policies.gaussian',
-  'imagine': 'mbmpo_jax.rollouts.imagine',
-  'maml': 'mbmpo_jax.optim.maml',
-  'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
+  'imagined': 'mbmpo_jax.rollouts.imagined',
+  'maml': 'mbmpo_jax.objectives.maml',
   'normalizer': 'mbmpo_jax.models.normalizer',
-  'returns': 'mbmpo_jax.optim.returns',
+  'real': 'mbmpo_jax.rollouts.real',
+  'returns': 'mbmpo_jax.objectives.returns',
   'saved_policy': 'mbmpo_jax.training.storage.saved_policy',
   'trpo': 'mbmpo_jax.optim.trpo',
   'types': 'mbmpo_jax.types',
