@@ -16,14 +16,14 @@ import numpy as np
 import pytest
 import reference
 
+from mbmpo_jax import config
 from mbmpo_jax import masking
-from mbmpo_jax import types
-from mbmpo_jax.optim.tanh_gaussian import adaptation
-from mbmpo_jax.objectives import maml
-from mbmpo_jax.optim.tanh_gaussian import meta_gradient
-from mbmpo_jax.optim.tanh_gaussian import samples
 from mbmpo_jax import tasks
+from mbmpo_jax import types
+from mbmpo_jax.objectives import maml
+from mbmpo_jax.optim import meta_gradient
 from mbmpo_jax.optim import trpo
+from mbmpo_jax.policies import base
 from mbmpo_jax.policies import gaussian
 
 _KINDS = ('log_likelihood', 'likelihood_ratio')
@@ -37,7 +37,8 @@ def _batch(problem: reference.Problem) -> maml.MetaBatch:
 
   def trajectory(arrays: dict[str, np.ndarray]) -> types.Trajectory:
     nothing = jnp.full(arrays['mask'].shape, jnp.nan, dtype=float)
-    fields = dict.fromkeys(types.Trajectory._fields, nothing)
+    fields: dict[str, Any] = dict.fromkeys(types.Trajectory._fields, nothing)
+    fields |= {'extras': (), 'truncated': None}
     for name in ('obs', 'action', 'log_prob', 'mask'):
       fields[name] = jnp.asarray(arrays[name])
     return types.Trajectory(**fields)
@@ -82,26 +83,26 @@ _jit = functools.partial(
 )
 
 
+def _policy(*, learn_std: bool = True) -> base.Policy:
+  """That of the reference's parameters; the sizes are those of `init` alone."""
+  return gaussian.make(3, 2, config.GaussianPolicy(learn_std=learn_std))
+
+
 def _adaptations(
+  policy: base.Policy,
   params: types.Params,
   pre: types.Trajectory,
   advantages: jax.Array,
   inner_lr: float,
   objective: str,
-  head: samples.Head = gaussian.head,
-) -> tuple[types.Params, adaptation.Adaptation]:
-  """Of every task, [K, P, ...]: theta_i' and what it came from."""
-
-  def task(pre, advantages):
-    return adaptation.adapt(
-      params,
-      samples.of(pre, advantages),
-      inner_lr=inner_lr,
-      objective=objective,
-      head=head,
-    )
-
-  return tasks.map_tasks(task, pre, advantages)
+) -> tuple[types.Params, meta_gradient.Adaptation]:
+  """Of every task, [K, P, ...]: theta_i' and what is kept of it."""
+  adapt = functools.partial(
+    meta_gradient.adapt, inner_lr=inner_lr, objective=objective
+  )
+  return tasks.map_tasks(
+    functools.partial(adapt, policy, params), pre, advantages
+  )
 
 
 @functools.partial(_jit, static_argnames=('names', 'objective', 'learn_std'))
@@ -123,17 +124,13 @@ def _evaluate(
     'objective': objective,
     'entropy_coef': entropy_coef,
   }
-  objective_fn = maml.meta_objective(
-    batch,
-    **settings,
-    policy_apply=functools.partial(gaussian.apply, learn_std=learn_std),
-  )
-  head = functools.partial(gaussian.head, learn_std=learn_std)
+  policy = _policy(learn_std=learn_std)
+  objective_fn = maml.meta_objective(policy, batch, **settings)
   _, adaptations = _adaptations(
-    params, batch.pre, batch.pre_advantages, inner_lr, objective, head
+    policy, params, batch.pre, batch.pre_advantages, inner_lr, objective
   )
-  at_theta = meta_gradient.at(
-    params, batch, **settings, head=head, adaptations=adaptations
+  at_theta = meta_gradient.differentiate(
+    policy, params, batch, **settings, adaptations=adaptations
   )
 
   def surrogate(params):
@@ -212,9 +209,7 @@ def _adapt(
 ) -> types.Params:
   """The parameters of every task, [K, P, ...]."""
   one = functools.partial(
-    maml.adapt,
-    objective=kind,
-    policy_apply=functools.partial(gaussian.apply, learn_std=learn_std),
+    maml.adapt, _policy(learn_std=learn_std), objective=kind
   )
 
   @_jit
@@ -298,14 +293,15 @@ def test_adapt(x64, inner_lr, kind):
   actual, expected = jax.tree.leaves(adapted), jax.tree.leaves(batch.adapted)
   for ours, theirs in zip(actual, expected, strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
-  by_hand, _ = _jit(_adaptations, static_argnums=4)(
+  kept, _ = _jit(_adaptations, static_argnums=(0, 5))(
+    _policy(),
     jax.tree.map(jnp.asarray, problem.params),
     batch.pre,
     batch.pre_advantages,
     inner_lr,
     kind,
   )
-  for ours, theirs in zip(jax.tree.leaves(by_hand), expected, strict=True):
+  for ours, theirs in zip(jax.tree.leaves(kept), expected, strict=True):
     np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
   # And they went somewhere, every task its own way.
   ends = [reference.flatten(x) for x in [problem.params, *problem.old]]
@@ -443,10 +439,10 @@ def test_plasticity(x64):
   @_jit
   def plasticity(params, pre, advantages):
     adapted, adaptations = _adaptations(
-      params, pre, advantages, 1.0, 'log_likelihood'
+      _policy(), params, pre, advantages, 1.0, 'log_likelihood'
     )
-    one = functools.partial(adaptation.plasticity, params)
-    return tasks.map_tasks(one, adapted, adaptations)
+    one = functools.partial(meta_gradient.plasticity, _policy())
+    return tasks.map_tasks(one, adapted, adaptations, pre)
 
   actual = plasticity(params, batch.pre, batch.pre_advantages)
   np.testing.assert_allclose(np.ravel(actual), moves, rtol=1e-11)
@@ -551,7 +547,7 @@ def _outer_step(
   cg_iterations: int,
 ) -> tuple[types.Params, trpo.TrpoInfo]:
   settings: Any = {'inner_lr': inner_lr, 'objective': objective}
-  at_theta = meta_gradient.at(params, batch, **settings)
+  at_theta = meta_gradient.differentiate(_policy(), params, batch, **settings)
   return trpo.trpo_step(
     params,
     at_theta.objective,

@@ -48,7 +48,7 @@ class TrpoInfo(NamedTuple):
 
 def trpo_step(
   params: types.Params,
-  objective_fn: Objective,
+  objective_fn: Objective | Expansion,
   *,
   max_kl: jax.Array | float,
   cg_iterations: int,
@@ -65,7 +65,8 @@ def trpo_step(
   Args:
     params: theta, any pytree of floats.
     objective_fn: theta -> (surrogate, kl), two scalars: the one is maximised,
-      the other is zero with zero gradient at `params`.
+      the other is zero with zero gradient at `params`. Or an expansion about
+      `params`, which has the three cheaper ways below.
     max_kl: delta.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
@@ -97,6 +98,10 @@ def trpo_step(
     >>> theta.round(3).tolist(), bool(info.accepted)
     ([1.0, 1.0], True)
   """
+  if isinstance(objective_fn, Expansion):
+    about, objective_fn = objective_fn, objective_fn.objective
+    value_and_gradient = (about.surrogate, about.gradient)
+    curvature_fn, quadratic_fn = about.curvature, about.quadratic
   if curvature_fn is None:
     curvature_fn = _hessian_product(lambda p: objective_fn(p)[1], params)
   if value_and_gradient is None:

@@ -2,8 +2,8 @@
 
   h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = tanh(z_l),    output = z_L
 
-Layers are `{'w': [in, out], 'b': [out]}`. Its derivatives by hand are in
-`optim/tanh_gaussian/network.py`.
+Layers are `{'w': [in, out], 'b': [out]}`. For policy steps, `samples_last`
+applies them to many samples at once.
 """
 
 import jax

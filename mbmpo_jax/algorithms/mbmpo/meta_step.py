@@ -161,16 +161,12 @@ def make(
   ) -> tuple[types.Params, types.Metrics]:
     sampled = sample(theta, model, hyper, key)
     pre, post, batch, _, usable_adaptation, usable = sampled
-    at_theta = differentiate(theta, sampled, hyper)
     updated, info = trpo.trpo_step(
       theta,
-      at_theta.objective,
+      differentiate(theta, sampled, hyper),
       max_kl=hyper['trust_region.max_kl'],
       cg_iterations=trust_region.cg_iterations,
       damping=hyper['trust_region.damping'],
-      value_and_gradient=(at_theta.surrogate, at_theta.gradient),
-      curvature_fn=at_theta.curvature,
-      quadratic_fn=at_theta.quadratic,
       backtrack_ratio=trust_region.backtrack_ratio,
       max_backtracks=trust_region.max_backtracks,
       all_sum=all_sum,
