@@ -5,6 +5,7 @@ algorithm through the fields of `Algorithm`, and knows none by name. Everything
 reachable from `update` can be jitted, vmapped over states, scanned and sharded.
 """
 
+import dataclasses
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
@@ -61,7 +62,8 @@ class Metric(NamedTuple):
   per_second_of: str = ''
 
 
-class Phase(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Phase:
   """A part of an iteration, `state -> (state, metrics)`.
 
   Attributes:

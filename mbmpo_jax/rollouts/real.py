@@ -174,10 +174,10 @@ def to_transitions(
   """
   horizon, num_envs = trajectory.reward.shape
   ended = trajectory.ended.astype(jnp.int32)
-  fresh, time = 1, episodes.time(ended)
+  fresh, time = jnp.ones((), jnp.int32), episodes.time(ended)
   if start is not None:
     known = start.episode >= 0
-    fresh = 1 - known.astype(jnp.int32)
+    fresh = 1 - known[None].astype(jnp.int32)
     of_first = episodes.before(ended) == 0
     time = jnp.where(of_first, time + start.time[None], time)
   # The k-th episode of each environment, counted from 0; those begun in it.
