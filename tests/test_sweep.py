@@ -325,6 +325,11 @@ def test_sweep_leaves_a_folder_per_run(whole: pathlib.Path) -> None:
     rows = metrics_lib.read_jsonl(whole / name / 'metrics.jsonl')
     assert [row['env_steps'] for row in rows] == [10, 20, 30]
     assert all(row['time/compile_s'] == 0 for row in rows[1:])
+    # Of all four runs together.
+    steps = (
+      rows[1]['throughput/gathered_steps_per_s'] * rows[1]['time/gather_s']
+    )
+    assert steps == pytest.approx(4 * 10)
     steps = {p.name for p in (whole / name / 'checkpoints').iterdir()}
     assert {'1', '2', '3'} <= steps
   # Neither seeds nor values give the same run.
