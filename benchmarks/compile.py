@@ -73,8 +73,10 @@ def compile_programs(
 
   from benchmarks import scales
   from benchmarks import sharing
+  from mbmpo_jax import backend
   from mbmpo_jax import envs
   from mbmpo_jax import parallel
+  from mbmpo_jax.algorithms import base
   from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import iteration
@@ -92,23 +94,23 @@ def compile_programs(
   jax.monitoring.register_event_listener(on_event)
   config = scales.make_config(env_name, scale)
   mesh = devices.make_mesh(config)
-  algorithm = mbmpo.make(
-    envs.make(env_name),
-    config,
-    mesh=mesh,
-    fit_on_one=devices.fits_on_one(mesh),
-  )
+  algorithm = mbmpo.make(envs.make(env_name), config, mesh=mesh)
   key = jax.random.PRNGKey(config.seed)
-  saved = iteration.start(algorithm.init, key, devices.replicated(mesh))
+  whole = devices.replicated(mesh)
+  saved = iteration.start(algorithm, key, base.hyper(config), whole)
+  placed = {
+    **iteration.phases(algorithm, mesh=mesh),
+    'update': iteration.Placed(algorithm.update, whole),
+  }
   rows = []
   for name in programs:
     before = hits
-    home = devices.home(mesh, name)
+    function, home = placed[name]
     times = [time.perf_counter()]
     phase = jax.jit(
-      getattr(algorithm, name),
+      function,
       donate_argnums=0,
-      compiler_options=devices.compiler_options(home),
+      compiler_options=backend.compiler_options(home),
     )
     traced = phase.trace(jax.device_put(saved.state, home))
     times.append(time.perf_counter())

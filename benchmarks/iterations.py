@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from benchmarks import timing
-from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
@@ -21,14 +21,12 @@ from mbmpo_jax.training import stacked
 def of_run(
   env: envs.Environment,
   config: config_lib.Config,
-  state: state_lib.TrainState,
+  state: state_lib.State,
   num_devices: int,
 ) -> timing.Program:
   """An iteration of a training run whose work so many devices share."""
   mesh = devices.make_mesh(config, num_devices)
-  algorithm = mbmpo.make(
-    env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
-  )
+  algorithm = mbmpo.make(env, config, mesh=mesh)
   phases = iteration.phases(algorithm, mesh=mesh)
   return _program(f'1 seed, devices: {num_devices}', phases, state, work=1)
 
@@ -36,7 +34,7 @@ def of_run(
 def of_sweep(
   env: envs.Environment,
   config: config_lib.Config,
-  state: state_lib.TrainState,
+  state: state_lib.State,
   num_seeds: int,
   num_devices: int,
 ) -> timing.Program:
@@ -45,14 +43,20 @@ def of_sweep(
   phases = iteration.phases(
     mbmpo.make(env, config), mesh=mesh, num_runs=num_seeds
   )
-  keys = jax.random.split(state.key, num_seeds)
-  states = stacked.stack([state._replace(key=key) for key in keys], mesh)
+  counters = state.counters
+  states = stacked.stack(
+    [
+      state._replace(counters=counters._replace(key=key))
+      for key in jax.random.split(counters.key, num_seeds)
+    ],
+    mesh,
+  )
   name = f'{num_seeds} seeds, devices: {num_devices}'
   return _program(name, phases, states, work=num_seeds)
 
 
 def _program(
-  name: str, phases: dict[str, iteration.Phase], state: Any, *, work: float
+  name: str, phases: dict[str, iteration.Placed], state: Any, *, work: float
 ) -> timing.Program:
   start = time.perf_counter()
   programs = [

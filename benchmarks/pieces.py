@@ -6,17 +6,19 @@ from typing import Any, NamedTuple
 
 import jax
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax import parallel
+from mbmpo_jax import tasks
 from mbmpo_jax import types
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import meta_step
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base
+from mbmpo_jax.models import ensemble
 from mbmpo_jax.objectives import returns
-from mbmpo_jax import tasks
 from mbmpo_jax.optim import trpo
+from mbmpo_jax.policies import gaussian
 
-State = state_lib.TrainState
+State = state_lib.State
 Sampled = meta_step.Sampled
 
 # How a state lies on a mesh while tasks use it.
@@ -47,28 +49,36 @@ def make(
   mesh: jax.sharding.Mesh | None = None,
 ) -> Pieces:
   """Builds the pieces of one meta-step from `state.policy` on `state.model`."""
-  meta = meta_step.make(env, config, mesh=mesh)
+  policy = gaussian.make(env.observation_size, env.action_size, config.policy)
+  dynamics = ensemble.make(env, config.model)
+  meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   all_sum = parallel.all_sum(mesh)
 
   def imagine(state: State) -> types.Trajectory:
     # Jitted, this computes no advantages: they are not returned.
-    return meta.imagine(
-      state.policy, state.model, state.hyper, state.key, policy_per_task=False
+    return meta.rollout(
+      state.policy,
+      state.model,
+      state.hyper,
+      state.counters.key,
+      per_task=False,
     ).trajectory
 
   def advantages(state: State, trajectory: types.Trajectory) -> jax.Array:
     return tasks.map_tasks(
       functools.partial(
         returns.advantages,
-        discount=state.hyper.discount,
-        gae_lambda=state.hyper.gae_lambda,
-        ridge=state.hyper.baseline_ridge,
+        discount=state.hyper['advantage.discount'],
+        gae_lambda=state.hyper['advantage.gae_lambda'],
+        ridge=state.hyper['advantage.baseline_ridge'],
       ),
       trajectory,
     )
 
   def sample(state: State) -> Sampled:
-    return meta.sample(state.policy, state.model, state.hyper, state.key)
+    return meta.sample(
+      state.policy, state.model, state.hyper, state.counters.key
+    )
 
   def inner_gradient(state: State, sampled: Sampled) -> Any:
     adapted, adaptations, _ = meta.adapt(state.policy, sampled.pre, state.hyper)
@@ -86,8 +96,8 @@ def make(
     return trpo.natural_gradient(
       gradient,
       about.curvature,
-      cg_iterations=config.meta.cg_iterations,
-      damping=state.hyper.damping,
+      cg_iterations=config.trust_region.cg_iterations,
+      damping=state.hyper['trust_region.damping'],
       quadratic_fn=about.quadratic,
       all_sum=all_sum,
     )

@@ -27,12 +27,14 @@ from benchmarks import reports
 from benchmarks import scales
 from benchmarks import sharing
 from benchmarks import timing
-from mbmpo_jax import config as config_lib
+from mbmpo_jax import backend
 from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.training import devices
+from mbmpo_jax.training import iteration
 
 _HEADER = (
   f'{"measured":<22} {"times":>5} {"must GFLOP":>11} {"does GFLOP":>11} '
@@ -99,21 +101,18 @@ def run(
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
   mesh = devices.make_mesh(config, num_devices)
-  algorithm = mbmpo.make(
-    env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
-  )
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
+  algorithm = mbmpo.make(env, config, mesh=mesh)
+  state = scales.start(algorithm, config)
+  placed = iteration.phases(algorithm, mesh=mesh)
 
   # One iteration as a training run does it; nothing else has used memory yet.
   compiled = {
-    name: _compile_donating(
-      getattr(algorithm, name), jax.device_put(state, devices.home(mesh, name))
-    )
-    for name in ('collect', 'fit', 'improve')
+    name: _compile_donating(phase.function, jax.device_put(state, phase.home))
+    for name, phase in placed.items()
   }
   state = jax.device_put(state, devices.replicated(mesh))
   state = scales.fill(compiled['collect'], state, config)
-  full = jax.device_put(state, devices.home(mesh, 'fit'))
+  full = jax.device_put(state, placed['fit'].home)
   state, fitted = compiled['fit'](full)
   state = jax.device_put(state, devices.replicated(mesh))
   state, _ = jax.block_until_ready(compiled['improve'](state))
@@ -154,7 +153,7 @@ def run(
     measured.append((times, program))
 
   add('collect', 1, state)
-  add('fit', 1, jax.device_put(state, devices.home(mesh, 'fit')))
+  add('fit', 1, jax.device_put(state, placed['fit'].home))
   # All of an iteration's, in one program: they share its memory.
   meta_steps = config.meta.num_meta_steps
   add('meta-step', meta_steps, state, runs=meta_steps)
@@ -272,18 +271,13 @@ def _functions(
   mesh: jax.sharding.Mesh | None,
 ) -> dict[str, Callable[..., Any]]:
   """What is measured, by the names that `counts.iteration` has for it."""
-  algorithm = mbmpo.make(
-    env,
-    config,
-    mesh=mesh,
-    fit_on_one=devices.fits_on_one(mesh),
-    check=False,
-  )
+  algorithm = mbmpo.make(env, config, mesh=mesh, check=False)
+  placed = iteration.phases(algorithm, mesh=mesh)
   pieces = pieces_lib.make(env, config, mesh=mesh)
   return {
-    'collect': algorithm.collect,
-    'fit': algorithm.fit,
-    'meta-step': algorithm.improve,
+    'collect': placed['collect'].function,
+    'fit': placed['fit'].function,
+    'meta-step': placed['improve'].function,
     'imagine': pieces.imagine,
     'advantages': pieces.advantages,
     'inner gradient': pieces.inner_gradient,
@@ -293,12 +287,12 @@ def _functions(
   }
 
 
-def _compile_donating(fn: state_lib.Phase, state: state_lib.TrainState) -> Any:
+def _compile_donating(fn: Callable[..., Any], state: state_lib.State) -> Any:
   """A phase as a training run compiles it."""
   jitted = jax.jit(
     fn,
     donate_argnums=0,
-    compiler_options=devices.compiler_options(state.key.sharding),
+    compiler_options=backend.compiler_options(state.counters.key.sharding),
   )
   return jitted.lower(state).compile()
 

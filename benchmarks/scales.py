@@ -5,8 +5,9 @@ from typing import Any
 
 import jax
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 
 
@@ -18,17 +19,17 @@ def make_config(env_name: str, scale: str) -> config_lib.Config:
   config.model.max_epochs = 20
   config.collect.buffer_capacity = 20_000
   if scale in ('quick', 'tiny'):
-    config.imagine.rollouts_per_task = 5
+    config.model_rollouts.rollouts_per_task = 5
     config.meta.num_meta_steps = 6
     config.collect.buffer_capacity = 4_000
   if scale == 'tiny':
     config.model.hidden_sizes = (16, 16)
     config.model.max_epochs = 2
-    config.imagine.horizon = config.collect.episode_length = 10
+    config.model_rollouts.horizon = config.collect.episode_length = 10
     config.meta.num_meta_steps = 2
     config.collect.buffer_capacity = 400
   limit = envs.make(env_name).max_episode_steps
-  config.imagine.horizon = min(config.imagine.horizon, limit)
+  config.model_rollouts.horizon = min(config.model_rollouts.horizon, limit)
   config.collect.episode_length = min(config.collect.episode_length, limit)
   return config
 
@@ -39,10 +40,10 @@ def at_least_s(scale: str) -> float:
 
 
 def fill(
-  collect: Callable[[state_lib.TrainState], Any],
-  state: state_lib.TrainState,
+  collect: Callable[[state_lib.State], Any],
+  state: state_lib.State,
   config: config_lib.Config,
-) -> state_lib.TrainState:
+) -> state_lib.State:
   """Collects until the buffer is full.
 
   Args:
@@ -51,17 +52,26 @@ def fill(
     config: gives the sizes.
   """
   sizes = config.collect
-  per_call = sizes.num_trajectories * sizes.episode_length
-  for _ in range(-(-sizes.buffer_capacity // per_call)):
+  for _ in range(-(-sizes.buffer_capacity // sizes.steps)):
     state = collect(state)[0]
   return state
 
 
+def start(
+  algorithm: base.Algorithm, config: config_lib.Config
+) -> state_lib.State:
+  """A state before any data."""
+  key = jax.random.PRNGKey(config.seed)
+  return jax.jit(algorithm.init)(key, base.hyper(config))
+
+
 def prepare(
-  algorithm: state_lib.Algorithm, config: config_lib.Config
-) -> state_lib.TrainState:
+  algorithm: base.Algorithm, config: config_lib.Config
+) -> state_lib.State:
   """A state with a full buffer and models fitted to it."""
-  state = jax.jit(algorithm.init)(jax.random.PRNGKey(config.seed))
-  state = fill(jax.jit(algorithm.collect), state, config)
-  state = jax.jit(algorithm.fit)(state)[0]
-  return state._replace(iteration=state.iteration + 1)
+  collect, fit = (jax.jit(algorithm.phases[n]) for n in ('collect', 'fit'))
+  state = fit(fill(collect, start(algorithm, config), config))[0]
+  counters = state.counters
+  return state._replace(
+    counters=counters._replace(iteration=counters.iteration + 1)
+  )

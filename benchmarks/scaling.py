@@ -26,6 +26,7 @@ from benchmarks import options
 from benchmarks import reports
 from benchmarks import scales
 from benchmarks import timing
+from mbmpo_jax import backend
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices as devices_lib
@@ -53,9 +54,10 @@ def run_seeds(
   env = envs.make(env_name)
   state = scales.prepare(mbmpo.make(env, config), config)
   available = jax.device_count()
-  tasks = config.model.num_models * config.imagine.tasks_per_model
   sizes = [
-    devices_lib.largest_divisor(tasks if count == 1 else count, available)
+    devices_lib.largest_divisor(
+      config.num_tasks if count == 1 else count, available
+    )
     for count in seeds
   ]
   programs = [
@@ -183,7 +185,7 @@ def main(argv: list[str]) -> None:
     print(json.dumps(row))
     return
   # Before anything else touches JAX, as an environment does.
-  devices_lib.split_cpu(devices_lib.num_cores())
+  backend.split_cpu(backend.num_cores())
   report = run(
     options.ENV.value,
     options.SCALE.value,

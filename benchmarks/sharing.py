@@ -2,7 +2,8 @@
 
 from absl import flags
 
-from mbmpo_jax import config as config_lib
+from mbmpo_jax import backend
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.training import devices
 
 NUM_DEVICES = flags.DEFINE_integer(
@@ -16,4 +17,4 @@ NUM_DEVICES = flags.DEFINE_integer(
 def split_cpu() -> None:
   """Makes the CPU's devices; before anything else touches JAX."""
   count = NUM_DEVICES.value or devices.divide_cores(config_lib.Config())
-  devices.split_cpu(count)
+  backend.split_cpu(count)

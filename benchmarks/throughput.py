@@ -31,6 +31,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices
+from mbmpo_jax.training import iteration
 
 _NUM_ENVS = flags.DEFINE_integer(
   'num_envs', 20, 'Environments side by side, with --env=all.', lower_bound=1
@@ -51,36 +52,34 @@ def run(
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
   mesh = devices.make_mesh(config, num_devices)
-  algorithm = mbmpo.make(
-    env, config, mesh=mesh, fit_on_one=devices.fits_on_one(mesh)
-  )
+  algorithm = mbmpo.make(env, config, mesh=mesh)
+  placed = iteration.phases(algorithm, mesh=mesh)
   # Counted without a mesh, which shares out what there is to do.
   alone = mbmpo.make(env, config, check=False)
   rate = timing.MatmulRate(config.model.precision)
 
-  sizes = config.imagine
-  num_tasks = config.model.num_models * sizes.tasks_per_model
-  imagined = num_tasks * sizes.rollouts_per_task * sizes.horizon
-  real = config.collect.num_trajectories * config.collect.episode_length
+  sizes = config.model_rollouts
+  imagined = config.num_tasks * sizes.rollouts_per_task * sizes.horizon
+  real = config.collect.steps
   stored = config.collect.buffer_capacity
   train = stored - int(stored * config.model.validation_fraction)
   epochs = config.model.num_models * config.model.max_epochs
   # The line search is not in here, but in what `meta-step` is counted to do.
   must = counts.iteration(env, config, epochs=epochs, evaluations=0)
 
-  start = jax.jit(alone.init)(jax.random.PRNGKey(config.seed))
-  collect_flops = counting.matmul_flops(alone.collect, start)
+  start = scales.start(alone, config)
+  collect_flops = counting.matmul_flops(alone.phases['collect'], start)
   state = jax.device_put(start, devices.replicated(mesh))
   # First: filling the buffer would compile it unmeasured.
   collect = timing.compile_program(
-    'collect', algorithm.collect, state, work=real, unit='env steps',
+    'collect', placed['collect'].function, state, work=real, unit='env steps',
     flops=collect_flops,
   )  # fmt: skip
   full = scales.prepare(alone, config)
   state = jax.device_put(full, devices.replicated(mesh))
   fit = timing.compile_program(
-    'fit', algorithm.fit,
-    jax.device_put(full, devices.home(mesh, 'fit')),
+    'fit', placed['fit'].function,
+    jax.device_put(full, placed['fit'].home),
     work=epochs * train, unit='member-sample-epochs',
     flops=must['fit'].flops,
   )  # fmt: skip
@@ -91,9 +90,9 @@ def run(
   )  # fmt: skip
   # All of an iteration's, in one program: they share its memory.
   runs = config.meta.num_meta_steps
-  improve_flops = counting.matmul_flops(alone.improve, full)
+  improve_flops = counting.matmul_flops(alone.phases['improve'], full)
   meta_step = timing.compile_program(
-    'meta-step', algorithm.improve, state, work=1, unit='meta-steps',
+    'meta-step', placed['improve'].function, state, work=1, unit='meta-steps',
     flops=improve_flops / runs, runs=runs,
   )  # fmt: skip
   update = timing.compile_program(
