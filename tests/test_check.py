@@ -14,7 +14,7 @@ from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point
 from tests import tiny
 
-_COMPILES_FAST = {'half_cheetah', 'point'}
+_COMPILES_FAST = {'cartpole_swingup', 'half_cheetah', 'point'}
 
 
 def _worlds():

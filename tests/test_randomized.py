@@ -1,6 +1,7 @@
 """Randomised physics is MuJoCo's own, and every episode keeps to its own."""
 
 import copy
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,8 @@ from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import randomized
-from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import distributions
 from mbmpo_jax.rollouts import real
 from tests import tiny
 
@@ -295,13 +297,16 @@ def test_instances_have_bodies_of_their_own(many_poles):
 
 
 def test_an_episode_keeps_its_body_and_the_next_has_another(many_poles):
-  def policy(params, obs):
-    mean = jnp.zeros((*obs.shape[:-1], 1))
-    return gaussian.Gaussian(mean, jnp.zeros((1, 1)))
-
-  trajectory = jax.jit(
-    lambda key: real.rollout_env(
-      many_poles, None, key, num_envs=4, horizon=40, policy_apply=policy
+  policy = policies.memoryless(
+    lambda key: (),
+    lambda params, obs: distributions.Gaussian(
+      jnp.zeros((*obs.shape[:-1], 1)), jnp.zeros((1, 1))
+    ),
+    noise=functools.partial(distributions.normal_noise, action_size=1),
+  )
+  trajectory, _ = jax.jit(
+    lambda key: real.rollout(
+      many_poles, policy, (), key, num_envs=4, horizon=40
     )
   )(jax.random.PRNGKey(0))
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
 from mujoco.mjx import warp as mjx_warp
 
 from mbmpo_jax import config as config_lib
@@ -14,6 +13,7 @@ from mbmpo_jax import envs
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import loop
+from tests import tiny
 
 _NUM_ENVS = 4
 needs_warp = pytest.mark.skipif(
@@ -59,23 +59,23 @@ def test_a_rollout_is_that_of_mjx(name):
   """
   env = envs.make(name)
   horizon = 2
-  params = gaussian.init(
-    jax.random.PRNGKey(1),
+  policy = gaussian.make(
     env.observation_size,
     env.action_size,
-    hidden_sizes=(8,),
+    config_lib.GaussianPolicy(hidden_sizes=(8,)),
   )
+  params = policy.init(jax.random.PRNGKey(1))
 
   @functools.partial(jax.jit, static_argnums=0)
   def rollout(env):
-    return real.rollout_env(
+    return real.rollout(
       env,
+      policy,
       params,
       jax.random.PRNGKey(0),
       num_envs=_NUM_ENVS,
       horizon=horizon,
-      policy_apply=gaussian.apply,
-    )
+    )[0]
 
   ours = rollout(env)
   theirs = rollout(envs.on_warp(env, num_envs=_NUM_ENVS))
