@@ -124,7 +124,3 @@ def test_doing_nothing_pays_minus_one_a_step():
   # Euler's method swings a hanging pole up a little by itself.
   np.testing.assert_allclose(rewards[:10], -1, atol=1e-3)
   assert -1 <= np.mean(rewards) < -0.95
-
-
-def test_it_keeps_the_contract():
-  envs.check_environment(cartpole_swingup.CartpoleSwingup())
