@@ -9,6 +9,7 @@ import functools
 import jax
 
 from benchmarks import timing
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import real
@@ -50,18 +51,21 @@ def _measure(
   rate: timing.MatmulRate,
   repeats: int,
 ) -> timing.Timing:
+  policy = gaussian.make(
+    env.observation_size,
+    env.action_size,
+    config_lib.GaussianPolicy(hidden_sizes=(32, 32)),
+  )
   rollout = functools.partial(
-    real.rollout_env,
+    real.rollout,
     env,
+    policy,
     num_envs=num_envs,
     horizon=horizon,
     random_actions=True,
   )
   key = jax.random.PRNGKey(0)
-  policy = gaussian.init(
-    key, env.observation_size, env.action_size, hidden_sizes=(32, 32)
-  )
   return timing.measure(
-    name, rollout, policy, key, rate=rate, repeats=repeats,
+    name, rollout, policy.init(key), key, rate=rate, repeats=repeats,
     work=num_envs * horizon, unit='env steps',
   )  # fmt: skip
