@@ -333,9 +333,10 @@ def test_over_replays_what_acted(x64, name):
 
 
 def test_a_policy_without_density_is_named():
-  policy = _recurrent()._replace(over=None)
+  policy = _policy('squashed')
   theta = _theta(policy)
   trajectory, advantages = _rollouts(policy, theta, jax.random.PRNGKey(0))
+  policy = policy._replace(over=None)
   with pytest.raises(ValueError, match='no density'):
     maml.adapt(policy, theta, trajectory, advantages, inner_lr=0.1)
 
