@@ -11,11 +11,14 @@ BENCH ?= throughput
 ARGS ?=
 # Extras to install, e.g. EXTRAS=cuda; each set is installed on its first use.
 EXTRAS ?=
+# Processes that run the tests; JOBS=0 runs them in this one.
+JOBS ?= 2
 # The versions to install; `CONSTRAINTS=` takes the newest allowed ones.
 CONSTRAINTS ?= constraints.txt
 
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES = -n $(JOBS) --dist loadfile
 comma := ,
 INSTALLED := $(VENV)/.installed-$(or $(subst $(comma),-,$(EXTRAS)),base)
 INSTALLED_DEV := $(VENV)/.installed-dev
@@ -48,13 +51,14 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/$(BENCH).py $(ARGS)
 
 # Compiling is most of what the tests do, so it is done in haste here; test-all
-# tests what users run.
+# tests what users run. Both share the files of tests out over processes.
 test: $(INSTALLED_DEV)
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -m 'not slow' $(ARGS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest -m 'not slow' \
+	  $(PROCESSES) $(ARGS)
 
 # The docs and their notebook are tested, too.
 test-all: $(INSTALLED_DEV) $(INSTALLED_DOCS)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(PROCESSES) $(ARGS)
 
 docs: $(INSTALLED_DOCS)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet \
