@@ -7,7 +7,7 @@ from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 def get_config() -> me_trpo.Config:
   """Their values, but for two that make it bearable on two cores.
 
-  At most 1,500 gradient steps per fit: 200 epochs of 40,000 transitions are
+  At most 1,000 gradient steps per fit: 200 epochs of 40,000 transitions are
   12,800. And predictions are clipped to what the buffer has seen, widened by a
   quarter, as in MB-MPO's preset.
   """
@@ -17,7 +17,7 @@ def get_config() -> me_trpo.Config:
       num_models=5,
       hidden_sizes=(512, 512),
       max_epochs=200,
-      max_gradient_steps=1500,
+      max_gradient_steps=1000,
       rolling_persistence=0.99,
       clip_margin=0.25,
     ),

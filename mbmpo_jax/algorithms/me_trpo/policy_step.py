@@ -18,8 +18,8 @@ from mbmpo_jax.algorithms.me_trpo import config as config_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import mixture
-from mbmpo_jax.objectives import policy_gradient
 from mbmpo_jax.objectives import returns
+from mbmpo_jax.optim import fisher
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
@@ -124,12 +124,16 @@ def make(
     )
     finite_advantages = masking.all_finite(advantages)
     advantages = jnp.where(finite_advantages, advantages, 0.0)
+    about_theta = fisher.differentiate(policy, theta, trajectory, advantages)
     updated, info = trpo.trpo_step(
       theta,
-      policy_gradient.surrogate_and_kl(policy, theta, trajectory, advantages),
+      about_theta.objective,
       max_kl=hyper['trust_region.max_kl'],
       cg_iterations=trust_region.cg_iterations,
       damping=hyper['trust_region.damping'],
+      value_and_gradient=(about_theta.surrogate, about_theta.gradient),
+      curvature_fn=about_theta.curvature,
+      quadratic_fn=about_theta.quadratic,
       backtrack_ratio=trust_region.backtrack_ratio,
       max_backtracks=trust_region.max_backtracks,
     )
