@@ -1,5 +1,7 @@
 """What the documentation tells its reader to type, and a place to try it."""
 
+import ast
+import json
 import os
 import pathlib
 import re
@@ -7,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from mbmpo_jax.training.launch import tiny
@@ -22,6 +25,8 @@ _COPIED = (
   *('CHANGELOG.md', 'WORKSPACE.md', 'LICENSE', 'mbmpo_jax', 'experiments'),
   *('benchmarks', 'docs', 'tests'),
 )
+# Programs of `.venv/bin`, and what Python is given to be one.
+_TOOLS = (('python', ()), ('mypy', ('-m', 'mypy')), ('ruff', ('-m', 'ruff')))
 
 
 class Block(NamedTuple):
@@ -61,6 +66,26 @@ def spans() -> list[tuple[str, str]]:
   ]
 
 
+def modules() -> dict[str, set[str]]:
+  """What the package's modules hold, and their classes, by a module's name."""
+  found: dict[str, set[str]] = {}
+  for path in (ROOT / 'mbmpo_jax').rglob('*.py'):
+    name = path.parent.name if path.stem == '__init__' else path.stem
+    names = found.setdefault(name, set())
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in (*tree.body, *(n for c in classes for n in c.body)):
+      targets = [*getattr(node, 'targets', ()), getattr(node, 'target', node)]
+      names.update(x.id for x in targets if isinstance(x, ast.Name))
+      names.update(alias.asname or alias.name for alias in _imported(node))
+      names.add(getattr(node, 'name', ''))
+  return found
+
+
+def _imported(node: ast.AST) -> list[ast.alias]:
+  return node.names if isinstance(node, ast.ImportFrom) else []
+
+
 def commands() -> dict[str, str]:
   """Every block of commands and every command within a sentence, once.
 
@@ -79,13 +104,8 @@ def commands() -> dict[str, str]:
   return found
 
 
-def copy(folder: pathlib.Path, *, parse_only: bool = False) -> pathlib.Path:
-  """A copy of the repository whose `.venv` is this interpreter.
-
-  Args:
-    folder: where it goes.
-    parse_only: whether programs only read their command line.
-  """
+def copy(folder: pathlib.Path) -> pathlib.Path:
+  """A copy of the repository whose `.venv` is this interpreter."""
   for name in _COPIED:
     source = ROOT / name
     if source.is_dir():
@@ -96,28 +116,80 @@ def copy(folder: pathlib.Path, *, parse_only: bool = False) -> pathlib.Path:
       )
     elif source.exists():
       shutil.copy2(source, folder)
-  bin_folder = folder / '.venv' / 'bin'
-  bin_folder.mkdir(parents=True)
-  python = [sys.executable, *([str(PARSE_ONLY)] if parse_only else [])]
-  _script(bin_folder / 'python', python)
-  for name in ('mypy', 'ruff'):
-    _script(bin_folder / name, [sys.executable, '-m', name])
-  for stamp in ('base', 'dev', 'docs'):
-    (folder / '.venv' / f'.installed-{stamp}').touch()
+  _make_venv(
+    folder, {name: _exec(sys.executable, *rest) for name, rest in _TOOLS}
+  )
   return folder
 
 
-def _script(path: pathlib.Path, command: list[str]) -> None:
-  path.write_text(f'#!/bin/sh\nexec {shlex.join(command)} "$@"\n')
-  path.chmod(0o755)
+def parse(
+  commands: Iterable[str], folder: pathlib.Path
+) -> dict[str, tuple[int, str]]:
+  """Has programs only read the command lines that shell commands make of them.
+
+  The shell and make run as they would; `python` takes notes of what it is
+  given, and `parse_only.py` then parses the notes in one process.
+
+  Args:
+    commands: blocks of commands.
+    folder: an empty one, in which they run.
+
+  Returns:
+    For each, the first exit code that is not 0, and all that was said.
+  """
+  # What make wants; it finds no program there, and runs none.
+  for name in ('Makefile', 'pyproject.toml', 'constraints.txt'):
+    shutil.copy2(ROOT / name, folder)
+  note = 'printf \'%s\\0\' {} "$@" >"$(mktemp "$NOTES/XXXXXX")"'
+  _make_venv(folder, {name: note.format(shlex.join(r)) for name, r in _TOOLS})
+  notes = folder / 'notes'
+  found: dict[str, tuple[int, str]] = {}
+  lines: list[tuple[str, list[str]]] = []
+  for command in commands:
+    notes.mkdir()
+    done = run(command, folder, timeout=60, NOTES=str(notes))
+    found[command] = done.returncode, done.stdout
+    for path in notes.iterdir():
+      lines.append((command, path.read_text().split('\0')[:-1]))
+    shutil.rmtree(notes)
+  done = subprocess.run(
+    [sys.executable, PARSE_ONLY],
+    input=json.dumps([arguments for _, arguments in lines]),
+    env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    check=True,
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+  for (command, _), (code, said) in zip(
+    lines, json.loads(done.stdout), strict=True
+  ):
+    found[command] = found[command][0] or code, found[command][1] + said
+  return found
+
+
+def _exec(*command: str) -> str:
+  return f'exec {shlex.join(command)} "$@"'
+
+
+def _make_venv(folder: pathlib.Path, scripts: dict[str, str]) -> None:
+  """A `.venv` of shell scripts, in which all is installed."""
+  bin_folder = folder / '.venv' / 'bin'
+  bin_folder.mkdir(parents=True)
+  for name, text in scripts.items():
+    path = bin_folder / name
+    path.write_text(f'#!/bin/sh\n{text}\n')
+    path.chmod(0o755)
+  for stamp in ('base', 'dev', 'docs'):
+    (folder / '.venv' / f'.installed-{stamp}').touch()
 
 
 def run(
-  command: str, folder: pathlib.Path, *, timeout: float = 280
+  command: str, folder: pathlib.Path, *, timeout: float = 280, **variables: str
 ) -> subprocess.CompletedProcess[str]:
   """Runs a block of commands in a copy of the repository, with small sizes."""
   environment = {
     **os.environ,
+    **variables,
     tiny.VARIABLE: '1',
     # The suite's commands: what they would run.
     'PYTEST_ADDOPTS': '--collect-only --quiet -p no:cacheprovider',
