@@ -60,33 +60,6 @@ def test_update_traces_once_also_after_the_buffer_has_wrapped(algorithm):
     assert all(np.isfinite(value) for value in values.values())
 
 
-def test_update_is_improve_after_fit_after_collect(algorithm, x64):
-  algorithm = make(tiny.point_config())  # traced anew, in float64
-  state = expected = init(algorithm)
-  for _ in range(2):
-    state, metrics = jax.jit(algorithm.update)(state)
-    expected_metrics = {}
-    for phase in algorithm.phases.values():
-      expected, values = jax.jit(phase)(expected)
-      expected_metrics |= values
-  tiny.assert_close(state, expected, 1e-8)
-  tiny.assert_close(metrics, expected_metrics, 1e-8)
-
-
-@pytest.mark.parametrize('collector', ['adapted', 'meta'])
-def test_vmap_over_seeds_equals_separate_runs(collector, x64):
-  algorithm = make(tiny.point_config(collect__policy=collector))
-  states = [init(algorithm, seed) for seed in (0, 1)]
-  together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  for _ in range(2):
-    together, _ = jax.jit(jax.vmap(algorithm.update))(together)
-    states = [jax.jit(algorithm.update)(state)[0] for state in states]
-  for seed, state in enumerate(states):
-    tiny.assert_close(
-      jax.tree.map(lambda leaf, seed=seed: leaf[seed], together), state, 1e-8
-    )
-
-
 def test_ended_rollouts_restart_where_asked():
   """In a world whose episodes take 3 or 4 steps, which the models see exactly.
 

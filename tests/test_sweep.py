@@ -165,7 +165,13 @@ def _compare(
   _assert_close(_saved(actual, config), _saved(expected, config))
 
 
-@pytest.mark.parametrize('in_turn', [False, True], ids=['vmap', 'in_turn'])
+@pytest.mark.parametrize(
+  'in_turn',
+  [
+    pytest.param(False, id='vmap', marks=pytest.mark.slow),
+    pytest.param(True, id='in_turn'),
+  ],
+)
 def test_a_run_of_a_sweep_is_the_run_alone(
   in_turn: bool,
   x64: None,

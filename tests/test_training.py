@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import types
@@ -515,33 +514,6 @@ def test_second_signal_stops_at_once() -> None:
     with pytest.raises(KeyboardInterrupt):
       fake.sigterm()
   assert signal.getsignal(signal.SIGTERM) is before
-
-
-@pytest.fixture(scope='module')
-def point_algorithm() -> base.Algorithm:
-  """MB-MPO on the point; one object, so that its programs compile once."""
-  return algorithms.make('mbmpo', envs.make('point'), tiny.point_config())
-
-
-def test_mbmpo_resumes_exactly(
-  point_algorithm: base.Algorithm, tmp_path: pathlib.Path
-) -> None:
-  """The real algorithm: buffer, ensemble, optimizer and key all come back."""
-  config = tiny.point_config(run__num_iterations=3)
-
-  def make(env, config):
-    return point_algorithm
-
-  whole = _train(config, tmp_path / 'whole', make=make)
-  *_, last = point_algorithm.phases
-  interrupt = fake.Interrupt(0, last, fake.sigterm)
-  _train(config, tmp_path / 'parts', interrupt, make=make)
-  assert len(_rows(tmp_path / 'parts')) == 1
-  _train(config, tmp_path / 'parts', make=make)
-  rows = _rows(tmp_path / 'whole')
-  assert _rows(tmp_path / 'parts') == rows
-  assert whole['env_steps'] == 3 * 4 * 10
-  assert point_algorithm.metrics.keys() <= whole.keys()
 
 
 # --- what the user sees
