@@ -72,6 +72,7 @@ def modules() -> dict[str, set[str]]:
   for path in (ROOT / 'mbmpo_jax').rglob('*.py'):
     name = path.parent.name if path.stem == '__init__' else path.stem
     names = found.setdefault(name, set())
+    found.setdefault(path.parent.name, set()).add(path.stem)
     tree = ast.parse(path.read_text(encoding='utf-8'))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     for node in (*tree.body, *(n for c in classes for n in c.body)):
