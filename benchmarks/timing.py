@@ -92,7 +92,7 @@ class MatmulRate:
     return best
 
   def _mean_seconds(self, operand: jax.Array, calls: int) -> float:
-    """Mean seconds of a product, of so many on end."""
+    """Mean seconds of a product, of so many in a row."""
     start = time.perf_counter()
     for _ in range(calls):
       result = self._product(operand)

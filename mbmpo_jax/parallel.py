@@ -1,4 +1,4 @@
-"""Work shared out over a mesh of devices; all of it here without a mesh.
+"""Work shared out over a mesh of devices; without one, it is done here.
 
 The mesh has two axes, `models` and `tasks`. Device (i, j) holds the i-th share
 of the ensemble's members and, of the tasks of each, the j-th share; minibatches
@@ -41,7 +41,7 @@ def share_out(
     fn: of arrays.
     mesh: of the devices; `None` gives `fn` itself.
     in_specs: how the arguments lie on the mesh, a prefix of their trees.
-    out_specs: likewise, the results. One that is replicated must come out equal
+    out_specs: the same of the results. One that is replicated must come out equal
       on all devices, as what `all_sum` returns does.
   """
   if mesh is None:

@@ -5,7 +5,7 @@ over steps and dimensions, the E best give the next one (Rubinstein 1999):
 
   Box        a ~ clip(N(mu, sigma^2));  mu' = mean of the elites, sigma' = their
              deviation, each mixed with the last one's by `smoothing`
-  Discrete   a ~ p; p' = how often the elites choose each action, likewise mixed
+  Discrete   a ~ p; p' = how often the elites choose each action, mixed the same
 
 The deviation has a floor. In a `Discrete` space the same numbers are shares: a
 share `init_std`, later `min_std`, of the choices is drawn uniformly. The plan
