@@ -41,8 +41,8 @@ def share_out(
     fn: of arrays.
     mesh: of the devices; `None` gives `fn` itself.
     in_specs: how the arguments lie on the mesh, a prefix of their trees.
-    out_specs: the same of the results. One that is replicated must come out equal
-      on all devices, as what `all_sum` returns does.
+    out_specs: the same of the results. One that is replicated must come out
+      equal on all devices, as what `all_sum` returns does.
   """
   if mesh is None:
     return fn

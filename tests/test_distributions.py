@@ -53,9 +53,7 @@ def test_squashed_entropy_is_the_integral(x64, mean, std):
   exact, _ = scipy.integrate.quad(
     integrand, mean - 9 * std, mean + 9 * std, epsabs=1e-10
   )
-  np.testing.assert_allclose(
-    squashed(mean, std).entropy()[0], exact, atol=2e-3
-  )
+  np.testing.assert_allclose(squashed(mean, std).entropy()[0], exact, atol=2e-3)
 
 
 def test_squashed_kl_is_the_mean_log_ratio():

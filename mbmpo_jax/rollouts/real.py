@@ -215,11 +215,11 @@ def to_transitions(
 
 
 class _Inputs(NamedTuple):
-  """What a step is given, leaves [T, N, ...]."""
+  """What a step is given, leaves [T, N, ...]; `None` where it needs none."""
 
-  restart_keys: jax.Array | None
-  uniform: jax.Array | None
-  random: jax.Array | None
+  restart_keys: Any
+  uniform: Any
+  random: Any
 
 
 class _Stand(NamedTuple):
@@ -259,7 +259,6 @@ def _random(
   """Uniform actions where `x.random` says so."""
 
   def modify(action: policies.Action, x: _Inputs) -> policies.Action:
-    assert x.random is not None
     flags = x.random
     log_prob = jnp.where(
       flags, env.action_space.log_prob_uniform, action.log_prob

@@ -50,7 +50,7 @@ class World(NamedTuple):
 class Steps(NamedTuple):
   """What happened, leaves [T, N, ...]."""
 
-  obs: jax.Array
+  obs: jax.Array | None  # None where they were not to be kept
   action: base.Action
   outcome: Outcome
 
