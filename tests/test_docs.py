@@ -44,9 +44,6 @@ def test_every_block_says_what_it_is() -> None:
     assert directive or known, block.where
 
 
-# Folders that a run or its reader makes.
-_OF_A_RUN = ('checkpoints/', 'profile/', 'runs/', 'tensorboard/', 'wandb/')
-
 # Commands that must be refused, and what must be said of them.
 _MISTYPED = {
   'make trian': "No rule to make target 'trian'",
@@ -114,6 +111,8 @@ def test_every_flag_is_one() -> None:
         assert name.rstrip('.') in known, f'{page}: {span}'
 
 
+# `owner.name`, but no file's name.
+_DOTTED = re.compile(r'(\w+)\.(?!(?:\w+\.)*(?:py|jsonl?|html|mp4)\b)(\w+)')
 # What is called so on the pages, and what it has.
 _OBJECTS: dict[str, tuple[type, ...]] = {
   'action': (policies_base.Action,),
@@ -135,7 +134,7 @@ def test_every_name_is_one() -> None:
   sections = {name.partition('.')[0] for name in _FIELDS if '.' in name}
   modules = documents.modules()
   for span, page in documents.spans():
-    match = re.match(r'(\w+)\.(?!(?:\w+\.)*(?:py|html|mp4)$)(\w+)', span)
+    match = _DOTTED.match(span)
     if match is None:
       continue
     owner, name = match.groups()
@@ -147,12 +146,12 @@ def test_every_name_is_one() -> None:
 
 
 def test_every_path_is_one() -> None:
-  """`optim/trpo.py` and the like: in the repository or in the package."""
-  roots = (documents.ROOT, documents.ROOT / 'mbmpo_jax')
+  """`optim/trpo.py` and the like: in the package, or in the repository."""
   for span, page in documents.spans():
-    if re.fullmatch(r'[\w/]+/(\w+\.(py|md|ipynb|xml))?', span):
-      found = any((root / span).exists() for root in roots)
-      assert found or span.startswith(_OF_A_RUN), f'{page}: {span}'
+    roots = [documents.ROOT / folder for folder in ('mbmpo_jax', '.')]
+    roots.append((documents.ROOT / page).parent)
+    if re.fullmatch(r'[\w/]+/\w+\.(py|md|ipynb|xml|json)', span):
+      assert any((root / span).exists() for root in roots), f'{page}: {span}'
 
 
 @pytest.mark.parametrize('page', documents.files(), ids=lambda page: page.name)
