@@ -55,7 +55,13 @@ def run(train, name: str, **overrides) -> dict[str, np.ndarray]:
   return metrics
 
 
-@pytest.mark.parametrize('train', [_PPO, _SAC], ids=['ppo', 'sac'])
+@pytest.mark.parametrize(
+  'train',
+  [
+    pytest.param(_PPO, id='ppo'),
+    pytest.param(_SAC, id='sac', marks=pytest.mark.slow),
+  ],
+)
 def test_a_tiny_run_on_point(train):
   metrics = run(train, 'point')
   assert metrics['eval/avg_episode_length'] == 30

@@ -512,9 +512,9 @@ def _kill_and_resume(tmp_path: pathlib.Path, kills: int, seed: int) -> None:
   runs.assert_same(workdir, tmp_path / 'whole')
 
 
-def test_killed_at_three_instants(tmp_path: pathlib.Path) -> None:
+def test_killed_at_an_instant(tmp_path: pathlib.Path) -> None:
   """The run ends as if it had never been; by the real binary."""
-  _kill_and_resume(tmp_path, 3, seed=0)
+  _kill_and_resume(tmp_path, 1, seed=0)
 
 
 @pytest.mark.slow

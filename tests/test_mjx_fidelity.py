@@ -21,8 +21,8 @@ from mbmpo_jax.envs import mjx
 # The environments simulated by MJX; a new one joins here, its task in `_judge`.
 _NAMES = (
   'half_cheetah',
-  'swimmer',
-  'pr2_reacher',
+  pytest.param('swimmer', marks=pytest.mark.slow),
+  pytest.param('pr2_reacher', marks=pytest.mark.slow),
   pytest.param('hopper', marks=pytest.mark.slow),
   pytest.param('walker2d', marks=pytest.mark.slow),
   pytest.param('ant', marks=pytest.mark.slow),

@@ -117,7 +117,12 @@ def _policy(name: str) -> base.Policy:
 
 
 _each_policy = pytest.mark.parametrize(
-  'name', ['squashed', 'categorical', 'recurrent']
+  'name',
+  [
+    pytest.param('squashed', marks=pytest.mark.slow),
+    'categorical',
+    'recurrent',
+  ],
 )
 
 
@@ -210,7 +215,9 @@ def _distance(actual: np.ndarray, expected: np.ndarray) -> float:
   return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize('inner_lr', [0.1, 1.0])
+@pytest.mark.parametrize(
+  'inner_lr', [pytest.param(0.1, marks=pytest.mark.slow), 1.0]
+)
 def test_meta_gradient_of_the_example(x64, inner_lr):
   """Against central differences, of the values and of the kl's gradient."""
   policy, eps = _policy('example'), 1e-5

@@ -511,6 +511,7 @@ def _run_binary(name: str, *arguments: str, cwd: pathlib.Path):
   )
 
 
+@pytest.mark.slow
 def test_plot_binary(tmp_path: pathlib.Path) -> None:
   """Draws; every mistake is one line and exit code 2."""
   _write_run(tmp_path / 'run')
