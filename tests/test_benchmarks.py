@@ -17,12 +17,13 @@ from benchmarks import flops
 from benchmarks import pieces as pieces_lib
 from benchmarks import reports
 from benchmarks import roofline
+from benchmarks import scales
 from benchmarks import scaling
 from benchmarks import throughput
 from benchmarks import timing
+from mbmpo_jax import backend
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
-from mbmpo_jax.training import devices
 from tests import tiny
 
 WEIGHT = jnp.ones((4, 4))
@@ -226,7 +227,7 @@ def _start(config):
   """The point, the algorithm for it, and its first state."""
   env = envs.make('point')
   algorithm = mbmpo.make(env, config, check=False)
-  return env, algorithm, jax.jit(algorithm.init)(jax.random.PRNGKey(0))
+  return env, algorithm, scales.start(algorithm, config)
 
 
 def test_a_meta_step_does_little_more_than_it_must():
@@ -235,12 +236,12 @@ def test_a_meta_step_does_little_more_than_it_must():
     policy__hidden_sizes=(32, 32),
     model__hidden_sizes=(512, 512),
     meta__num_meta_steps=1,
-    meta__cg_iterations=10,
-    meta__max_backtracks=1,
+    trust_region__cg_iterations=10,
+    trust_region__max_backtracks=1,
   )
   env, algorithm, state = _start(config)
   must = counts.iteration(env, config, epochs=0, evaluations=1)
-  does = flops.matmul_flops(algorithm.improve, state)
+  does = flops.matmul_flops(algorithm.phases['improve'], state)
   assert must['improve'].flops <= does <= 1.3 * must['improve'].flops
   # So does the outer step alone: imagination does exactly what it must.
   imagined = 2 * must['imagine'].flops
@@ -257,7 +258,7 @@ def test_programs_do_what_they_must():
   state = state._replace(buffer=state.buffer._replace(size=jnp.int32(160)))
   must = counts.iteration(env, config, epochs=2 * 2, evaluations=0)
   # 4 batches of 32 train, one of 32 validates.
-  does = flops.matmul_flops(algorithm.fit, state)
+  does = flops.matmul_flops(algorithm.phases['fit'], state)
   assert does == must['fit'].flops
   pieces = pieces_lib.make(env, config)
   does = flops.matmul_flops(pieces.imagine, state)
@@ -281,12 +282,12 @@ def test_a_member_that_has_stopped_costs_nothing_more():
   data = data._replace(obs=obs, next_obs=next_obs)
   buffer = state.buffer._replace(data=data, size=jnp.int32(160))
   state = state._replace(buffer=buffer)
-  metrics = jax.jit(algorithm.fit)(state)[1]
+  metrics = jax.jit(algorithm.phases['fit'])(state)[1]
   epochs = round(float(metrics['model/epochs']) * 3)
   # Not all stop together.
   assert 3 < epochs < 3 * 30 and epochs % 3
   must = counts.iteration(env, config, epochs=epochs, evaluations=0)
-  assert flops.matmul_flops(algorithm.fit, state) == must['fit'].flops
+  assert flops.matmul_flops(algorithm.phases['fit'], state) == must['fit'].flops
 
 
 def test_fraction_is_of_the_rate_around_the_repetition():
@@ -373,6 +374,7 @@ def test_report_is_written_where_it_is_asked_for(tmp_path, capsys):
   assert str(path) in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_throughput_measures_every_phase():
   report = throughput.run(
     'point', 'tiny', repeats=1, update_repeats=1, num_devices=2
@@ -429,6 +431,7 @@ def test_roofline_counts_and_measures_every_piece(num_devices):
     assert 0 < sizes['total'] < report['peak_rss_bytes']
 
 
+@pytest.mark.slow
 def test_compile_measures_cold_and_warm(monkeypatch):
   """One small program in two processes, each on two devices."""
   monkeypatch.setenv('XLA_FLAGS', '--xla_force_host_platform_device_count=2')
@@ -446,6 +449,7 @@ def test_compile_measures_cold_and_warm(monkeypatch):
     assert start['seconds'] > row['trace_s'] + row['lower_s'] + row['compile_s']
 
 
+@pytest.mark.slow
 def test_scaling_measures_seeds_and_devices():
   """20 tasks do not divide over 3 devices."""
   report = scaling.run('point', 'tiny', repeats=1, seeds=[1, 2], devices=[1, 3])
@@ -486,9 +490,10 @@ options.run(scaling.main)
     check=False,
   )
   assert done.returncode == 0, done.stderr
-  assert done.stdout.startswith(f'half_cheetah {devices.num_cores()}\n')
+  assert done.stdout.startswith(f'half_cheetah {backend.num_cores()}\n')
 
 
+@pytest.mark.slow
 def test_stepping_measures_every_environment_and_variant(monkeypatch):
   """Two of them; each costs a compilation."""
   monkeypatch.setattr(envs, 'names', lambda: ('point', 'swimmer'))
