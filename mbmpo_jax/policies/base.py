@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.policies import distributions
@@ -90,7 +91,6 @@ def memoryless(
     A random walk in the plane:
 
     >>> import functools
-    >>> import jax.numpy as jnp
     >>> policy = memoryless(
     ...   lambda key: (),
     ...   lambda params, obs: distributions.Gaussian(0 * obs, 0 * obs),
@@ -135,6 +135,26 @@ def take(dist: distributions.Distribution, noise: Any) -> Action:
     return Action(raw, dist.to_env(raw), dist.log_prob(raw))
   raw = dist.sample(noise)
   return Action(raw, dist.to_env(raw), dist.log_prob_of_noise(noise))
+
+
+def mean_std(
+  policy: Policy, params: types.Params, key: jax.Array, observation_size: int
+) -> jax.Array:
+  """The mean deviation of the policy's first action where all is zero.
+
+  NaN where its distribution has no deviation.
+
+  Args:
+    policy: with a density.
+    params: its parameters.
+    key: consumed, for a memory to begin with.
+    observation_size: O.
+  """
+  assert policy.distribution is not None
+  obs = jnp.zeros((1, observation_size))
+  carry = policy.start(params, key, (), 1)
+  dist = policy.distribution(params, carry, obs)
+  return jnp.mean(jnp.exp(getattr(dist, 'log_std', jnp.nan)))
 
 
 def per_rollout(policy: Policy) -> Policy:

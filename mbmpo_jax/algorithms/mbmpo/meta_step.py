@@ -148,14 +148,6 @@ def make(
     )
     return tasks.mean(per_task, sampled.batch.weight)
 
-  def mean_std(theta: types.Params) -> jax.Array:
-    """Of a Gaussian policy at the origin; NaN of another."""
-    obs = jnp.zeros((1, env.observation_size))
-    carry = policy.start(theta, jax.random.PRNGKey(0), (), 1)
-    assert policy.distribution is not None
-    dist = policy.distribution(theta, carry, obs)
-    return jnp.mean(jnp.exp(getattr(dist, 'log_std', jnp.full(1, jnp.nan))))
-
   def step(
     theta: types.Params, model: Any, hyper: algorithms.Hyper, key: jax.Array
   ) -> tuple[types.Params, types.Metrics]:
@@ -206,7 +198,9 @@ def make(
       'meta/kl': info.kl,
       'meta/accept_rate': info.accepted.astype(jnp.float32),
       'meta/backtracks': info.backtracks.astype(jnp.float32),
-      'policy/std': mean_std(updated),
+      'policy/std': policies.mean_std(
+        policy, updated, key, env.observation_size
+      ),
       'nonfinite/gradients': count(~info.finite),
       'nonfinite/kl': count(info.non_finite_kl),
       'nonfinite/steps': count(~info.accepted & not_finite),

@@ -152,7 +152,9 @@ def make(
       'imagined_steps': imagined * rollouts.horizon,
       'policy/steps': progress.step.astype(float),
       'policy/kept_step': progress.best.step.astype(float),
-      'policy/std': _std(env, policy, theta, std_key),
+      'policy/std': policies.mean_std(
+        policy, theta, std_key, env.observation_size
+      ),
       'validation/passed': progress.passed.astype(float),
       'validation/failed': progress.failed.astype(float),
       base.STUCK: stuck.astype(float),
@@ -188,17 +190,3 @@ def make(
     adapt=None,
     metrics=METRICS,
   )
-
-
-def _std(
-  env: envs_base.Environment,
-  policy: policies.Policy,
-  theta: types.Params,
-  key: jax.Array,
-) -> jax.Array:
-  """The mean deviation at a first observation, NaN where there is none."""
-  assert policy.distribution is not None
-  obs = jnp.zeros((1, env.observation_size))
-  carry = policy.start(theta, key, (), 1)
-  log_std = getattr(policy.distribution(theta, carry, obs), 'log_std', jnp.nan)
-  return jnp.mean(jnp.exp(log_std))
