@@ -20,9 +20,12 @@ from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import check as check_lib
+from mbmpo_jax.envs import spaces
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import statistics
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
@@ -60,6 +63,56 @@ def check(
   validation.validate(config, env_max_episode_steps=env.max_episode_steps)
   if prove or (prove is None and not envs.is_own(env)):
     check_lib.check_environment(env)
+
+
+def check_policy(env: envs_base.Environment, policy: policies.Policy) -> None:
+  """Holds a policy's shapes to the environment's; nothing is computed.
+
+  Raises:
+    config.ConfigError: if it has no density, cannot act on an observation, or
+      its actions do not fit.
+  """
+  if policy.over is None or policy.distribution is None:
+    raise config_lib.ConfigError(
+      'policy: has no density: must have `distribution` and `over`'
+    )
+
+  def act(key: jax.Array, obs: jax.Array) -> jax.Array:
+    params = policy.init(key)
+    carry = policy.start(params, key, (), 1)
+    noise = policy.noise(key, (1,))
+    return policy.act(params, carry, obs, noise)[1].env
+
+  obs = jax.ShapeDtypeStruct((1, env.observation_size), jnp.zeros(()).dtype)
+  try:
+    action = jax.eval_shape(act, jax.random.PRNGKey(0), obs)
+  except Exception as error:  # A network of the user's may raise anything.
+    raise config_lib.ConfigError(
+      f'policy: cannot act on observations of shape {list(obs.shape)}:'
+      f' {" ".join(str(error).split())}'
+    ) from error
+  if action.shape != (1, env.action_size):
+    raise config_lib.ConfigError(
+      f'policy: its actions have shape {list(action.shape)}: must be'
+      f" {[1, env.action_size]}, the environment's"
+    )
+
+
+def gaussian_policy(
+  env: envs_base.Environment, section: config_lib.GaussianPolicy
+) -> policies.Policy:
+  """The tanh network of a configuration, for an environment.
+
+  Raises:
+    config.ConfigError: if the environment takes choices.
+  """
+  if isinstance(env.action_space, spaces.Discrete):
+    raise config_lib.ConfigError(
+      f'env: {type(env).__name__} takes one of {env.action_size} choices: must'
+      ' take continuous actions, or have a `policy` of its own with a'
+      ' distribution over choices'
+    )
+  return gaussian.make(env.observation_size, env.action_size, section)
 
 
 def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:

@@ -33,7 +33,6 @@ from mbmpo_jax.models import ensemble
 from mbmpo_jax.objectives import maml
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.policies import base as policies
-from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import real
 
 METRICS = metrics_lib.METRICS
@@ -75,7 +74,8 @@ def make(
     )
 
   if policy is None:
-    policy = gaussian.make(env.observation_size, env.action_size, config.policy)
+    policy = model_based.gaussian_policy(env, config.policy)
+  model_based.check_policy(env, policy)
   dynamics = ensemble.make(env, config.model)
   meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)

@@ -32,7 +32,6 @@ from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.policies import base as policies
-from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import real
 
@@ -84,7 +83,8 @@ def make(
     )
 
   if policy is None:
-    policy = gaussian.make(env.observation_size, env.action_size, config.policy)
+    policy = model_based.gaussian_policy(env, config.policy)
+  model_based.check_policy(env, policy)
   dynamics = ensemble.make(env, config.model)
   steps = policy_step.make(env, config, policy, dynamics)
   learn = learning.make(config.improve, steps)
