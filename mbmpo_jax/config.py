@@ -170,6 +170,11 @@ class Collect:
   buffer_capacity: int = setting(100_000, low=2, high=10**8, tiny=1_000)
 
   @property
+  def num_envs(self) -> int:
+    """Environments that are stepped side by side."""
+    return self.num_trajectories
+
+  @property
   def steps(self) -> int:
     """Real transitions per iteration."""
     return self.num_trajectories * self.episode_length
@@ -189,6 +194,28 @@ class Collect:
         f'model.validation_fraction={validation_fraction}: must leave at least'
         f' one of {self.steps} transitions on each side of the split'
       )
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Steps:
+  """Real data from environments that go on from one iteration to the next.
+
+  In place of `Collect`, for methods that need no whole episodes.
+
+  Attributes:
+    num_envs: environments stepped side by side.
+    steps_per_env: steps of each of them per iteration.
+    episode_length: steps after which an episode is cut; of evaluations, too.
+  """
+
+  num_envs: int = setting(1, low=1, high=10**6)
+  steps_per_env: int = setting(1000, low=1, high=10**6, tiny=10)
+  episode_length: int = setting(1000, low=1, high=10**6, tiny=5)
+
+  @property
+  def steps(self) -> int:
+    """Real transitions per iteration."""
+    return self.num_envs * self.steps_per_env
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -276,7 +303,7 @@ class Experiment:
   Attributes:
     seed: of everything random in the run.
     env: the real world.
-    collect: real data.
+    collect: real data; some algorithms have `Steps` here.
     run: iterations, evaluations, checkpoints.
   """
 

@@ -34,6 +34,8 @@ def config_of(name: str) -> config_lib.Experiment:
   values = {
     'env.name': 'point',
     'collect.num_trajectories': 4,
+    'collect.num_envs': 4,
+    'collect.steps_per_env': 10,
     'collect.episode_length': 10,
     'collect.buffer_capacity': 100,
     'model.num_models': 2,
@@ -97,7 +99,7 @@ def test_counters_count(programs):
   counters = programs.end.counters
   assert int(counters.iteration) == 3
   assert int(counters.env_steps) == 3 * programs.config.collect.steps
-  assert int(counters.episodes) == 3 * programs.config.collect.num_trajectories
+  assert int(counters.episodes) == 3 * programs.config.collect.num_envs
   assert np.any(counters.key != programs.start.counters.key)
 
 
@@ -138,7 +140,7 @@ def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
   states = [algorithm.init(jax.random.PRNGKey(seed), hyper) for seed in (0, 1)]
   together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
   together, metrics = jax.jit(jax.vmap(algorithm.update))(together)
-  phases = [jax.jit(phase.function) for phase in algorithm.phases.values()]
+  phases = [jax.jit(phase.__call__) for phase in algorithm.phases.values()]
   for index, state in enumerate(states):
     row = {}
     for phase in phases:
@@ -200,7 +202,7 @@ def test_behaviour_is_a_policy_per_environment(programs):
   if algorithm.behaviour is None:
     pytest.skip('all environments share its parameters')
   params = jax.jit(algorithm.behaviour)(state, jax.random.PRNGKey(0))
-  count = programs.config.collect.num_trajectories
+  count = programs.config.collect.num_envs
   shapes = jax.tree.map(jnp.shape, algorithm.policy_params(state))
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(
     lambda shape: (count, *shape),

@@ -70,13 +70,21 @@ class Phase:
     function: on all devices that the algorithm was made for; pure.
     alone: the same on one of them, where that is faster; the host then moves
       the state there. `update` uses `function`.
+    repeats: calls of the function that make the phase, so that a long one is
+      several short programs. The metrics are those of the last call: sums over
+      all of them are kept in the state.
   """
 
   function: Callable[[Any], tuple[Any, types.Metrics]]
   alone: Callable[[Any], tuple[Any, types.Metrics]] | None = None
+  repeats: int = 1
 
   def __call__(self, state: Any) -> tuple[Any, types.Metrics]:
-    """`function`."""
+    """All calls of `function`."""
+    if self.repeats > 1:
+      state = jax.lax.fori_loop(
+        1, self.repeats, lambda _, state: self.function(state)[0], state
+      )
     return self.function(state)
 
 

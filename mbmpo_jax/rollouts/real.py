@@ -151,6 +151,34 @@ def rollout(
   return parallel.replicate(mesh, (trajectory, running))
 
 
+def start(
+  env: base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  key: jax.Array,
+  *,
+  num_envs: int,
+  context: Any = (),
+) -> Running:
+  """`num_envs` environments at the start of an episode; consumes the key.
+
+  Args:
+    env: a single environment; batched here.
+    policy: its memory begins, too.
+    params: of the policy.
+    key: consumed.
+    num_envs: N.
+    context: of the task, which the policy is told.
+  """
+  reset_key, carry_key = jax.random.split(key)
+  return Running(
+    env=jax.vmap(env.reset)(jax.random.split(reset_key, num_envs)),
+    carry=policy.start(params, carry_key, context, num_envs),
+    time=jnp.zeros(num_envs, jnp.int32),
+    episode=jnp.full(num_envs, -1, jnp.int32),
+  )
+
+
 def to_transitions(
   trajectory: types.Trajectory,
   first_episode: jax.Array,
@@ -245,8 +273,14 @@ def _world(env: base.Environment, time_limit: int | None) -> unroll.World:
     outcome = unroll.Outcome(after.reward, after.obs, after.done, truncated)
     state = after
     if restarts:
-      fresh = jax.vmap(env.reset)(x.restart_keys)
-      state = unroll.where_ended(outcome.ended, fresh, after)
+      # A reset costs as much as a step, and is seldom needed.
+      state = jax.lax.cond(
+        jnp.any(outcome.ended > 0),
+        lambda: unroll.where_ended(
+          outcome.ended, jax.vmap(env.reset)(x.restart_keys), after
+        ),
+        lambda: after,
+      )
       time = jnp.where(outcome.ended > 0, 0, time)
     return _Stand(state, time), outcome
 

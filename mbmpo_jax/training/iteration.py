@@ -76,6 +76,7 @@ class Placed(NamedTuple):
 
   function: Callable[[Any], tuple[Any, types.Metrics]]
   home: jax.sharding.Sharding
+  repeats: int = 1
 
 
 def phases(
@@ -94,14 +95,16 @@ def phases(
   if num_runs is not None:
     return {
       name: Placed(
-        stacked.over_runs(phase.function, mesh), devices.by_run(mesh)
+        stacked.over_runs(phase.function, mesh),
+        devices.by_run(mesh),
+        phase.repeats,
       )
       for name, phase in algorithm.phases.items()
     }
   return {
-    name: Placed(phase.function, devices.replicated(mesh))
+    name: Placed(phase.function, devices.replicated(mesh), phase.repeats)
     if phase.alone is None
-    else Placed(phase.alone, devices.replicated(None))
+    else Placed(phase.alone, devices.replicated(None), phase.repeats)
     for name, phase in algorithm.phases.items()
   }
 
@@ -196,9 +199,11 @@ class Iteration:
     state, metrics, seconds = saved.state, {}, {}
     for name, phase in self._phases.items():
       state = jax.device_put(state, phase.home)
-      state, values = self._call(self._timed[name], state)
+      seconds[name] = 0.0
+      for _ in range(phase.repeats):
+        state, values = self._call(self._timed[name], state)
+        seconds[name] += self._timed[name].seconds
       metrics.update(values)
-      seconds[name] = self._timed[name].seconds
     state = jax.device_put(state, self._home)
     policy = jax.device_put(self._policy_params(state), self._home)
     saved = saved._replace(state=state, policy=policy)

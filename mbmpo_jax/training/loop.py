@@ -148,7 +148,7 @@ def _make_env(
       f"env.physics={config.env.physics!r}: must be 'mjx' on more than one"
       ' device'
     )
-  most = max(config.collect.num_trajectories, config.run.eval_episodes)
+  most = max(config.collect.num_envs, config.run.eval_episodes)
   return envs.on_warp(env, num_envs=most)
 
 

@@ -1,0 +1,1 @@
+"""Networks in flax: what is not the two hot MLPs of MB-MPO."""

@@ -1,0 +1,48 @@
+"""Value functions: V of observations, Q of observations and actions."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mbmpo_jax.networks import mlp
+
+
+class Value(nn.Module):
+  """V(s).
+
+  Attributes:
+    hidden_sizes: units of each hidden layer.
+    activation: one of `mlp.ACTIVATIONS`.
+  """
+
+  hidden_sizes: tuple[int, ...]
+  activation: str = 'tanh'
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> jax.Array:
+    """Maps `obs` [..., O] to values [...]."""
+    return mlp.MLP(self.hidden_sizes, 1, self.activation)(obs)[..., 0]
+
+
+class Critics(nn.Module):
+  """Q(s, a) of several networks that are independent of each other.
+
+  Attributes:
+    hidden_sizes: units of each hidden layer.
+    activation: one of `mlp.ACTIVATIONS`.
+    num_critics: networks C; two for clipped double Q learning.
+  """
+
+  hidden_sizes: tuple[int, ...]
+  activation: str = 'relu'
+  num_critics: int = 2
+
+  @nn.compact
+  def __call__(self, obs: jax.Array, action: jax.Array) -> jax.Array:
+    """Maps `obs` [..., O] and `action` [..., A] to values [..., C]."""
+    x = jnp.concatenate([obs, action], -1)
+    values = [
+      mlp.MLP(self.hidden_sizes, 1, self.activation, name=f'critic_{i}')(x)
+      for i in range(self.num_critics)
+    ]
+    return jnp.concatenate(values, -1)

@@ -1,0 +1,43 @@
+"""Fully connected networks."""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'relu': nn.relu,
+  'swish': nn.swish,
+  'tanh': nn.tanh,
+}
+
+
+class MLP(nn.Module):
+  """Hidden layers with an activation each, and a linear layer at the end.
+
+  Attributes:
+    hidden_sizes: units of each hidden layer.
+    output_size: units of the last one.
+    activation: one of `ACTIVATIONS`.
+    kernel_init: of all weights; biases start at zero.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> net = MLP((8, 8), 3)
+    >>> params = net.init(jax.random.PRNGKey(0), jnp.zeros((1, 2)))
+    >>> net.apply(params, jnp.zeros((5, 4, 2))).shape
+    (5, 4, 3)
+  """
+
+  hidden_sizes: tuple[int, ...]
+  output_size: int
+  activation: str = 'relu'
+  kernel_init: nn.initializers.Initializer = nn.initializers.lecun_uniform()
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Maps `x` [..., inputs] to [..., output_size]."""
+    for size in self.hidden_sizes:
+      x = nn.Dense(size, kernel_init=self.kernel_init)(x)
+      x = ACTIVATIONS[self.activation](x)
+    return nn.Dense(self.output_size, kernel_init=self.kernel_init)(x)
