@@ -1,0 +1,61 @@
+"""How algorithms are called and coloured in pictures, the same in all of them.
+
+The colours are told apart by the colour-blind, Okabe and Ito's first; further
+ones are Paul Tol's muted ones. Those that papers compare with each other are
+the farther apart.
+"""
+
+import zlib
+from typing import NamedTuple
+
+
+class Appearance(NamedTuple):
+  """What a picture says of an algorithm.
+
+  Attributes:
+    label: its name as papers write it.
+    color: of its curves, `#rrggbb`.
+  """
+
+  label: str
+  color: str
+
+
+_KNOWN = {
+  'mbmpo': Appearance('MB-MPO', '#0072B2'),
+  'me_trpo': Appearance('ME-TRPO', '#D55E00'),
+  'mb_mpc': Appearance('MB-MPC', '#009E73'),
+  'trpo': Appearance('TRPO', '#CC79A7'),
+  'ppo': Appearance('PPO', '#E69F00'),
+  'acktr': Appearance('ACKTR', '#882255'),
+  'sac': Appearance('SAC', '#56B4E9'),
+  'ddpg': Appearance('DDPG', '#999933'),
+  'm3po': Appearance('M3PO', '#332288'),
+  'pearl': Appearance('PEARL', '#CC6677'),
+  'gssm': Appearance('GSSM', '#117733'),
+}
+# For settings of one algorithm, and algorithms from elsewhere.
+PALETTE = (
+  '#0072B2',
+  '#D55E00',
+  '#009E73',
+  '#CC79A7',
+  '#E69F00',
+  '#56B4E9',
+  '#882255',
+  '#999933',
+)
+
+
+def of(name: str) -> Appearance:
+  """The appearance of an algorithm, known here or not.
+
+  Example:
+    >>> of('me_trpo').label
+    'ME-TRPO'
+    >>> of('my_own') == of('my_own')
+    True
+  """
+  if name in _KNOWN:
+    return _KNOWN[name]
+  return Appearance(name, PALETTE[zlib.crc32(name.encode()) % len(PALETTE)])

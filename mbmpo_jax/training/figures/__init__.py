@@ -1,0 +1,1 @@
+"""Figures of papers: many runs, a picture, and whether a claim held."""

@@ -1,0 +1,109 @@
+"""What a run's evaluations say: how good it became, and how soon."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import progress
+
+# Evaluations that are averaged: one alone is 20 episodes' luck.
+WINDOW = 3
+
+
+class Curve(NamedTuple):
+  """A run's evaluations, those that are finite.
+
+  Attributes:
+    steps: real transitions collected before each [T].
+    returns: mean undiscounted return [T].
+    seconds: of all phases until then, without evaluations and compiling [T].
+  """
+
+  steps: np.ndarray
+  returns: np.ndarray
+  seconds: np.ndarray
+
+
+def evaluations(rows: Sequence[Mapping[str, float]]) -> Curve:
+  """The curve of a run.
+
+  Args:
+    rows: of its `metrics.jsonl`.
+  """
+  took = np.cumsum([_learning_seconds(row) for row in rows])
+  evaluated = metrics.evaluated(rows)
+  at = [index for index, row in enumerate(rows) if row['time/eval_s'] > 0]
+  returns = plot.column(evaluated, 'eval/return_mean')
+  shown = np.isfinite(returns)
+  return Curve(
+    plot.column(evaluated, 'env_steps')[shown],
+    returns[shown],
+    np.asarray(took, float)[at][shown],
+  )
+
+
+def smoothed(curve: Curve, window: int = WINDOW) -> Curve:
+  """Each return is the mean of it and up to `window - 1` before it.
+
+  Example:
+    >>> x = np.array([1.0, 2.0, 3.0, 4.0])
+    >>> smoothed(Curve(x, x, x), window=2).returns.tolist()
+    [1.0, 1.5, 2.5, 3.5]
+  """
+  returns = [
+    curve.returns[max(0, i + 1 - window) : i + 1].mean()
+    for i in range(curve.returns.size)
+  ]
+  return curve._replace(returns=np.asarray(returns, float))
+
+
+def final(curve: Curve, window: int = WINDOW) -> float:
+  """What the run ends with: the mean of the last `window` evaluations.
+
+  NaN where there is none.
+  """
+  last = curve.returns[-window:]
+  return float(last.mean()) if last.size else math.nan
+
+
+def reached(
+  curve: Curve, target: float, *, of: str = 'steps', window: int = WINDOW
+) -> float | None:
+  """Where the smoothed return first is as high as `target`.
+
+  Between two evaluations it is a straight line.
+
+  Args:
+    curve: of a run.
+    target: the return.
+    of: `steps` or `seconds`, in which the place is told.
+    window: evaluations that are averaged.
+
+  Returns:
+    Transitions or seconds; `None` where it stays below.
+
+  Example:
+    >>> x = np.array([100.0, 200.0])
+    >>> reached(Curve(x, np.array([0.0, 10.0]), x / 50), 7.5, window=1)
+    175.0
+  """
+  returns, where = smoothed(curve, window).returns, getattr(curve, of)
+  above = np.flatnonzero(returns >= target)
+  if not above.size:
+    return None
+  index = int(above[0])
+  if index == 0:
+    return float(where[0])
+  below, at = returns[index - 1], returns[index]
+  share = (target - below) / (at - below)
+  return float(where[index - 1] + share * (where[index] - where[index - 1]))
+
+
+def _learning_seconds(row: Mapping[str, float]) -> float:
+  """Of an iteration, without what the paper's algorithms have no part in."""
+  rest = row.get('time/eval_s', 0.0) + row.get('time/compile_s', 0.0)
+  return progress.seconds(row) - rest

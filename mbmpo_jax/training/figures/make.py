@@ -1,0 +1,134 @@
+"""Makes the runs of a figure, each an ordinary run that goes on if it was cut.
+
+Runs that are done are not repeated. Runs that another process is at are left
+to it, so the same command may run several times at once, on one machine or on
+several that share the folder, and they divide the runs among them.
+"""
+
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax import errors
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.training import devices
+from mbmpo_jax.training import loop
+from mbmpo_jax.training import signals
+from mbmpo_jax.training import sweep
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import progress as progress_lib
+
+
+class ElsewhereError(errors.UserError):
+  """What is left to do is being done by other processes."""
+
+
+def make(
+  runs: Sequence[study.Run],
+  root: pathlib.Path,
+  *,
+  stop: signals.StopRequest,
+  left: Callable[[], float],
+  make_progress: Callable[[], progress_lib.Progress] = progress_lib.make,
+  make_algorithm: loop.MakeAlgorithm | None = None,
+) -> None:
+  """Trains what is not done.
+
+  Args:
+    runs: of the figure, in their order.
+    root: the figure's folder.
+    stop: asks for an end; the iteration is finished and saved.
+    left: () -> the estimated seconds of what is not done.
+    make_progress: shows a run, and how many are left.
+    make_algorithm: as for `loop.train`.
+
+  Raises:
+    ElsewhereError: if all is done but what other processes are at.
+    UserError: as `loop.train` and `sweep.sweep` do.
+  """
+  remembered = _Remembered(make_algorithm)
+  begun, elsewhere = time.monotonic(), []
+  for index, run in enumerate(runs):
+    if study.is_done(run, study.rows_of(root, run)):
+      continue
+    if stop.requested is not None:
+      stop.obeyed = True
+      return
+    progress = make_progress()
+    took = pace.duration(time.monotonic() - begun)
+    progress.message(
+      f'run {index + 1} of {len(runs)}, {run.name}, after {took}; about'
+      f' {pace.duration(left())} left for all'
+    )
+    try:
+      _make_one(run, root, progress, stop, remembered)
+    except config_lib.ConfigError as error:
+      if not isinstance(error.__cause__, BlockingIOError):
+        raise
+      elsewhere.append(run.name)
+      progress.message('  another process is at it')
+  if elsewhere and stop.requested is None:
+    raise ElsewhereError(
+      f'{len(elsewhere)} runs are being made by other processes, as'
+      f' {elsewhere[0]}; the same command draws once they are done'
+    )
+
+
+class _Remembered:
+  """Makes an algorithm once for all seeds, so that it is traced once."""
+
+  def __init__(self, make_algorithm: loop.MakeAlgorithm | None) -> None:
+    self._make = make_algorithm
+    self._key: Any = None
+    self._made: base.Algorithm | None = None
+
+  def __call__(
+    self,
+    env: envs.Environment,
+    config: config_lib.Experiment,
+    mesh: jax.sharding.Mesh | None = None,
+  ) -> base.Algorithm:
+    key = config_lib.replaced(config, {'seed': 0}), mesh
+    if self._made is None or key != self._key:
+      self._key = key
+      self._made = loop.make(self._make, env, config, mesh)
+    return self._made
+
+
+def _make_one(
+  run: study.Run,
+  root: pathlib.Path,
+  progress: progress_lib.Progress,
+  stop: signals.StopRequest,
+  make_algorithm: loop.MakeAlgorithm,
+) -> None:
+  """The run, or the sweep that it belongs to."""
+  if run.sweep is not None:
+    mesh = devices.make_run_mesh(len(run.sweep.grid.runs()))
+    sweep.sweep(
+      run.sweep.grid,
+      root / run.sweep.folder,
+      make_algorithm=make_algorithm,
+      mesh=mesh,
+      progress=progress,
+      stop=stop,
+    )
+    return
+  shares = run.config.shares()
+  count = devices.largest_divisor(
+    shares.members * shares.tasks, jax.device_count()
+  )
+  loop.train(
+    run.config,
+    root / run.name,
+    make_algorithm=make_algorithm,
+    mesh=devices.make_mesh(run.config, count),
+    progress=progress,
+    stop=stop,
+  )

@@ -1,0 +1,116 @@
+"""What a figure leaves: numbers, a picture twice, and a sentence per claim."""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib import figure as figure_lib
+
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import plot_paper
+from mbmpo_jax.training.storage import folder as folder_lib
+
+HELD, FAILED, UNDECIDED = 'held', 'did not hold', 'is undecided'
+
+
+class Claim(NamedTuple):
+  """What a paper says, and what came of it here.
+
+  Attributes:
+    text: the claim, as `MB-MPO needs 10 times less data than PPO`.
+    verdict: `held`, `did not hold` or `is undecided`.
+    reason: the numbers that say so, with an interval and n.
+    numbers: the same for programs, JSON.
+  """
+
+  text: str
+  verdict: str
+  reason: str
+  numbers: Mapping[str, Any] = {}
+
+  @property
+  def sentence(self) -> str:
+    """`The claim that <text> held: <reason>.`."""
+    return f'The claim that {self.text} {self.verdict}: {self.reason}.'
+
+
+def verdict(estimate: intervals.Interval, least: float) -> str:
+  """Whether an estimate is at least `least`, as surely as its interval says.
+
+  Example:
+    >>> verdict(intervals.Interval(12.0, 11.0, 13.0, 3), 10.0)
+    'held'
+    >>> verdict(intervals.Interval(12.0, 8.0, 16.0, 3), 10.0)
+    'is undecided'
+  """
+  if estimate.low >= least:
+    return HELD
+  return FAILED if estimate.high < least else UNDECIDED
+
+
+def undecided(text: str, reason: str) -> Claim:
+  """A claim that the runs which are there say nothing about."""
+  return Claim(text, UNDECIDED, reason)
+
+
+def write(
+  root: pathlib.Path,
+  name: str,
+  picture: figure_lib.Figure | None,
+  claims: Sequence[Claim],
+  numbers: Mapping[str, Any],
+) -> list[pathlib.Path]:
+  """Writes `<name>.json`, `<name>.png`, `<name>.pdf` and `<name>.txt`.
+
+  Args:
+    root: the folder, which is created.
+    name: of the figure.
+    picture: `None` where there is nothing to draw.
+    claims: each becomes a sentence.
+    numbers: whatever the picture shows; arrays, and numbers that are not
+      finite, are converted.
+
+  Returns:
+    The files.
+
+  Raises:
+    WriteError: if one cannot be written.
+  """
+  with folder_lib.writing(root):
+    root.mkdir(parents=True, exist_ok=True)
+  sentences = [claim.sentence for claim in claims]
+  tree = {
+    'figure': name,
+    'claims': [
+      {'sentence': claim.sentence, **claim._asdict()} for claim in claims
+    ],
+    **numbers,
+  }
+  text = json.dumps(plain(tree), indent=2, allow_nan=False) + '\n'
+  files = [root / f'{name}.json', root / f'{name}.txt']
+  folder_lib.write_output(files[0], text.encode())
+  folder_lib.write_output(files[1], ('\n'.join(sentences) + '\n').encode())
+  if picture is not None:
+    with plot_paper.paper():
+      for ending in ('.png', '.pdf'):
+        files.append(root / f'{name}{ending}')
+        plot.save(picture, files[-1])
+  return files
+
+
+def plain(tree: Any) -> Any:
+  """What JSON can hold: arrays as lists, what is not finite as `null`."""
+  if isinstance(tree, intervals.Interval):
+    return plain(tree._asdict())
+  if isinstance(tree, Mapping):
+    return {str(key): plain(value) for key, value in tree.items()}
+  if hasattr(tree, 'tolist'):  # Arrays and NumPy's numbers.
+    return plain(tree.tolist())
+  if isinstance(tree, (list, tuple)):
+    return [plain(value) for value in tree]
+  if isinstance(tree, float) and not math.isfinite(tree):
+    return None
+  return tree

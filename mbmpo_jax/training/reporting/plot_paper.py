@@ -1,0 +1,266 @@
+"""Pictures as papers have them: panels of curves, maps of a plane.
+
+A curve is the mean over seeds, its band reaches from the lowest to the highest
+seed; a method has the same colour everywhere. The legend is below the panels,
+so that it hides nothing.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from matplotlib import axes as axes_lib
+from matplotlib import figure as figure_lib
+from matplotlib import layout_engine
+from matplotlib import lines as lines_lib
+from matplotlib import ticker
+from matplotlib.backends import backend_agg
+
+from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import plot
+
+_WIDTH, _HEIGHT = 3.3, 2.5
+_STYLE: Any = {
+  'font.size': 8.5,
+  'axes.titlesize': 9.5,
+  'axes.linewidth': 0.7,
+  'legend.fontsize': 8.5,
+  'pdf.fonttype': 42,  # Text stays text.
+  'svg.fonttype': 'none',
+}
+_GREY = '#555555'
+
+
+class Series(NamedTuple):
+  """The runs of a curve.
+
+  Attributes:
+    label: in the legend; the same in several panels is one entry.
+    color: of the curve.
+    steps: of each run, where it was evaluated [T].
+    values: of each run, what came of it [T].
+    style: of the line.
+    each: whether every run is a line of its own, and there is no band.
+  """
+
+  label: str
+  color: str
+  steps: Sequence[np.ndarray]
+  values: Sequence[np.ndarray]
+  style: Any = '-'
+  each: bool = False
+
+
+class Level(NamedTuple):
+  """A horizontal line."""
+
+  label: str
+  value: float
+  color: str = _GREY
+  style: Any = '--'
+
+
+class Panel(NamedTuple):
+  """Curves that share their axes.
+
+  Attributes:
+    title: above.
+    series: the curves.
+    x: the label of the horizontal axis.
+    y: the label of the vertical axis.
+    log: whether the horizontal axis is logarithmic.
+    levels: horizontal lines.
+    unit: what the horizontal axis counts, `steps` or `seconds`.
+  """
+
+  title: str
+  series: Sequence[Series]
+  x: str = 'real transitions'
+  y: str = 'return per episode'
+  log: bool = False
+  levels: Sequence[Level] = ()
+  unit: str = 'steps'
+
+
+def curves(
+  panels: Sequence[Panel], *, title: str = '', columns: int = 3
+) -> figure_lib.Figure:
+  """Draws panels side by side, with one legend below all of them.
+
+  Args:
+    panels: in rows of `columns`.
+    title: above all; papers have a caption instead.
+    columns: the most panels in a row.
+
+  Returns:
+    A figure for `plot.save`.
+  """
+  with paper():
+    figure, grid = _subplots(len(panels), columns)
+    handles: dict[str, Any] = {}
+    for index, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
+      for series in panel.series:
+        _draw(axes, series)
+        handles.setdefault(
+          series.label,
+          lines_lib.Line2D([], [], color=series.color, ls=series.style, lw=1.8),
+        )
+      for level in panel.levels:
+        line = axes.axhline(
+          level.value, color=level.color, ls=level.style, lw=1.0, zorder=1
+        )
+        handles.setdefault(level.label, line)
+      _finish(axes, panel)
+      if index % columns == 0:
+        axes.set_ylabel(panel.y)
+    if handles:
+      figure.legend(
+        list(handles.values()),
+        list(handles),
+        loc='outside lower center',
+        ncols=min(len(handles), 2 * min(len(panels), columns) + 1),
+        frameon=False,
+        handlelength=1.8,
+        columnspacing=1.4,
+      )
+    if title:
+      figure.suptitle(title, x=0.01, ha='left', fontsize=10)
+  return figure
+
+
+class Map(NamedTuple):
+  """Values over a rectangle.
+
+  Attributes:
+    title: above.
+    values: `[Y, X]`, from the lower left corner.
+    extent: left, right, bottom, top.
+    unit: beside the colours.
+    row: maps of one row share their colours' range.
+  """
+
+  title: str
+  values: np.ndarray
+  extent: tuple[float, float, float, float]
+  unit: str
+  row: int
+
+
+def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
+  """Draws maps in rows, whose colours have a scale at the right.
+
+  Args:
+    entries: in order; each row has as many.
+    x: the label of the horizontal axes.
+    y: the label of the vertical axes.
+  """
+  rows = sorted({entry.row for entry in entries})
+  columns = len(entries) // len(rows)
+  with paper():
+    figure, grid = _subplots(len(entries), columns, size=(2.0, 1.9))
+    for index, row in enumerate(rows):
+      own = [entry for entry in entries if entry.row == row]
+      shown = np.concatenate([entry.values.ravel() for entry in own])
+      low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+      places = grid[index * columns : (index + 1) * columns]
+      for place, (entry, axes) in enumerate(zip(own, places, strict=True)):
+        image = axes.imshow(
+          entry.values,
+          origin='lower',
+          extent=entry.extent,
+          vmin=low,
+          vmax=high,
+          cmap='viridis',
+          interpolation='nearest',
+        )
+        axes.set_title(entry.title)
+        if index == len(rows) - 1:
+          axes.set_xlabel(x)
+        if place == 0:
+          axes.set_ylabel(y)
+      bar = figure.colorbar(image, ax=list(places), shrink=0.9, pad=0.02)
+      bar.set_label(own[0].unit)
+      bar.outline.set_linewidth(0.5)
+  return figure
+
+
+@contextlib.contextmanager
+def paper() -> Iterator[None]:
+  """Within it, fonts and lines have the sizes of a paper."""
+  with matplotlib.rc_context(_STYLE):
+    yield
+
+
+def common(series: Series) -> tuple[np.ndarray, np.ndarray]:
+  """All runs at all of their steps.
+
+  Between its own steps a run is a straight line; before the first and after the
+  last it has no value.
+
+  Args:
+    series: of at least one run with a value.
+
+  Returns:
+    Steps `[T]` and values `[S, T]`, NaN where a run has none.
+  """
+  steps = np.unique(np.concatenate(list(series.steps)))
+  values = [
+    np.interp(steps, x, y, left=np.nan, right=np.nan)
+    for x, y in zip(series.steps, series.values, strict=True)
+    if x.size
+  ]
+  return steps, np.stack(values)
+
+
+def _subplots(
+  count: int, columns: int, size: tuple[float, float] = (_WIDTH, _HEIGHT)
+) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
+  columns = min(columns, count)
+  rows = math.ceil(count / columns)
+  spaced = layout_engine.ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
+  figure = figure_lib.Figure(
+    figsize=(size[0] * columns + 0.3, size[1] * rows + 0.4),
+    dpi=200,
+    layout=spaced,
+  )
+  backend_agg.FigureCanvasAgg(figure)
+  grid = figure.subplots(rows, columns, squeeze=False).flatten()
+  for axes in grid[count:]:
+    axes.remove()
+  return figure, list(grid[:count])
+
+
+def _draw(axes: axes_lib.Axes, series: Series) -> None:
+  if not any(x.size for x in series.steps):
+    return
+  steps, values = common(series)
+  look: dict[str, Any] = {'color': series.color, 'ls': series.style}
+  if series.each:
+    for x, y in zip(series.steps, series.values, strict=True):
+      axes.plot(x, y, lw=1.3, alpha=0.9, **look)
+    return
+  # Where a run has no value, the others' mean would jump.
+  mean = values.mean(0)
+  marker = '.' if np.isfinite(mean).sum() < 3 else ''
+  axes.plot(steps, mean, lw=1.6, marker=marker, zorder=3, **look)
+  if len(values) > 1:
+    axes.fill_between(
+      steps, values.min(0), values.max(0), color=series.color, alpha=0.18, lw=0
+    )
+
+
+def _finish(axes: axes_lib.Axes, panel: Panel) -> None:
+  axes.set_title(panel.title)
+  axes.set_xlabel(panel.x)
+  if panel.log:
+    axes.set_xscale('log')
+  text = pace.duration if panel.unit == 'seconds' else pace.count
+  axes.xaxis.set_major_formatter(
+    ticker.FuncFormatter(lambda value, _: text(value))
+  )
+  if panel.log:
+    axes.xaxis.set_minor_formatter(ticker.NullFormatter())
+  plot.tidy(axes)
