@@ -136,6 +136,10 @@ class Ensemble:
     clip_margin: predictions stay within what the buffer has seen, widened by
       this many times its range; `None` leaves only a wide finite bound.
     precision: of the ensemble's matrix products, in fit and imagination.
+    bias_max: what every member adds to all of its predictions is drawn in each
+      fit between 0 and this, in the units of observations; for studies of bad
+      models (`models/biased.py`).
+    noise_std: deviation of the noise added to every prediction, likewise.
   """
 
   num_models: int = setting(5, low=1, high=10_000)
@@ -153,6 +157,8 @@ class Ensemble:
   precision: str = setting(
     'highest', choices=('highest', 'tensorfloat32', 'bfloat16')
   )
+  bias_max: float = setting(0.0, low=0, high=1e6)
+  noise_std: float = setting(0.0, low=0, high=1e6)
 
 
 @dataclasses.dataclass(unsafe_hash=True)

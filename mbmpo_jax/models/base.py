@@ -37,6 +37,8 @@ class Dynamics(NamedTuple):
     loss: `(params of one member, inputs [B, I], targets [B, O], weight [B],
       key) -> scalar`, the sum over rows by weight; consumes the key. Inputs and
       targets are standardised.
+    perturb: `(model [K, ...], key) -> model`: what is drawn anew in every fit,
+      after `ready`; consumes the key. `None` where nothing is.
   """
 
   init: Callable[[jax.Array], types.Params]
@@ -44,3 +46,4 @@ class Dynamics(NamedTuple):
   start: Callable[..., Any]
   predict: Callable[..., tuple[Any, Prediction]]
   loss: Callable[..., jax.Array]
+  perturb: Callable[[Any, jax.Array], Any] | None = None

@@ -26,6 +26,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.envs import base as env_base
 from mbmpo_jax.models import base
+from mbmpo_jax.models import biased
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics as statistics_lib
 
@@ -48,7 +49,8 @@ def make(
 
   Args:
     env: gives sizes and `model_input`.
-    section: number and sizes of the members, precision of their products.
+    section: number and sizes of the members, precision of their products, and
+      what spoils their predictions (`models/biased.py`).
   """
 
   def init_members(key: jax.Array) -> types.Params:
@@ -66,7 +68,7 @@ def make(
     del model, key, context, num
     return ()
 
-  return base.Dynamics(
+  learned = base.Dynamics(
     init=init_members,
     ready=fold,
     start=start,
@@ -74,6 +76,12 @@ def make(
       predict, model_input=env.model_input, precision=section.precision
     ),
     loss=functools.partial(loss, precision=section.precision),
+  )
+  return biased.make(
+    learned,
+    num_models=section.num_models,
+    bias_max=section.bias_max,
+    noise_std=section.noise_std,
   )
 
 

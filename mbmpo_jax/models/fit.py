@@ -30,9 +30,10 @@ from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics as statistics_lib
 
-# Keeps the keys of new members apart from the fit's own: `fold_in(key, i)`
-# equals `split(key, n)[i]`.
+# Keep the keys of new members, and of what is drawn for a model, apart from the
+# fit's own: `fold_in(key, i)` equals `split(key, n)[i]`.
 _RENEWAL = 0x72656E65
+_PERTURBATION = 0x70657274
 
 
 class FitState(NamedTuple):
@@ -140,6 +141,8 @@ def fit_dynamics(
     'nonfinite/members': jnp.sum(renewed, dtype=float),
   }
   model = dynamics.ready(params, statistics)
+  if dynamics.perturb is not None:
+    model = dynamics.perturb(model, jax.random.fold_in(key, _PERTURBATION))
   return FitState(params, optimizer_state), model, metrics
 
 
