@@ -30,6 +30,7 @@ def rollout(
   reward_fn: types.RewardFn,
   done_fn: types.DoneFn,
   context: Any = (),
+  policy_context: Any = None,
   restart_obs: jax.Array | None = None,
   perturb_fn: Callable[[jax.Array, jax.Array], jax.Array] | None = None,
 ) -> types.Trajectory:
@@ -50,6 +51,8 @@ def rollout(
     reward_fn: the environment's `reward`, for models that predict none.
     done_fn: the environment's `done`, the same for terminations.
     context: of the task, for policy and model.
+    policy_context: for the policy, where it is told something else than the
+      model, as the latent of a context.
     restart_obs: `[T, N, O]`; a rollout that ends at step t goes on from
       `restart_obs[t]` as a new episode. Without it, it stands still.
     perturb_fn: `(next_obs, key) -> next_obs`, spoils every prediction: for
@@ -72,7 +75,9 @@ def rollout(
   policy_key, model_key, keys_key = jax.random.split(
     jax.random.fold_in(key, 2), 3
   )
-  carry = policy.start(params, policy_key, context, num_rollouts)
+  if policy_context is None:
+    policy_context = context
+  carry = policy.start(params, policy_key, policy_context, num_rollouts)
   model_carry = dynamics.start(model, model_key, context, num_rollouts)
 
   def step(
@@ -107,7 +112,7 @@ def rollout(
     ((initial_obs, alive, model_carry), carry),
     noise,
     (jax.random.split(step_key, horizon), restart_obs),
-    context=context,
+    context=policy_context,
     restart_keys=jax.random.split(keys_key, horizon),
     keep_obs=restarts,
   )

@@ -1,0 +1,90 @@
+"""The configuration of a surrogate model: which one, and of what size."""
+
+import dataclasses
+
+from mbmpo_jax import config
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Surrogate:
+  """A model that infers its task from a context, and how it is trained.
+
+  Sizes are those of Wang & van Hoof (2022, table 4) for the cart-pole; the
+  other worlds have `decoder_sizes` (400,) * 5. What the paper does not say is
+  ours, see `docs/gssm.md`.
+
+  Attributes:
+    kind: `graph` (GSSM), `mean` (MLSM-v0, a neural process), `attentive`
+      (MLSM-v1, an attentive neural process) or `dropout` (M-DPILCO, which sees
+      no context).
+    encoder_sizes: units of the layers that read a context point (x, y): n of
+      dim_latxy.
+    feature_size: of the features t(x) whose cosine is the similarity, and of
+      the attentive one's queries and keys; dim_latx.
+    latent_size: of z; dim_lat.
+    decoder_sizes: hidden units of the decoder, m of dim_h; of all of the
+      network where there is no encoder.
+    beta: sharpness of the similarities' softmax; 0 weights all points alike.
+    dropout_rate: share of hidden units that `dropout` drops.
+    min_latent_std: floor of the deviations of z, which stay below 1.
+    min_std: floor of the predicted deviations of y, in units of y as the
+      network sees it.
+    target: y is the `delta` of the observation or the `next` one.
+    standardize: whether x and y are standardised by moments of the data.
+    sample_output: whether a prediction is drawn from p(y | x, z); otherwise it
+      is its mean, and z alone is random.
+    clip_margin: predictions stay within what the data have seen, widened by
+      this many times its range; `None` leaves only a wide finite bound.
+    num_particles: draws of z per target in the loss; K of equation 10.
+    context_size: room for context points; the most in training.
+    min_context: the least in training; the number is uniform in between.
+    target_size: targets per task and gradient step, at most.
+    kl_weight: of the KL divergence in the loss; 1 is the evidence lower bound.
+    learning_rate: Adam's step size.
+    weight_decay: of AdamW; what a prior on the weights is to M-DPILCO.
+    gradient_steps: per fit.
+    precision: of the model's matrix products.
+  """
+
+  kind: str = config.setting(
+    'graph', choices=('graph', 'mean', 'attentive', 'dropout')
+  )
+  encoder_sizes: tuple[int, ...] = config.setting(
+    (32, 32), low=1, high=2**16, tiny=4
+  )
+  feature_size: int = config.setting(32, low=1, high=2**16, tiny=4)
+  latent_size: int = config.setting(16, low=1, high=2**16, tiny=2)
+  decoder_sizes: tuple[int, ...] = config.setting(
+    (200, 200), low=1, high=2**16, tiny=8
+  )
+  beta: float = config.setting(10.0, low=0, high=1e4)
+  dropout_rate: float = config.setting(0.05, low=0, below=1)
+  min_latent_std: float = config.setting(0.1, above=0, below=1)
+  min_std: float = config.setting(0.01, above=0, high=1e3)
+  target: str = config.setting('delta', choices=('delta', 'next'))
+  standardize: bool = True
+  sample_output: bool = False
+  clip_margin: float | None = config.setting(1.0, low=0, high=1e6)
+  num_particles: int = config.setting(5, low=1, high=10_000, tiny=2)
+  context_size: int = config.setting(50, low=1, high=10**5, tiny=5)
+  min_context: int = config.setting(1, low=0, high=10**5)
+  target_size: int = config.setting(100, low=1, high=10**6, tiny=8)
+  kl_weight: float = config.setting(1.0, low=0, high=1e6, sweep=True)
+  learning_rate: float = config.setting(5e-4, above=0, high=1, sweep=True)
+  weight_decay: float = config.setting(0.0, low=0, high=1e3, sweep=True)
+  gradient_steps: int = config.setting(500, low=1, high=10**6, tiny=2)
+  precision: str = config.setting(
+    'highest', choices=('highest', 'tensorfloat32', 'bfloat16')
+  )
+
+  def check(self, name: str = 'model') -> None:
+    """The least context is not more than the most.
+
+    Args:
+      name: of this section in the configuration.
+    """
+    if self.min_context > self.context_size:
+      raise config.ConfigError(
+        f'{name}.min_context={self.min_context}: must be <='
+        f' {self.context_size}, {name}.context_size'
+      )

@@ -1,0 +1,134 @@
+"""What the three encoders share: attention, pooling, heads, the decoder."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mbmpo_jax import broadcasting
+from mbmpo_jax import masking
+from mbmpo_jax.networks import mlp
+from mbmpo_jax.policies import distributions
+
+# Below this, features have no direction.
+_SHORTEST_SQUARED = 1e-20
+
+
+class Encoding(NamedTuple):
+  """What a model knows of a task, from its context."""
+
+  latent: distributions.Gaussian  # q(z_c), [Z]
+  memory: Any  # what targets are compared with; () where nothing is
+
+
+def attention(
+  query: jax.Array, keys: jax.Array, mask: jax.Array, sharpness: float
+) -> jax.Array:
+  """The weights [T, C] with which T targets attend to C context points.
+
+    w_tc = exp(sharpness <query_t, key_c>) / sum_c' exp(...)
+
+  over the live points; all 0 where there is none.
+
+  Args:
+    query: `[T, L]`.
+    keys: `[C, L]`, finite in masked rows, too.
+    mask: `[C]`.
+    sharpness: beta; at 0 all live points weigh the same.
+  """
+  chex.assert_rank([query, keys, mask], [2, 2, 1])
+  chex.assert_equal_shape_prefix([keys, mask], 1)
+  alive = mask[None] > 0
+  scores = jnp.where(alive, sharpness * (query @ keys.T), -jnp.inf)
+  largest = jnp.max(scores, -1, keepdims=True)
+  largest = jax.lax.stop_gradient(jnp.where(largest > -jnp.inf, largest, 0.0))
+  # Masked before the exponential, too: 0 times what it may be is NaN.
+  weight = jnp.exp(jnp.where(alive, scores - largest, 0.0))
+  weight = jnp.where(alive, weight, 0.0)
+  total = jnp.sum(weight, -1, keepdims=True)
+  return weight / jnp.where(total > 0, total, 1.0)
+
+
+def unit(features: jax.Array) -> jax.Array:
+  """Features [..., L] of length 1, so that products are cosines; 0 stays 0."""
+  squared = jnp.sum(jnp.square(features), -1, keepdims=True)
+  return features * jax.lax.rsqrt(jnp.maximum(squared, _SHORTEST_SQUARED))
+
+
+def pool(values: jax.Array, mask: jax.Array) -> jax.Array:
+  """The mean [D] of `values` [C, D] over live points; 0 if there is none."""
+  total = jnp.sum(masking.live(values, mask), 0)
+  return total / jnp.maximum(jnp.sum(mask), 1)
+
+
+class PointEncoder(nn.Module):
+  """e(x, y): what is read off one context point, layers with a ReLU each.
+
+  Attributes:
+    sizes: units of each layer.
+  """
+
+  sizes: tuple[int, ...]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, y: jax.Array) -> jax.Array:
+    """Maps `x` [..., I] and `y` [..., O] to [..., sizes[-1]]."""
+    joined = jnp.concatenate([x, y], -1)
+    return nn.relu(mlp.MLP(self.sizes[:-1], self.sizes[-1])(joined))
+
+
+class LatentHead(nn.Module):
+  """r -> q(z): a linear mean, sigma = floor + (1 - floor) sigmoid(linear).
+
+  Attributes:
+    size: Z.
+    min_std: the floor.
+  """
+
+  size: int
+  min_std: float
+
+  @nn.compact
+  def __call__(self, r: jax.Array) -> distributions.Gaussian:
+    """Maps `r` [..., D] to a Gaussian [..., Z]."""
+    mean, raw = jnp.split(nn.Dense(2 * self.size)(r), 2, -1)
+    std = self.min_std + (1 - self.min_std) * nn.sigmoid(raw)
+    return distributions.Gaussian(mean, jnp.log(std))
+
+
+class OutputHead(nn.Module):
+  """MLP -> p(y): its mean, sigma = floor + softplus, side by side.
+
+  Attributes:
+    hidden_sizes: units of each hidden layer, ReLU.
+    output_size: O.
+    min_std: the floor.
+  """
+
+  hidden_sizes: tuple[int, ...]
+  output_size: int
+  min_std: float
+
+  @nn.compact
+  def __call__(self, inputs: jax.Array) -> distributions.Gaussian:
+    """Maps `inputs` [..., D] to a Gaussian [..., O]."""
+    outputs = mlp.MLP(self.hidden_sizes, 2 * self.output_size)(inputs)
+    return gaussian(outputs, self.min_std)
+
+
+def gaussian(outputs: jax.Array, min_std: float) -> distributions.Gaussian:
+  """p(y) [..., O] of a mean and a raw deviation, `outputs` [..., 2 O]."""
+  mean, raw = jnp.split(outputs, 2, -1)
+  return distributions.Gaussian(mean, jnp.log(min_std + nn.softplus(raw)))
+
+
+def join(x: jax.Array, *others: jax.Array) -> jax.Array:
+  """Concatenates features whose batch axes broadcast, as [T, I], [K, 1, Z]."""
+  ndim = max(part.ndim for part in (x, *others))
+  parts = [broadcasting.leading(part, ndim) for part in (x, *others)]
+  shape = jnp.broadcast_shapes(*(part.shape[:-1] for part in parts))
+  return jnp.concatenate(
+    [jnp.broadcast_to(part, (*shape, part.shape[-1])) for part in parts], -1
+  )

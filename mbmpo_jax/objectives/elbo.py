@@ -1,0 +1,139 @@
+"""The evidence lower bound of models that infer a task from a context.
+
+Of T targets of one task and its context C (Wang & van Hoof 2022, equation 10),
+
+  L = sum_t [ -1/K sum_k log p(y_t | x_t, z_tk) + KL(q(z_t) || q(z_c)) ],
+
+z_tk drawn from q(z_t) by reparameterisation. Where the model has one z for the
+whole task, as neural processes have (Garnelo et al. 2018), its K draws serve
+all targets and its divergence counts once. Divided by T, so that a gradient
+step does not depend on how many targets there are.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.models import permutations
+from mbmpo_jax.models.neural_process import sets
+
+
+class Network(Protocol):
+  """A flax module of `models/neural_process/`.
+
+  Its methods, called through `apply`: `encode(context)`, `posterior(encoding,
+  context, targets)` and `decode(encoding, x, z)`.
+  """
+
+  @property
+  def per_target(self) -> bool:
+    """Whether z belongs to a target; otherwise to the task."""
+    ...
+
+  def apply(self, variables: types.Params, *args: Any, method: str) -> Any:
+    """Flax's own."""
+    ...
+
+
+class Info(NamedTuple):
+  """The two terms of the loss, per target."""
+
+  nll: jax.Array  # -log p, mean over targets and particles
+  kl: jax.Array  # KL(q(z_*) || q(z_c)), summed, over the number of targets
+
+
+def loss(
+  network: Network,
+  params: types.Params,
+  context: sets.Points,
+  targets: sets.Points,
+  key: jax.Array,
+  *,
+  num_particles: int,
+  kl_weight: jax.Array | float = 1.0,
+) -> tuple[jax.Array, Info]:
+  """L / T of one task; `jax.vmap` over tasks.
+
+  Args:
+    network: the model.
+    params: its parameters.
+    context: `[C, ...]`, masked.
+    targets: `[T, ...]`, masked; 0 without any.
+    key: consumed, for z.
+    num_particles: K.
+    kl_weight: of the second term.
+  """
+  chex.assert_rank([context.x, context.y, context.mask], [2, 2, 1])
+  chex.assert_rank([targets.x, targets.y, targets.mask], [2, 2, 1])
+  chex.assert_equal_shape_prefix(targets, 1)
+  targets = sets.live(targets)
+  mask = targets.mask
+  encoding = network.apply(params, context, method='encode')
+  posterior = network.apply(
+    params, encoding, context, targets, method='posterior'
+  )
+  noise = jax.random.normal(
+    key, (num_particles, *posterior.mean.shape), posterior.mean.dtype
+  )
+  z = posterior.mean[None] + jnp.exp(posterior.log_std)[None] * noise
+  density = network.apply(params, encoding, targets.x, z, method='decode')
+  log_p = jnp.mean(density.log_prob(targets.y[None]), 0)
+  prior = jax.tree.map(lambda x: x[None], encoding.latent)
+  kl = posterior.kl(prior)
+  count = jnp.maximum(jnp.sum(mask), 1)
+  # A divergence of the task's z is [1].
+  weight = mask if network.per_target else jnp.any(mask > 0)[None]
+  info = Info(
+    nll=-jnp.sum(jnp.where(mask > 0, log_p, 0.0)) / count,
+    kl=jnp.sum(jnp.where(weight > 0, kl, 0.0)) / count,
+  )
+  return info.nll + kl_weight * info.kl, info
+
+
+def split(
+  points: sets.Points,
+  key: jax.Array,
+  *,
+  context_size: int,
+  target_size: int,
+  min_context: jax.Array | int = 1,
+  max_context: jax.Array | int | None = None,
+) -> tuple[sets.Points, sets.Points]:
+  """Deals a task's points out to a context and targets, at random.
+
+  The number of context points is uniform in [min_context, max_context], but at
+  least one live point is left for the targets; these are disjoint from the
+  context, as many as there are and fit. All sizes may be traced but the rooms.
+
+  Args:
+    points: of one task, `[B, ...]`, masked.
+    key: consumed.
+    context_size: room for the context, C.
+    target_size: room for targets, T.
+    min_context: the least number of context points.
+    max_context: the most; by default, and never above, `context_size`.
+
+  Returns:
+    The context `[C, ...]` and the targets `[T, ...]`.
+  """
+  chex.assert_rank([points.x, points.y, points.mask], [2, 2, 1])
+  order_key, count_key = jax.random.split(key)
+  order = permutations.permutation(order_key, points.mask > 0)
+  num_live = jnp.sum(points.mask > 0, dtype=jnp.int32)
+  most = context_size if max_context is None else max_context
+  most = jnp.minimum(most, context_size)
+  count = jax.random.randint(count_key, (), min_context, most + 1)
+  count = jnp.clip(count, 0, jnp.maximum(num_live - 1, 0))
+
+  def take(place: jax.Array, alive: jax.Array) -> sets.Points:
+    rows = order[jnp.minimum(place, order.shape[0] - 1)]
+    x, y = points.x[rows], points.y[rows]
+    return sets.live(sets.Points(x, y, alive.astype(points.mask.dtype)))
+
+  place = jnp.arange(context_size)
+  context = take(place, place < count)
+  place = count + jnp.arange(target_size)
+  return context, take(place, place < num_live)

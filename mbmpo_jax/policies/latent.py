@@ -1,0 +1,124 @@
+"""A policy that is told its task: pi(a | s, z), for a latent z of the task.
+
+z is the context that `start` is given, and the carry holds it for the episode;
+the policy behind it sees [s, z]. One such policy is amortised over all tasks:
+a new task costs a new z, and no gradient step (Wang & van Hoof 2022, section
+4.3; Rakelly et al. 2019).
+
+  policy = latent.conditioned(
+    flax_policy.make(network, observation_size + 16, action_size), 16
+  )
+  trajectory, _ = real.rollout(env, policy, params, key, context=z, ...)
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.policies import base
+from mbmpo_jax.policies import distributions
+
+
+class Conditioned(NamedTuple):
+  """The latent beside what the policy behind it has; carry and extras."""
+
+  z: jax.Array  # [N, Z]
+  inner: Any
+
+
+def append(
+  obs: jax.Array,
+  z: jax.Array,
+  features: Callable[[jax.Array], jax.Array] = lambda obs: obs,
+) -> jax.Array:
+  """[s, z]: what a policy and its critic see, `[..., F + Z]`.
+
+  Args:
+    obs: `[..., O]`.
+    z: `[..., Z]`.
+    features: applied to the observation first, `[..., O] -> [..., F]`.
+  """
+  return jnp.concatenate([features(obs), z], -1)
+
+
+def conditioned(
+  policy: base.Policy,
+  latent_size: int,
+  *,
+  features: Callable[[jax.Array], jax.Array] = lambda obs: obs,
+) -> base.Policy:
+  """`policy` with a latent appended to what it observes.
+
+  The context that `start` takes is z, `[Z]` for all episodes or `[N, Z]`, one
+  each; without a context, `()`, z is 0. Nothing stops gradients: they flow from
+  actions and densities to the z that was given to `start`, so stop them there
+  where they are not wanted.
+
+  `Action.extras` are a `Conditioned`, so that a trajectory knows its z: `over`
+  reads it there, and so may a critic, `trajectory.extras.z` [T, N, Z].
+
+  Args:
+    policy: over observations of size F + Z.
+    latent_size: Z.
+    features: of the observation, before z is appended.
+  """
+
+  def seen(obs: jax.Array, z: jax.Array) -> jax.Array:
+    return append(obs, z, features)
+
+  def start(
+    params: types.Params, key: jax.Array, context: Any, num: int
+  ) -> Conditioned:
+    inner = policy.start(params, key, (), num)
+    if isinstance(context, tuple) and not context:
+      return Conditioned(jnp.zeros((num, latent_size)), inner)
+    z = jnp.asarray(context)
+    if z.shape not in ((latent_size,), (num, latent_size)):
+      raise ValueError(
+        f'a latent of shape {z.shape}: must have ({latent_size},) or'
+        f' ({num}, {latent_size})'
+      )
+    if z.ndim == 1:
+      z = z[None]
+    return Conditioned(jnp.broadcast_to(z, (num, latent_size)), inner)
+
+  def act(
+    params: types.Params, carry: Conditioned, obs: jax.Array, noise: Any
+  ) -> tuple[Conditioned, base.Action]:
+    z = carry.z
+    inner, action = policy.act(params, carry.inner, seen(obs, z), noise)
+    extras = Conditioned(z, action.extras)
+    return Conditioned(z, inner), action._replace(extras=extras)
+
+  def distribution(
+    params: types.Params, carry: Conditioned, obs: jax.Array
+  ) -> distributions.Distribution:
+    assert policy.distribution is not None
+    return policy.distribution(params, carry.inner, seen(obs, carry.z))
+
+  def over(
+    params: types.Params, trajectory: types.Trajectory
+  ) -> distributions.Distribution:
+    assert policy.over is not None
+    z, extras = trajectory.extras
+    obs = seen(trajectory.obs, z)
+    return policy.over(params, trajectory._replace(obs=obs, extras=extras))
+
+  def observe(
+    params: types.Params, carry: Conditioned, step: base.Experience
+  ) -> Conditioned:
+    assert policy.observe is not None
+    z = carry.z
+    step = step._replace(obs=seen(step.obs, z), next_obs=seen(step.next_obs, z))
+    return Conditioned(z, policy.observe(params, carry.inner, step))
+
+  return policy._replace(
+    start=start,
+    act=act,
+    distribution=None if policy.distribution is None else distribution,
+    over=None if policy.over is None else over,
+    observe=None if policy.observe is None else observe,
+  )

@@ -1,0 +1,131 @@
+"""Bounds on what a policy loses between a model and the world.
+
+M3PO (Hiraoka et al. 2021, table 1), with model error eps_m and policy
+divergence eps_pi in total variation, e = eps_m + eps_pi,
+
+  C_Th1 = r_max { 2 g (eps_m + 2 eps_pi) / (1 - g)^2 + 4 eps_pi / (1 - g) }
+
+for rollouts from the start to the end, and for branched ones of k steps
+
+  C_Th2 = r_max { 2 eps_pi (1 + g^2) / (1 - g)^2
+          + e [ (g - k g^k + (k - 1) g^(k+1)) / (1 - g)^2
+                + (g^k - g) / (g - 1) + (k + 1) g^k / (1 - g) ] }.
+
+C_Th1 has the form of theorem 4.1 of Janner et al. (2019), whose theorem 4.2 on
+branched rollouts is `janner_branched`. GSSM (Wang & van Hoof 2022) bounds the
+gap between a return in the model and in the world (lemma 1) and the regret of
+acting by the model (theorem 1).
+
+All arguments are numbers or arrays that broadcast; g is gamma, `r_max` bounds
+the reward of a step.
+"""
+
+import jax
+import jax.numpy as jnp
+
+
+def c_th1(
+  *,
+  gamma: jax.typing.ArrayLike,
+  eps_m: jax.typing.ArrayLike,
+  eps_pi: jax.typing.ArrayLike,
+  r_max: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+  """C_Th1: the return of whole rollouts in the model exceeds the true by less.
+
+  Example:
+    >>> round(float(c_th1(gamma=0.9, eps_m=0.1, eps_pi=0.1)), 3)
+    58.0
+  """
+  gamma, eps_m, eps_pi, r_max = map(jnp.asarray, (gamma, eps_m, eps_pi, r_max))
+  left = 1 - gamma
+  model = 2 * gamma * (eps_m + 2 * eps_pi) / jnp.square(left)
+  return r_max * (model + 4 * eps_pi / left)
+
+
+def c_th2(
+  *,
+  gamma: jax.typing.ArrayLike,
+  k: jax.typing.ArrayLike,
+  eps_m: jax.typing.ArrayLike,
+  eps_pi: jax.typing.ArrayLike,
+  r_max: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+  """C_Th2: the same for branched rollouts of `k` >= 1 steps.
+
+  Example:
+    >>> round(float(c_th2(gamma=0.9, k=1, eps_m=0.1, eps_pi=0.1)), 3)
+    39.8
+  """
+  gamma, k, eps_m, eps_pi, r_max = map(
+    jnp.asarray, (gamma, k, eps_m, eps_pi, r_max)
+  )
+  left = 1 - gamma
+  power = jnp.power(gamma, k)
+  policy = 2 * eps_pi * (1 + jnp.square(gamma)) / jnp.square(left)
+  before = (gamma - k * power + (k - 1) * gamma * power) / jnp.square(left)
+  within = (power - gamma) / (gamma - 1)
+  after = (k + 1) * power / left
+  return r_max * (policy + (eps_pi + eps_m) * (before + within + after))
+
+
+def janner_branched(
+  *,
+  gamma: jax.typing.ArrayLike,
+  k: jax.typing.ArrayLike,
+  eps_m: jax.typing.ArrayLike,
+  eps_pi: jax.typing.ArrayLike,
+  r_max: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+  """Theorem 4.2 of Janner et al. (2019), for branched rollouts of `k` steps.
+
+    2 r_max { g^(k+1) eps_pi / (1 - g)^2 + (g^k + 2) eps_pi / (1 - g)
+              + k (eps_m + 2 eps_pi) / (1 - g) }
+
+  Example:
+    >>> round(float(janner_branched(gamma=0.9, k=1, eps_m=0.1, eps_pi=0.1)), 3)
+    28.0
+  """
+  gamma, k, eps_m, eps_pi, r_max = map(
+    jnp.asarray, (gamma, k, eps_m, eps_pi, r_max)
+  )
+  left = 1 - gamma
+  power = jnp.power(gamma, k)
+  policy = gamma * power * eps_pi / jnp.square(left)
+  inner = (power + 2) * eps_pi + k * (eps_m + 2 * eps_pi)
+  return 2 * r_max * (policy + inner / left)
+
+
+def gssm_gap(
+  *,
+  gamma: jax.typing.ArrayLike,
+  eps: jax.typing.ArrayLike,
+  r_max: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+  """Lemma 1: 2 eps r_max / (1 - gamma)^2 bounds E |J in the model - J|.
+
+  `eps` bounds the model's error over tasks, in total variation.
+
+  Example:
+    >>> round(float(gssm_gap(gamma=0.9, eps=0.1)), 3)
+    20.0
+  """
+  gamma, eps, r_max = map(jnp.asarray, (gamma, eps, r_max))
+  return 2 * eps * r_max / jnp.square(1 - gamma)
+
+
+def gssm_regret(
+  *,
+  gamma: jax.typing.ArrayLike,
+  eps: jax.typing.ArrayLike,
+  r_max: jax.typing.ArrayLike = 1.0,
+) -> jax.Array:
+  """Theorem 1: 4 eps r_max / (1 - gamma)^2 bounds the regret.
+
+  That of acting in the world by what is optimal in the model.
+
+  Example:
+    >>> round(float(gssm_regret(gamma=0.9, eps=0.1)), 3)
+    40.0
+  """
+  return 2 * gssm_gap(gamma=gamma, eps=eps, r_max=r_max)
