@@ -1,0 +1,265 @@
+"""The command line of a figure: which size, which folder, make or only draw.
+
+  python experiments/figures/fig1.py --quick
+
+Exactly one of --tiny, --quick and --full. The same command again goes on where
+it was interrupted, and repeats nothing.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from absl import app
+from absl import flags
+from matplotlib import figure as figure_lib
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
+from mbmpo_jax import validation
+from mbmpo_jax.training import loop
+from mbmpo_jax.training.figures import estimate
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import tiny
+from mbmpo_jax.training.reporting import progress as progress_lib
+
+SIZES = ('tiny', 'quick', 'full')
+_FLAGS = (*SIZES, 'workdir', 'only_plot', 'methods')
+
+# Belong to the binary that parses them, and so to its --help.
+flags.disclaim_key_flags()
+
+
+class MissingError(errors.UserError):
+  """Runs of a figure that is only to be drawn are not there."""
+
+
+class Arguments(NamedTuple):
+  """A parsed command line.
+
+  Attributes:
+    size: one of `SIZES`.
+    root: the folder of all runs.
+    methods: those asked for, in the figure's order.
+    only_plot: whether nothing is trained.
+    again: the command that makes what is missing.
+  """
+
+  size: str
+  root: pathlib.Path
+  methods: tuple[str, ...]
+  only_plot: bool
+  again: str
+
+
+class Figure(NamedTuple):
+  """What a binary says of its figure.
+
+  Attributes:
+    name: of the files, `fig1`.
+    about: what is shown, for the first line.
+    methods: what `--methods` may name, in order.
+    groups: (size, methods) -> the runs.
+    claims: study -> what came of the paper's claims.
+    draw: study -> the picture.
+    numbers: study -> what the picture shows, JSON.
+    costs: of a configuration, the seconds of its run.
+    home: of the default folder, `runs/figures/<home>`, where it is not `name`.
+  """
+
+  name: str
+  about: str
+  methods: tuple[str, ...]
+  groups: Callable[[str, tuple[str, ...]], list[study.Group]]
+  claims: Callable[[study.Study], list[report.Claim]]
+  draw: Callable[[study.Study], figure_lib.Figure]
+  numbers: Callable[[study.Study], Mapping[str, Any]]
+  costs: estimate.Costs
+  home: str = ''
+
+
+def run(figure: Figure) -> None:
+  """Runs a figure's binary: parses its flags, makes its runs, draws them."""
+  flags.DEFINE_boolean(
+    'tiny',
+    False,
+    'Smallest sizes, which teach nothing: whether it runs, in minutes.',
+  )
+  flags.DEFINE_boolean('quick', False, 'Reduced sizes, for a CPU: hours.')
+  flags.DEFINE_boolean(
+    'full', False, "The paper's sizes, environments and seeds."
+  )
+  home = figure.home or figure.name
+  flags.DEFINE_string(
+    'workdir',
+    f'runs/figures/{home}',
+    'Where everything is kept, in a folder for each size; what is found there'
+    ' is continued.',
+  )
+  flags.DEFINE_boolean(
+    'only_plot', False, 'Whether to draw what is there, and train nothing.'
+  )
+  flags.DEFINE_list(
+    'methods', list(figure.methods), 'Those to compare, separated by commas.'
+  )
+  for name in _FLAGS:
+    flags.declare_key_flag(name)
+  app.run(
+    functools.partial(_main, figure),
+    flags_parser=functools.partial(parse, figure),
+  )
+
+
+def parse(
+  figure: Figure,
+  argv: Sequence[str],
+  flag_values: flags.FlagValues = flags.FLAGS,
+) -> Arguments:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(argv, _FLAGS, flag_values=flag_values)
+    value: dict[str, Any] = {n: flag_values[n].value for n in _FLAGS}
+    chosen = [size for size in SIZES if value[size]]
+    if len(chosen) != 1:
+      given = ' '.join(f'--{size}' for size in chosen) or 'nothing'
+      raise config_lib.ConfigError(
+        f'{given}: must be exactly one of'
+        f' {", ".join(f"--{size}" for size in SIZES)}'
+      )
+    methods = check_methods(value['methods'], figure.methods)
+    if not value['workdir']:
+      raise config_lib.ConfigError("--workdir='': must name a folder")
+  (size,) = chosen
+  if tiny.wanted():
+    size = 'tiny'
+  others = [x for x in argv[1:] if 'only_plot' not in x]
+  return Arguments(
+    size,
+    pathlib.Path(value['workdir']) / size,
+    methods,
+    value['only_plot'],
+    ' '.join(['python', argv[0], *others]),
+  )
+
+
+def check_methods(
+  asked: Sequence[str], known: Sequence[str]
+) -> tuple[str, ...]:
+  """The methods asked for, in the order of those that there are.
+
+  Raises:
+    ConfigError: naming the first that there is not, and the nearest.
+  """
+  for name in asked:
+    if name not in known:
+      raise config_lib.ConfigError(
+        f'--methods={",".join(asked)}: {name!r} is none of'
+        f' {", ".join(known)}{validation.nearest(name, known)}'
+      )
+  if not asked:
+    raise config_lib.ConfigError(
+      f'--methods=: must name some of {", ".join(known)}'
+    )
+  return tuple(name for name in known if name in asked)
+
+
+def _main(figure: Figure, arguments: Arguments) -> None:
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax import backend
+  from mbmpo_jax.training import signals
+  from mbmpo_jax.training.launch import cache
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    if arguments.only_plot:
+      draw(figure, arguments)
+      return
+    backend.split_cpu(backend.num_cores())
+    with signals.exiting() as stop:
+      make(figure, arguments, stop=stop)
+      if stop.requested is None:
+        draw(figure, arguments)
+
+
+def make(
+  figure: Figure,
+  arguments: Arguments,
+  *,
+  stop: Any,
+  make_progress: Callable[[], progress_lib.Progress] = progress_lib.make,
+  make_algorithm: loop.MakeAlgorithm | None = None,
+) -> None:
+  """Says what is to be done and what it takes, and trains it.
+
+  Args:
+    figure: whose runs.
+    arguments: of the command line.
+    stop: a `signals.StopRequest`, asks for an end.
+    make_progress: as for `make.make`.
+    make_algorithm: as for `loop.train`.
+
+  Raises:
+    UserError: as `make.make` does.
+  """
+  from mbmpo_jax.training.figures import make as make_lib
+
+  groups = figure.groups(arguments.size, arguments.methods)
+  runs = study.runs(groups)
+  root = arguments.root
+  print(f'{figure.name} --{arguments.size}, in {root}: {figure.about}')
+  for line in estimate.plan(
+    groups, root, figure.costs, make_algorithm=make_algorithm
+  ):
+    print(line)
+  make_lib.make(
+    runs,
+    root,
+    stop=stop,
+    left=lambda: estimate.seconds_left(runs, root, figure.costs),
+    make_progress=make_progress,
+    make_algorithm=make_algorithm,
+  )
+
+
+def draw(figure: Figure, arguments: Arguments) -> list[report.Claim]:
+  """Draws what is there, writes the numbers, and says what came of the claims.
+
+  Raises:
+    MissingError: naming the runs that are not done, and the command that makes
+      them; what is there has been drawn.
+  """
+  found = study.read(
+    arguments.size,
+    arguments.root,
+    figure.groups(arguments.size, arguments.methods),
+  )
+  missing, claims = found.missing, []
+  if any(rows for entry in found.groups for rows in entry.rows):
+    claims = figure.claims(found)
+    files = report.write(
+      arguments.root,
+      figure.name,
+      figure.draw(found),
+      claims,
+      {
+        'size': arguments.size,
+        'missing': missing,
+        'shows': figure.numbers(found),
+      },
+    )
+    for claim in claims:
+      print(claim.sentence)
+    for path in files:
+      print(f'  {path}')
+  if missing:
+    error = MissingError(
+      f'{figure.name}: {len(missing)} runs are not done;'
+      f' `{arguments.again}` makes them:'
+    )
+    for line in missing:
+      error.add_note(line)
+    raise error
+  return claims

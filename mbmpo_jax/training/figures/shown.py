@@ -1,0 +1,78 @@
+"""What a figure of learning curves shows: its panels, and its numbers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from mbmpo_jax.training.figures import curves
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.reporting import plot_paper
+
+
+def panels(
+  found: study.Study,
+  *,
+  log: bool = False,
+  each: bool = False,
+  unit: str = 'steps',
+) -> list[plot_paper.Panel]:
+  """A panel of learning curves for each of a study's.
+
+  Runs that are not done are drawn as far as they are.
+
+  Args:
+    found: what there is.
+    log: whether the horizontal axes are logarithmic.
+    each: whether every run is a line of its own.
+    unit: what the horizontal axes count, `steps` or `seconds`.
+  """
+  x = 'real transitions' if unit == 'steps' else 'time'
+  return [
+    plot_paper.Panel(
+      title.replace('_', ' '),
+      [series(entry, each=each, unit=unit) for entry in entries],
+      x=x,
+      log=log,
+      unit=unit,
+    )
+    for title, entries in found.panels.items()
+  ]
+
+
+def series(
+  entry: study.Found, *, each: bool = False, unit: str = 'steps'
+) -> plot_paper.Series:
+  """The curve of a group."""
+  made = [curves.evaluations(rows) for rows in entry.rows]
+  return plot_paper.Series(
+    entry.group.label,
+    entry.group.color,
+    [getattr(curve, unit) for curve in made],
+    [curve.returns for curve in made],
+    each=each,
+  )
+
+
+def numbers(found: study.Study) -> dict[str, Any]:
+  """By panel and group: every run's curve, and what the runs end with."""
+  return {
+    title: {entry.group.key: _numbers(entry) for entry in entries}
+    for title, entries in found.panels.items()
+  }
+
+
+def _numbers(entry: study.Found) -> dict[str, Any]:
+  finals = entry.finals
+  return {
+    'runs': [run.name for run in entry.group.runs],
+    'final_returns': finals,
+    'final_return': intervals.mean(finals) if finals else None,
+    'curves': [
+      curve._asdict() for curve in map(curves.evaluations, entry.rows)
+    ],
+  }
+
+
+def by_key(entries: Sequence[study.Found]) -> dict[str, study.Found]:
+  """The groups of a panel that have a run which is done, by key."""
+  return {entry.group.key: entry for entry in entries if entry.finished}
