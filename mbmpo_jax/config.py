@@ -83,11 +83,20 @@ class Env:
       `docs/environments.md`.
     physics: `mjx`, or `warp` for MuJoCo Warp, meant for a GPU: what simulates
       an environment from an MJCF file.
+    tasks: of a world of many tasks, when one is drawn: for every `episode`, or
+      within episodes, too (`switch`); `None` is the world's own.
+    switch_period: steps between changes within an episode; 0 is the world's
+      own, mostly 300.
+    tell_task: whether observations end with the task's numbers; else it is
+      hidden.
   """
 
   name: str = 'half_cheetah'
   variant: str | None = None
   physics: str = setting('mjx', choices=('mjx', 'warp'))
+  tasks: str | None = setting(None, choices=('episode', 'switch'))
+  switch_period: int = setting(0, low=0, high=10**6, tiny=2)
+  tell_task: bool = False
 
 
 @dataclasses.dataclass(unsafe_hash=True)

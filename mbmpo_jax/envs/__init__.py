@@ -8,19 +8,24 @@ from typing import Any
 from mbmpo_jax.envs import base  # isort: skip
 from mbmpo_jax import config
 from mbmpo_jax import validation
+from mbmpo_jax.envs import acrobot
 from mbmpo_jax.envs import adapters
 from mbmpo_jax.envs import ant
 from mbmpo_jax.envs import cartpole_swingup
 from mbmpo_jax.envs import check
+from mbmpo_jax.envs import families
 from mbmpo_jax.envs import half_cheetah
 from mbmpo_jax.envs import hopper
 from mbmpo_jax.envs import mjcf
+from mbmpo_jax.envs import of_family
 from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point
+from mbmpo_jax.envs import point_direc
 from mbmpo_jax.envs import pr2_reacher
 from mbmpo_jax.envs import randomized
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.envs import swimmer
+from mbmpo_jax.envs import tasked
 from mbmpo_jax.envs import walker2d
 from mbmpo_jax.envs import warp
 
@@ -28,20 +33,31 @@ Adapted = adapters.Adapted
 Box = spaces.Box
 Discrete = spaces.Discrete
 Environment = base.Environment
+Family = families.Family
+Tasked = tasked.Tasked
+TaskError = families.TaskError
 ContractError = check.ContractError
 MjcfError = mjcf.MjcfError
 PhysicsError = physics.PhysicsError
 Randomized = randomized.Randomized
 WarpError = warp.WarpError
 check_environment = check.check_environment
+family_of = of_family.family_of
+fixed = tasked.fixed
 on_warp = warp.on_warp
 
-_FACTORIES: dict[str, Callable[..., base.Environment]] = {
+_Factory = Callable[..., base.Environment | families.Family]
+
+# Of environments, and of task families.
+_FACTORIES: dict[str, _Factory] = {
+  'acrobot': acrobot.Masses,
   'ant': ant.Ant,
   'cartpole_swingup': cartpole_swingup.CartpoleSwingup,
+  'cartpole_swingup_masses': cartpole_swingup.Masses,
   'half_cheetah': half_cheetah.HalfCheetah,
   'hopper': hopper.Hopper,
   'point': point.Point,
+  'point_direc': point_direc.Directions,
   'pr2_reacher': pr2_reacher.Pr2Reacher,
   'swimmer': swimmer.Swimmer,
   'walker2d': walker2d.Walker2d,
@@ -58,15 +74,29 @@ class UnknownEnvironmentError(config.ConfigError):
   """No environment is registered under a name, or it lacks a variant."""
 
 
-def make(name: str, variant: str | None = None) -> base.Environment:
+def make(
+  name: str,
+  variant: str | None = None,
+  *,
+  split: str | None = None,
+  schedule: str | None = None,
+  switch_period: int | None = None,
+  tell_task: bool = False,
+) -> base.Environment:
   """Builds the environment registered as `name`.
 
   Args:
     name: one of `names()`.
     variant: one of `variants(name)`; the first of them, by default.
+    split: of a task family, and so the rest (`Tasked`): which tasks are drawn;
+      `train`, by default.
+    schedule: when; by default as the family has it.
+    switch_period: steps between changes; by default the family's.
+    tell_task: whether the observation ends with the task.
 
   Raises:
     UnknownEnvironmentError: if there is none; the message lists what there is.
+    TaskError: if what is asked of tasks is not allowed, or there are none.
 
   Example:
     >>> env = make('hopper', 'gymnasium')
@@ -76,6 +106,113 @@ def make(name: str, variant: str | None = None) -> base.Environment:
     Traceback (most recent call last):
     mbmpo_jax.envs.UnknownEnvironmentError: ... (did you mean 'hopper'?)
   """
+  made = _build(name, variant)
+  if isinstance(made, families.Family):
+    env: base.Environment = tasked.Tasked(
+      made,
+      split='train' if split is None else split,
+      schedule=schedule,
+      switch_period=switch_period,
+      tell_task=tell_task,
+    )
+  else:
+    env = made
+    asked = dict(
+      split=split,
+      schedule=schedule,
+      switch_period=switch_period,
+      tell_task=tell_task or None,
+    )
+    for option, value in asked.items():
+      if value is not None:
+        raise families.TaskError(
+          f'{option}={value!r}: must be left out: {name!r} has no tasks'
+        )
+  if _FACTORIES[name] in _OWN:
+    _MADE[env] = dict(vars(env))
+  return env
+
+
+def family(name: str, variant: str | None = None) -> families.Family:
+  """The task family registered as `name`.
+
+  Args:
+    name: of a family, among `names()`.
+    variant: one of `variants(name)`; the first of them, by default.
+
+  Raises:
+    UnknownEnvironmentError: if nothing has that name, or no such variant.
+    TaskError: if it is a world without tasks.
+
+  Example:
+    >>> task = family('acrobot').sample_task(jax.random.PRNGKey(0))
+    >>> task.first_mass.shape
+    ()
+  """
+  made = _build(name, variant)
+  if not isinstance(made, families.Family):
+    raise families.TaskError(
+      f'env.name={name!r}: has no tasks: must be a task family'
+    )
+  return made
+
+
+def from_config(
+  section: config.Env, *, episode_length: int | None = None
+) -> base.Environment:
+  """The environment of a configuration, with MJX's physics.
+
+  Args:
+    section: `config.env`.
+    episode_length: steps of its episodes, where tasks that change within one
+      are to be held to that.
+
+  Raises:
+    UnknownEnvironmentError: if there is none.
+    config.ConfigError: if what is asked of tasks does not fit.
+  """
+  made = _build(section.name, section.variant)
+  if not isinstance(made, families.Family):
+    for field in ('tasks', 'switch_period', 'tell_task'):
+      value = getattr(section, field)
+      if value:
+        default = None if field == 'tasks' else type(value)()
+        raise config.ConfigError(
+          f'env.{field}={value!r}: must be {default!r}:'
+          f' env.name={section.name!r} has no tasks'
+        )
+    return make(section.name, section.variant)
+  if section.physics != 'mjx':
+    raise config.ConfigError(
+      f"env.physics={section.physics!r}: must be 'mjx' for a world of many"
+      f' tasks, as env.name={section.name!r} is'
+    )
+  env = make(
+    section.name,
+    section.variant,
+    schedule=section.tasks,
+    switch_period=section.switch_period or None,
+    tell_task=section.tell_task,
+  )
+  assert isinstance(env, tasked.Tasked)
+  if env.schedule == 'episode' and section.switch_period:
+    raise config.ConfigError(
+      f'env.switch_period={section.switch_period}: must be 0 unless'
+      " env.tasks='switch'"
+    )
+  asked = section.tasks == 'switch' or section.switch_period
+  most = env.max_episode_steps if episode_length is None else episode_length
+  if asked and env.switch_period >= most:
+    raise config.ConfigError(
+      f'env.switch_period={env.switch_period}: must be < {most}, the length of'
+      " an episode, or env.tasks='episode'"
+    )
+  return env
+
+
+def _build(
+  name: str, variant: str | None
+) -> base.Environment | families.Family:
   known = variants(name)
   if variant is not None and variant not in known:
     allowed = (
@@ -88,19 +225,19 @@ def make(name: str, variant: str | None = None) -> base.Environment:
       + validation.nearest(variant, known)
     )
   factory = _FACTORIES[name]
-  env = factory() if variant is None else factory(variant)
-  if factory in _OWN:
-    _MADE[env] = dict(vars(env))
-  return env
+  return factory() if variant is None else factory(variant)
 
 
-def register(name: str, factory: Callable[..., base.Environment]) -> None:
+def register(
+  name: str, factory: Callable[..., base.Environment | families.Family]
+) -> None:
   """Makes `make(name)` call `factory`.
 
   Args:
     name: a new name.
-    factory: builds the environment. If it has an attribute `variants`, a
-      mapping by name, it is given the name of one where one is asked for.
+    factory: builds the environment, or a task family. If it has an attribute
+      `variants`, a mapping by name, it is given the name of one where one is
+      asked for.
 
   Raises:
     ValueError: if the name is taken.
@@ -117,7 +254,7 @@ def is_own(env: base.Environment) -> bool:
   environment in which an attribute was replaced, nor a copy of one, as
   `on_warp` and `physics.with_physics` return.
   """
-  if type(env) not in _OWN or env not in _MADE:
+  if env not in _MADE:
     return False
   then, now = _MADE[env], vars(env)
   return then.keys() == now.keys() and all(now[k] is then[k] for k in then)

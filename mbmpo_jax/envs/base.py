@@ -46,11 +46,16 @@ class Environment(brax_envs.Env):
     dt: seconds of simulated time per step.
     can_terminate: whether `done` is ever 1; where it is not, the collector
       compiles no resets into its loop.
+    reward_is_known: whether `reward` can be told from observations; where it
+      cannot (`tasked.py`), it raises, and a model has to predict rewards.
+    done_is_known: the same of `done`.
   """
 
   max_episode_steps: int
   dt: float
   can_terminate: bool = True
+  reward_is_known: bool = True
+  done_is_known: bool = True
 
   @abc.abstractmethod
   def initial_state(self, rng: jax.Array) -> Any:

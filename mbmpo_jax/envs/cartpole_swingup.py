@@ -11,13 +11,19 @@ mass M, mass m and length l of a uniform pole, friction b and force F,
 by forward Euler, 0.1 s a step, 25 steps. A push to the right tips an upright
 pole to the left, where theta is positive: its tip is at (x - l s, l c). Reward
 exp(-d^2 / (2 * 0.25^2)) - 1 after the step, d the tip's distance from (0, l).
+
+`Masses` is the task family of GSSM (Wang and van Hoof 2022, section 5): M is
+uniform in [1, 2] kg and m in [0.7, 1] kg.
 """
+
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import mujoco
 
 from mbmpo_jax.envs import base
+from mbmpo_jax.envs import families
 from mbmpo_jax.envs import mjx
 
 _GRAVITY = 9.82  # m/s^2
@@ -42,7 +48,11 @@ class CartpoleSwingup(base.Environment):
   observation_size = 4
   action_size = 1
 
-  def __init__(self, cart_mass: float = 0.5, pole_mass: float = 0.5) -> None:
+  def __init__(
+    self,
+    cart_mass: jax.Array | float = 0.5,
+    pole_mass: jax.Array | float = 0.5,
+  ) -> None:
     """A cart and a pole of these masses."""
     self.cart_mass = cart_mass
     self.pole_mass = pole_mass
@@ -99,3 +109,31 @@ class CartpoleSwingup(base.Environment):
     """x and theta are the coordinates."""
     none = jnp.zeros((0, 3)), jnp.zeros((0, 4))
     return base.Pose(pipeline_state[jnp.asarray([0, 2])], *none)
+
+
+class Task(NamedTuple):
+  """What differs between the worlds of `Masses`."""
+
+  cart_mass: jax.Array  # [], M in kg
+  pole_mass: jax.Array  # [], m in kg
+
+
+class Masses(families.Family):
+  """Carts and poles of other masses; the reward is the same for all."""
+
+  nominal = CartpoleSwingup(1.5, 0.85)
+  num_test_tasks = 50
+
+  def trained_range(self) -> tuple[Task, Task]:
+    """M in [1, 2], m in [0.7, 1]."""
+    low, high = (1.0, 0.7), (2.0, 1.0)
+    return Task(*map(jnp.asarray, low)), Task(*map(jnp.asarray, high))
+
+  def world(self, task: Task, prepared: Any) -> CartpoleSwingup:
+    """With the masses of the task."""
+    del prepared
+    return CartpoleSwingup(task.cart_mass, task.pole_mass)
+
+  def describe(self, task: Task) -> str:
+    """The two masses."""
+    return f'cart {task.cart_mass:.3g} kg, pole {task.pole_mass:.3g} kg'

@@ -65,7 +65,8 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
 
   Compiles one batched reset and step, and takes 30 random steps. The reward of
   `step` must equal `reward(obs, action, next_obs)` to 1e-6 relative: the same
-  formula compiled twice is not bitwise equal. Actions are tried as the action
+  formula compiled twice is not bitwise equal. A reward or a termination that
+  depends on a hidden task is not asked for so. Actions are tried as the action
   space projects them. Nothing is asked of what follows the end of an episode.
   Resets are traced twice with the same keys and must agree: what is drawn from
   anywhere but the key does not.
@@ -93,12 +94,15 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     after = _call(require, 'step', jax.vmap(env.step), state, action)
     _check_step(require, state, after)
     action = env.action_space.project(action)
+    reward, done = after.reward, after.done
     return after, {
       'next_obs': after.obs,
-      'reward': after.reward,
-      'reward()': env.reward(state.obs, action, after.obs),
-      'done': after.done,
-      'done()': env.done(after.obs),
+      'reward': reward,
+      'reward()': env.reward(state.obs, action, after.obs)
+      if env.reward_is_known
+      else reward,
+      'done': done,
+      'done()': env.done(after.obs) if env.done_is_known else done,
     }
 
   def reset(keys: jax.Array) -> tuple[base.State, dict[str, jax.Array]]:
@@ -179,12 +183,14 @@ def _check_shapes(env: base.Environment, require: Require) -> None:
   for batch in ((), (2, 3)):
     batched_obs = jax.ShapeDtypeStruct(batch + obs.shape, float_type)
     batched_action = jax.ShapeDtypeStruct((*batch, env.action_size), float_type)
-    reward = trace(
-      'reward', env.reward, batched_obs, batched_action, batched_obs
-    )
-    expect(f'reward() of a batch {list(batch)}', reward, batch)
-    done = trace('done', env.done, batched_obs)
-    expect(f'done() of a batch {list(batch)}', done, batch)
+    if env.reward_is_known:
+      reward = trace(
+        'reward', env.reward, batched_obs, batched_action, batched_obs
+      )
+      expect(f'reward() of a batch {list(batch)}', reward, batch)
+    if env.done_is_known:
+      done = trace('done', env.done, batched_obs)
+      expect(f'done() of a batch {list(batch)}', done, batch)
     seen = trace('model_input', env.model_input, batched_obs)
     require(
       getattr(seen, 'shape', ())[:-1] == batch and seen.dtype == float_type,

@@ -11,7 +11,7 @@ import mujoco
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import mjx
 
-_MAX_STEP = 0.1
+MAX_STEP = 0.1
 
 
 class Point(base.Environment):
@@ -29,7 +29,7 @@ class Point(base.Environment):
 
   def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
     """Moves by at most 0.1 along each axis."""
-    return pipeline_state + _MAX_STEP * action
+    return pipeline_state + MAX_STEP * action
 
   def observe(self, pipeline_state: jax.Array) -> jax.Array:
     """The position itself."""

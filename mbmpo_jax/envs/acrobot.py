@@ -1,0 +1,186 @@
+"""Swing two links up by a torque between them (Sutton and Barto 2018, 11.3).
+
+State and observation are [theta1, theta2, theta1', theta2']: theta1 from the
+hanging pose, theta2 relative to the first link. With masses m1 and m2, links of
+length 1, their centres at c = 1/2, moments of inertia I = 1 about these, and
+the torque tau in {-1, 0, 1} at the second joint,
+
+  [d1 d2; d2 d3] [theta1''; theta2''] = [0; tau] - h
+  d1 = m1 c^2 + m2 (1 + c^2 + 2 c cos theta2) + 2 I
+  d2 = m2 (c^2 + c cos theta2) + I,    d3 = m2 c^2 + I
+  h1 = -m2 c theta2' (theta2' + 2 theta1') sin theta2
+       + (m1 c + m2) g sin theta1 + m2 c g sin(theta1 + theta2)
+  h2 = m2 c theta1'^2 sin theta2 + m2 c g sin(theta1 + theta2)
+
+by one step of the classical Runge-Kutta method, 0.2 s. Angles are then brought
+within pi, velocities clipped to 4 pi and 9 pi. These are the dynamics of
+Gymnasium's Acrobot-v1, whose moments of inertia do not follow the masses.
+
+A step pays -1 unless the tip ends more than a link's length above the first
+joint, where it pays 0 and the acrobot stays for good: an episode's return is
+minus the steps before the goal, at least -200. As the state says whether the
+goal has been reached, imagination knows it, too.
+
+The task family is that of GSSM (Wang and van Hoof 2022, section 5): m1 and m2
+are uniform in [0.8, 1.2] kg.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from mbmpo_jax.envs import base
+from mbmpo_jax.envs import families
+from mbmpo_jax.envs import mjx
+from mbmpo_jax.envs import spaces
+
+_GRAVITY = 9.8  # m/s^2
+_CENTRE = 0.5  # m, c
+_INERTIA = 1.0  # kg m^2, I
+_MAX_SPEEDS = (4 * jnp.pi, 9 * jnp.pi)  # rad/s
+_RESET_WIDTH = 0.1
+
+
+class Acrobot(base.Environment):
+  """4 observations, 3 choices of torque; the physics state is the state.
+
+  Attributes:
+    masses: (m1, m2), in kg.
+  """
+
+  max_episode_steps = 200
+  dt = 0.2
+  observation_size = 4
+  action_size = 3
+  action_space = spaces.Discrete(3)
+
+  def __init__(
+    self,
+    masses: tuple[jax.Array | float, jax.Array | float] = (1.0, 1.0),
+    *,
+    terminates: bool = False,
+  ) -> None:
+    """Two links of these masses; at the goal an episode may end or go on."""
+    self.masses = masses
+    self.can_terminate = terminates
+
+  def initial_state(self, rng: jax.Array) -> jax.Array:
+    """All but hanging and at rest: U(0.1) in every number."""
+    return jax.random.uniform(
+      rng, (4,), minval=-_RESET_WIDTH, maxval=_RESET_WIDTH
+    )
+
+  def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
+    """A Runge-Kutta step under the torque of a choice; none at the goal."""
+    torque = action[2] - action[0]
+    h = self.dt
+
+    def rates(state: jax.Array) -> jax.Array:
+      return self._rates(state, torque)
+
+    first = rates(pipeline_state)
+    second = rates(pipeline_state + h / 2 * first)
+    third = rates(pipeline_state + h / 2 * second)
+    fourth = rates(pipeline_state + h * third)
+    after = pipeline_state + h / 6 * (first + 2 * second + 2 * third + fourth)
+    angles = after[:2] - 2 * jnp.pi * jnp.round(after[:2] / (2 * jnp.pi))
+    fastest = jnp.asarray(_MAX_SPEEDS)
+    speeds = jnp.clip(after[2:], -fastest, fastest)
+    after = jnp.concatenate([angles, speeds])
+    return jnp.where(_at_goal(pipeline_state), pipeline_state, after)
+
+  def observe(self, pipeline_state: jax.Array) -> jax.Array:
+    """[theta1, theta2, theta1', theta2'], in rad and rad/s."""
+    return pipeline_state
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """0 where the next observation is at the goal, else -1; [...]."""
+    return _at_goal(next_obs).astype(next_obs.dtype) - 1
+
+  def done(self, next_obs: jax.Array) -> jax.Array:
+    """1. at the goal, where episodes are to end there; else never."""
+    if not self.can_terminate:
+      return super().done(next_obs)
+    return _at_goal(next_obs).astype(next_obs.dtype)
+
+  def model_input(self, obs: jax.Array) -> jax.Array:
+    """The angles as sines and cosines, so that full turns are alike."""
+    angles, speeds = obs[..., :2], obs[..., 2:]
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles), speeds], -1)
+
+  def scene(self) -> mujoco.MjModel:
+    """The links, and the height of the goal."""
+    return mujoco.MjModel.from_xml_path(str(mjx.ASSETS / 'acrobot.xml'))
+
+  def pose(self, pipeline_state: jax.Array) -> base.Pose:
+    """The angles are the coordinates."""
+    none = jnp.zeros((0, 3)), jnp.zeros((0, 4))
+    return base.Pose(pipeline_state[:2], *none)
+
+  def _rates(self, state: jax.Array, torque: jax.Array) -> jax.Array:
+    """The state's derivative in time, [4]."""
+    first, second = self.masses
+    c, g = _CENTRE, _GRAVITY
+    angle, bend, speed, bend_speed = state
+    sin, cos = jnp.sin(bend), jnp.cos(bend)
+    d1 = first * c**2 + second * (1 + c**2 + 2 * c * cos) + 2 * _INERTIA
+    d2 = second * (c**2 + c * cos) + _INERTIA
+    d3 = second * c**2 + _INERTIA
+    tip_weight = second * c * g * jnp.sin(angle + bend)
+    h1 = (
+      -second * c * bend_speed * (bend_speed + 2 * speed) * sin
+      + (first * c + second) * g * jnp.sin(angle)
+      + tip_weight
+    )
+    h2 = second * c * jnp.square(speed) * sin + tip_weight - torque
+    determinant = d1 * d3 - jnp.square(d2)
+    acceleration = (d2 * h2 - d3 * h1) / determinant
+    bend_acceleration = (d2 * h1 - d1 * h2) / determinant
+    return jnp.stack([speed, bend_speed, acceleration, bend_acceleration])
+
+
+class Task(NamedTuple):
+  """What differs between the worlds of `Masses`."""
+
+  first_mass: jax.Array  # [], m1 in kg
+  second_mass: jax.Array  # [], m2 in kg
+
+
+class Masses(families.Family):
+  """Acrobots of other masses; the reward is the same for all."""
+
+  # Whether an episode ends at the goal.
+  variants: Mapping[str, bool] = {'absorbing': False, 'terminating': True}
+  num_test_tasks = 35
+
+  def __init__(self, variant: str = 'absorbing') -> None:
+    """At the goal an episode goes on, or ends."""
+    self._terminates = self.variants[variant]
+    self.nominal = Acrobot(terminates=self._terminates)
+
+  def trained_range(self) -> tuple[Task, Task]:
+    """Both in [0.8, 1.2]."""
+    low, high = jnp.asarray(0.8), jnp.asarray(1.2)
+    return Task(low, low), Task(high, high)
+
+  def world(self, task: Task, prepared: Any) -> Acrobot:
+    """With the masses of the task."""
+    del prepared
+    return Acrobot(
+      (task.first_mass, task.second_mass), terminates=self._terminates
+    )
+
+  def describe(self, task: Task) -> str:
+    """The two masses."""
+    return f'links {task.first_mass:.3g} kg and {task.second_mass:.3g} kg'
+
+
+def _at_goal(obs: jax.Array) -> jax.Array:
+  """Whether the tip is above the goal's height, bool [...]."""
+  angle, bend = obs[..., 0], obs[..., 1]
+  return -jnp.cos(angle) - jnp.cos(angle + bend) > 1

@@ -1,0 +1,156 @@
+"""What all environments of a task family have in common.
+
+The task is hidden unless `tell_task`, which appends its numbers to the
+observation. `reward` and `done` of observations work where all tasks share
+them, or where the task is told; else they raise: imagination would pay for a
+task that it does not know.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import mujoco
+
+from mbmpo_jax.envs import base
+from mbmpo_jax.envs import families
+from mbmpo_jax.envs import spaces
+
+
+class OfFamily(base.Environment):
+  """What all environments of a family have in common.
+
+  Attributes:
+    family: the tasks and their worlds.
+    tell_task: whether the observation ends with the task's `vector`.
+  """
+
+  def __init__(self, family: families.Family, *, tell_task: bool) -> None:
+    """Sizes, limits and spaces are those of the nominal world."""
+    self.family = family
+    self.tell_task = tell_task
+    nominal = family.nominal
+    self.max_episode_steps = nominal.max_episode_steps
+    self.dt = nominal.dt
+    self.can_terminate = nominal.can_terminate
+    self.reward_is_known = tell_task or not family.rewards_by_task
+    self.done_is_known = tell_task or not family.ends_by_task
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """Rewards [...] by the task that `obs` tells, or that all tasks share.
+
+    Raises:
+      families.TaskError: if they depend on a task that is hidden.
+    """
+    if not self.reward_is_known:
+      raise self._hidden('reward')
+    body, next_body = self._body(obs), self._body(next_obs)
+    if not self.family.rewards_by_task:
+      return self.family.nominal.reward(body, action, next_body)
+
+    def one(
+      told: jax.Array, body: jax.Array, action: jax.Array, next_body: jax.Array
+    ) -> jax.Array:
+      return self._told(told).reward(body, action, next_body)
+
+    return _batched(one, self._tail(obs), body, action, next_body)
+
+  def done(self, next_obs: jax.Array) -> jax.Array:
+    """1. where `next_obs` [..., O] ends the episode, by the task it tells.
+
+    Raises:
+      families.TaskError: if that depends on a task that is hidden.
+    """
+    if not self.done_is_known:
+      raise self._hidden('done')
+    body = self._body(next_obs)
+    if not self.family.ends_by_task:
+      return self.family.nominal.done(body)
+
+    def one(told: jax.Array, body: jax.Array) -> jax.Array:
+      return self._told(told).done(body)
+
+    return _batched(one, self._tail(next_obs), body)
+
+  def model_input(self, obs: jax.Array) -> jax.Array:
+    """What a model of the nominal world sees, and the task where it is told."""
+    seen = self.family.nominal.model_input(self._body(obs))
+    if not self.tell_task:
+      return seen
+    return jnp.concatenate([seen, self._tail(obs)], -1)
+
+  def scene(self) -> mujoco.MjModel | None:
+    """That of the nominal world: what is drawn is the same for all tasks."""
+    return self.family.nominal.scene()
+
+  @property
+  def observation_size(self) -> int:
+    """That of the nominal world, and the task's numbers where it is told."""
+    told = self.family.task_size if self.tell_task else 0
+    return self.family.nominal.observation_size + told
+
+  @property
+  def action_size(self) -> int:
+    """That of the nominal world."""
+    return self.family.nominal.action_size
+
+  @property
+  def action_space(self) -> spaces.ActionSpace:
+    """That of the nominal world."""
+    return self.family.nominal.action_space
+
+  @property
+  def backend(self) -> str:
+    """That of the nominal world."""
+    return self.family.nominal.backend
+
+  def _telling(self, obs: jax.Array, task: families.Task) -> jax.Array:
+    if not self.tell_task:
+      return obs
+    vector = self.family.vector(task).astype(obs.dtype)
+    return jnp.concatenate([obs, vector])
+
+  def _body(self, obs: jax.Array) -> jax.Array:
+    return obs[..., : self.family.nominal.observation_size]
+
+  def _tail(self, obs: jax.Array) -> jax.Array:
+    return obs[..., self.family.nominal.observation_size :]
+
+  def _told(self, vector: jax.Array) -> base.Environment:
+    task = self.family.from_vector(vector)
+    return self.family.world(task, self.family.prepare(task))
+
+  def _hidden(self, part: str) -> families.TaskError:
+    return families.TaskError(
+      f'{type(self.family).__name__}.{part}: depends on the task, which'
+      ' observations hide: must be predicted by a model, or the task told'
+      ' (env.tell_task)'
+    )
+
+
+def family_of(env: base.Environment, needed_by: str) -> families.Family:
+  """The family of an environment, for a method that needs one.
+
+  Args:
+    env: of a configuration.
+    needed_by: the method's name, for the message.
+
+  Raises:
+    families.TaskError: if the world has no tasks.
+  """
+  if not isinstance(env, OfFamily):
+    raise families.TaskError(
+      f'env: {type(env).__name__} has no task parameters: must be a world of a'
+      f' task family for {needed_by}'
+    )
+  return env.family
+
+
+def _batched(function: Callable[..., jax.Array], *args: Any) -> jax.Array:
+  """`function` of single rows over all leading axes of the arguments."""
+  shape = args[0].shape[:-1]
+  flat = [arg.reshape(-1, arg.shape[-1]) for arg in args]
+  return jax.vmap(function)(*flat).reshape(shape)
