@@ -8,7 +8,7 @@ it was interrupted, and repeats nothing.
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from absl import app
@@ -64,7 +64,7 @@ class Figure(NamedTuple):
     methods: what `--methods` may name, in order.
     groups: (size, methods) -> the runs.
     claims: study -> what came of the paper's claims.
-    draw: study -> the picture.
+    draw: study -> the picture; `None` where there is nothing to draw.
     numbers: study -> what the picture shows, JSON.
     costs: of a configuration, the seconds of its run.
     home: of the default folder, `runs/figures/<home>`, where it is not `name`.
@@ -75,8 +75,8 @@ class Figure(NamedTuple):
   methods: tuple[str, ...]
   groups: Callable[[str, tuple[str, ...]], list[study.Group]]
   claims: Callable[[study.Study], list[report.Claim]]
-  draw: Callable[[study.Study], figure_lib.Figure]
-  numbers: Callable[[study.Study], Mapping[str, Any]]
+  draw: Callable[[study.Study], figure_lib.Figure | None]
+  numbers: Callable[[study.Study], Any]
   costs: estimate.Costs
   home: str = ''
 

@@ -27,6 +27,11 @@ class Cost(NamedTuple):
   spent: list[float]
   num_reached: int
 
+  @property
+  def censored(self) -> bool:
+    """Whether some run never has the return."""
+    return self.num_reached < len(self.spent)
+
 
 def cost(
   entries: Sequence[curves.Curve], targets: Sequence[float], of: str = 'steps'
@@ -64,15 +69,14 @@ def fewer_samples(
   name = f'{ours.group.label} needs {factor:g} times fewer samples than'
   text = f'{name} {other.group.label} in {ours.group.panel}'
   if not ours.finished or not other.finished:
-    return report.undecided(text, 'runs are missing')
+    return _missing(text, ours, other)
   finals = ours.finals
   target = sum(finals) / len(finals)
   own = cost(ours.curves, finals)
   theirs = cost(other.curves, [target] * len(other.curves))
   ratio = intervals.ratio(theirs.spent, own.spent)
-  censored = theirs.num_reached < len(theirs.spent)
   verdict = report.verdict(ratio, factor)
-  if censored and verdict == report.FAILED:
+  if theirs.censored and verdict == report.FAILED:
     verdict = report.UNDECIDED
   most = pace.count(max(theirs.spent))
   if theirs.num_reached == 0:
@@ -80,7 +84,7 @@ def fewer_samples(
       f'none of its {len(theirs.spent)} runs has {target:.4g} within'
       f' {most} transitions, at least'
     )
-  elif censored:
+  elif theirs.censored:
     what = (
       f'{theirs.num_reached} of its {len(theirs.spent)} runs have'
       f' {target:.4g} within {most} transitions, at least'
@@ -115,7 +119,7 @@ def better(
     least: in units of return.
   """
   if not ours.finished or not other.finished:
-    return report.undecided(text, 'runs are missing')
+    return _missing(text, ours, other)
   gain = intervals.difference(ours.finals, other.finals)
   reason = (
     f'{ours.group.label} ends with {_spread(ours.finals)},'
@@ -148,7 +152,7 @@ def improves_by(
   """
   claim = f'{text} by {published:.0%}'
   if not ours.finished or not other.finished:
-    return report.undecided(claim, 'runs are missing')
+    return _missing(claim, ours, other)
   gain = intervals.difference(ours.finals, other.finals)
   share = intervals.improvement(ours.finals, other.finals)
   verdict = report.verdict(gain, 0.0)
@@ -171,6 +175,171 @@ def improves_by(
   return report.Claim(claim, verdict, reason, numbers)
 
 
+def sooner(ours: study.Found, other: study.Found) -> report.Claim:
+  """That ours needs fewer transitions for what the worse of the two ends with.
+
+  Runs that never have it count with all their transitions.
+
+  Args:
+    ours: runs.
+    other: those that they are compared with.
+  """
+  text = (
+    f'{ours.group.label} learns faster than {other.group.label} in'
+    f' {ours.group.panel}'
+  )
+  if not ours.finished or not other.finished:
+    return _missing(text, ours, other)
+  target = min(sum(x.finals) / len(x.finals) for x in (ours, other))
+  own, theirs = (
+    cost(x.curves, [target] * len(x.curves)) for x in (ours, other)
+  )
+  ratio = intervals.ratio(theirs.spent, own.spent)
+  verdict = report.verdict(ratio, 1.0)
+  doubts = {report.HELD: own, report.FAILED: theirs}
+  if verdict in doubts and doubts[verdict].censored:
+    verdict = report.UNDECIDED
+  each = ' and '.join(
+    f'{x.num_reached} of {len(x.spent)} runs of {entry.group.label} after'
+    f' {_mean(x.spent)}'
+    for entry, x in ((ours, own), (other, theirs))
+  )
+  reason = f'{target:.4g} have {each}, {ratio.text()} times as many'
+  numbers = {
+    'panel': ours.group.panel,
+    'method': other.group.key,
+    'target': target,
+    'ratio': ratio,
+    'ours': own._asdict(),
+    'theirs': theirs._asdict(),
+  }
+  return report.Claim(text, verdict, reason, numbers)
+
+
+def time_within(
+  ours: study.Found, other: study.Found, most: float
+) -> report.Claim:
+  """That ours takes at most `most` times as long for the return it ends with.
+
+  Runs of the other that never have it count with all their time, so that the
+  ratio is at most that: the claim may then hold, but not fail.
+
+  Args:
+    ours: runs.
+    other: those that they are compared with.
+    most: the ratio of seconds.
+  """
+  text = (
+    f'{ours.group.label} takes at most {most:.3g} times as long as'
+    f' {other.group.label} to the return it ends with in {ours.group.panel}'
+  )
+  if not ours.finished or not other.finished:
+    return _missing(text, ours, other)
+  finals = ours.finals
+  target = sum(finals) / len(finals)
+  own = cost(ours.curves, finals, 'seconds')
+  theirs = cost(other.curves, [target] * len(other.curves), 'seconds')
+  ratio = intervals.ratio(own.spent, theirs.spent)
+  verdict = report.UNDECIDED
+  if ratio.high <= most:
+    verdict = report.HELD
+  elif ratio.low > most and not theirs.censored:
+    verdict = report.FAILED
+  at_most = 'at most ' if theirs.censored else ''
+  reason = (
+    f'{ours.group.label} has {target:.4g} after {_duration(own.spent)},'
+    f' {theirs.num_reached} of {len(theirs.spent)} runs of'
+    f' {other.group.label} after {_duration(theirs.spent)}, {at_most}'
+    f'{ratio.text()} times as long'
+  )
+  numbers = {
+    'panel': ours.group.panel,
+    'method': other.group.key,
+    'target': target,
+    'ratio': ratio,
+    'most': most,
+    'ours': own._asdict(),
+    'theirs': theirs._asdict(),
+  }
+  return report.Claim(text, verdict, reason, numbers)
+
+
+def positive(ours: study.Found, text: str) -> report.Claim:
+  """That what our runs end with is more than 0, on average."""
+  if not ours.finished:
+    return _missing(text, ours, ours)
+  mean = intervals.mean(ours.finals)
+  reason = f'it ends with {mean.text()}'
+  numbers = {'panel': ours.group.panel, 'mean': mean, 'ours': ours.finals}
+  return report.Claim(text, report.verdict(mean, 0.0), reason, numbers)
+
+
+def steadier(ours: study.Found, other: study.Found) -> report.Claim:
+  """That our runs lose less of what they had learned by their end.
+
+  Lost is the greatest smoothed return of a run less what it ends with.
+
+  Args:
+    ours: runs.
+    other: those that they are compared with.
+  """
+  text = f'{ours.group.label} unlearns less than {other.group.label}'
+  if not ours.finished or not other.finished:
+    return _missing(text, ours, other)
+  lost, theirs = (
+    [
+      float(curves.smoothed(c).returns.max()) - curves.final(c)
+      for c in entry.curves
+    ]
+    for entry in (ours, other)
+  )
+  less = intervals.difference(theirs, lost)
+  reason = (
+    f'from their best to their end its runs lose {_spread(lost)}, those of'
+    f' {other.group.label} {_spread(theirs)}; the difference is {less.text()}'
+  )
+  numbers = {
+    'panel': ours.group.panel,
+    'difference': less,
+    'ours': lost,
+    'theirs': theirs,
+  }
+  return report.Claim(text, report.verdict(less, 0.0), reason, numbers)
+
+
+def all_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
+  """That several claims hold: it did not if one did not, and held if all did.
+
+  Args:
+    text: what they say together.
+    claims: of a panel and a method each.
+  """
+  if not claims:
+    return report.undecided(text, 'nothing was compared')
+  named: dict[str, list[str]] = {}
+  for claim in claims:
+    words = (claim.numbers.get(name) for name in ('method', 'panel'))
+    name = ' in '.join(str(word) for word in words if word is not None)
+    named.setdefault(claim.verdict, []).append(name or claim.text)
+  verdict = report.UNDECIDED
+  if report.FAILED in named:
+    verdict = report.FAILED
+  elif list(named) == [report.HELD]:
+    verdict = report.HELD
+  reason = '; '.join(
+    f'{word} for {", ".join(names)}'
+    for word in (report.HELD, report.FAILED, report.UNDECIDED)
+    for names in [named.get(word)]
+    if names
+  )
+  return report.Claim(text, verdict, f'it {reason}')
+
+
+def _missing(text: str, ours: study.Found, other: study.Found) -> report.Claim:
+  numbers = {'panel': ours.group.panel, 'method': other.group.key}
+  return report.Claim(text, report.UNDECIDED, 'runs are missing', numbers)
+
+
 def _mean(values: Sequence[float]) -> str:
   """The geometric mean, as ratios have it."""
   logs = [math.log(value) for value in values]
@@ -180,3 +349,8 @@ def _mean(values: Sequence[float]) -> str:
 def _spread(values: Sequence[float]) -> str:
   mean = sum(values) / len(values)
   return f'{mean:.4g} ({min(values):.4g} to {max(values):.4g})'
+
+
+def _duration(values: Sequence[float]) -> str:
+  logs = [math.log(value) for value in values]
+  return pace.duration(math.exp(sum(logs) / len(logs)))

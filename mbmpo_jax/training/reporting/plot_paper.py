@@ -86,20 +86,27 @@ class Panel(NamedTuple):
 
 
 def curves(
-  panels: Sequence[Panel], *, title: str = '', columns: int = 3
+  panels: Sequence[Panel],
+  *,
+  title: str = '',
+  columns: int = 3,
+  legend: str = 'figure',
+  share_y: bool = False,
 ) -> figure_lib.Figure:
-  """Draws panels side by side, with one legend below all of them.
+  """Draws panels side by side, with legends below them.
 
   Args:
     panels: in rows of `columns`.
     title: above all; papers have a caption instead.
     columns: the most panels in a row.
+    legend: `figure`, one for all panels, `panels`, one for each, or `none`.
+    share_y: whether all panels have the same vertical range.
 
   Returns:
     A figure for `plot.save`.
   """
   with paper():
-    figure, grid = _subplots(len(panels), columns)
+    figure, grid = _subplots(len(panels), columns, share_y=share_y)
     handles: dict[str, Any] = {}
     for index, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
       for series in panel.series:
@@ -116,7 +123,19 @@ def curves(
       _finish(axes, panel)
       if index % columns == 0:
         axes.set_ylabel(panel.y)
-    if handles:
+      if legend == 'panels' and handles:
+        axes.legend(
+          list(handles.values()),
+          list(handles),
+          loc='upper center',
+          bbox_to_anchor=(0.5, -0.22),
+          ncols=min(len(handles), 4),
+          frameon=False,
+          handlelength=1.4,
+          columnspacing=1.2,
+        )
+        handles = {}
+    if legend == 'figure' and handles:
       figure.legend(
         list(handles.values()),
         list(handles),
@@ -216,7 +235,11 @@ def common(series: Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _subplots(
-  count: int, columns: int, size: tuple[float, float] = (_WIDTH, _HEIGHT)
+  count: int,
+  columns: int,
+  size: tuple[float, float] = (_WIDTH, _HEIGHT),
+  *,
+  share_y: bool = False,
 ) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
   columns = min(columns, count)
   rows = math.ceil(count / columns)
@@ -227,9 +250,10 @@ def _subplots(
     layout=spaced,
   )
   backend_agg.FigureCanvasAgg(figure)
-  grid = figure.subplots(rows, columns, squeeze=False).flatten()
-  for axes in grid[count:]:
-    axes.remove()
+  axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
+  grid = axes.flatten()
+  for rest in grid[count:]:
+    rest.remove()
   return figure, list(grid[:count])
 
 

@@ -1,0 +1,93 @@
+"""What a run takes: the constants are measured, the rest is arithmetic.
+
+On 2 cores of an AMD EPYC or an Intel Xeon that do nothing else, from the
+learning runs in `benchmarks/results/`; machines of these names differ by a
+factor of two among themselves.
+"""
+
+import functools
+import itertools
+from typing import Any
+
+from mbmpo_jax import envs
+
+# Products of members with batches, FLOP/s: of a fit and of imagination; of the
+# small batches of a planner's candidates.
+_RATE, _PLANNER_RATE = 150e9, 55e9
+# What a gradient step and a policy step cost besides, s.
+_PER_GRADIENT_STEP, _PER_POLICY_STEP = 2e-3, 0.06
+# An outer step's derivatives, in units of the imagination that they need.
+_DERIVATIVES = 0.45
+_COMPILING = 30.0
+# Steps per second of 20 environments side by side.
+_ENV_RATES = {
+  'half_cheetah': 7_600,
+  'swimmer': 50_000,
+  'hopper': 1_800,
+  'walker2d': 1_350,
+  'ant': 2_000,
+  'pr2_reacher': 25_000,
+  'point': 1e6,
+}
+# Of methods without a model, per transition without physics, s.
+_LEARNING = {
+  'trpo': 2e-4,
+  'ppo': 2e-4,
+  'acktr': 3e-4,
+  'sac': 0.017,
+  'ddpg': 0.012,
+}
+
+
+def seconds(config: Any) -> float:
+  """Of a whole run; NaN for an algorithm that is not in the tables."""
+  iterations = range(config.run.num_iterations)
+  evaluations = 1 + (len(iterations) - 1) // config.run.eval_every
+  played = (
+    evaluations * config.run.eval_episodes * config.collect.episode_length
+  )
+  steps = config.collect.steps * len(iterations)
+  total = _COMPILING + (steps + played) / _ENV_RATES.get(config.env.name, 5_000)
+  name = config.algorithm
+  if name in _LEARNING:
+    return total + steps * _LEARNING[name]
+  if not hasattr(config, 'model'):
+    return float('nan')
+  total += sum(_fit(config, index) for index in iterations)
+  weights = _weights(config)
+  if name == 'mb_mpc':
+    flop = 2 * weights * config.steps_per_plan * (steps + played)
+    return total + flop / _PLANNER_RATE
+  rollouts = config.model_rollouts
+  if name == 'mbmpo':
+    num_steps = config.meta.num_meta_steps
+    imagined = 2 * config.num_tasks * rollouts.rollouts_per_task
+  else:
+    num_steps, imagined = config.improve.num_steps, rollouts.num_rollouts
+  flop = 2 * weights * imagined * rollouts.horizon * (1 + _DERIVATIVES)
+  return total + len(iterations) * num_steps * (_PER_POLICY_STEP + flop / _RATE)
+
+
+def _fit(config: Any, iteration: int) -> float:
+  """Of the fit of an iteration, all epochs of it."""
+  model, collect = config.model, config.collect
+  rows = min(collect.buffer_capacity, (iteration + 1) * collect.steps)
+  batches = max(1.0, rows * (1 - model.validation_fraction) / model.batch_size)
+  num_steps = batches * model.max_epochs
+  if model.max_gradient_steps is not None:
+    num_steps = min(num_steps, model.max_gradient_steps)
+  flop = 6 * _weights(config) * model.num_models * model.batch_size
+  return num_steps * (_PER_GRADIENT_STEP + flop / _RATE)
+
+
+def _weights(config: Any) -> int:
+  """Of one member."""
+  observation, action = _sizes(config.env.name, config.env.variant)
+  sizes = (observation + action, *config.model.hidden_sizes, observation)
+  return sum(a * b for a, b in itertools.pairwise(sizes))
+
+
+@functools.cache
+def _sizes(name: str, variant: str | None) -> tuple[int, int]:
+  env = envs.make(name, variant)
+  return env.observation_size, env.action_size

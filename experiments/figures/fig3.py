@@ -1,0 +1,111 @@
+r"""Figure 3 of MB-MPO's paper: where models disagree, the policy adapts more.
+
+  python experiments/figures/fig3.py --quick
+
+In the 2-D point, after 50 iterations, over a grid of states: the deviation of
+the ensemble's predictions, and the KL divergence between the policy before and
+after adaptation. The claim: they are strongly correlated. The grid's points are
+not apart from each other, so a seed gives one correlation; the interval is over
+seeds.
+"""
+
+from experiments.figures import costs
+from experiments.figures import methods as methods_lib
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import state_space
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.reporting import plot_paper
+
+_SEEDS = {'tiny': 2, 'quick': 5, 'full': 5}
+_ITERATIONS = {'tiny': 2, 'quick': 50, 'full': 50}
+_STRONG = 0.5
+_LOW, _HIGH = -2.0, 2.0
+_COUNT = {'tiny': 9, 'quick': 41, 'full': 41}
+# As many imagined transitions per step as the paper has, 20 * 167 * 30.
+_FULL = {'model_rollouts.rollouts_per_task': 167}
+_MOST_COLUMNS = 3
+
+
+def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
+  values = _FULL if size == 'full' else {}
+  config = methods_lib.config('mbmpo', 'point', size, values)
+  last = {'run.num_iterations': _ITERATIONS[size], 'run.eval_every': 5}
+  config = config_lib.replaced(config, last)
+  return [
+    study.seeds('point', config, _SEEDS[size], key='50_iterations')
+    for _ in methods
+  ]
+
+
+def _maps(found: study.Study) -> list[state_space.Maps]:
+  (entry,) = found.groups
+  return [
+    state_space.maps(
+      found.root / run.name,
+      run.config,
+      low=_LOW,
+      high=_HIGH,
+      count=_COUNT[found.size],
+    )
+    for run, rows in zip(entry.group.runs, entry.rows, strict=True)
+    if study.is_done(run, rows)
+  ]
+
+
+def claims(found: study.Study) -> list[report.Claim]:
+  text = (
+    f'where the models disagree the policy adapts more, r >= {_STRONG} over the'
+    ' states of the 2-D point'
+  )
+  values = [maps.correlation for maps in _maps(found)]
+  if not values:
+    return [report.undecided(text, 'runs are missing')]
+  r = intervals.correlation(values)
+  each = ', '.join(f'{value:.2f}' for value in values)
+  return [
+    report.Claim(
+      text,
+      report.verdict(r, _STRONG),
+      f'r is {r.text()} seeds, each {each}',
+      {'correlation': r, 'each': values, 'strong': _STRONG},
+    )
+  ]
+
+
+def draw(found: study.Study):
+  extent = (_LOW, _HIGH, _LOW, _HIGH)
+  shown = _maps(found)[:_MOST_COLUMNS]
+  entries = [
+    plot_paper.Map(f'seed {seed}', maps.deviation, extent, 'deviation', 0)
+    for seed, maps in enumerate(shown)
+  ] + [
+    plot_paper.Map(
+      f'r = {maps.correlation:.2f}', maps.kl, extent, 'KL, nats', 1
+    )
+    for maps in shown
+  ]
+  return plot_paper.maps(entries, x='$s_1$', y='$s_2$') if entries else None
+
+
+def numbers(found: study.Study):
+  return [
+    {**maps._asdict(), 'correlation': maps.correlation} for maps in _maps(found)
+  ]
+
+
+FIGURE = command.Figure(
+  name='fig3',
+  about='where models disagree, and where the policy adapts',
+  methods=('mbmpo',),
+  groups=groups,
+  claims=claims,
+  draw=draw,
+  numbers=numbers,
+  costs=costs.seconds,
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

@@ -1,0 +1,116 @@
+"""The methods that the paper compares, each at the sizes of a figure.
+
+`tiny` is everything cut to a few, on the 2-D point; `quick` is the presets of
+`experiments/configs/`, shorter; `full` is the paper's appendix A.3.
+"""
+
+import math
+import pathlib
+from typing import Any
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training.launch import presets
+from mbmpo_jax.training.launch import tiny
+
+CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
+
+MODEL_FREE = ('trpo', 'ppo', 'acktr', 'ddpg', 'sac')
+_OFF_POLICY = ('ddpg', 'sac')
+SEEDS = {'tiny': 2, 'quick': 3, 'full': 3}
+# Locomotion, the arm, and what they are by default and in the paper.
+FULL_ENVS = (
+  'swimmer',
+  'half_cheetah',
+  'walker2d',
+  'pr2_reacher',
+  'hopper',
+  'ant',
+)
+_DEEP = ('ant', 'walker2d')
+_CAN_FALL = ('ant', 'walker2d', 'hopper')
+# Of the quick sizes: transitions of a run.
+_QUICK = {
+  'point': {'on': 120_000, 'off': 8_000, 'model': 6_000},
+  'half_cheetah': {'on': 640_000, 'off': 50_000, 'model': 32_000},
+  'walker2d': {'model': 32_000},
+}
+# Of the paper's figures 1 and 2, read off their axes.
+_FULL = {'on': 10_000_000, 'off': 10_000_000, 'model': 400_000}
+
+
+def config(
+  algorithm: str, env: str, size: str, values: dict[str, Any] | None = None
+) -> config_lib.Experiment:
+  """A method in an environment, at one of the sizes `command.SIZES`.
+
+  Args:
+    algorithm: its name.
+    env: the environment's name.
+    size: `tiny`, `quick` or `full`.
+    values: further fields, by dotted name; sizes of `tiny` win.
+  """
+  made = paper(algorithm, env) if size == 'full' else preset(algorithm, env)
+  made = config_lib.replaced(made, values or {})
+  kind = 'model'
+  if algorithm in MODEL_FREE:
+    kind = 'off' if algorithm in _OFF_POLICY else 'on'
+  if size == 'tiny':
+    return lasting(tiny.shrink(made), 0)
+  budget = _FULL if size == 'full' else _QUICK[env]
+  return lasting(made, budget[kind])
+
+
+def preset(algorithm: str, env: str) -> config_lib.Experiment:
+  """The preset of that name; without one, the half-cheetah's elsewhere."""
+  quick = CONFIGS / algorithm / f'{env}_quick.py'
+  path = CONFIGS / algorithm / f'{env}.py'
+  for candidate in (quick, path):
+    if candidate.is_file():
+      return presets.load(str(candidate), candidate)[0]
+  path = CONFIGS / algorithm / 'half_cheetah.py'
+  return config_lib.replaced(
+    presets.load(str(path), path)[0], {'env.name': env}
+  )
+
+
+def paper(algorithm: str, env: str) -> config_lib.Experiment:
+  """The paper's values: of methods with models, the defaults of their fields.
+
+  Of the others the presets, in episodes of 200 steps.
+  """
+  variant = 'paper' if env == 'half_cheetah' else None
+  values: dict[str, Any] = {
+    'env.name': env,
+    'env.variant': variant,
+    'collect.episode_length': 30 if env == 'point' else 200,
+  }
+  if algorithm in MODEL_FREE:
+    return config_lib.replaced(preset(algorithm, env), values)
+  made = algorithms.config(algorithm)()
+  hidden = (512, 512, 512) if env in _DEEP else (512, 512)
+  values['model.hidden_sizes'] = (128, 128) if env == 'point' else hidden
+  if algorithm != 'mb_mpc':
+    values['model_rollouts.restart'] = env in _CAN_FALL
+    values['model_rollouts.horizon'] = values['collect.episode_length']
+  return config_lib.replaced(made, values)
+
+
+def lasting(
+  config: config_lib.Experiment, transitions: int, evaluations: int = 30
+) -> config_lib.Experiment:
+  """The same for so many real transitions, and about so many evaluations.
+
+  At least two iterations. Nothing is kept but what a run goes on from.
+  """
+  count = max(2, math.ceil(transitions / config.collect.steps))
+  return config_lib.replaced(
+    config,
+    {
+      'run.num_iterations': count,
+      'run.eval_every': max(config.run.eval_every, count // evaluations),
+      'run.checkpoint_every': max(1, count // 20),
+      'run.keep_checkpoints': 1,
+      'run.render': False,
+    },
+  )
