@@ -5,6 +5,13 @@ r"""Evaluates the policy of a run: returns of fresh episodes, in one line.
 The run's folder says which environment and how long. The actions are sampled,
 as in the run's own evaluations. --export=policy.bin writes the policy besides,
 as a program for `jax.export.deserialize`.
+
+  python experiments/evaluate.py --workdir=runs/cartpole --tasks=test \
+    --context=50
+
+evaluates over a task family's fixed test tasks, each held for its episodes;
+--context=50 first collects 50 transitions of each, to which the algorithm
+adapts, as its last state has learned to.
 """
 
 import pathlib
@@ -13,6 +20,7 @@ from collections.abc import Sequence
 from absl import app
 from absl import flags
 
+from mbmpo_jax import config
 from mbmpo_jax.training.launch import flags as training_flags
 
 _WORKDIR = flags.DEFINE_string(
@@ -34,13 +42,34 @@ _EXPORT = flags.DEFINE_string(
   None,
   'A file to write the policy to, by jax.export; it acts greedily.',
 )
-_NAMES = ('workdir', 'which', 'episodes', 'seed', 'export')
+_TASKS = flags.DEFINE_enum(
+  'tasks', None, ['test'],
+  'Evaluates over the fixed test tasks of a task family, instead of the'
+  ' environment of the run.',
+)  # fmt: skip
+_CONTEXT = flags.DEFINE_integer(
+  'context', None,
+  'Transitions of each task that the algorithm adapts to first.',
+  lower_bound=1, upper_bound=10**7,
+)  # fmt: skip
+_NAMES = (
+  'workdir', 'which', 'episodes', 'seed', 'export', 'tasks', 'context'
+)  # fmt: skip
 
 
 def parse(argv: Sequence[str]) -> None:
   """Parses the command line; bad input exits with one line."""
   with training_flags.one_line_errors():
     training_flags.parse_defined(argv, _NAMES, required=['workdir'])
+    if _CONTEXT.value and not _TASKS.value:
+      raise config.ConfigError(
+        f'--context={_CONTEXT.value}: must come with --tasks=test'
+      )
+    if _CONTEXT.value and _WHICH.present and _WHICH.value == 'best':
+      raise config.ConfigError(
+        '--which=best: must be latest with --context: what adapts is the'
+        ' last state'
+      )
 
 
 def main(_: None) -> None:
@@ -49,28 +78,40 @@ def main(_: None) -> None:
   import jax
 
   from mbmpo_jax.training import evaluate
+  from mbmpo_jax.training import evaluate_tasks
   from mbmpo_jax.training.launch import cache
   from mbmpo_jax.training.storage import saved_policy
 
   cache.enable()
+  which = 'latest' if _CONTEXT.value else _WHICH.value
   with training_flags.one_line_errors():
-    policy = saved_policy.load_policy(_WORKDIR.value or '', _WHICH.value)
+    policy = saved_policy.load_policy(_WORKDIR.value or '', which)
     if _EXPORT.value:
       saved_policy.export_policy(policy, pathlib.Path(_EXPORT.value))
     episodes = _EPISODES.value or policy.config.run.eval_episodes
-    run = evaluate.make_evaluate(
-      policy.make_env(),
-      policy.policy,
-      num_episodes=episodes,
-      episode_length=policy.config.collect.episode_length,
-    )
-    metrics = run(policy.params, jax.random.PRNGKey(_SEED.value))
-  mean, std, length = (float(metrics[name]) for name in evaluate.METRICS)
-  print(
-    f'{_WHICH.value} policy after {policy.iteration} iterations,'
-    f' {episodes} episodes: return {mean:.4g} mean, {std:.4g} std;'
-    f' length {length:.4g}'
-  )
+    key = jax.random.PRNGKey(_SEED.value)
+    if _TASKS.value:
+      said = evaluate_tasks.on_test_tasks(
+        _WORKDIR.value or '',
+        policy,
+        key,
+        num_episodes=episodes,
+        context=_CONTEXT.value or 0,
+      )
+    else:
+      run = evaluate.make_evaluate(
+        policy.make_env(),
+        policy.policy,
+        num_episodes=episodes,
+        episode_length=policy.config.collect.episode_length,
+      )
+      metrics = run(policy.params, key)
+      mean, std, length = (float(metrics[name]) for name in evaluate.METRICS)
+      said = (
+        f'{episodes} episodes: return {mean:.4g} mean, {std:.4g} std;'
+        f' length {length:.4g}'
+      )
+  print(f'{which} policy after {policy.iteration} iterations, {said}')
 
 
 if __name__ == '__main__':

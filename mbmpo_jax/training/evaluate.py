@@ -1,12 +1,15 @@
 """How well a policy does in the real world."""
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
+from mbmpo_jax.envs import families
+from mbmpo_jax.envs import tasked
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import real
@@ -51,13 +54,102 @@ def make_evaluate(
       horizon=episode_length,
       mesh=mesh,
     )
-    live = first_episode(trajectory)
-    returns = jnp.sum(jnp.where(live, trajectory.reward, 0.0), 0)
-    lengths = jnp.sum(live, 0)
+    returns, lengths = _first_returns(trajectory)
     values = (jnp.mean(returns), jnp.std(returns), jnp.mean(lengths))
     return dict(zip(METRICS, values, strict=True))
 
   return jax.jit(evaluate)
+
+
+class OfTasks(NamedTuple):
+  """How well a policy does in each of M tasks.
+
+  Attributes:
+    returns: means over a task's episodes, [M].
+    lengths: the same, [M], in steps.
+  """
+
+  returns: jax.Array
+  lengths: jax.Array
+
+
+def make_evaluate_tasks(
+  family: families.Family,
+  policy: policies.Policy,
+  *,
+  num_episodes: int,
+  episode_length: int,
+  tell_task: bool = False,
+  adapt: Callable[..., tuple[types.Params, Any]] | None = None,
+  num_transitions: int = 0,
+) -> Callable[..., OfTasks]:
+  """Builds the evaluation of a policy over tasks, each held for its episodes.
+
+  Where it adapts, the policy first acts for some steps in the task, in one
+  environment; its episodes are then those of what `adapt` makes of the data.
+  One task is evaluated after another, so that memory does not grow with M.
+
+  Args:
+    family: of the tasks.
+    policy: what acts, with sampled actions.
+    num_episodes: of each task, side by side.
+    episode_length: steps after which an episode is cut.
+    tell_task: whether observations end with the task.
+    adapt: `Algorithm.adapt`.
+    num_transitions: what it is given, of one task.
+
+  Returns:
+    A jitted `(params, tasks [M, ...], key, state) -> OfTasks`; consumes the
+    key. The state is the algorithm's, for `adapt`; any other is not read.
+  """
+
+  def of_task(
+    params: types.Params, task: families.Task, key: jax.Array, state: Any
+  ) -> OfTasks:
+    env = tasked.fixed(family, task, tell_task=tell_task)
+    context_key, adapt_key, key = jax.random.split(key, 3)
+    context: Any = ()
+    if adapt is not None:
+      trajectory, _ = real.rollout(
+        env,
+        policy,
+        params,
+        context_key,
+        num_envs=1,
+        horizon=num_transitions,
+        time_limit=episode_length,
+      )
+      params, context = adapt(state, trajectory, adapt_key)
+    trajectory, _ = real.rollout(
+      env,
+      policy,
+      params,
+      key,
+      num_envs=num_episodes,
+      horizon=episode_length,
+      context=context,
+    )
+    returns, lengths = _first_returns(trajectory)
+    return OfTasks(jnp.mean(returns), jnp.mean(lengths))
+
+  def evaluate(
+    params: types.Params, tasks: families.Task, key: jax.Array, state: Any
+  ) -> OfTasks:
+    keys = jax.random.split(key, families.count(tasks))
+    return jax.lax.map(
+      lambda each: of_task(params, each[0], each[1], state), (tasks, keys)
+    )
+
+  return jax.jit(evaluate)
+
+
+def _first_returns(
+  trajectory: types.Trajectory,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns and lengths of first episodes, [N]."""
+  live = first_episode(trajectory)
+  returns = jnp.sum(jnp.where(live, trajectory.reward, 0.0), 0)
+  return returns, jnp.sum(live, 0)
 
 
 def first_episode(trajectory: types.Trajectory) -> jax.Array:

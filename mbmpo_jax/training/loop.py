@@ -140,7 +140,9 @@ def make(
 def _make_env(
   config: config_lib.Experiment, mesh: jax.sharding.Mesh | None
 ) -> envs.Environment:
-  env = envs.make(config.env.name, config.env.variant)
+  env = envs.from_config(
+    config.env, episode_length=config.collect.episode_length
+  )
   if config.env.physics == 'mjx':
     return env
   if mesh is not None:

@@ -86,7 +86,9 @@ def sweep(
       f"env.physics={config.env.physics!r}: must be 'mjx' in a sweep, whose"
       ' environments step under one more loop or vmap'
     )
-  env = envs.make(config.env.name, config.env.variant)
+  env = envs.from_config(
+    config.env, episode_length=config.collect.episode_length
+  )
   algorithm = loop.make(make_algorithm, env, config)
   progress = progress or progress_lib.make()
   on_devices = ''

@@ -117,7 +117,7 @@ class SavedPolicy:
     Raises:
       UnknownEnvironmentError: if it is not registered (`envs.register`).
     """
-    return envs.make(self.config.env.name, self.config.env.variant)
+    return envs.from_config(self.config.env)
 
 
 def load_policy(
@@ -150,11 +150,11 @@ def load_policy(
   if found is None:
     raise config_lib.ConfigError(f'--workdir={workdir}: has no checkpoint yet')
   iteration, tree = found
-  env = envs.make(config.env.name, config.env.variant)
+  env = envs.from_config(config.env)
   policy = algorithms.make(config.algorithm, env, config, check=False).policy
   expected = jax.eval_shape(policy.init, jax.random.PRNGKey(0))
   try:
-    params = _as_in(expected, tree)
+    params = as_in(expected, tree)
   except ValueError as error:
     raise config_lib.ConfigError(
       f'--workdir={workdir}: its policy does not fit algorithm'
@@ -266,10 +266,14 @@ def export_policy(
   folder_lib.write_output(pathlib.Path(path), data)
 
 
-def _as_in(expected: Any, tree: Any) -> Any:
+def as_in(expected: Any, tree: Any) -> Any:
   """The arrays of a tree as it was read, in the structure that was saved.
 
   Checkpoints are read as dictionaries and lists.
+
+  Args:
+    expected: that structure, with the shapes of its arrays.
+    tree: as it was read.
 
   Raises:
     ValueError: if an array is missing or has another shape.
