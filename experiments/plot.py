@@ -6,7 +6,9 @@ r"""Draws learning curves of one or many runs.
 A path is a run's folder, a folder of runs as a sweep's, or a metrics.jsonl.
 Runs whose configurations differ in nothing but the seed (and in `run.`, which
 changes no number) are one curve: their mean, and a band from the lowest to the
-highest.
+highest. --paper draws the evaluations alone, as the figures of
+`experiments/figures/` do: a panel for each environment, every method in its
+colour.
 """
 
 import math
@@ -19,6 +21,8 @@ from absl import flags
 from mbmpo_jax import errors
 from mbmpo_jax.training.launch import flags as training_flags
 from mbmpo_jax.training.reporting import history
+from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import plot_paper
 from mbmpo_jax.training.reporting import plot_runs
 
 _OUT = flags.DEFINE_string(
@@ -28,6 +32,12 @@ _LINE = flags.DEFINE_multi_string(
   'line', [], "A published return, '<label>=<value>'; may be given repeatedly."
 )
 _TITLE = flags.DEFINE_string('title', '', 'Written above.')
+_PAPER = flags.DEFINE_boolean(
+  'paper', False, 'Whether to draw evaluations alone, as papers do.'
+)
+_LOG = flags.DEFINE_boolean(
+  'log', False, 'With --paper: whether transitions are on a logarithmic axis.'
+)
 
 
 def parse(argv: Sequence[str]) -> list[str]:
@@ -50,7 +60,16 @@ def main(paths: list[str]) -> None:
     published = dict(_published(text) for text in _LINE.value)
     groups = history.group(history.find([pathlib.Path(p) for p in paths]))
     out = pathlib.Path(_OUT.value)
-    plot_runs.compare(groups, out, published=published, title=_TITLE.value)
+    if _PAPER.value:
+      picture = plot_runs.paper(
+        groups, published=published, title=_TITLE.value, log=_LOG.value
+      )
+      with plot_paper.paper():
+        plot.save(picture, out)
+    elif _LOG.value:
+      raise errors.UserError('--log: must come with --paper')
+    else:
+      plot_runs.compare(groups, out, published=published, title=_TITLE.value)
   for entry in groups:
     print(f'{entry.label}: {", ".join(str(run.path) for run in entry.runs)}')
   print(out)

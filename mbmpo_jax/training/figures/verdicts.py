@@ -5,7 +5,7 @@ interval agrees with it, did not hold if none does, and is undecided otherwise.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mbmpo_jax.training.figures import curves
@@ -78,21 +78,11 @@ def fewer_samples(
   verdict = report.verdict(ratio, factor)
   if theirs.censored and verdict == report.FAILED:
     verdict = report.UNDECIDED
-  most = pace.count(max(theirs.spent))
-  if theirs.num_reached == 0:
-    what = (
-      f'none of its {len(theirs.spent)} runs has {target:.4g} within'
-      f' {most} transitions, at least'
-    )
-  elif theirs.censored:
-    what = (
-      f'{theirs.num_reached} of its {len(theirs.spent)} runs have'
-      f' {target:.4g} within {most} transitions, at least'
-    )
-  else:
-    what = f'it has {target:.4g} after {_mean(theirs.spent)} transitions,'
+  at_least = 'at least ' if theirs.censored else ''
   reason = (
-    f'{what} {ratio.text()} times the {_mean(own.spent)} of {ours.group.label}'
+    f'{ours.group.label} ends with {target:.4g} after {_mean(own.spent)}'
+    f' transitions; {_how_many(theirs, other, pace.count)}; the ratio is'
+    f' {at_least}{ratio.text()}'
   )
   numbers: dict[str, Any] = {
     'panel': ours.group.panel,
@@ -204,7 +194,7 @@ def sooner(ours: study.Found, other: study.Found) -> report.Claim:
     f' {_mean(x.spent)}'
     for entry, x in ((ours, own), (other, theirs))
   )
-  reason = f'{target:.4g} have {each}, {ratio.text()} times as many'
+  reason = f'a return of {target:.4g} have {each}; the ratio is {ratio.text()}'
   numbers = {
     'panel': ours.group.panel,
     'method': other.group.key,
@@ -247,10 +237,10 @@ def time_within(
     verdict = report.FAILED
   at_most = 'at most ' if theirs.censored else ''
   reason = (
-    f'{ours.group.label} has {target:.4g} after {_duration(own.spent)},'
-    f' {theirs.num_reached} of {len(theirs.spent)} runs of'
-    f' {other.group.label} after {_duration(theirs.spent)}, {at_most}'
-    f'{ratio.text()} times as long'
+    f'{ours.group.label} ends with {target:.4g} after'
+    f' {_mean(own.spent, pace.duration)};'
+    f' {_how_many(theirs, other, pace.duration)}; the ratio is {at_most}'
+    f'{ratio.text()}'
   )
   numbers = {
     'panel': ours.group.panel,
@@ -340,17 +330,30 @@ def _missing(text: str, ours: study.Found, other: study.Found) -> report.Claim:
   return report.Claim(text, report.UNDECIDED, 'runs are missing', numbers)
 
 
-def _mean(values: Sequence[float]) -> str:
+def _how_many(
+  spent: Cost, entry: study.Found, text: Callable[[float], str]
+) -> str:
+  """Which runs have a return, and after or within what."""
+  count, label = len(spent.spent), entry.group.label
+  if not spent.censored:
+    return (
+      f'all {count} runs of {label} have that, after {_mean(spent.spent, text)}'
+    )
+  number = spent.num_reached or 'none'
+  return (
+    f'{number} of {count} runs of {label} have that within'
+    f' {text(max(spent.spent))}'
+  )
+
+
+def _mean(
+  values: Sequence[float], text: Callable[[float], str] = pace.count
+) -> str:
   """The geometric mean, as ratios have it."""
   logs = [math.log(value) for value in values]
-  return pace.count(math.exp(sum(logs) / len(logs)))
+  return text(math.exp(sum(logs) / len(logs)))
 
 
 def _spread(values: Sequence[float]) -> str:
   mean = sum(values) / len(values)
   return f'{mean:.4g} ({min(values):.4g} to {max(values):.4g})'
-
-
-def _duration(values: Sequence[float]) -> str:
-  logs = [math.log(value) for value in values]
-  return pace.duration(math.exp(sum(logs) / len(logs)))

@@ -32,6 +32,8 @@ _STYLE: Any = {
   'svg.fonttype': 'none',
 }
 _GREY = '#555555'
+# A logarithmic axis that ends within this many times its start has more marks.
+_FEW_DECADES = 100
 
 
 class Series(NamedTuple):
@@ -106,11 +108,13 @@ def curves(
     A figure for `plot.save`.
   """
   with paper():
+    columns = _columns(len(panels), columns)
     figure, grid = _subplots(len(panels), columns, share_y=share_y)
     handles: dict[str, Any] = {}
     for index, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
+      for series in reversed(panel.series):
+        _draw(axes, series)  # The first is on top of the others.
       for series in panel.series:
-        _draw(axes, series)
         handles.setdefault(
           series.label,
           lines_lib.Line2D([], [], color=series.color, ls=series.style, lw=1.8),
@@ -241,8 +245,8 @@ def _subplots(
   *,
   share_y: bool = False,
 ) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
-  columns = min(columns, count)
   rows = math.ceil(count / columns)
+  columns = _columns(count, columns)
   spaced = layout_engine.ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06)
   figure = figure_lib.Figure(
     figsize=(size[0] * columns + 0.3, size[1] * rows + 0.4),
@@ -255,6 +259,11 @@ def _subplots(
   for rest in grid[count:]:
     rest.remove()
   return figure, list(grid[:count])
+
+
+def _columns(count: int, most: int) -> int:
+  """Panels in a row, so that the last row is as full as can be."""
+  return math.ceil(count / math.ceil(count / most))
 
 
 def _draw(axes: axes_lib.Axes, series: Series) -> None:
@@ -286,5 +295,8 @@ def _finish(axes: axes_lib.Axes, panel: Panel) -> None:
     ticker.FuncFormatter(lambda value, _: text(value))
   )
   if panel.log:
+    low, high = axes.get_xlim()
+    if high < _FEW_DECADES * low:
+      axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_minor_formatter(ticker.NullFormatter())
   plot.tidy(axes)

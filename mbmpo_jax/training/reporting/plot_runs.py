@@ -15,11 +15,13 @@ from matplotlib import ticker
 from matplotlib.backends import backend_agg
 
 from mbmpo_jax import algorithms
+from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.reporting import history
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot
+from mbmpo_jax.training.reporting import plot_paper
 
 _EVALUATION = 'eval/return_mean'
 _PER_EPISODE = 'return per episode'
@@ -118,7 +120,7 @@ def compare(
   grid = figure.subplots(num_rows, 2, squeeze=False).flatten()
   for axes in grid[len(panels) :]:
     axes.remove()
-  colors = plot.colors(len(groups))
+  colors = _colors(groups)
   for panel, axes in zip(panels, grid, strict=False):
     _draw_panel(axes, panel, groups, colors)
   for axes in grid[max(0, len(panels) - 2) : len(panels)]:
@@ -146,6 +148,71 @@ def compare(
   if title:
     figure.suptitle(title, x=0.01, ha='left', fontsize=11)
   plot.save(figure, path)
+
+
+def paper(
+  groups: Sequence[history.Group],
+  *,
+  published: Mapping[str, float] | None = None,
+  title: str = '',
+  log: bool = False,
+) -> figure_lib.Figure:
+  """Draws evaluations as papers do, a panel for each environment.
+
+  Args:
+    groups: runs, by setting.
+    published: returns drawn as horizontal lines, by label.
+    title: written above.
+    log: whether the axes of transitions are logarithmic.
+
+  Returns:
+    A figure for `plot.save`.
+  """
+  panels: dict[str, list[plot_paper.Series]] = {}
+  for entry, color in zip(groups, _colors(groups), strict=True):
+    runs = [metrics.evaluated(run.rows) for run in entry.runs]
+    series = plot_paper.Series(
+      _method(groups, entry),
+      color,
+      [plot.column(rows, 'env_steps') for rows in runs],
+      [plot.column(rows, _EVALUATION) for rows in runs],
+    )
+    name = str((entry.runs[0].fields or {}).get('env.name', ''))
+    panels.setdefault(name.replace('_', ' '), []).append(series)
+  levels = [
+    plot_paper.Level(label, value, style=_LINE_STYLES[i % len(_LINE_STYLES)])
+    for i, (label, value) in enumerate((published or {}).items())
+  ]
+  return plot_paper.curves(
+    [
+      plot_paper.Panel(name, series, log=log, levels=levels)
+      for name, series in panels.items()
+    ],
+    title=title,
+  )
+
+
+def _method(groups: Sequence[history.Group], entry: history.Group) -> str:
+  """How the legend calls a group: by its algorithm, if that says enough."""
+  if _by_algorithm(groups):
+    return appearance.of(str(entry.runs[0].algorithm)).label
+  return entry.label
+
+
+def _colors(groups: Sequence[history.Group]) -> Sequence[Any]:
+  """Those of the algorithms, unless a world has several groups of one."""
+  if not _by_algorithm(groups):
+    return plot.colors(len(groups))
+  return [appearance.of(str(g.runs[0].algorithm)).color for g in groups]
+
+
+def _by_algorithm(groups: Sequence[history.Group]) -> bool:
+  """Whether world and algorithm tell the groups apart."""
+  seen = [
+    ((run.fields or {}).get('env.name'), run.algorithm)
+    for run in (entry.runs[0] for entry in groups)
+  ]
+  return len(set(seen)) == len(seen) and all(name for _, name in seen)
 
 
 def _panels(groups: Sequence[history.Group]) -> list[_Panel]:
