@@ -20,6 +20,7 @@ _PACKAGES = {
   'mb_mpc': 'mbmpo_jax.algorithms.mb_mpc',
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
   'me_trpo': 'mbmpo_jax.algorithms.me_trpo',
+  'sac': 'mbmpo_jax.algorithms.sac',
 }
 
 

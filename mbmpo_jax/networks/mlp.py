@@ -1,5 +1,6 @@
 """Fully connected networks."""
 
+import functools
 from collections.abc import Callable
 
 import jax
@@ -37,7 +38,9 @@ class MLP(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Maps `x` [..., inputs] to [..., output_size]."""
+    dense = functools.partial(
+      nn.Dense, kernel_init=self.kernel_init, param_dtype=x.dtype
+    )
     for size in self.hidden_sizes:
-      x = nn.Dense(size, kernel_init=self.kernel_init)(x)
-      x = ACTIVATIONS[self.activation](x)
-    return nn.Dense(self.output_size, kernel_init=self.kernel_init)(x)
+      x = ACTIVATIONS[self.activation](dense(size)(x))
+    return dense(self.output_size)(x)

@@ -3,8 +3,17 @@
 Everything follows from `terminated` [T, N], 1. where a step ended an episode.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
+
+
+class Sums(NamedTuple):
+  """Sums over the steps of episodes."""
+
+  reward: jax.Array
+  length: jax.Array
 
 
 def before(terminated: jax.Array) -> jax.Array:
@@ -39,3 +48,39 @@ def mean(x: jax.Array, terminated: jax.Array) -> jax.Array:
   """
   episodes = jnp.sum(jnp.maximum(jnp.sum(terminated, axis=0), 1))
   return jnp.sum(jnp.where(complete(terminated), x, 0.0)) / episodes
+
+
+def start(num_envs: int) -> Sums:
+  """Of the episodes of N environments that have not begun, `[N]`."""
+  return Sums(*(jnp.zeros(num_envs) for _ in range(2)))
+
+
+def finished(
+  unfinished: Sums, reward: jax.Array, ended: jax.Array
+) -> tuple[Sums, Sums]:
+  """Returns and lengths of episodes that may have begun in a rollout before.
+
+  Args:
+    unfinished: of the episodes under way before the first step, `[N]`.
+    reward: `[T, N]`.
+    ended: `[T, N]`, 1. where a step ended an episode.
+
+  Returns:
+    The same after the last step; and of the episode that each step ended,
+    `[T, N]`, NaN where it ended none.
+
+  Example:
+    >>> ones = jnp.ones((5, 1))
+    >>> ended = jnp.array([0.0, 1.0, 0.0, 0.0, 1.0])[:, None]
+    >>> unfinished, done = finished(start(1), ones, ended)
+    >>> done.length[:, 0].tolist(), unfinished.length.tolist()
+    ([nan, 2.0, nan, nan, 3.0], [0.0])
+  """
+
+  def step(sums: Sums, x: tuple[jax.Array, jax.Array]) -> tuple[Sums, Sums]:
+    reward, ended = x
+    sums = Sums(sums.reward + reward, sums.length + 1)
+    done = jax.tree.map(lambda x: jnp.where(ended > 0, x, jnp.nan), sums)
+    return jax.tree.map(lambda x: jnp.where(ended > 0, 0.0, x), sums), done
+
+  return jax.lax.scan(step, unfinished, (reward, ended))

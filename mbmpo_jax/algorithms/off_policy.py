@@ -1,0 +1,452 @@
+"""What off-policy algorithms share: steps in the world, updates from a ring.
+
+A round is `learn.update_every` steps of all environments, whose transitions go
+into the ring, and `learn.num_updates` updates from minibatches of it. Rounds
+are one scan: a program is `run.chunk` steps, an iteration several programs.
+
+An algorithm gives `Update`, what one minibatch does to what it learns, and
+`phase` makes of it the one phase of an iteration. `collect` and `learn` are
+here on their own for those that do more in a round. A state has, beside
+`counters` and `hyper`, the fields of `World`, and `learner`, any tree.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import masking
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms import tally as tally_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import episodes as episodes_lib
+from mbmpo_jax.rollouts import real
+
+_State = TypeVar('_State', bound=Any)
+
+
+class State(NamedTuple):
+  """Everything a run is: copy it and the run goes on from there."""
+
+  counters: base.Counters
+  hyper: base.Hyper
+  learner: Any  # what is learned, and the states of its optimisers
+  running: real.Running  # where the environments stand
+  buffer: buffer_lib.Buffer
+  progress: 'Progress'
+
+
+class Progress(NamedTuple):
+  """Where an iteration stands, and its metrics so far."""
+
+  rounds: jax.Array  # int32, rounds done since the iteration began
+  unfinished: episodes_lib.Sums  # of the episodes under way, [N]
+  tally: tally_lib.Tally
+
+
+class World(NamedTuple):
+  """Fields of the state before any data."""
+
+  running: real.Running
+  buffer: buffer_lib.Buffer
+  progress: Progress
+
+
+class Updated(NamedTuple):
+  """What an update makes of a minibatch.
+
+  Attributes:
+    learner: after it.
+    metrics: by name.
+    finite: whether its gradients were; otherwise it is not taken.
+  """
+
+  learner: Any
+  metrics: types.Metrics
+  finite: jax.Array
+
+
+class Update(Protocol):
+  """One gradient update; pure."""
+
+  def __call__(
+    self, learner: Any, hyper: base.Hyper, batch: Any, key: jax.Array
+  ) -> Updated:
+    """From a minibatch, often a `Transition` [B, ...]; consumes the key."""
+    ...
+
+
+METRICS = {
+  'env_steps': base.Metric('real transitions collected so far'),
+  'real_steps': base.Metric(
+    'real transitions of the iteration',
+    over_runs='sum',
+    per_second_of='learn',
+  ),
+  'real/return': base.Metric(
+    'undiscounted return of the episodes that ended in the iteration, as'
+    ' collected for learning, mean',
+    label='real',
+    curve='real, as collected',
+  ),
+  'real/length': base.Metric('their length, in steps, mean'),
+  'nonfinite/transitions': base.Metric(
+    'collected transitions that were not stored', over_runs='sum'
+  ),
+  'updates': base.Metric(
+    'gradient updates of the iteration',
+    over_runs='sum',
+    per_second_of='learn',
+  ),
+  'nonfinite/updates': base.Metric(
+    'gradient updates that were not taken, as their gradients were not finite',
+    over_runs='sum',
+  ),
+  base.STUCK: base.Metric(
+    '1 where the iteration took no update, and numbers that are not finite are'
+    ' why'
+  ),
+}
+# What is summed up over rounds; the others follow.
+_TALLIED = (
+  'real/return',
+  'real/length',
+  'nonfinite/transitions',
+  'updates',
+  'nonfinite/updates',
+)
+
+
+def check_actions(env: envs_base.Environment) -> None:
+  """Holds an environment to continuous actions.
+
+  Raises:
+    config.ConfigError: if it takes choices.
+  """
+  if isinstance(env.action_space, spaces.Discrete):
+    raise config_lib.ConfigError(
+      f'env: {type(env).__name__} takes one of {env.action_size} choices: must'
+      ' take continuous actions'
+    )
+
+
+def start(
+  env: envs_base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  key: jax.Array,
+  *,
+  section: off_policy_config.Collect,
+  metrics: Iterable[str],
+) -> World:
+  """Environments at the start of an episode, and an empty ring.
+
+  Args:
+    env: the real world.
+    policy: that collects; its memory begins.
+    params: of the policy.
+    key: consumed.
+    section: how many environments, how large a ring.
+    metrics: names of what the updates report.
+  """
+  return World(
+    running=real.start(env, policy, params, key, num_envs=section.num_envs),
+    buffer=buffer_lib.init_transitions(
+      section.buffer_capacity, env.observation_size, env.action_size
+    ),
+    progress=Progress(
+      rounds=jnp.zeros((), jnp.int32),
+      unfinished=episodes_lib.start(section.num_envs),
+      tally=tally_lib.start((*_TALLIED, *metrics)),
+    ),
+  )
+
+
+def collect(
+  state: _State,
+  env: envs_base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  *,
+  section: off_policy_config.Collect,
+  num_steps: int,
+) -> _State:
+  """Steps all environments and stores what happened.
+
+  Args:
+    state: with `counters` and the fields of `World`; its key moves on.
+    env: the real world.
+    policy: acts in it; uniformly at random at first.
+    params: of the policy.
+    section: how much at random, and when episodes are cut.
+    num_steps: steps of each environment.
+  """
+  counters, progress = state.counters, state.progress
+  key, rollout_key = jax.random.split(counters.key)
+  trajectory, running = real.rollout(
+    env,
+    policy,
+    params,
+    rollout_key,
+    num_envs=section.num_envs,
+    horizon=num_steps,
+    random_actions=counters.env_steps < section.start_steps,
+    start=state.running,
+    time_limit=section.episode_length,
+  )
+  transitions, episodes, standing = real.to_transitions(
+    trajectory, counters.episodes, start=state.running
+  )
+  unfinished, done = episodes_lib.finished(
+    progress.unfinished, trajectory.reward, trajectory.ended
+  )
+  tally = tally_lib.add(
+    progress.tally,
+    {
+      'real/return': done.reward,
+      'real/length': done.length,
+      'nonfinite/transitions': (~masking.sound_rows(transitions)).astype(float),
+    },
+  )
+  return state._replace(
+    counters=counters._replace(
+      key=key,
+      env_steps=counters.env_steps + section.num_envs * num_steps,
+      episodes=episodes,
+    ),
+    running=running._replace(episode=standing),
+    buffer=buffer_lib.add(state.buffer, transitions),
+    progress=progress._replace(unfinished=unfinished, tally=tally),
+  )
+
+
+def add(state: _State, trajectory: types.Trajectory) -> _State:
+  """Stores real data from outside, `[T, N, ...]`, whose episodes are whole."""
+  counters = state.counters
+  transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
+  steps = transitions.reward.shape[0]
+  return state._replace(
+    counters=counters._replace(
+      env_steps=counters.env_steps + steps, episodes=episodes
+    ),
+    buffer=buffer_lib.add(state.buffer, transitions),
+  )
+
+
+def learn(
+  learner: Any,
+  tally: tally_lib.Tally,
+  update: Update,
+  hyper: base.Hyper,
+  batches: Any,
+  key: jax.Array,
+  *,
+  ready: jax.Array,
+) -> tuple[Any, tally_lib.Tally]:
+  """Updates from G minibatches, in order.
+
+  An update that is not finite is not taken, and counted.
+
+  Args:
+    learner: what is learned.
+    tally: gets the metrics.
+    update: of one minibatch.
+    hyper: numeric hyperparameters.
+    batches: leaves `[G, B, ...]`.
+    key: consumed.
+    ready: whether there is enough data; otherwise nothing is done.
+  """
+  num_updates = jax.tree.leaves(batches)[0].shape[0]
+  keys = jax.random.split(key, num_updates)
+
+  def step(
+    index: jax.Array, carry: tuple[Any, tally_lib.Tally]
+  ) -> tuple[Any, tally_lib.Tally]:
+    learner, tally = carry
+    batch = jax.tree.map(lambda x: x[index], batches)
+    after = update(learner, hyper, batch, keys[index])
+    taken = after.finite
+    learner = jax.tree.map(
+      lambda new, old: jnp.where(taken, new, old), after.learner, learner
+    )
+    metrics = {
+      name: jnp.where(taken, value, jnp.nan)
+      for name, value in after.metrics.items()
+    }
+    counts = {
+      'updates': taken.astype(float),
+      'nonfinite/updates': (~taken).astype(float),
+    }
+    return learner, tally_lib.add(tally, metrics | counts)
+
+  # A bound that is not known in advance is a loop that is left out where it
+  # does nothing; a `cond` around it would copy what it carries.
+  return jax.lax.fori_loop(
+    0, jnp.where(ready, num_updates, 0), step, (learner, tally)
+  )
+
+
+def sample(
+  state: Any, key: jax.Array, *, section: off_policy_config.Learn
+) -> tuple[Any, jax.Array]:
+  """The minibatches of a round, and whether there is enough data for them.
+
+  Args:
+    state: with `buffer`.
+    key: consumed.
+    section: their number G and size B.
+
+  Returns:
+    Rows, leaves `[G, B, ...]`, by a single gather; a bool scalar.
+  """
+  shape = (section.num_updates, section.batch_size)
+  buffer = state.buffer
+  slots = jax.random.randint(key, shape, 0, jnp.maximum(buffer.size, 1))
+  return buffer_lib.rows_at(buffer, slots), buffer.size >= section.batch_size
+
+
+def phase(
+  round_fn: Callable[[_State], _State],
+  config: off_policy_config.Config,
+  *,
+  sums: Collection[str] = (),
+  mesh: jax.sharding.Mesh | None = None,
+) -> base.Phase:
+  """The phase of an iteration that is rounds from its first to its last step.
+
+  Args:
+    round_fn: state -> state, of `learn.update_every` steps.
+    config: of the experiment.
+    sums: what of the tally is summed up; of the rest, means are reported.
+    mesh: devices that hold the state, each of which does all the work.
+  """
+  per_round = config.learn.update_every
+  rounds = config.collect.steps_per_env // per_round
+  sums = {'updates', *sums}
+
+  def chunk(state: _State) -> tuple[_State, types.Metrics]:
+    begins = state.progress.rounds >= rounds
+    progress = state.progress._replace(
+      rounds=jnp.where(begins, 0, state.progress.rounds),
+      tally=jax.tree.map(
+        lambda x: jnp.where(begins, jnp.zeros_like(x), x), state.progress.tally
+      ),
+    )
+    state, _ = jax.lax.scan(
+      lambda state, _: (round_fn(state), None),
+      state._replace(progress=progress),
+      length=config.run.chunk // per_round,
+    )
+    progress = state.progress
+    progress = progress._replace(
+      rounds=progress.rounds + config.run.chunk // per_round
+    )
+    counters = state.counters
+    ends = (progress.rounds == rounds).astype(jnp.int32)
+    counters = counters._replace(iteration=counters.iteration + ends)
+    metrics = tally_lib.summary(progress.tally, sums=sums)
+    stuck = (metrics['nonfinite/updates'] > 0) & (metrics['updates'] == 0)
+    return state._replace(counters=counters, progress=progress), {
+      'env_steps': counters.env_steps,
+      'real_steps': jnp.asarray(config.collect.steps, float),
+      base.STUCK: stuck.astype(float),
+      **metrics,
+    }
+
+  return base.Phase(
+    parallel.replicating(chunk, mesh),
+    repeats=config.collect.steps_per_env // config.run.chunk,
+  )
+
+
+def round_of(
+  env: envs_base.Environment,
+  config: off_policy_config.Config,
+  update: Update,
+  behave: Callable[[Any], tuple[policies.Policy, types.Params]],
+) -> Callable[[State], State]:
+  """A round of an algorithm that learns from real transitions alone.
+
+  Args:
+    env: the real world.
+    config: of the experiment.
+    update: of one minibatch, a `Transition` [B, ...].
+    behave: state -> what collects, and its parameters.
+  """
+
+  def round_fn(state: State) -> State:
+    policy, params = behave(state)
+    state = collect(
+      state,
+      env,
+      policy,
+      params,
+      section=config.collect,
+      num_steps=config.learn.update_every,
+    )
+    counters, progress = state.counters, state.progress
+    key, sample_key, update_key = jax.random.split(counters.key, 3)
+    batches, enough = sample(state, sample_key, section=config.learn)
+    learner, tally = learn(
+      state.learner,
+      progress.tally,
+      update,
+      state.hyper,
+      batches,
+      update_key,
+      ready=enough & (counters.env_steps >= config.collect.start_steps),
+    )
+    return state._replace(
+      counters=counters._replace(key=key),
+      learner=learner,
+      progress=progress._replace(tally=tally),
+    )
+
+  return round_fn
+
+
+def make_init(
+  env: envs_base.Environment,
+  section: off_policy_config.Collect,
+  init_learner: Callable[[jax.Array, base.Hyper], Any],
+  behave: Callable[[Any], tuple[policies.Policy, types.Params]],
+  metrics: Collection[str],
+) -> Callable[[jax.Array, base.Hyper], State]:
+  """The algorithm's `init`, `(key, hyper) -> state`.
+
+  Args:
+    env: the real world.
+    section: how data are collected.
+    init_learner: `(key, hyper) -> learner`; consumes the key.
+    behave: state -> what collects, and its parameters.
+    metrics: names of what the updates report.
+  """
+
+  def init(key: jax.Array, hyper: base.Hyper) -> State:
+    key, learner_key, start_key = jax.random.split(key, 3)
+    learner = init_learner(learner_key, hyper)
+    state = State(
+      base.start_counters(key),
+      hyper,
+      learner,
+      *([()] * 3),  # type: ignore
+    )
+    world = start(
+      env,
+      *behave(state),
+      start_key,
+      section=section,
+      metrics=metrics,
+    )
+    # No two leaves share memory: XLA refuses to be donated it twice.
+    return jax.tree.map(jnp.copy, state._replace(**world._asdict()))
+
+  return init

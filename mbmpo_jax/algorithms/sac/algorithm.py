@@ -1,0 +1,145 @@
+"""SAC: soft actor-critic (Haarnoja et al. 2018, 1812.05905, algorithm 1).
+
+  algorithm = algorithms.make('sac', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+The one phase steps the environments and updates the networks in turn
+(`off_policy.py`, `learner.py`).
+"""
+
+import copy
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms.sac import config as config_lib
+from mbmpo_jax.algorithms.sac import learner as learner_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.networks import critics
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import flax_policy
+from mbmpo_jax.policies import squashed
+
+METRICS = {**off_policy.METRICS, **learner_lib.METRICS}
+State = off_policy.State
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: the real world, with continuous actions.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  off_policy.check_actions(env)
+  policy = make_policy(env, config.policy)
+  networks = make_networks(env, config, policy)
+
+  def update(
+    learner: learner_lib.Learner,
+    hyper: base.Hyper,
+    batch: types.Transition,
+    key: jax.Array,
+  ) -> off_policy.Updated:
+    return learner_lib.update(
+      learner,
+      hyper,
+      learner_lib.Batch(
+        batch.obs, batch.action, batch.reward, batch.next_obs, batch.terminated
+      ),
+      key,
+      networks=networks,
+      learn_temperature=config.temperature.learned,
+    )
+
+  def behave(state: State) -> tuple[policies.Policy, types.Params]:
+    return policy, state.learner.policy
+
+  phase = off_policy.phase(
+    off_policy.round_of(env, config, update, behave), config, mesh=mesh
+  )
+  return base.Algorithm(
+    init=off_policy.make_init(
+      env,
+      config.collect,
+      functools.partial(learner_lib.init, networks),
+      behave,
+      tuple(learner_lib.METRICS),
+    ),
+    phases={'learn': phase},
+    policy=policy,
+    policy_params=lambda state: state.learner.policy,
+    behaviour=None,
+    add=off_policy.add,
+    adapt=None,
+    metrics=METRICS,
+  )
+
+
+def make_policy(
+  env: envs_base.Environment, section: config_lib.Policy
+) -> policies.Policy:
+  """The squashed Gaussian of a configuration, for an environment."""
+  network = squashed.Gaussian(
+    env.action_size,
+    section.hidden_sizes,
+    section.activation,
+    section.min_log_std,
+    section.max_log_std,
+  )
+  return flax_policy.make(network, env.observation_size, env.action_size)
+
+
+def make_networks(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  policy: policies.Policy,
+) -> learner_lib.Networks:
+  """A policy without memory and two critics, which see observations."""
+  q = critics.Critics(config.critic.hidden_sizes, config.critic.activation)
+
+  def dist(params: types.Params, obs: jax.Array) -> distributions.Distribution:
+    assert policy.distribution is not None
+    return policy.distribution(params, (), obs)
+
+  def apply(params: types.Params, obs: jax.Array, action: jax.Array) -> Any:
+    return q.apply(params, obs, action)
+
+  def init_critic(key: jax.Array) -> types.Params:
+    return q.init(
+      key,
+      jnp.zeros((1, env.observation_size)),
+      jnp.zeros((1, env.action_size)),
+    )
+
+  return learner_lib.Networks(
+    init_policy=policy.init,
+    dist=dist,
+    init_critic=init_critic,
+    q=apply,
+    noise=policy.noise,
+    action_size=env.action_size,
+  )

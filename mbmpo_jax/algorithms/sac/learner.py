@@ -1,0 +1,215 @@
+"""What SAC learns, and one gradient update of it.
+
+For networks of any kind: `Networks` says how a policy and its critics are made
+of parameters and of what they see, `inputs`, which may be an observation, one
+with the latent of a task, or a history.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.objectives import sac
+
+
+class Networks(NamedTuple):
+  """A policy and its critics, pure functions.
+
+  Attributes:
+    init_policy: key -> params.
+    dist: `(params, inputs [B]) -> TanhGaussian [B, A]`.
+    init_critic: key -> params of all critics.
+    q: `(params, inputs [B], action [B, A]) -> Q [B, C]`.
+    noise: `(key, shape) -> noise` of the policy's distribution.
+    action_size: A.
+  """
+
+  init_policy: Callable[[jax.Array], types.Params]
+  dist: sac.DistFn
+  init_critic: Callable[[jax.Array], types.Params]
+  q: sac.QFn
+  noise: Callable[[jax.Array, tuple[int, ...]], Any]
+  action_size: int
+
+
+class Batch(NamedTuple):
+  """A minibatch, leaves `[B, ...]`."""
+
+  inputs: Any  # s, as the networks see it
+  action: jax.Array  # [B, A]
+  reward: jax.Array
+  next_inputs: Any  # s', before a reset
+  terminated: jax.Array  # 1. where s' is terminal; not where time ran out
+
+
+class Optimizers(NamedTuple):
+  """One for each of the three; of transformations, or of their states."""
+
+  policy: Any
+  critic: Any
+  temperature: Any
+
+
+class Learner(NamedTuple):
+  """What is learned."""
+
+  policy: types.Params
+  critic: types.Params
+  target: types.Params  # of the target critics
+  log_temperature: jax.Array  # log alpha
+  optimizers: Optimizers
+
+
+METRICS = {
+  'critic/loss': base.Metric(
+    'half the squared error of Q, sum over the critics, mean over updates',
+    label='critic loss',
+    panel='critic loss',
+    log=True,
+  ),
+  'critic/q': base.Metric('Q of the transitions, mean over critics'),
+  'policy/loss': base.Metric(
+    'temperature times log-probability, less the smallest Q; mean over updates'
+  ),
+  'policy/entropy': base.Metric(
+    "the policy's entropy, estimated from its actions, in nats"
+  ),
+  'policy/temperature': base.Metric('the weight alpha of the entropy'),
+}
+
+
+def init(networks: Networks, key: jax.Array, hyper: base.Hyper) -> Learner:
+  """New networks, target critics equal to the critics; consumes the key."""
+  policy_key, critic_key = jax.random.split(key)
+  policy = networks.init_policy(policy_key)
+  critic = networks.init_critic(critic_key)
+  log_temperature = jnp.log(hyper['temperature.initial'])
+  trained = (policy, critic, log_temperature)
+  return Learner(
+    policy=policy,
+    critic=critic,
+    target=critic,
+    log_temperature=log_temperature,
+    optimizers=Optimizers(
+      *(
+        optimizer.init(params)
+        for optimizer, params in zip(_optimizers(hyper), trained, strict=True)
+      )
+    ),
+  )
+
+
+def update(
+  learner: Learner,
+  hyper: base.Hyper,
+  batch: Batch,
+  key: jax.Array,
+  *,
+  networks: Networks,
+  learn_temperature: bool,
+) -> off_policy.Updated:
+  """One step of critics, policy, temperature and target critics, in this order.
+
+  Args:
+    learner: before it.
+    hyper: discount, rates, target entropy.
+    batch: of B transitions.
+    key: consumed.
+    networks: the policy and its critics.
+    learn_temperature: whether alpha is adapted.
+  """
+  key, next_key = jax.random.split(key)
+  count = batch.reward.shape[0]
+  temperature = jnp.exp(learner.log_temperature)
+  optimizers, states = _optimizers(hyper), learner.optimizers
+
+  next_dist = networks.dist(learner.policy, batch.next_inputs)
+  targets = sac.targets(
+    networks.q,
+    learner.target,
+    batch.next_inputs,
+    sac.sample(next_dist, networks.noise(next_key, (count,))),
+    batch.reward,
+    batch.terminated,
+    discount=hyper['learn.discount'],
+    temperature=temperature,
+  )
+  (critic_loss, q), critic_grad = jax.value_and_grad(
+    sac.critic_loss, has_aux=True
+  )(learner.critic, networks.q, batch.inputs, batch.action, targets)
+  critic, critic_state = _step(
+    optimizers.critic, critic_grad, states.critic, learner.critic
+  )
+
+  (policy_loss, drawn), policy_grad = jax.value_and_grad(
+    sac.actor_loss, has_aux=True
+  )(
+    learner.policy,
+    networks.dist,
+    batch.inputs,
+    networks.noise(key, (count,)),
+    networks.q,
+    critic,
+    temperature=temperature,
+  )
+  policy, policy_state = _step(
+    optimizers.policy, policy_grad, states.policy, learner.policy
+  )
+
+  log_temperature, temperature_state = (
+    learner.log_temperature,
+    states.temperature,
+  )
+  if learn_temperature:
+    target_entropy = hyper['temperature.target_entropy'] * networks.action_size
+    temperature_grad = jax.grad(sac.temperature_loss)(
+      log_temperature, drawn.log_prob, target_entropy=target_entropy
+    )
+    log_temperature, temperature_state = _step(
+      optimizers.temperature,
+      temperature_grad,
+      temperature_state,
+      log_temperature,
+    )
+  return off_policy.Updated(
+    Learner(
+      policy=policy,
+      critic=critic,
+      target=optax.incremental_update(
+        critic, learner.target, hyper['learn.target_rate']
+      ),
+      log_temperature=log_temperature,
+      optimizers=Optimizers(policy_state, critic_state, temperature_state),
+    ),
+    {
+      'critic/loss': critic_loss,
+      'critic/q': jnp.mean(q),
+      'policy/loss': policy_loss,
+      'policy/entropy': -jnp.mean(drawn.log_prob),
+      'policy/temperature': temperature,
+    },
+    masking.all_finite((critic_grad, policy_grad)),
+  )
+
+
+def _optimizers(hyper: base.Hyper) -> Optimizers:
+  return Optimizers(
+    *(optax.adam(hyper[f'{name}.learning_rate']) for name in Optimizers._fields)
+  )
+
+
+def _step(
+  optimizer: optax.GradientTransformation,
+  gradient: types.Params,
+  state: Any,
+  params: types.Params,
+) -> tuple[types.Params, Any]:
+  updates, state = optimizer.update(gradient, state, params)
+  return optax.apply_updates(params, updates), state

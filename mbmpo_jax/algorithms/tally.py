@@ -1,0 +1,59 @@
+"""Metrics summed up over many steps inside of a program."""
+
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+
+
+class Tally(NamedTuple):
+  """Sums of metrics; what is not finite is left out."""
+
+  total: types.Metrics
+  num: types.Metrics  # of how many values
+
+
+def start(names: Iterable[str]) -> Tally:
+  """Nothing has been counted yet.
+
+  Example:
+    >>> tally = add(start(['loss']), {'loss': jnp.array([1.0, jnp.nan, 3.0])})
+    >>> float(summary(tally)['loss'])
+    2.0
+  """
+  names = tuple(names)
+  # No two leaves share memory: XLA refuses to be donated it twice.
+  zeros = [{name: jnp.zeros(()) for name in names} for _ in range(2)]
+  return Tally(*zeros)
+
+
+def add(tally: Tally, metrics: types.Metrics) -> Tally:
+  """The sums with further values, of any shape, of some of the metrics."""
+  total, num = dict(tally.total), dict(tally.num)
+  for name, values in metrics.items():
+    finite = jnp.isfinite(values)
+    total[name] = total[name] + jnp.sum(jnp.where(finite, values, 0.0))
+    num[name] = num[name] + jnp.sum(finite, dtype=num[name].dtype)
+  return Tally(total, num)
+
+
+def summary(tally: Tally, *, sums: Collection[str] = ()) -> types.Metrics:
+  """Means over all values, NaN where there is none, and some sums.
+
+  Args:
+    tally: of values.
+    sums: metrics that are summed, as all `nonfinite/...` are.
+  """
+
+  def reduce(name: str, total: jax.Array, num: jax.Array) -> jax.Array:
+    if name in sums or name.startswith('nonfinite/'):
+      return total
+    return jnp.where(num > 0, total / jnp.maximum(num, 1), jnp.nan)
+
+  return {
+    name: reduce(name, total, tally.num[name])
+    for name, total in tally.total.items()
+  }
