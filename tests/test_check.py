@@ -14,13 +14,20 @@ from mbmpo_jax.envs import physics
 from mbmpo_jax.envs import point
 from tests import tiny
 
-_COMPILES_FAST = {'cartpole_swingup', 'half_cheetah', 'point'}
+_COMPILES_FAST = {
+  'acrobot', 'cartpole_swingup', 'cartpole_swingup_masses', 'half_cheetah',
+  'point', 'point_direc',
+}  # fmt: skip
 
 
 def _worlds():
   for name in envs.names():
     for variant in envs.variants(name) or (None,):
-      fast = name in _COMPILES_FAST and variant in (None, 'standard')
+      fast = name in _COMPILES_FAST and variant in (
+        None,
+        'absorbing',
+        'standard',
+      )
       marks = () if fast else (pytest.mark.slow,)
       yield pytest.param(name, variant, marks=marks)
 

@@ -405,6 +405,11 @@ def test_binary_prints_one_line(
     (('--workdr=x',), '--workdir'),
     (('--workdir=x', 'y'), 'y: unexpected argument'),
     (('--workdir=nowhere',), '--workdir=nowhere: must hold a run'),
+    (('--workdir=x', '--context=3'), '--context=3: must come with --tasks'),
+    (
+      ('--workdir=x', '--tasks=test', '--context=3', '--which=best'),
+      '--which=best: must be latest with --context',
+    ),
   ],
 )
 def test_bad_flags_are_one_line(arguments: tuple[str, ...], said: str) -> None:

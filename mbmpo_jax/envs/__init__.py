@@ -44,6 +44,7 @@ WarpError = warp.WarpError
 check_environment = check.check_environment
 family_of = of_family.family_of
 fixed = tasked.fixed
+require_known = of_family.require_known
 on_warp = warp.on_warp
 
 _Factory = Callable[..., base.Environment | families.Family]

@@ -149,6 +149,24 @@ def family_of(env: base.Environment, needed_by: str) -> families.Family:
   return env.family
 
 
+def require_known(env: base.Environment, needed_by: str) -> None:
+  """For a method that imagines with the environment's own functions.
+
+  Args:
+    env: of a configuration.
+    needed_by: the method's name, for the message.
+
+  Raises:
+    families.TaskError: if `reward` or `done` depends on a hidden task.
+  """
+  for part in ('reward', 'done'):
+    if not getattr(env, f'{part}_is_known'):
+      raise families.TaskError(
+        f'env: {part} depends on a task that is hidden: must be told'
+        f' (env.tell_task) for {needed_by}, which imagines with it'
+      )
+
+
 def _batched(function: Callable[..., jax.Array], *args: Any) -> jax.Array:
   """`function` of single rows over all leading axes of the arguments."""
   shape = args[0].shape[:-1]
