@@ -127,13 +127,10 @@ def make(
     about_theta = fisher.differentiate(policy, theta, trajectory, advantages)
     updated, info = trpo.trpo_step(
       theta,
-      about_theta.objective,
+      about_theta,
       max_kl=hyper['trust_region.max_kl'],
       cg_iterations=trust_region.cg_iterations,
       damping=hyper['trust_region.damping'],
-      value_and_gradient=(about_theta.surrogate, about_theta.gradient),
-      curvature_fn=about_theta.curvature,
-      quadratic_fn=about_theta.quadratic,
       backtrack_ratio=trust_region.backtrack_ratio,
       max_backtracks=trust_region.max_backtracks,
     )
