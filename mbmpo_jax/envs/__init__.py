@@ -146,9 +146,9 @@ def family(name: str, variant: str | None = None) -> families.Family:
     TaskError: if it is a world without tasks.
 
   Example:
-    >>> task = family('acrobot').sample_task(jax.random.PRNGKey(0))
-    >>> task.first_mass.shape
-    ()
+    >>> tasks = family('acrobot').test_tasks()
+    >>> tasks.first_mass.shape
+    (35,)
   """
   made = _build(name, variant)
   if not isinstance(made, families.Family):

@@ -1,4 +1,10 @@
-"""Domain randomisation: every episode has a body of its own."""
+"""Domain randomisation: every episode has a body of its own.
+
+The short way to a policy that is robust: any body, any `draw`, nothing to
+register. Where tasks are to have a test set, words, or another schedule than
+one per episode, or an algorithm is to hold one, a body's factors are the task
+of a `families.Family`, whose `prepare` and `world` are what is done here.
+"""
 
 import math
 from collections.abc import Callable
