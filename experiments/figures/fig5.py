@@ -51,7 +51,7 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
         config,
         methods_lib.SEEDS[size],
         key=_key(alpha),
-        label=rf'MB-MPO, $\alpha$ = {alpha:g}',
+        label=f'MB-MPO, alpha = {alpha:g}',
         color=appearance.PALETTE[index],
       )
     )
@@ -72,7 +72,9 @@ def draw(found: study.Study):
   (panel,) = shown.panels(found, each=True)
   return plot_paper.curves(
     [
-      panel._replace(title=series.label, series=[series])
+      panel._replace(
+        title=series.label.replace('alpha', r'$\alpha$'), series=[series]
+      )
       for series in panel.series
     ],
     legend='none',

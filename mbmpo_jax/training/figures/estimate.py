@@ -115,18 +115,14 @@ def plan(
   )
   left = pace.duration(seconds_left(runs, root, costs))
   memory = _PROCESS_BYTES + _COPIES * most
-  lines.append(
-    f'  {len(todo)} of {len(runs)} runs to do: about {left} by costs measured'
-    ' on 2 cores, half or'
-  )
-  lines.append(
-    '  three times that on others, told anew after each run; about'
-    f' {memory / 1e9:.1f} GB of memory (buffer,'
-  )
-  lines.append(
-    f'  networks and optimisers {most / 1e6:.0f} MB, {_COPIES} times),'
-    f' {max(disk / 1e6, 1):.0f} MB of disk'
-  )
+  lines += [
+    f'  to do: {len(todo)} of {len(runs)} runs',
+    f'  time: about {left}, by costs measured on 2 cores; half or three times'
+    ' that on others. It is told anew after each run',
+    f'  memory: about {memory / 1e9:.1f} GB, with {_COPIES} copies of'
+    f' {most / 1e6:.3g} MB, the largest buffer, networks and optimisers',
+    f'  disk: about {max(disk / 1e6, 1):.0f} MB',
+  ]
   return lines
 
 

@@ -31,15 +31,20 @@ class Interval(NamedTuple):
   high: float
   num: int
 
-  def text(self, digits: int = 3) -> str:
+  def text(self) -> str:
     """`1.23 [0.9, 1.6], n = 3`."""
-    value, low, high = (f'{x:.{digits}g}' for x in self[:3])
-    return f'{value} [{low}, {high}], n = {self.num}'
+    return self._text(1.0, '')
 
   def percent(self) -> str:
     """`12% [-3, 27], n = 3`."""
-    value, low, high = (f'{100 * x:.3g}' for x in self[:3])
-    return f'{value}% [{low}, {high}], n = {self.num}'
+    return self._text(100.0, '%')
+
+  def _text(self, factor: float, unit: str) -> str:
+    value, low, high = (f'{factor * x:.3g}' for x in self[:3])
+    ends = f'[{low}, {high}]'
+    if not math.isfinite(self.low) and not math.isfinite(self.high):
+      ends = '(no interval)'
+    return f'{value}{unit} {ends}, n = {self.num}'
 
 
 def mean(values: Sequence[float]) -> Interval:

@@ -109,7 +109,9 @@ def curves(
   """
   with paper():
     columns = _columns(len(panels), columns)
-    figure, grid = _subplots(len(panels), columns, share_y=share_y)
+    figure, grid = _subplots(
+      len(panels), columns, share_y=share_y, apart=legend == 'panels'
+    )
     handles: dict[str, Any] = {}
     for index, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
       for series in reversed(panel.series):
@@ -128,27 +130,10 @@ def curves(
       if index % columns == 0:
         axes.set_ylabel(panel.y)
       if legend == 'panels' and handles:
-        axes.legend(
-          list(handles.values()),
-          list(handles),
-          loc='upper center',
-          bbox_to_anchor=(0.5, -0.22),
-          ncols=min(len(handles), 4),
-          frameon=False,
-          handlelength=1.4,
-          columnspacing=1.2,
-        )
+        _legend(axes.figure, handles, len(handles))
         handles = {}
     if legend == 'figure' and handles:
-      figure.legend(
-        list(handles.values()),
-        list(handles),
-        loc='outside lower center',
-        ncols=min(len(handles), 2 * min(len(panels), columns) + 1),
-        frameon=False,
-        handlelength=1.8,
-        columnspacing=1.4,
-      )
+      _legend(figure, handles, 2 * columns + 1)
     if title:
       figure.suptitle(title, x=0.01, ha='left', fontsize=10)
   return figure
@@ -187,11 +172,12 @@ def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
     for index, row in enumerate(rows):
       own = [entry for entry in entries if entry.row == row]
       shown = np.concatenate([entry.values.ravel() for entry in own])
-      low, high = float(np.nanmin(shown)), float(np.nanmax(shown))
+      factor, power = _power(float(np.nanmax(np.abs(shown))))
+      low, high = factor * np.nanmin(shown), factor * np.nanmax(shown)
       places = grid[index * columns : (index + 1) * columns]
       for place, (entry, axes) in enumerate(zip(own, places, strict=True)):
         image = axes.imshow(
-          entry.values,
+          factor * entry.values,
           origin='lower',
           extent=entry.extent,
           vmin=low,
@@ -205,7 +191,7 @@ def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
         if place == 0:
           axes.set_ylabel(y)
       bar = figure.colorbar(image, ax=list(places), shrink=0.9, pad=0.02)
-      bar.set_label(own[0].unit)
+      bar.set_label(own[0].unit + power)
       bar.outline.set_linewidth(0.5)
   return figure
 
@@ -244,6 +230,7 @@ def _subplots(
   size: tuple[float, float] = (_WIDTH, _HEIGHT),
   *,
   share_y: bool = False,
+  apart: bool = False,
 ) -> tuple[figure_lib.Figure, list[axes_lib.Axes]]:
   rows = math.ceil(count / columns)
   columns = _columns(count, columns)
@@ -254,11 +241,36 @@ def _subplots(
     layout=spaced,
   )
   backend_agg.FigureCanvasAgg(figure)
+  if apart:
+    # Each has a legend outside of it.
+    parts = figure.subfigures(rows, columns, squeeze=False).flatten()
+    return figure, [part.subplots() for part in parts[:count]]
   axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
   grid = axes.flatten()
   for rest in grid[count:]:
     rest.remove()
   return figure, list(grid[:count])
+
+
+def _legend(figure: Any, handles: dict[str, Any], columns: int) -> None:
+  """Of a figure, or a part of one, below it."""
+  figure.legend(
+    list(handles.values()),
+    list(handles),
+    loc='outside lower center',
+    ncols=min(len(handles), columns),
+    frameon=False,
+    handlelength=1.8,
+    columnspacing=1.4,
+  )
+
+
+def _power(largest: float) -> tuple[float, str]:
+  """What makes numbers readable, and how the unit says so."""
+  power = math.floor(math.log10(largest)) if largest > 0 else 0
+  if -2 < power < 3:
+    return 1.0, ''
+  return 10.0**-power, rf' / $10^{{{power}}}$'
 
 
 def _columns(count: int, most: int) -> int:
