@@ -74,7 +74,7 @@ def _run(arguments: list[str]) -> None:
   elif not (_ROOT / program).is_file():
     sys.exit(f"can't open file {program!r}: no such file")
   # Examples and tests have no flags.
-  elif re.match(r'(experiments|benchmarks)/\w+\.py$', program):
+  elif re.match(r'(experiments(/figures)?|benchmarks)/\w+\.py$', program):
     sys.argv = arguments
     runpy.run_path(str(_ROOT / program), run_name='__main__')
   for file in re.findall(r'tests/\w+\.py', ' '.join(rest)):

@@ -18,6 +18,7 @@ import rich.console
 
 from mbmpo_jax import algorithms
 from mbmpo_jax import errors
+from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import history
@@ -488,6 +489,27 @@ def test_comparison_is_drawn(ending: str, tmp_path: pathlib.Path) -> None:
   assert out.stat().st_size > 10_000
   assert not list(tmp_path.glob('.out*'))
   plot_runs.compare(groups[2:3], out)
+
+
+def test_paper_has_a_panel_per_world_and_a_colour_per_method(
+  tmp_path: pathlib.Path,
+) -> None:
+  """By algorithm where that tells the groups apart, by fields elsewhere."""
+  _seeded(tmp_path / 'a', 0)
+  _seeded(tmp_path / 'b', 1)
+  groups = history.group(history.find([tmp_path]))
+  figure = plot_runs.paper(groups, published={'a': 30.0}, log=True)
+  (axes,) = figure.axes
+  assert axes.get_title() == 'point' and axes.get_xscale() == 'log'
+  look = appearance.of('mbmpo')
+  assert look.color in [line.get_color() for line in axes.lines]
+  (legend,) = figure.legends
+  assert [t.get_text() for t in legend.get_texts()] == [look.label, 'a']
+  _seeded(tmp_path / 'c', 0, meta__inner_lr=0.5)
+  groups = history.group(history.find([tmp_path]))
+  (legend,) = plot_runs.paper(groups).legends
+  labels = [t.get_text() for t in legend.get_texts()]
+  assert labels == ['meta.inner_lr=0.001', 'meta.inner_lr=0.5']
 
 
 def test_picture_that_cannot_be_written_is_one_line(

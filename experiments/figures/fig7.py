@@ -8,6 +8,8 @@ program, a sweep; the others shape the program, and are a sweep over seeds each.
 The claims: adaptation, more models and more meta-steps help.
 """
 
+from typing import Any
+
 from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax import config as config_lib
@@ -40,19 +42,12 @@ _TRANSITIONS = {'quick': 16_000, 'full': 200_000}
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   env = 'point' if size == 'tiny' else 'half_cheetah'
-  base = methods_lib.config(
+  base: Any = methods_lib.config(
     'mbmpo', env, size, _QUICK if size == 'quick' else {}
   )
   if size in _TRANSITIONS:
     base = methods_lib.lasting(base, _TRANSITIONS[size])
   num_seeds = methods_lib.SEEDS[size]
-
-  def seeds(panel: str, value: int, values: dict, color: str) -> study.Group:
-    config = config_lib.replaced(base, values)
-    looks = {'': (f'{value}', color)}
-    grid = grid_lib.Grid(config, {}, num_seeds=num_seeds)
-    (group,) = study.swept(panel, f'{panel}={value}', grid, looks)
-    return group
 
   grid = grid_lib.Grid(base, {'meta.inner_lr': _ALPHAS}, num_seeds=num_seeds)
   looks = {
@@ -62,6 +57,17 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
     )
   }
   made = study.swept(_ALPHA, _ALPHA, grid, looks)
+  shared = made[_ALPHAS.index(base.meta.inner_lr)]
+
+  def seeds(panel: str, value: int, values: dict, color: str) -> study.Group:
+    config = config_lib.replaced(base, values)
+    if config == base:  # It is in the sweep of alpha.
+      return study.Group(panel, f'{value}', f'{value}', color, shared.runs)
+    looks = {'': (f'{value}', color)}
+    grid = grid_lib.Grid(config, {}, num_seeds=num_seeds)
+    (group,) = study.swept(panel, f'{panel}={value}', grid, looks)
+    return group
+
   for value, color in zip(_MODELS[size], appearance.PALETTE, strict=False):
     values = {
       'model.num_models': value,

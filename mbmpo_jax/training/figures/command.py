@@ -83,34 +83,52 @@ class Figure(NamedTuple):
 
 def run(figure: Figure) -> None:
   """Runs a figure's binary: parses its flags, makes its runs, draws them."""
-  flags.DEFINE_boolean(
-    'tiny',
-    False,
-    'Smallest sizes, which teach nothing: whether it runs, in minutes.',
-  )
-  flags.DEFINE_boolean('quick', False, 'Reduced sizes, for a CPU: hours.')
-  flags.DEFINE_boolean(
-    'full', False, "The paper's sizes, environments and seeds."
-  )
-  home = figure.home or figure.name
-  flags.DEFINE_string(
-    'workdir',
-    f'runs/figures/{home}',
-    'Where everything is kept, in a folder for each size; what is found there'
-    ' is continued.',
-  )
-  flags.DEFINE_boolean(
-    'only_plot', False, 'Whether to draw what is there, and train nothing.'
-  )
-  flags.DEFINE_list(
-    'methods', list(figure.methods), 'Those to compare, separated by commas.'
-  )
+  define(figure, flags.FLAGS)
   for name in _FLAGS:
     flags.declare_key_flag(name)
   app.run(
     functools.partial(_main, figure),
     flags_parser=functools.partial(parse, figure),
   )
+
+
+def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
+  """Defines the flags; returns where they are."""
+  flags.DEFINE_boolean(
+    'tiny',
+    False,
+    'Smallest sizes, which teach nothing: whether it runs, in minutes.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+    'quick', False, 'Reduced sizes, for a CPU: hours.', flag_values=flag_values
+  )
+  flags.DEFINE_boolean(
+    'full',
+    False,
+    "The paper's sizes, environments and seeds.",
+    flag_values=flag_values,
+  )
+  flags.DEFINE_string(
+    'workdir',
+    f'runs/figures/{figure.home or figure.name}',
+    'Where everything is kept, in a folder for each size; what is found there'
+    ' is continued.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_boolean(
+    'only_plot',
+    False,
+    'Whether to draw what is there, and train nothing.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_list(
+    'methods',
+    list(figure.methods),
+    'Those to compare, separated by commas.',
+    flag_values=flag_values,
+  )
+  return flag_values
 
 
 def parse(

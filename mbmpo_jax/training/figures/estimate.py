@@ -152,7 +152,9 @@ def _slowness(
   took = should = 0.0
   for run in runs:
     own = rows[run.name]
-    if own and run.sweep is None:
-      took += sum(map(progress.seconds, own))
+    if own:
+      # The clock of a sweep's runs is that of all together.
+      together = len(run.sweep.grid.runs()) if run.sweep else 1
+      took += sum(map(progress.seconds, own)) / together
       should += _share_done(run, own) * costs(run.config)
   return took / should if took and should else 1.0

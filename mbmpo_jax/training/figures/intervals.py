@@ -98,10 +98,10 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> Interval:
     >>> round(ratio([20.0, 20.0], [1.0, 4.0]).value, 6)
     10.0
   """
-  logs = [np.log(_samples(x)) for x in (values, others)]
-  if not all(np.isfinite(x).all() for x in logs):
+  groups = [_samples(x) for x in (values, others)]
+  if not all((x > 0).all() for x in groups):
     raise ValueError('ratio of numbers that are not positive')
-  made = difference(*logs)
+  made = difference(*(np.log(x).tolist() for x in groups))
   value, low, high = (math.exp(min(x, 700.0)) for x in made[:3])
   return Interval(value, low, high, made.num)
 
