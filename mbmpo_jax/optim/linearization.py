@@ -15,7 +15,9 @@ Record = list[jax.Array]
 
 def record(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Record]:
   """`fn(x)`, and what its derivative at `x` needs of the way there."""
-  out, derivative = jax.linearize(fn, x)
+  # A program of its own: what is recorded then depends on shapes alone, not on
+  # whether this is traced in a loop, in a vmap or in neither.
+  out, derivative = jax.jit(lambda x: jax.linearize(fn, x))(x)
   return out, jax.tree.leaves(derivative)
 
 
