@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import backend
+from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
@@ -80,6 +81,7 @@ def make(
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
+  envs.require_known(env, config.algorithm)
   if mesh is not None:
     shares = config.shares()
     parallel.check(
