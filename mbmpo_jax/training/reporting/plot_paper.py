@@ -75,7 +75,6 @@ class Panel(NamedTuple):
     y: the label of the vertical axis.
     log: whether the horizontal axis is logarithmic.
     levels: horizontal lines.
-    unit: what the horizontal axis counts, `steps` or `seconds`.
   """
 
   title: str
@@ -84,7 +83,6 @@ class Panel(NamedTuple):
   y: str = 'return per episode'
   log: bool = False
   levels: Sequence[Level] = ()
-  unit: str = 'steps'
 
 
 def curves(
@@ -148,6 +146,8 @@ class Map(NamedTuple):
     extent: left, right, bottom, top.
     unit: beside the colours.
     row: maps of one row share their colours' range.
+    aspect: of the axes, `equal` where both have one unit, else `auto`.
+    zero: whether a line is drawn where the values are 0.
   """
 
   title: str
@@ -155,6 +155,8 @@ class Map(NamedTuple):
   extent: tuple[float, float, float, float]
   unit: str
   row: int
+  aspect: Any = 'equal'
+  zero: bool = False
 
 
 def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
@@ -184,7 +186,16 @@ def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
           vmax=high,
           cmap='viridis',
           interpolation='nearest',
+          aspect=entry.aspect,
         )
+        if entry.zero and np.min(entry.values) < 0 < np.max(entry.values):
+          axes.contour(
+            entry.values,
+            levels=[0.0],
+            extent=entry.extent,
+            colors='white',
+            linewidths=1.0,
+          )
         axes.set_title(entry.title)
         if index == len(rows) - 1:
           axes.set_xlabel(x)
@@ -302,9 +313,8 @@ def _finish(axes: axes_lib.Axes, panel: Panel) -> None:
   axes.set_xlabel(panel.x)
   if panel.log:
     axes.set_xscale('log')
-  text = pace.duration if panel.unit == 'seconds' else pace.count
   axes.xaxis.set_major_formatter(
-    ticker.FuncFormatter(lambda value, _: text(value))
+    ticker.FuncFormatter(lambda value, _: pace.count(value))
   )
   if panel.log:
     low, high = axes.get_xlim()
