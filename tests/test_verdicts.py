@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from mbmpo_jax.training.figures import curves
+from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
@@ -137,7 +138,7 @@ def test_fewer_samples_where_all_reach_the_return() -> None:
   other = _found(
     'other', [9.9] * 3, [9.8, 10, 10], [9.9, 9.9, 12], steps=10_000
   )
-  claim = verdicts.fewer_samples(ours, other, 10)
+  claim = efficiency.fewer_samples(ours, other, 10)
   # Means of up to three: 9.8 then 9.9, which is twice as late.
   theirs = [20_000, 40_000, 20_000]
   assert claim.numbers['ours'] == pytest.approx([1000, 1000])
@@ -148,23 +149,23 @@ def test_fewer_samples_where_all_reach_the_return() -> None:
   assert 'n = 2' in claim.sentence
   assert 'all 3 runs of other have that, after 25.2k' in claim.sentence
   other = _found('other', *([9.9] * 3 for _ in range(3)), steps=10_000)
-  assert verdicts.fewer_samples(ours, other, 10).verdict == report.HELD
-  assert verdicts.fewer_samples(ours, other, 30).verdict == report.FAILED
+  assert efficiency.fewer_samples(ours, other, 10).verdict == report.HELD
+  assert efficiency.fewer_samples(ours, other, 30).verdict == report.FAILED
 
 
 def test_fewer_samples_where_some_never_reach_the_return() -> None:
   """The ratio is at least that: it can hold, and cannot fail."""
   ours = _found('ours', *([1.0, 1.0] for _ in range(2)))
   never = _found('other', *([0.0, 0.0] for _ in range(3)), steps=4_000)
-  claim = verdicts.fewer_samples(ours, never, 10)
+  claim = efficiency.fewer_samples(ours, never, 10)
   assert claim.numbers['ratio'].value == pytest.approx(16_000 / 200)
   assert claim.verdict == report.HELD
   assert 'none of 3 runs of other have that within 16k' in claim.sentence
   assert 'at least 80' in claim.sentence
-  claim = verdicts.fewer_samples(ours, never, 100)
+  claim = efficiency.fewer_samples(ours, never, 100)
   assert claim.verdict == report.UNDECIDED
   some = _found('other', [0.0, 0.0], [1.0, 1.0], [1.0, 1.0], steps=4_000)
-  claim = verdicts.fewer_samples(ours, some, 10)
+  claim = efficiency.fewer_samples(ours, some, 10)
   assert claim.numbers['reached'] == 2
   assert '2 of 3 runs of other have that within 16k' in claim.sentence
 
@@ -174,13 +175,13 @@ def test_sooner_is_about_what_the_worse_ends_with() -> None:
   fast = _found('fast', *([4.0, 8.0] for _ in range(3)))
   slow = _found('slow', *([0.0, 8.0] for _ in range(3)))
   # The worse one ends with 4, where the other begins.
-  claim = verdicts.sooner(fast, slow)
+  claim = efficiency.sooner(fast, slow)
   assert claim.numbers['target'] == 4
   assert claim.numbers['ratio'].value == pytest.approx(2)
   assert claim.verdict == report.HELD
-  assert verdicts.sooner(slow, fast).verdict == report.FAILED
+  assert efficiency.sooner(slow, fast).verdict == report.FAILED
   mixed = _found('mixed', [0.0, 0.0], [9.0, 9.0], [9.0, 9.0])
-  claim = verdicts.sooner(mixed, fast)
+  claim = efficiency.sooner(mixed, fast)
   assert claim.numbers['ours']['num_reached'] == 2
   assert claim.verdict == report.UNDECIDED
 
@@ -216,12 +217,12 @@ def test_claim_about_time() -> None:
   """Of learning alone; a run that never gets there makes it an upper bound."""
   ours = _found('ours', *([1.0, 1.0] for _ in range(2)), seconds=3.0)
   other = _found('other', *([1.0, 1.0] for _ in range(2)), seconds=2.0)
-  claim = verdicts.time_within(ours, other, 1.6)
+  claim = efficiency.time_within(ours, other, 1.6)
   assert claim.numbers['ratio'].value == pytest.approx(1.5)
   assert claim.verdict == report.HELD
-  assert verdicts.time_within(ours, other, 1.27).verdict == report.FAILED
+  assert efficiency.time_within(ours, other, 1.27).verdict == report.FAILED
   never = _found('other', *([0.0, 0.0] for _ in range(2)), seconds=1.0)
-  claim = verdicts.time_within(ours, never, 1.27)
+  claim = efficiency.time_within(ours, never, 1.27)
   assert claim.verdict == report.UNDECIDED and 'at most 1.5' in claim.sentence
 
 
@@ -264,12 +265,12 @@ def test_missing_runs_are_named_and_decide_nothing(tmp_path) -> None:
   assert len(entry.finished) == 1 and entry.finals == [1.5]
   nothing = study.Found(group, ([], [], []))
   for claim in (
-    verdicts.fewer_samples(nothing, entry, 10),
+    efficiency.fewer_samples(nothing, entry, 10),
     verdicts.better(entry, nothing, 'x'),
     verdicts.improves_by(entry, nothing, 'x', 0.1),
     verdicts.steadier(entry, nothing),
-    verdicts.sooner(entry, nothing),
-    verdicts.time_within(entry, nothing, 1),
+    efficiency.sooner(entry, nothing),
+    efficiency.time_within(entry, nothing, 1),
     verdicts.positive(nothing, 'x'),
   ):
     assert claim.verdict == report.UNDECIDED

@@ -10,6 +10,7 @@ with; on the arm and the swimmer, 20 to 50 times.
 from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study
@@ -39,7 +40,7 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
 
 def claims(found: study.Study) -> list[report.Claim]:
   single = [
-    verdicts.fewer_samples(ours, entry, _FACTORS.get(panel, _OTHER_FACTORS))
+    efficiency.fewer_samples(ours, entry, _FACTORS.get(panel, _OTHER_FACTORS))
     for panel, entries in found.panels.items()
     for ours in entries
     for entry in entries

@@ -9,6 +9,7 @@ and needs fewer transitions for the return that they end with.
 from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study
@@ -48,7 +49,7 @@ def claims(found: study.Study) -> list[report.Claim]:
     )
     for panel, ours, other in pairs
   ]
-  sooner = [verdicts.sooner(ours, other) for _, ours, other in pairs]
+  sooner = [efficiency.sooner(ours, other) for _, ours, other in pairs]
   return [
     verdicts.all_of('MB-MPO ends higher than methods with models', higher),
     verdicts.all_of('MB-MPO learns faster than they do', sooner),

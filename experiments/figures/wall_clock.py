@@ -11,10 +11,11 @@ only where nothing else ran on the machine.
 from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study
-from mbmpo_jax.training.figures import verdicts
+from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot_paper
 
 _METHODS = ('mbmpo', 'trpo')
@@ -39,14 +40,43 @@ def claims(found: study.Study) -> list[report.Claim]:
   ours, other = (by_key[name] for name in _METHODS)
   most = _HOURS['mbmpo'] / _HOURS['trpo']
   return [
-    verdicts.time_within(ours, other, most),
-    verdicts.fewer_samples(ours, other, _FEWER),
+    efficiency.time_within(ours, other, most),
+    efficiency.fewer_samples(ours, other, _FEWER),
   ]
+
+
+def table(found: study.Study) -> list[tuple[str, ...]]:
+  by_key = {entry.group.key: entry for entry in found.groups}
+  rows: list[tuple[str, ...]] = [
+    ('method', 'paper', 'return', 'runs', 'time', 'transitions')
+  ]
+  ours = by_key.get('mbmpo')
+  if ours is None or not ours.finished:
+    return rows
+  target = sum(ours.finals) / len(ours.finals)
+  for key, entry in by_key.items():
+    if not entry.finished:
+      continue
+    own = ours.finals if entry is ours else [target] * len(entry.finished)
+    time, steps = (
+      efficiency.cost(entry.curves, own, of) for of in ('seconds', 'steps')
+    )
+    rows.append(
+      (
+        entry.group.label,
+        f'{_HOURS[key]:g} h',
+        f'{target:.4g}',
+        f'{time.num_reached} of {len(time.spent)}',
+        efficiency.typical(time.spent, pace.duration),
+        efficiency.typical(steps.spent),
+      )
+    )
+  return rows
 
 
 def draw(found: study.Study):
   (samples,) = shown.panels(found, log=True)
-  (time,) = shown.panels(found, log=True, unit='seconds')
+  (time,) = shown.panels(found, log=True, time=True)
   return plot_paper.curves([samples, time])
 
 
@@ -60,6 +90,7 @@ FIGURE = command.Figure(
   numbers=shown.numbers,
   costs=costs.seconds,
   home='fig1',
+  table=table,
 )
 
 if __name__ == '__main__':

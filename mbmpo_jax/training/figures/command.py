@@ -68,6 +68,7 @@ class Figure(NamedTuple):
     numbers: study -> what the picture shows, JSON.
     costs: of a configuration, the seconds of its run.
     home: of the default folder, `runs/figures/<home>`, where it is not `name`.
+    table: study -> its head, and rows; for figures that are tables, too.
   """
 
   name: str
@@ -79,6 +80,7 @@ class Figure(NamedTuple):
   numbers: Callable[[study.Study], Any]
   costs: estimate.Costs
   home: str = ''
+  table: Callable[[study.Study], list[tuple[str, ...]]] | None = None
 
 
 def run(figure: Figure) -> None:
@@ -257,6 +259,7 @@ def draw(figure: Figure, arguments: Arguments) -> list[report.Claim]:
   missing, claims = found.missing, []
   if any(rows for entry in found.groups for rows in entry.rows):
     claims = figure.claims(found)
+    table = [] if figure.table is None else figure.table(found)
     files = report.write(
       arguments.root,
       figure.name,
@@ -267,7 +270,9 @@ def draw(figure: Figure, arguments: Arguments) -> list[report.Claim]:
         'missing': missing,
         'shows': figure.numbers(found),
       },
+      table,
     )
+    print(report.markdown(table) if table else '', end='')
     for claim in claims:
       print(claim.sentence)
     for path in files:

@@ -62,8 +62,11 @@ def write(
   picture: figure_lib.Figure | None,
   claims: Sequence[Claim],
   numbers: Mapping[str, Any],
+  table: Sequence[Sequence[str]] = (),
 ) -> list[pathlib.Path]:
   """Writes `<name>.json`, `<name>.png`, `<name>.pdf` and `<name>.txt`.
+
+  And `<name>.md`, where there is a table.
 
   Args:
     root: the folder, which is created.
@@ -72,6 +75,7 @@ def write(
     claims: each becomes a sentence.
     numbers: whatever the picture shows; arrays, and numbers that are not
       finite, are converted.
+    table: its head, and rows.
 
   Returns:
     The files.
@@ -93,12 +97,29 @@ def write(
   files = [root / f'{name}.json', root / f'{name}.txt']
   folder_lib.write_output(files[0], text.encode())
   folder_lib.write_output(files[1], ('\n'.join(sentences) + '\n').encode())
+  if table:
+    files.append(root / f'{name}.md')
+    folder_lib.write_output(files[-1], markdown(table).encode())
   if picture is not None:
     with plot_paper.paper():
       for ending in ('.png', '.pdf'):
         files.append(root / f'{name}{ending}')
         plot.save(picture, files[-1])
   return files
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+  """A table, its head first.
+
+  Example:
+    >>> print(markdown([('a', 'b'), ('1', '2')]), end='')
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+  """
+  head, *rows = table
+  lines = [head, ['---'] * len(head), *rows]
+  return ''.join(f'| {" | ".join(line)} |\n' for line in lines)
 
 
 def plain(tree: Any) -> Any:

@@ -14,7 +14,7 @@ def panels(
   *,
   log: bool = False,
   each: bool = False,
-  unit: str = 'steps',
+  time: bool = False,
 ) -> list[plot_paper.Panel]:
   """A panel of learning curves for each of a study's.
 
@@ -24,30 +24,29 @@ def panels(
     found: what there is.
     log: whether the horizontal axes are logarithmic.
     each: whether every run is a line of its own.
-    unit: what the horizontal axes count, `steps` or `seconds`.
+    time: whether the horizontal axes are of the time that learning took,
+      instead of real transitions.
   """
-  x = 'real transitions' if unit == 'steps' else 'time'
   return [
     plot_paper.Panel(
       title.replace('_', ' '),
-      [series(entry, each=each, unit=unit) for entry in entries],
-      x=x,
+      [series(entry, each=each, time=time) for entry in entries],
+      x='minutes of learning' if time else 'real transitions',
       log=log,
-      unit=unit,
     )
     for title, entries in found.panels.items()
   ]
 
 
 def series(
-  entry: study.Found, *, each: bool = False, unit: str = 'steps'
+  entry: study.Found, *, each: bool = False, time: bool = False
 ) -> plot_paper.Series:
   """The curve of a group."""
   made = [curves.evaluations(rows) for rows in entry.rows]
   return plot_paper.Series(
     entry.group.label,
     entry.group.color,
-    [getattr(curve, unit) for curve in made],
+    [curve.seconds / 60 if time else curve.steps for curve in made],
     [curve.returns for curve in made],
     each=each,
   )
