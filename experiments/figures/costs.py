@@ -29,14 +29,14 @@ _ENV_RATES = {
   'pr2_reacher': 25_000,
   'point': 1e6,
 }
-# Of methods without a model, per transition without physics, s.
-_LEARNING = {
-  'trpo': 2e-4,
-  'ppo': 2e-4,
-  'acktr': 3e-4,
-  'sac': 0.017,
-  'ddpg': 0.012,
-}
+# Of methods without a model that learn from whole batches, per transition
+# without physics, s.
+_LEARNING = {'trpo': 2e-4, 'ppo': 2e-4, 'acktr': 3e-4}
+# Of those that update at every step: what an update costs besides, s; its small
+# products, FLOP/s; and the passes of a minibatch through a network like the
+# critic's.
+_PER_UPDATE, _UPDATE_RATE = 1e-3, 25e9
+_PASSES = {'sac': 20, 'ddpg': 13}
 
 
 def seconds(config: Any) -> float:
@@ -51,6 +51,8 @@ def seconds(config: Any) -> float:
   name = config.algorithm
   if name in _LEARNING:
     return total + steps * _LEARNING[name]
+  if name in _PASSES:
+    return total + steps * _update(config, _PASSES[name])
   if not hasattr(config, 'model'):
     return float('nan')
   total += sum(_fit(config, index) for index in iterations)
@@ -68,6 +70,14 @@ def seconds(config: Any) -> float:
   return total + len(iterations) * num_steps * (_PER_POLICY_STEP + flop / _RATE)
 
 
+def _update(config: Any, passes: int) -> float:
+  """Of the gradient updates that belong to a transition."""
+  learn, collect = config.learn, config.collect
+  flop = passes * learn.batch_size * _weights(config, config.critic, last=1)
+  rate = learn.num_updates / (learn.update_every * collect.num_envs)
+  return rate * (_PER_UPDATE + flop / _UPDATE_RATE)
+
+
 def _fit(config: Any, iteration: int) -> float:
   """Of the fit of an iteration, all epochs of it."""
   model, collect = config.model, config.collect
@@ -80,10 +90,11 @@ def _fit(config: Any, iteration: int) -> float:
   return num_steps * (_PER_GRADIENT_STEP + flop / _RATE)
 
 
-def _weights(config: Any) -> int:
-  """Of one member."""
+def _weights(config: Any, section: Any = None, last: int | None = None) -> int:
+  """Of one member, or of the network of another section."""
   observation, action = _sizes(config.env.name, config.env.variant)
-  sizes = (observation + action, *config.model.hidden_sizes, observation)
+  hidden = (section or config.model).hidden_sizes
+  sizes = (observation + action, *hidden, last or observation)
   return sum(a * b for a, b in itertools.pairwise(sizes))
 
 

@@ -85,6 +85,8 @@ def paper(algorithm: str, env: str) -> config_lib.Experiment:
     'env.variant': variant,
     'collect.episode_length': 30 if env == 'point' else 200,
   }
+  if algorithm in _OFF_POLICY:
+    values['collect.buffer_capacity'] = 1_000_000
   if algorithm in MODEL_FREE:
     return config_lib.replaced(preset(algorithm, env), values)
   made = algorithms.config(algorithm)()
