@@ -31,7 +31,7 @@ _DEEP = ('ant', 'walker2d')
 _CAN_FALL = ('ant', 'walker2d', 'hopper')
 # Of the quick sizes: transitions of a run.
 _QUICK = {
-  'point': {'on': 120_000, 'off': 8_000, 'model': 6_000},
+  'point': {'on': 120_000, 'off': 60_000, 'model': 6_000},
   'half_cheetah': {'on': 640_000, 'off': 50_000, 'model': 32_000},
   'walker2d': {'model': 32_000},
 }
