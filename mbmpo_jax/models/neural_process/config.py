@@ -57,7 +57,7 @@ class Surrogate:
   decoder_sizes: tuple[int, ...] = config.setting(
     (200, 200), low=1, high=2**16, tiny=8
   )
-  beta: float = config.setting(10.0, low=0, high=1e4)
+  beta: float = config.setting(1.0, low=0, high=1e4)
   dropout_rate: float = config.setting(0.05, low=0, below=1)
   min_latent_std: float = config.setting(0.1, above=0, below=1)
   min_std: float = config.setting(0.01, above=0, high=1e3)
@@ -65,7 +65,7 @@ class Surrogate:
   standardize: bool = True
   sample_output: bool = False
   clip_margin: float | None = config.setting(1.0, low=0, high=1e6)
-  num_particles: int = config.setting(5, low=1, high=10_000, tiny=2)
+  num_particles: int = config.setting(1, low=1, high=10_000, tiny=2)
   context_size: int = config.setting(50, low=1, high=10**5, tiny=5)
   min_context: int = config.setting(1, low=0, high=10**5)
   target_size: int = config.setting(100, low=1, high=10**6, tiny=8)
