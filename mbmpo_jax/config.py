@@ -234,17 +234,26 @@ class Steps:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Advantage:
-  """How an action is judged: generalised advantages over a linear baseline.
+class Gae:
+  """How an action is judged: generalised advantages.
 
   Attributes:
     discount: gamma.
     gae_lambda: lambda of generalised advantage estimation.
-    baseline_ridge: penalty of the linear baseline's least squares.
   """
 
   discount: float = setting(0.99, low=0, high=1, sweep=True)
   gae_lambda: float = setting(1.0, low=0, high=1, sweep=True)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Advantage(Gae):
+  """Generalised advantages over a linear baseline.
+
+  Attributes:
+    baseline_ridge: penalty of the linear baseline's least squares.
+  """
+
   baseline_ridge: float = setting(1e-5, above=0, high=1e6, sweep=True)
 
 

@@ -17,10 +17,13 @@ if typing.TYPE_CHECKING:
   from mbmpo_jax.envs import base as envs
 
 _PACKAGES = {
+  'ddpg': 'mbmpo_jax.algorithms.ddpg',
   'mb_mpc': 'mbmpo_jax.algorithms.mb_mpc',
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
   'me_trpo': 'mbmpo_jax.algorithms.me_trpo',
+  'ppo': 'mbmpo_jax.algorithms.ppo',
   'sac': 'mbmpo_jax.algorithms.sac',
+  'trpo': 'mbmpo_jax.algorithms.trpo',
 }
 
 

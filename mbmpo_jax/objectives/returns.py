@@ -52,11 +52,15 @@ def gae(
   *,
   discount: jax.Array | float,
   gae_lambda: jax.Array | float,
+  next_values: jax.Array | None = None,
+  ended: jax.Array | None = None,
 ) -> jax.Array:
   """Generalised advantages (Schulman et al. 2016, eq. 16).
 
   A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t,
-  where V is zero after the last step and after a terminal one.
+  where V_{t+1} is zero after a terminal step, and A_{t+1} wherever an episode
+  ended. A time limit ends an episode, but the world would have gone on: what is
+  beyond it counts as V of the last observation.
 
   Args:
     rewards: r, `[T, N]`.
@@ -65,15 +69,32 @@ def gae(
     terminated: `[T, N]`.
     discount: gamma.
     gae_lambda: lambda.
+    next_values: V of the observation that each step led to, before any reset,
+      `[T, N]`; by default that of the next step, and zero after the last one.
+    ended: `[T, N]`, 1. where an episode ended for any reason; `terminated`, by
+      default.
 
   Returns:
     A, `[T, N]`, zero where masked.
+
+  Example:
+    The same step, cut by a time limit and by a termination:
+
+    >>> one, end = jnp.ones((1, 1)), jnp.ones((1, 1))
+    >>> settings = dict(discount=0.5, gae_lambda=1.0, next_values=8 * one)
+    >>> gae(one, 0 * one, one, 0 * end, ended=end, **settings).item()
+    5.0
+    >>> gae(one, 0 * one, one, end, ended=end, **settings).item()
+    1.0
   """
   values = masking.live(values, mask)
-  next_values = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
-  next_values = jnp.where(terminated > 0, 0.0, next_values)
+  if next_values is None:
+    next_values = jnp.concatenate([values[1:], jnp.zeros_like(values[:1])])
+  next_values = jnp.where(terminated > 0, 0.0, masking.live(next_values, mask))
   deltas = masking.live(rewards, mask) + discount * next_values - values
-  return _discounted_sum(deltas, terminated, discount * gae_lambda)
+  return _discounted_sum(
+    deltas, terminated if ended is None else ended, discount * gae_lambda
+  )
 
 
 def standardize(advantages: jax.Array, mask: jax.Array) -> jax.Array:

@@ -1,0 +1,17 @@
+"""Hopper, 200 steps an episode, by PPO."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms.ppo import config as ppo
+
+
+def get_config() -> ppo.Config:
+  """Episodes of 200 steps; 300,000 transitions in all."""
+  return ppo.Config(
+    env=config.Env(name='hopper'),
+    collect=on_policy_config.Collect(
+      num_envs=20, steps_per_env=200, episode_length=200
+    ),
+    learn=ppo.Learn(num_epochs=10, num_minibatches=16),
+    run=config.Run(num_iterations=75, eval_every=5),
+  )

@@ -1,0 +1,18 @@
+"""The 2-D point of MB-MPO's section 6.3, by TRPO."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms.trpo import config as trpo
+
+
+def get_config() -> trpo.Config:
+  """Episodes of 30 steps; 60,000 transitions in all."""
+  return trpo.Config(
+    env=config.Env(name='point'),
+    collect=on_policy_config.Collect(
+      num_envs=20, steps_per_env=30, episode_length=30
+    ),
+    value=trpo.Value(num_epochs=10, num_minibatches=4),
+    trust_region=config.TrustRegion(max_kl=0.01, damping=0.1),
+    run=config.Run(num_iterations=100, eval_every=5),
+  )

@@ -1,0 +1,460 @@
+"""What on-policy algorithms share: an iteration's data, judged.
+
+An iteration steps the environments on from where they stood, judges every
+action by generalised advantages over a value network, and improves policy and
+values on this data alone. An algorithm gives `improve`, which does the latter.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mbmpo_jax import masking
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms import shared_metrics
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.networks import critics
+from mbmpo_jax.objectives import ppo
+from mbmpo_jax.objectives import returns
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import categorical
+from mbmpo_jax.policies import normalized
+from mbmpo_jax.rollouts import episodes as episodes_lib
+from mbmpo_jax.rollouts import real
+
+_Tree = TypeVar('_Tree')
+
+METRICS = {
+  **shared_metrics.COLLECT,
+  'real_steps': base.Metric(
+    'real transitions of the iteration',
+    over_runs='sum',
+    per_second_of='learn',
+  ),
+  'real/return': base.Metric(
+    'undiscounted return of the episodes that ended in the iteration, as'
+    ' collected for learning, mean',
+    label='real',
+    curve='real, as collected',
+  ),
+  **shared_metrics.POLICY,
+  'policy/entropy': base.Metric(
+    "the policy's entropy before the iteration's update, mean over steps, in"
+    ' nats'
+  ),
+  'policy/kl': base.Metric(
+    'mean KL from the policy that collected to the one that was learned, in'
+    ' nats'
+  ),
+  'value/loss': base.Metric(
+    'half the mean squared error of the values before their update'
+  ),
+  'value/explained': base.Metric(
+    "share of the returns' variance that the values explained before their"
+    ' update; 1 at best'
+  ),
+  'nonfinite/updates': base.Metric(
+    'gradient updates that were not taken, as their gradients were not finite',
+    over_runs='sum',
+  ),
+  **shared_metrics.STUCK,
+}
+
+
+class State(NamedTuple):
+  """Everything a run is: copy it and the run goes on from there."""
+
+  counters: base.Counters
+  hyper: base.Hyper
+  policy: types.Params  # theta
+  value: types.Params  # of the value network
+  optimizer: Any  # the states of what updates them
+  running: real.Running  # where the environments stand
+  unfinished: episodes_lib.Sums  # of the episodes under way, [N]
+  moments: Any  # of observations, `normalized.Moments`; () where not used
+
+
+class Batch(NamedTuple):
+  """An iteration's data; observations are as networks see them."""
+
+  trajectory: types.Trajectory  # [T, N, ...]
+  advantages: jax.Array  # A, [T, N], standardised
+  targets: jax.Array  # R, what the values should be, [T, N]
+
+
+class Improved(NamedTuple):
+  """What an algorithm makes of a batch.
+
+  Attributes:
+    policy: its parameters.
+    value: those of the value network.
+    optimizer: the states of what updated them.
+    metrics: the algorithm's own, `policy/kl` and `nonfinite/updates` among
+      them.
+    taken: updates that were taken, a number.
+  """
+
+  policy: types.Params
+  value: types.Params
+  optimizer: Any
+  metrics: types.Metrics
+  taken: jax.Array
+
+
+# (parameters, obs [..., O]) -> V [...]
+ValueFn = Callable[[types.Params, jax.Array], jax.Array]
+# (state, batch, key) -> Improved
+Improve = Callable[[State, Batch, jax.Array], Improved]
+
+
+class Parts(NamedTuple):
+  """What an algorithm is made of.
+
+  Attributes:
+    policy: on observations as networks see them.
+    acting: `policy` on observations as they are.
+    init_value: key -> parameters of the value network; consumes the key.
+    value: the value network.
+  """
+
+  policy: policies.Policy
+  acting: policies.Policy
+  init_value: Callable[[jax.Array], types.Params]
+  value: ValueFn
+
+
+def parts(
+  env: envs_base.Environment,
+  config: on_policy_config.Config,
+  policy: policies.Policy | None,
+) -> Parts:
+  """The networks for an environment.
+
+  Args:
+    env: the real world.
+    config: of the experiment.
+    policy: one with a density in place of `config.policy`.
+
+  Raises:
+    config.ConfigError: if the policy does not fit, or has a memory.
+  """
+  if policy is None:
+    policy = make_policy(env, config)
+  model_based.check_policy(env, policy)
+  acting = policy
+  if config.collect.normalize_observations:
+    acting = normalized.make(policy, env.observation_size)
+  network = critics.Value(config.value.hidden_sizes)
+
+  def init_value(key: jax.Array) -> types.Params:
+    return network.init(key, jnp.zeros((1, env.observation_size)))
+
+  def value(params: types.Params, obs: jax.Array) -> jax.Array:
+    return jnp.asarray(network.apply(params, obs))
+
+  return Parts(policy, acting, init_value, value)
+
+
+def make_policy(
+  env: envs_base.Environment, config: on_policy_config.Config
+) -> policies.Policy:
+  """A Gaussian policy, or a softmax in a world of choices."""
+  if isinstance(env.action_space, spaces.Discrete):
+    return categorical.make(
+      env.observation_size, env.action_size, config.policy.hidden_sizes
+    )
+  return model_based.gaussian_policy(env, config.policy)
+
+
+def algorithm(
+  env: envs_base.Environment,
+  config: on_policy_config.Config,
+  made: Parts,
+  start_optimizer: Callable[[types.Params, types.Params, base.Hyper], Any],
+  improve: Improve,
+  metrics: dict[str, base.Metric],
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> base.Algorithm:
+  """The algorithm that `improve` makes.
+
+  Args:
+    env: the real world.
+    config: of the experiment.
+    made: its networks.
+    start_optimizer: (theta, value parameters, hyper) -> state.
+    improve: from a batch.
+    metrics: all that it reports.
+    mesh: devices that hold the state, each of which does all the work.
+  """
+
+  def policy_params(state: State) -> types.Params:
+    if not config.collect.normalize_observations:
+      return state.policy
+    return normalized.Params(state.policy, state.moments)
+
+  def init(key: jax.Array, hyper: base.Hyper) -> State:
+    key, policy_key, value_key, start_key = jax.random.split(key, 4)
+    theta = made.policy.init(policy_key)
+    value = made.init_value(value_key)
+    moments: Any = ()
+    if config.collect.normalize_observations:
+      moments = normalized.start(env.observation_size)
+    state = State(
+      counters=base.start_counters(key),
+      hyper=hyper,
+      policy=theta,
+      value=value,
+      optimizer=start_optimizer(theta, value, hyper),
+      running=(),  # type: ignore[arg-type]
+      unfinished=episodes_lib.start(config.collect.num_envs),
+      moments=moments,
+    )
+    running = real.start(
+      env,
+      made.acting,
+      policy_params(state),
+      start_key,
+      num_envs=config.collect.num_envs,
+    )
+    # No two leaves share memory: XLA refuses to be donated it twice.
+    return jax.tree.map(jnp.copy, state._replace(running=running))
+
+  def learn(state: State) -> tuple[State, types.Metrics]:
+    key, rollout_key, improve_key, std_key = jax.random.split(
+      state.counters.key, 4
+    )
+    state = state._replace(counters=state.counters._replace(key=key))
+    trajectory, running = real.rollout(
+      env,
+      made.acting,
+      policy_params(state),
+      rollout_key,
+      num_envs=config.collect.num_envs,
+      horizon=config.collect.steps_per_env,
+      start=state.running,
+      time_limit=config.collect.episode_length,
+    )
+    after, collected = _account(state, trajectory, running)
+    trajectory = _sound(trajectory)
+    if config.collect.normalize_observations:
+      # What was collected is seen as it was when it was acted upon.
+      after = after._replace(
+        moments=normalized.update(
+          state.moments, trajectory.obs, trajectory.mask
+        )
+      )
+      trajectory = normalized.normalized(state.moments, trajectory)
+    batch, judged = judge(made.value, state.value, trajectory, state.hyper)
+    improved = improve(state, batch, improve_key)
+    counters = after.counters
+    after = after._replace(
+      counters=counters._replace(iteration=counters.iteration + 1),
+      policy=improved.policy,
+      value=improved.value,
+      optimizer=improved.optimizer,
+    )
+    stuck = (improved.taken == 0) & (improved.metrics['nonfinite/updates'] > 0)
+    assert made.policy.over is not None
+    dist = made.policy.over(state.policy, batch.trajectory)
+    entropy = jnp.broadcast_to(dist.entropy(), trajectory.mask.shape)
+    return after, {
+      **collected,
+      **judged,
+      'policy/entropy': masking.mean(entropy, trajectory.mask),
+      'policy/std': policies.mean_std(
+        made.policy, improved.policy, std_key, env.observation_size
+      ),
+      base.STUCK: stuck.astype(float),
+      **improved.metrics,
+    }
+
+  return base.Algorithm(
+    init=init,
+    phases={'learn': base.Phase(parallel.replicating(learn, mesh))},
+    policy=made.acting,
+    policy_params=policy_params,
+    behaviour=None,
+    add=add,
+    adapt=None,
+    metrics=metrics,
+  )
+
+
+def add(state: State, trajectory: types.Trajectory) -> State:
+  """Counts real data from outside, `[T, N, ...]`.
+
+  Nothing is learned from it: the methods learn from what the policy of now did.
+  """
+  counters = state.counters
+  transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
+  steps = transitions.reward.shape[0]
+  return state._replace(
+    counters=counters._replace(
+      env_steps=counters.env_steps + steps, episodes=episodes
+    )
+  )
+
+
+def judge(
+  value: ValueFn,
+  value_params: types.Params,
+  trajectory: types.Trajectory,
+  hyper: base.Hyper,
+) -> tuple[Batch, types.Metrics]:
+  """Advantages and value targets of a real trajectory.
+
+  R = A + V, the lambda-return; A is standardised afterwards.
+
+  Args:
+    value: V.
+    value_params: of it.
+    trajectory: `[T, N, ...]`, masked where it is not finite.
+    hyper: has discount and lambda.
+  """
+  mask = trajectory.mask
+  live = masking.live_steps(trajectory)
+  values = value(value_params, live.obs)
+  advantages = returns.gae(
+    live.reward,
+    values,
+    mask,
+    live.terminated,
+    discount=hyper['advantage.discount'],
+    gae_lambda=hyper['advantage.gae_lambda'],
+    next_values=value(value_params, live.next_obs),
+    ended=jnp.maximum(live.ended, 1 - mask),
+  )
+  targets = masking.live(advantages + values, mask)
+  centred = targets - masking.mean(targets, mask)
+  variance = masking.mean(jnp.square(centred), mask)
+  loss = ppo.value_loss(values, targets, mask)
+  return Batch(live, returns.standardize(advantages, mask), targets), {
+    'value/loss': loss,
+    'value/explained': 1 - 2 * loss / jnp.maximum(variance, 1e-8),
+  }
+
+
+def minibatches(batch: Batch, key: jax.Array, *, num: int) -> Batch:
+  """The steps of a batch in random order, cut into `num` equal parts.
+
+  Args:
+    batch: `[T, N, ...]`.
+    key: consumed.
+    num: M, which divides T * N.
+
+  Returns:
+    Leaves `[M, 1, T * N / M, ...]`: each part is a trajectory of one step.
+  """
+  count = batch.advantages.size
+  order = jax.random.permutation(key, count).reshape(num, 1, count // num)
+  return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:])[order], batch)
+
+
+def descend(
+  loss_fn: Callable[[_Tree, Batch], jax.Array],
+  params: _Tree,
+  optimizer_state: Any,
+  batch: Batch,
+  key: jax.Array,
+  *,
+  section: on_policy_config.Epochs,
+  learning_rate: jax.Array,
+) -> tuple[_Tree, Any, jax.Array]:
+  """Minimises a loss by passes over a batch.
+
+  An update whose gradient is not finite is not taken.
+
+  Args:
+    loss_fn: (params, minibatch) -> scalar.
+    params: to be changed.
+    optimizer_state: of `optimizer(section, learning_rate)`.
+    batch: `[T, N, ...]`.
+    key: consumed.
+    section: how many passes.
+    learning_rate: Adam's step size.
+
+  Returns:
+    The parameters, the optimiser's state, and how many of the updates, which
+    are `num_epochs * num_minibatches`, were taken.
+  """
+  adam = optimizer(section, learning_rate)
+
+  def update(carry: Any, minibatch: Batch) -> tuple[Any, None]:
+    params, state, taken = carry
+    gradient = jax.grad(loss_fn)(params, minibatch)
+    finite = masking.all_finite(gradient)
+    changes, after = adam.update(gradient, state, params)
+    new = (optax.apply_updates(params, changes), after)
+    params, state = jax.tree.map(
+      lambda new, old: jnp.where(finite, new, old), new, (params, state)
+    )
+    return (params, state, taken + finite), None
+
+  def epoch(carry: Any, key: jax.Array) -> tuple[Any, None]:
+    parts = minibatches(batch, key, num=section.num_minibatches)
+    return jax.lax.scan(update, carry, parts)
+
+  start = (params, optimizer_state, jnp.zeros((), jnp.int32))
+  carry, _ = jax.lax.scan(
+    epoch, start, jax.random.split(key, section.num_epochs)
+  )
+  return carry
+
+
+def optimizer(
+  section: on_policy_config.Epochs, learning_rate: jax.Array
+) -> optax.GradientTransformation:
+  """Adam, after cutting gradients that are too long."""
+  adam = optax.adam(learning_rate)
+  if section.max_grad_norm is None:
+    return adam
+  return optax.chain(optax.clip_by_global_norm(section.max_grad_norm), adam)
+
+
+def _sound(trajectory: types.Trajectory) -> types.Trajectory:
+  """Masks the steps that hold a number that is not finite."""
+  shape = trajectory.mask.shape
+  rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
+  sound = masking.sound_rows(rows).reshape(shape)
+  return trajectory._replace(mask=jnp.where(sound, trajectory.mask, 0.0))
+
+
+def _account(
+  state: State, trajectory: types.Trajectory, running: real.Running
+) -> tuple[State, types.Metrics]:
+  """Counts what was collected, and describes it."""
+  counters = state.counters
+  transitions, episodes, standing = real.to_transitions(
+    trajectory, counters.episodes, start=state.running
+  )
+  steps = transitions.reward.shape[0]
+  counters = counters._replace(
+    env_steps=counters.env_steps + steps, episodes=episodes
+  )
+  unfinished, done = episodes_lib.finished(
+    state.unfinished, trajectory.reward, trajectory.ended
+  )
+  state = state._replace(
+    counters=counters,
+    running=running._replace(episode=standing),
+    unfinished=unfinished,
+  )
+  return state, {
+    'env_steps': counters.env_steps,
+    'real_steps': jnp.asarray(steps, float),
+    'real/return': jnp.nanmean(done.reward),
+    'real/length': jnp.nanmean(done.length),
+    'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
+    'nonfinite/transitions': jnp.sum(
+      ~masking.sound_rows(transitions), dtype=float
+    ),
+  }

@@ -1,0 +1,1 @@
+"""PPO: proximal policy optimisation (Schulman et al. 2017)."""

@@ -1,0 +1,140 @@
+"""PPO: proximal policy optimisation (Schulman et al. 2017, 1707.06347).
+
+  algorithm = algorithms.make('ppo', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+The one phase steps the environments and descends, by minibatches,
+
+  -L_clip + value_coef L_value - entropy_coef H.
+"""
+
+import copy
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import on_policy
+from mbmpo_jax.algorithms.ppo import config as config_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.objectives import policy_gradient
+from mbmpo_jax.objectives import ppo
+from mbmpo_jax.policies import base as policies
+
+METRICS = {
+  **on_policy.METRICS,
+  'policy/clip_fraction': base.Metric(
+    'share of steps whose ratio of the policies lies beyond the clip range'
+    ' after the update'
+  ),
+}
+State = on_policy.State
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  policy: policies.Policy | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: the real world.
+    config: hyperparameters; copied.
+    policy: any policy without a memory that has a density, in place of
+      `config.policy`.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  made = on_policy.parts(env, config, policy)
+
+  def start(
+    theta: types.Params, value: types.Params, hyper: base.Hyper
+  ) -> on_policy.State:
+    adam = on_policy.optimizer(config.learn, hyper['learn.learning_rate'])
+    return adam.init((theta, value))
+
+  def improve(
+    state: State, batch: on_policy.Batch, key: jax.Array
+  ) -> on_policy.Improved:
+    hyper = state.hyper
+    loss_fn = functools.partial(loss, made=made, hyper=hyper)
+    (theta, value), optimizer, taken = on_policy.descend(
+      loss_fn,
+      (state.policy, state.value),
+      state.optimizer,
+      batch,
+      key,
+      section=config.learn,
+      learning_rate=hyper['learn.learning_rate'],
+    )
+    clipped = ppo.clipped_surrogate(
+      policy_gradient.over(made.policy, theta, batch.trajectory),
+      batch.trajectory,
+      batch.advantages,
+      clip_range=hyper['learn.clip_range'],
+    )
+    updates = config.learn.num_epochs * config.learn.num_minibatches
+    return on_policy.Improved(
+      theta,
+      value,
+      optimizer,
+      {
+        'policy/kl': clipped.kl,
+        'policy/clip_fraction': clipped.clip_fraction,
+        'nonfinite/updates': jnp.asarray(updates - taken, float),
+      },
+      taken,
+    )
+
+  return on_policy.algorithm(
+    env, config, made, start, improve, METRICS, mesh=mesh
+  )
+
+
+def loss(
+  params: tuple[types.Params, types.Params],
+  batch: on_policy.Batch,
+  *,
+  made: on_policy.Parts,
+  hyper: base.Hyper,
+) -> jax.Array:
+  """What a minibatch is descended on, a scalar.
+
+  Args:
+    params: of policy and value network.
+    batch: of one minibatch.
+    made: the networks.
+    hyper: the weights.
+  """
+  theta, value_params = params
+  trajectory = batch.trajectory
+  dist = policy_gradient.over(made.policy, theta, trajectory)
+  clipped = ppo.clipped_surrogate(
+    dist,
+    trajectory,
+    batch.advantages,
+    clip_range=hyper['learn.clip_range'],
+  )
+  values = made.value(value_params, trajectory.obs)
+  return (
+    hyper['learn.value_coef']
+    * ppo.value_loss(values, batch.targets, trajectory.mask)
+    - clipped.surrogate
+    - hyper['learn.entropy_coef']
+    * policy_gradient.mean_entropy(dist, trajectory.mask)
+  )

@@ -1,0 +1,1 @@
+"""TRPO: trust-region policy optimisation (Schulman et al. 2015)."""

@@ -1,0 +1,139 @@
+"""Observations in units of what has been seen of them so far."""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.policies import base
+
+# Further from the mean than this many deviations is as far.
+_FURTHEST = 10.0
+_LEAST_VARIANCE = 1e-8
+
+
+class Moments(NamedTuple):
+  """Running moments of all rows so far; none of them yet is mean 0, std 1."""
+
+  count: jax.Array  # [], rows
+  mean: jax.Array  # [D]
+  squares: jax.Array  # [D], sum of squared deviations from the mean
+
+
+class Params(NamedTuple):
+  """Of a normalised policy."""
+
+  policy: types.Params
+  moments: Moments
+
+
+def start(size: int) -> Moments:
+  """Nothing has been seen yet."""
+  # No two leaves share memory: XLA refuses to be donated it twice.
+  return Moments(*(jnp.zeros(shape) for shape in ((), (size,), (size,))))
+
+
+def update(moments: Moments, rows: jax.Array, mask: jax.Array) -> Moments:
+  """The moments with further rows (Chan et al. 1979, equation 1.5).
+
+  Args:
+    moments: so far.
+    rows: `[..., D]`.
+    mask: `[...]`, 1. where a row counts.
+
+  Example:
+    >>> rows = jnp.array([[1.0], [3.0], [8.0]])
+    >>> seen = update(start(1), rows[:1], jnp.ones(1))
+    >>> seen = update(seen, rows[1:], jnp.ones(2))
+    >>> seen.mean.tolist(), seen.squares.tolist()
+    ([4.0], [26.0])
+  """
+  chex.assert_equal_shape_prefix([rows, mask], mask.ndim)
+  flags = mask.reshape(-1, 1) > 0
+  flat = jnp.where(flags, rows.reshape(-1, rows.shape[-1]), 0.0)
+  added = jnp.sum(mask)
+  mean = jnp.sum(flat, 0) / jnp.maximum(added, 1)
+  deviation = jnp.where(flags, flat - mean[None], 0.0)
+  count = moments.count + added
+  share = added / jnp.maximum(count, 1)
+  shift = mean - moments.mean
+  return Moments(
+    count=count,
+    mean=moments.mean + shift * share,
+    squares=moments.squares
+    + jnp.sum(jnp.square(deviation), 0)
+    + jnp.square(shift) * moments.count * share,
+  )
+
+
+def normalize(moments: Moments, obs: jax.Array) -> jax.Array:
+  """(obs - mean) / std of `obs` [..., D], within 10 deviations."""
+  variance = moments.squares / jnp.maximum(moments.count, 1)
+  std = jnp.where(
+    moments.count > 0, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE)), 1.0
+  )
+  shape = (1,) * (obs.ndim - 1) + (-1,)
+  scaled = (obs - moments.mean.reshape(shape)) / std.reshape(shape)
+  return jnp.clip(scaled, -_FURTHEST, _FURTHEST)
+
+
+def make(policy: base.Policy, observation_size: int) -> base.Policy:
+  """`policy` on normalised observations; its parameters are `Params`."""
+
+  def init(key: jax.Array) -> Params:
+    return Params(policy.init(key), start(observation_size))
+
+  def begin(params: Params, key: Any, context: Any, num: int) -> Any:
+    return policy.start(params.policy, key, context, num)
+
+  def act(
+    params: Params, carry: Any, obs: jax.Array, noise: Any
+  ) -> tuple[Any, base.Action]:
+    obs = normalize(params.moments, obs)
+    return policy.act(params.policy, carry, obs, noise)
+
+  def distribution(params: Params, carry: Any, obs: jax.Array) -> Any:
+    assert policy.distribution is not None
+    obs = normalize(params.moments, obs)
+    return policy.distribution(params.policy, carry, obs)
+
+  def over(params: Params, trajectory: types.Trajectory) -> Any:
+    assert policy.over is not None
+    return policy.over(params.policy, normalized(params.moments, trajectory))
+
+  def observe(params: Params, carry: Any, step: base.Experience) -> Any:
+    assert policy.observe is not None
+    step = step._replace(
+      obs=normalize(params.moments, step.obs),
+      next_obs=normalize(params.moments, step.next_obs),
+    )
+    return policy.observe(params.policy, carry, step)
+
+  def spread(
+    params: Params, shape: tuple[int, ...], per_task: bool
+  ) -> tuple[Params, Any]:
+    inner, axes = policy.spread(params.policy, shape, per_task)
+    axis = 0 if per_task else None
+    return Params(inner, params.moments), Params(axes, axis)
+
+  return policy._replace(
+    init=init,
+    start=begin,
+    act=act,
+    distribution=None if policy.distribution is None else distribution,
+    over=None if policy.over is None else over,
+    observe=None if policy.observe is None else observe,
+    spread=spread,
+  )
+
+
+def normalized(
+  moments: Moments, trajectory: types.Trajectory
+) -> types.Trajectory:
+  """The trajectory with normalised observations."""
+  return trajectory._replace(
+    obs=normalize(moments, trajectory.obs),
+    next_obs=normalize(moments, trajectory.next_obs),
+  )
