@@ -48,7 +48,12 @@ def test_sizes_times_and_resets(name, variant, cells):
   if noise is None:
     return
   keys = jax.random.split(jax.random.PRNGKey(0), 500)
-  states = jax.jit(jax.vmap(env.initial_state))(keys)
+
+  def draw(key):
+    state = env.initial_state(key)
+    return getattr(state, 'state', state)  # Inside that of a task family.
+
+  states = jax.jit(jax.vmap(draw))(keys)
   for kind, scale, drawn in (
     (*noise.groups()[:2], states.qpos),
     (*noise.groups()[2:], states.qvel),

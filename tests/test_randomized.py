@@ -125,10 +125,13 @@ def _compiled_with(
   """What MuJoCo makes of a body with these parameters."""
   model = copy.deepcopy(model)
   model.body_mass *= scales.mass
-  model.body_inertia *= scales.mass[:, None]
+  inertia = scales.mass if scales.inertia is None else scales.inertia
+  model.body_inertia *= inertia[:, None]
   model.dof_damping *= scales.damping
   model.geom_friction *= scales.friction[:, None]
   model.actuator_gear *= scales.gear[:, None]
+  model.geom_size *= scales.size[:, None]
+  model.geom_pos *= scales.offset[:, None]
   mujoco.mj_setConst(model, mujoco.MjData(model))
   return model
 
@@ -139,15 +142,19 @@ def _stack(*arrays: np.ndarray) -> np.ndarray:
 
 def _random_scales(model: mujoco.MjModel, seed: int) -> physics.Scales:
   rng = np.random.default_rng(seed)
-  sizes = (model.nbody, model.nv, model.ngeom, model.nu)
-  return physics.Scales(*(1.5 ** rng.uniform(-2, 2, size) for size in sizes))
+  num = model.nbody, model.nv, model.ngeom, model.nu
+  sizes = (*num, model.nbody, model.ngeom, model.ngeom)
+  scales = physics.Scales(*(1.5 ** rng.uniform(-2, 2, size) for size in sizes))
+  return scales if seed % 2 else scales._replace(inertia=None)
 
 
-@pytest.mark.parametrize('text', [_half_cheetah_file(), _ALL_KINDS])
-def test_derived_fields_are_those_mujoco_compiles(text, x64):
+@pytest.mark.parametrize(
+  ('text', 'seed'), [(_half_cheetah_file(), 0), (_ALL_KINDS, 1)]
+)
+def test_derived_fields_are_those_mujoco_compiles(text, seed, x64):
   """All that MJX loads is equal, but for what its step does not read."""
   nominal = mujoco.MjModel.from_xml_string(text)
-  scales = _random_scales(nominal, seed=0)
+  scales = _random_scales(nominal, seed)
 
   model = mujoco_mjx.put_model(nominal)
   drawn = physics.scaled(model, scales)
@@ -155,6 +162,7 @@ def test_derived_fields_are_those_mujoco_compiles(text, x64):
   expected = mujoco_mjx.put_model(_compiled_with(nominal, scales))
 
   unread = ('.dof_M0', '.cam_poscom0', '.light_poscom0')
+  unread += ('.geom_aabb', '.geom_rbound', '._impl.geom_rbound_hfield')
   changed = set()
   for (path, leaf), right, before in zip(
     jax.tree.leaves_with_path(model),
@@ -255,7 +263,7 @@ def test_log_uniform_draws_each_element_within_its_limit():
   scales = jax.vmap(draw)(jax.random.split(jax.random.PRNGKey(0), 1000))
 
   sizes = (model.nbody, model.nv, model.ngeom, model.nu)
-  assert [x.shape for x in scales] == [(1000, size) for size in sizes]
+  assert [x.shape for x in scales[:4]] == [(1000, size) for size in sizes]
   exponents = np.concatenate(
     [
       np.log(factors) / np.log(limit)

@@ -15,6 +15,8 @@ from mbmpo_jax.envs import cartpole_swingup
 from mbmpo_jax.envs import check
 from mbmpo_jax.envs import families
 from mbmpo_jax.envs import half_cheetah
+from mbmpo_jax.envs import half_cheetah_fwd_bwd
+from mbmpo_jax.envs import half_cheetah_mass_damping
 from mbmpo_jax.envs import hopper
 from mbmpo_jax.envs import mjcf
 from mbmpo_jax.envs import of_family
@@ -56,6 +58,8 @@ _FACTORIES: dict[str, _Factory] = {
   'cartpole_swingup': cartpole_swingup.CartpoleSwingup,
   'cartpole_swingup_masses': cartpole_swingup.Masses,
   'half_cheetah': half_cheetah.HalfCheetah,
+  'half_cheetah_fwd_bwd': half_cheetah_fwd_bwd.FwdBwd,
+  'half_cheetah_mass_damping': half_cheetah_mass_damping.HalfCheetahs,
   'hopper': hopper.Hopper,
   'point': point.Point,
   'point_direc': point_direc.Directions,

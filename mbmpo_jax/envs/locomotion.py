@@ -1,8 +1,8 @@
-"""What the five running, hopping and swimming bodies share.
+"""What the running, hopping and swimming bodies share.
 
-All of them are paid for moving forward,
+All of them are paid for moving forward, or, where d is -1, backward,
 
-  r = v + alive - cost * ||a||^2,
+  r = d * v + alive - cost * ||a||^2,
 
 and come in variants. `paper` is what the authors' code trains on: v is the
 forward velocity in the next observation, `alive` is paid at every step.
@@ -45,6 +45,7 @@ class Variant(NamedTuple):
   velocity_noise: Noise = Noise(0.1, normal=True)
   alive_bonus: float = 0.0
   gymnasium: bool = False  # Gymnasium's reward, see above
+  pays_the_end: bool = False  # alive in that reward even where an episode ends
 
 
 class Locomotion(mjx.MjxEnvironment):
@@ -60,6 +61,7 @@ class Locomotion(mjx.MjxEnvironment):
   Attributes:
     variants: by name; the first is the default.
     variant: the one in use.
+    direction: d, 1 or -1; may be traced.
   """
 
   asset: ClassVar[str]
@@ -67,10 +69,13 @@ class Locomotion(mjx.MjxEnvironment):
   hidden_coordinates: ClassVar[int] = 1
   max_observed_velocity: ClassVar[float | None] = None
   max_episode_steps = 1000
+  direction: jax.Array | float = 1.0
 
-  def __init__(self, variant: str | None = None) -> None:
-    """Loads the body for a variant; the first one, by default."""
-    self.variant = self.variants[variant or next(iter(self.variants))]
+  def __init__(self, variant: str | Variant | None = None) -> None:
+    """Loads the body for a variant or its name; the first one, by default."""
+    if not isinstance(variant, Variant):
+      variant = self.variants[variant or next(iter(self.variants))]
+    self.variant = variant
     super().__init__(
       mjx.ASSETS / self.asset, frame_skip=self.variant.frame_skip
     )
@@ -125,11 +130,11 @@ class Locomotion(mjx.MjxEnvironment):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """v + alive - cost * ||a||^2, [...]."""
+    """d * v + alive - cost * ||a||^2, [...]."""
     variant = self.variant
     index = -1 if variant.gymnasium else self._velocity_index
-    reward = next_obs[..., index] + variant.alive_bonus
-    if variant.gymnasium:
+    reward = self.direction * next_obs[..., index] + variant.alive_bonus
+    if variant.gymnasium and not variant.pays_the_end:
       reward -= variant.alive_bonus * self.done(next_obs)
     return reward - variant.control_cost * jnp.sum(jnp.square(action), -1)
 

@@ -38,18 +38,25 @@ class Scales(NamedTuple):
   A scalar holds for all elements alike; an array has one factor for each.
 
   Attributes:
-    mass: of the bodies, `[nbody]`; mass and inertia alike, as density does.
-    damping: of the degrees of freedom, `[nv]`.
+    mass: of the bodies, `[nbody]`.
+    damping: of the degrees of freedom, `[nv]`; 0 is allowed.
     friction: of the geoms, `[ngeom]`, all three coefficients. Of two geoms in
       contact the larger friction counts, unless one has priority or the file
       gives the pair its own.
-    gear: of the actuators, `[nu]`.
+    gear: of the actuators, `[nu]`; 0 disables one.
+    inertia: of the bodies, `[nbody]`, about all axes; as the mass where it is
+      None, as density does.
+    size: of the geoms, `[ngeom]`; masses stay as they are. No meshes.
+    offset: of the geoms' distances from their bodies' frames, `[ngeom]`.
   """
 
   mass: jax.Array | float = 1.0
   damping: jax.Array | float = 1.0
   friction: jax.Array | float = 1.0
   gear: jax.Array | float = 1.0
+  inertia: jax.Array | float | None = None
+  size: jax.Array | float = 1.0
+  offset: jax.Array | float = 1.0
 
 
 class Physics(NamedTuple):
@@ -60,6 +67,8 @@ class Physics(NamedTuple):
   dof_damping: jax.Array  # [nv]
   geom_friction: jax.Array  # [ngeom, 3]
   actuator_gear: jax.Array  # [nu, 6]
+  geom_size: jax.Array  # [ngeom, 3]
+  geom_pos: jax.Array  # [ngeom, 3]
 
   # Derived from the above.
   body_subtreemass: jax.Array  # [nbody]
@@ -106,14 +115,21 @@ def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
   Raises:
     PhysicsError: if a factor's shape does not fit the body.
   """
-  sizes = (model.nbody, model.nv, model.ngeom, model.nu)
-  mass, damping, friction, gear = map(_sized, Scales._fields, scales, sizes)
+  if scales.inertia is None:
+    scales = scales._replace(inertia=scales.mass)
+  num = model.nbody, model.nv, model.ngeom, model.nu
+  sizes = (*num, model.nbody, model.ngeom, model.ngeom)
+  mass, damping, friction, gear, inertia, size, offset = map(
+    _sized, Scales._fields, scales, sizes
+  )
   model = model.replace(
     body_mass=model.body_mass * mass,
-    body_inertia=model.body_inertia * mass[:, None],
+    body_inertia=model.body_inertia * inertia[:, None],
     dof_damping=model.dof_damping * damping,
     geom_friction=model.geom_friction * friction[:, None],
     actuator_gear=model.actuator_gear * gear[:, None],
+    geom_size=model.geom_size * size[:, None],
+    geom_pos=model.geom_pos * offset[:, None],
   )
   # MJX broadcasts on purpose; TF32 products would lose digits on GPUs.
   with (

@@ -6,13 +6,10 @@ nothing. Observations say nothing of d, only rewards do. By default d turns
 round every 20 steps, so that a policy has to notice.
 """
 
-from typing import Any
-
 import jax
-import jax.numpy as jnp
 import mujoco
 
-from mbmpo_jax.envs import families
+from mbmpo_jax.envs import directions
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.envs import point
 
@@ -41,38 +38,11 @@ class PointDirec(point.Point):
     return self.direction * (next_obs[..., 0] - obs[..., 0]) / point.MAX_STEP
 
 
-class Directions(families.Family):
+class Directions(directions.BothWays):
   """Both directions; a task is d, a float []."""
 
   nominal = PointDirec()
-  schedule = 'switch'
   switch_period = 20
-  rewards_by_task = True
-
-  def trained_range(self) -> tuple[jax.Array, jax.Array]:
-    """-1 and 1, and nothing between."""
-    return jnp.asarray(-1.0), jnp.asarray(1.0)
-
-  def sample_task(self, rng: jax.Array, split: str = 'train') -> jax.Array:
-    """Either direction, equally likely; consumes `rng`."""
-    del split
-    return families.choose(rng, self.test_tasks())
-
-  def next_task(
-    self, rng: jax.Array, task: jax.Array, split: str = 'train'
-  ) -> jax.Array:
-    """The other direction."""
-    del rng, split
-    return -task
-
-  def test_tasks(self) -> jax.Array:
-    """[-1, 1]."""
-    return jnp.stack(self.trained_range())
-
-  def world(self, task: jax.Array, prepared: Any) -> PointDirec:
-    """Paid by the task."""
-    del prepared
-    return PointDirec(task)
 
   def describe(self, task: jax.Array) -> str:
     """`to the right` or `to the left`."""

@@ -157,8 +157,8 @@ def log_uniform(
   Raises:
     physics.PhysicsError: naming a limit that is no finite number >= 1.
   """
-  limits = physics.Scales(mass, damping, friction, gear)
-  for name, limit in zip(limits._fields, limits, strict=True):
+  limits = dict(mass=mass, damping=damping, friction=friction, gear=gear)
+  for name, limit in limits.items():
     if not (isinstance(limit, int | float) and 1 <= limit < math.inf):
       raise physics.PhysicsError(
         f'{name}={limit!r}: must be a finite number >= 1, the largest factor'
@@ -171,7 +171,7 @@ def log_uniform(
     return physics.Scales(
       *(
         limit ** jax.random.uniform(key, (size,), minval=-1.0)
-        for limit, key, size in zip(limits, keys, sizes, strict=True)
+        for limit, key, size in zip(limits.values(), keys, sizes, strict=True)
       )
     )
 
