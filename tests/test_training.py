@@ -117,6 +117,25 @@ def test_checkpoints_keep_the_newest(tmp_path: pathlib.Path) -> None:
   jax.tree.map(np.testing.assert_array_equal, restored[1], fake.tree(3))
 
 
+def test_arrays_without_elements_are_kept(tmp_path: pathlib.Path) -> None:
+  """As the state of a simulated body has; Orbax refuses them."""
+  tree = {'act': jnp.zeros((3, 0)), 'qpos': jnp.ones(2), 'n': jnp.zeros(0, int)}
+  home = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=home), tree
+  )
+  checkpoints = checkpoint.Checkpointer(tmp_path)
+  checkpoints.save(1, tree)
+  checkpoints.wait()
+  restored = checkpoints.restore_latest(abstract)
+  checkpoints.close()
+  assert restored is not None
+  for name, x in tree.items():
+    found = restored[1][name]
+    assert (found.shape, found.dtype) == (x.shape, x.dtype)
+    np.testing.assert_array_equal(found, x)
+
+
 def test_damaged_newest_checkpoint_falls_back(tmp_path: pathlib.Path) -> None:
   """To the one before, saying which; its step can be saved again."""
   checkpoints = checkpoint.Checkpointer(tmp_path, keep=3)

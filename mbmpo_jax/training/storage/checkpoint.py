@@ -6,6 +6,7 @@ deleted, it is `<step>.partial`, which the next save sweeps away. So a process
 may be killed at any instant. What happens to the bits later, the sums tell.
 """
 
+import math
 import os
 import pathlib
 import re
@@ -82,7 +83,7 @@ class Checkpointer:
       )
     # Of what is on the host already, and of all on a CPU, `device_get` gives
     # views; those would keep buffers from being reused.
-    host = jax.tree.map(np.array, jax.device_get(tree))
+    host = jax.tree.map(_with_elements, jax.device_get(tree))
     self._pending = self._writer.submit(self._write, step, host)
 
   def wait(self) -> None:
@@ -257,11 +258,38 @@ def _newest_readable(
   ) from unreadable[0][1]
 
 
+def _with_elements(x: Any) -> np.ndarray:
+  """A copy; of an array without elements, one with one: Orbax saves no other.
+
+  The state of a simulated body has such arrays.
+  """
+  array = np.array(x)
+  return array if array.size else np.zeros((1,) * array.ndim, array.dtype)
+
+
 def _read(path: pathlib.Path, abstract_tree: Any) -> Any:
-  arguments = ocp.checkpoint_utils.construct_restore_args(abstract_tree)
-  return _orbax().restore(
-    path,
-    args=ocp.args.PyTreeRestore(item=abstract_tree, restore_args=arguments),
+  saved = jax.tree.map(
+    lambda x: (
+      x
+      if math.prod(x.shape)
+      else jax.ShapeDtypeStruct(
+        (1,) * len(x.shape), x.dtype, sharding=x.sharding
+      )
+    ),
+    abstract_tree,
+  )
+  arguments = ocp.checkpoint_utils.construct_restore_args(saved)
+  tree = _orbax().restore(
+    path, args=ocp.args.PyTreeRestore(item=saved, restore_args=arguments)
+  )
+  return jax.tree.map(
+    lambda x, read: (
+      read
+      if math.prod(x.shape)
+      else jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
+    ),
+    abstract_tree,
+    tree,
   )
 
 
