@@ -1,8 +1,17 @@
 """What all methods that learn Q(s, a) by bootstrapping share."""
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import chex
 import jax
 import jax.numpy as jnp
+
+from mbmpo_jax import types
+
+# (params, inputs [...], action [..., A]) -> Q of C critics [..., C]. What a
+# network sees, `inputs`, is any tree of arrays.
+QFn: TypeAlias = Callable[[types.Params, Any, jax.Array], jax.Array]
 
 
 def bootstrapped(
@@ -34,13 +43,23 @@ def bootstrapped(
   return reward + discount * jnp.where(terminated > 0, 0.0, next_value)
 
 
-def squared_error(q: jax.Array, targets: jax.Array) -> jax.Array:
-  """1/2 sum_c (Q_c - y)^2, the mean over all rows; a scalar.
+def critic_loss(
+  critic_params: types.Params,
+  q_fn: QFn,
+  inputs: Any,
+  action: jax.Array,
+  y: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+  """1/2 sum_c (Q_c(s, a) - y)^2, the mean over rows; and all Q [..., C].
 
   Args:
-    q: of each of C critics, [..., C].
-    targets: y [...], through which no gradient flows.
+    critic_params: to be differentiated in.
+    q_fn: the critics.
+    inputs: s [...].
+    action: a [..., A], as it reached the environment.
+    y: targets [...], through which no gradient flows.
   """
-  chex.assert_equal_shape_prefix([q, targets], targets.ndim)
-  error = q - jax.lax.stop_gradient(targets)[..., None]
-  return 0.5 * jnp.mean(jnp.sum(jnp.square(error), -1))
+  q = q_fn(critic_params, inputs, action)
+  chex.assert_equal_shape_prefix([q, y], y.ndim)
+  error = q - jax.lax.stop_gradient(y)[..., None]
+  return 0.5 * jnp.mean(jnp.sum(jnp.square(error), -1)), q

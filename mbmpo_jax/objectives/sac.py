@@ -6,7 +6,8 @@
   temperature  J_alpha = mean -alpha (log pi(a|s) + H)
 
 with a' ~ pi(.|s'), Q' the target critics, H the target entropy (equations 3, 5,
-7 and 18). Expectations over the policy are by one sample, reparametrised.
+7 and 18). Expectations over the policy are by one sample, reparametrised. J_Q
+is `q_learning.critic_loss`.
 
 What a network sees (`inputs`) is its own affair: an observation, one with the
 latent of a task, a history. These functions hand it on, any tree of arrays.
@@ -23,8 +24,6 @@ from mbmpo_jax import types
 from mbmpo_jax.objectives import q_learning
 from mbmpo_jax.policies import distributions
 
-# (params, inputs [...], action [..., A]) -> Q of C critics [..., C]
-QFn: TypeAlias = Callable[[types.Params, Any, jax.Array], jax.Array]
 # (params, inputs [...]) -> pi(.|s) [..., A]
 DistFn: TypeAlias = Callable[[types.Params, Any], distributions.Distribution]
 
@@ -43,7 +42,7 @@ def sample(dist: distributions.Distribution, noise: Any) -> Sample:
 
 
 def targets(
-  q_fn: QFn,
+  q_fn: q_learning.QFn,
   target_params: types.Params,
   next_inputs: Any,
   next_sample: Sample,
@@ -74,32 +73,12 @@ def targets(
   )
 
 
-def critic_loss(
-  critic_params: types.Params,
-  q_fn: QFn,
-  inputs: Any,
-  action: jax.Array,
-  y: jax.Array,
-) -> tuple[jax.Array, jax.Array]:
-  """J_Q of `critic_params`, a scalar; and Q of all critics, [..., C].
-
-  Args:
-    critic_params: to be differentiated in.
-    q_fn: the critics.
-    inputs: s [...].
-    action: a [..., A], as it reached the environment.
-    y: `targets` [...].
-  """
-  q = q_fn(critic_params, inputs, action)
-  return q_learning.squared_error(q, y), q
-
-
 def actor_loss(
   policy_params: types.Params,
   dist_fn: DistFn,
   inputs: Any,
   noise: Any,
-  q_fn: QFn,
+  q_fn: q_learning.QFn,
   critic_params: types.Params,
   *,
   temperature: jax.Array | float,

@@ -5,7 +5,7 @@
   state, metrics = jax.jit(algorithm.update)(state)
 
 The one phase steps the environments and updates the networks in turn
-(`off_policy.py`, `learner.py`).
+(`rounds.py`, `learner.py`).
 """
 
 import copy
@@ -19,6 +19,7 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import rounds
 from mbmpo_jax.algorithms.sac import config as config_lib
 from mbmpo_jax.algorithms.sac import learner as learner_lib
 from mbmpo_jax.envs import base as envs_base
@@ -78,11 +79,11 @@ def make(
   def behave(state: State) -> tuple[policies.Policy, types.Params]:
     return policy, state.learner.policy
 
-  phase = off_policy.phase(
-    off_policy.round_of(env, config, update, behave), config, mesh=mesh
+  phase = rounds.phase(
+    rounds.of_transitions(env, config, update, behave), config, mesh=mesh
   )
   return base.Algorithm(
-    init=off_policy.make_init(
+    init=rounds.make_init(
       env,
       config.collect,
       functools.partial(learner_lib.init, networks),

@@ -16,6 +16,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.objectives import q_learning
 from mbmpo_jax.objectives import sac
 
 
@@ -34,7 +35,7 @@ class Networks(NamedTuple):
   init_policy: Callable[[jax.Array], types.Params]
   dist: sac.DistFn
   init_critic: Callable[[jax.Array], types.Params]
-  q: sac.QFn
+  q: q_learning.QFn
   noise: Callable[[jax.Array, tuple[int, ...]], Any]
   action_size: int
 
@@ -142,9 +143,9 @@ def update(
     temperature=temperature,
   )
   (critic_loss, q), critic_grad = jax.value_and_grad(
-    sac.critic_loss, has_aux=True
+    q_learning.critic_loss, has_aux=True
   )(learner.critic, networks.q, batch.inputs, batch.action, targets)
-  critic, critic_state = _step(
+  critic, critic_state = off_policy.descend(
     optimizers.critic, critic_grad, states.critic, learner.critic
   )
 
@@ -159,7 +160,7 @@ def update(
     critic,
     temperature=temperature,
   )
-  policy, policy_state = _step(
+  policy, policy_state = off_policy.descend(
     optimizers.policy, policy_grad, states.policy, learner.policy
   )
 
@@ -172,7 +173,7 @@ def update(
     temperature_grad = jax.grad(sac.temperature_loss)(
       log_temperature, drawn.log_prob, target_entropy=target_entropy
     )
-    log_temperature, temperature_state = _step(
+    log_temperature, temperature_state = off_policy.descend(
       optimizers.temperature,
       temperature_grad,
       temperature_state,
@@ -203,13 +204,3 @@ def _optimizers(hyper: base.Hyper) -> Optimizers:
   return Optimizers(
     *(optax.adam(hyper[f'{name}.learning_rate']) for name in Optimizers._fields)
   )
-
-
-def _step(
-  optimizer: optax.GradientTransformation,
-  gradient: types.Params,
-  state: Any,
-  params: types.Params,
-) -> tuple[types.Params, Any]:
-  updates, state = optimizer.update(gradient, state, params)
-  return optax.apply_updates(params, updates), state

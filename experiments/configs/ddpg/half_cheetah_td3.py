@@ -1,0 +1,21 @@
+"""HalfCheetah by TD3: 100,000 transitions, an update after each."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms.ddpg import config as ddpg
+
+
+def get_config() -> ddpg.Config:
+  """The authors' values, for episodes of 200 steps."""
+  return ddpg.Config(
+    env=config.Env(name='half_cheetah'),
+    collect=off_policy_config.Collect(
+      num_envs=1,
+      steps_per_env=5000,
+      episode_length=200,
+      buffer_capacity=100_000,
+      start_steps=2000,
+    ),
+    learn=ddpg.Learn(kind='td3'),
+    run=off_policy_config.Run(num_iterations=20, eval_episodes=10),
+  )

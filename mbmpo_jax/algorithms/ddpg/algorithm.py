@@ -1,0 +1,109 @@
+"""DDPG and TD3: deterministic policies that follow the gradient of a critic.
+
+Lillicrap et al. 2016 (1509.02971, algorithm 1), and Fujimoto et al. 2018
+(1802.09477, algorithm 1) with `learn.kind='td3'`.
+
+  algorithm = algorithms.make('ddpg', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+The one phase steps the environments and updates the networks in turn
+(`rounds.py`, `learner.py`). It explores by Gaussian noise, as TD3 does.
+"""
+
+import copy
+import functools
+
+import jax
+
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import rounds
+from mbmpo_jax.algorithms.ddpg import config as config_lib
+from mbmpo_jax.algorithms.ddpg import learner as learner_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.networks import critics
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import flax_policy
+from mbmpo_jax.policies import squashed
+
+METRICS = {**off_policy.METRICS, **learner_lib.METRICS}
+State = off_policy.State
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Its `policy` is the deterministic one, without the noise of exploration.
+
+  Args:
+    env: the real world, with continuous actions.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  off_policy.check_actions(env)
+  networks = make_networks(env, config)
+  policy = networks.policy
+
+  def behave(state: State) -> tuple[policies.Policy, types.Params]:
+    noisy = squashed.exploring(policy, state.hyper['policy.exploration_std'])
+    return noisy, state.learner.nets.policy
+
+  update = functools.partial(
+    learner_lib.update, networks=networks, section=config.learn
+  )
+  phase = rounds.phase(
+    rounds.of_transitions(env, config, update, behave), config, mesh=mesh
+  )
+  return base.Algorithm(
+    init=rounds.make_init(
+      env,
+      config.collect,
+      functools.partial(learner_lib.init, networks),
+      behave,
+      tuple(learner_lib.METRICS),
+    ),
+    phases={'learn': phase},
+    policy=policy,
+    policy_params=lambda state: state.learner.nets.policy,
+    behaviour=None,
+    add=off_policy.add,
+    adapt=None,
+    metrics=METRICS,
+  )
+
+
+def make_networks(
+  env: envs_base.Environment, config: config_lib.Config
+) -> learner_lib.Networks:
+  """The policy of a configuration, and its critics: two for TD3."""
+  section = config.policy
+  network = squashed.Deterministic(
+    env.action_size, section.hidden_sizes, section.activation
+  )
+  return learner_lib.Networks(
+    policy=flax_policy.make(network, env.observation_size, env.action_size),
+    critics=critics.Critics(
+      config.critic.hidden_sizes,
+      config.critic.activation,
+      num_critics=2 if config.learn.kind == 'td3' else 1,
+    ),
+    observation_size=env.observation_size,
+    action_size=env.action_size,
+  )
