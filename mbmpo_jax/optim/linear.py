@@ -24,10 +24,10 @@ def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
 
   Args:
     matrix: A, `[D, D]`, symmetric and positive definite.
-    vector: b, `[D]`.
+    vector: b, `[D]`, or several of them as columns, `[D, M]`.
 
   Returns:
-    x, `[D]`; NaN where A is not positive definite in rounding.
+    x, like b; NaN where A is not positive definite in rounding.
   """
   size = vector.shape[0]
   rows = jnp.arange(size)
@@ -39,8 +39,9 @@ def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
     # Not `.at[index].set`: this is one pass, and the matrices are small.
     return jnp.where((rows == index)[:, None], row[None], others)
 
-  system = jnp.concatenate([matrix, vector[:, None]], axis=1)
-  return jax.lax.fori_loop(0, size, eliminate, system)[:, -1]
+  system = jnp.concatenate([matrix, vector.reshape(size, -1)], axis=1)
+  solved = jax.lax.fori_loop(0, size, eliminate, system)[:, size:]
+  return solved.reshape(vector.shape)
 
 
 def conjugate_gradient(
