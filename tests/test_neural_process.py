@@ -13,6 +13,7 @@ from mbmpo_jax import types
 from mbmpo_jax.models import dropout
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics as statistics_lib
+from mbmpo_jax.models import targets
 from mbmpo_jax.models.neural_process import config
 from mbmpo_jax.models.neural_process import graph
 from mbmpo_jax.models.neural_process import sets
@@ -397,6 +398,14 @@ def test_a_prediction_stays_within_bounds_and_shows_what_is_not_finite():
   # The clip lets the gradient through.
   grad = jax.jit(jax.grad(lambda obs, key: next_obs(obs, key)[0, 0]))
   assert abs(grad(obs, jax.random.PRNGKey(0))[0, 0]) > 0.1
+
+
+def test_an_infinite_output_does_not_pass_for_a_sound_one():
+  y = jnp.asarray([[jnp.inf, 0.0, -jnp.inf, 1.0]])
+  after = targets.next_obs(
+    y, jnp.zeros((1, OUT)), statistics_lib.identity(IN, OUT), kind='delta'
+  )
+  np.testing.assert_array_equal(after, [[np.nan, 0, np.nan, 1]])
 
 
 @pytest.mark.parametrize('kind', ENCODERS)
