@@ -81,11 +81,13 @@ class Phase:
 
   def __call__(self, state: Any) -> tuple[Any, types.Metrics]:
     """All calls of `function`."""
-    if self.repeats > 1:
-      state = jax.lax.fori_loop(
-        1, self.repeats, lambda _, state: self.function(state)[0], state
-      )
-    return self.function(state)
+    if self.repeats == 1:
+      return self.function(state)
+    # The function once, not a second time for the last call's metrics.
+    state, metrics = jax.lax.scan(
+      lambda state, _: self.function(state), state, length=self.repeats
+    )
+    return state, jax.tree.map(lambda x: x[-1], metrics)
 
 
 class Algorithm(NamedTuple):

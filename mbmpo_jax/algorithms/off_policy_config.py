@@ -31,7 +31,7 @@ class Run(config.Run):
       hears of progress, and of signals.
   """
 
-  chunk: int = config.setting(250, low=1, high=10**6, tiny=5)
+  chunk: int = config.setting(250, low=1, high=10**6, tiny=10)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
