@@ -8,8 +8,6 @@ from mujoco import mjx as mujoco_mjx
 
 from mbmpo_jax.envs import locomotion
 
-_CONTACT_COST = 5e-4
-
 
 class Ant(locomotion.Locomotion):
   """27 observations, 8 actions; done where the torso leaves its heights.
@@ -33,6 +31,7 @@ class Ant(locomotion.Locomotion):
       alive_bonus=1.0,
       position_noise=locomotion.Noise(0.1),
       gymnasium=True,
+      contact_cost=5e-4,
     ),
   }
 
@@ -40,14 +39,14 @@ class Ant(locomotion.Locomotion):
   def observation_size(self) -> int:
     """With Gymnasium's contact forces, where the variant has them."""
     size = super().observation_size
-    return size + 6 * (self.mj_model.nbody - 1) * self.variant.gymnasium
+    return size + 6 * (self.mj_model.nbody - 1) * self._feels_forces
 
   def advance(
     self, pipeline_state: mujoco_mjx.Data, action: jax.Array
   ) -> mujoco_mjx.Data:
     """Physics steps, and the contact forces that Gymnasium observes."""
     data = super().advance(pipeline_state, action)
-    if not self.variant.gymnasium:
+    if not self._feels_forces:
       return data
     with jax.default_matmul_precision('highest'):
       return mujoco_mjx.rne_postconstraint(self.model, data)
@@ -56,10 +55,14 @@ class Ant(locomotion.Locomotion):
     """Where the torso was when forces were last computed, as in Gymnasium."""
     return data.xpos[1, 0]
 
+  @property
+  def _feels_forces(self) -> bool:
+    return self.variant.contact_cost > 0
+
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
     """Positions, velocities and what the variant adds, [O]."""
     obs = super().observe(pipeline_state)
-    if not self.variant.gymnasium:
+    if not self._feels_forces:
       return obs
     forces = jnp.clip(pipeline_state._impl.cfrc_ext[1:], -1.0, 1.0)
     return jnp.concatenate([obs[:-1], forces.reshape(-1), obs[-1:]])
@@ -69,10 +72,11 @@ class Ant(locomotion.Locomotion):
   ) -> jax.Array:
     """v + alive - cost * ||a||^2, less the cost of contact, [...]."""
     reward = super().reward(obs, action, next_obs)
-    if not self.variant.gymnasium:
+    if not self._feels_forces:
       return reward
     forces = next_obs[..., self._body_size : -1]
-    return reward - _CONTACT_COST * jnp.sum(jnp.square(forces), -1)
+    cost = self.variant.contact_cost * jnp.sum(jnp.square(forces), -1)
+    return reward - cost
 
   def healthy(self, obs: jax.Array) -> jax.Array:
     """Height between 0.2 and 1, and nothing infinite."""

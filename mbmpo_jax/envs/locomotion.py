@@ -2,7 +2,7 @@
 
 All of them are paid for moving forward, or, where d is -1, backward,
 
-  r = d * v + alive - cost * ||a||^2,
+  r = w * d * v + alive - cost * ||a||^2,
 
 and come in variants. `paper` is what the authors' code trains on: v is the
 forward velocity in the next observation, `alive` is paid at every step.
@@ -44,6 +44,8 @@ class Variant(NamedTuple):
   position_noise: Noise = Noise(0.01, normal=True)
   velocity_noise: Noise = Noise(0.1, normal=True)
   alive_bonus: float = 0.0
+  velocity_weight: float = 1.0  # w
+  contact_cost: float = 0.0  # of the ant's contact forces
   gymnasium: bool = False  # Gymnasium's reward, see above
   pays_the_end: bool = False  # alive in that reward even where an episode ends
 
@@ -130,10 +132,11 @@ class Locomotion(mjx.MjxEnvironment):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """d * v + alive - cost * ||a||^2, [...]."""
+    """w * d * v + alive - cost * ||a||^2, [...]."""
     variant = self.variant
     index = -1 if variant.gymnasium else self._velocity_index
-    reward = self.direction * next_obs[..., index] + variant.alive_bonus
+    forward = variant.velocity_weight * self.direction
+    reward = forward * next_obs[..., index] + variant.alive_bonus
     if variant.gymnasium and not variant.pays_the_end:
       reward -= variant.alive_bonus * self.done(next_obs)
     return reward - variant.control_cost * jnp.sum(jnp.square(action), -1)

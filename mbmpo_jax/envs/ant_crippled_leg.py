@@ -1,0 +1,101 @@
+"""Ants of which one leg is crippled: too short, and without motors.
+
+The world of Learning to Adapt (Nagabandi et al. 2019). The two actuators of
+the leg do nothing, its thigh and shin are half as long and thick, and the shin
+begins where the thigh does; its masses stay. The first three legs are trained
+on, the fourth is the test.
+
+Reward v + 0.05, v the velocity of the centre of mass over the step; never done,
+1,000 steps of 0.02 s. The body is Gymnasium's, in two steps of 0.01 s each.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from mujoco import mjx as mujoco_mjx
+
+from mbmpo_jax.envs import ant
+from mbmpo_jax.envs import body_family
+from mbmpo_jax.envs import kinematics
+from mbmpo_jax.envs import locomotion
+from mbmpo_jax.envs import physics
+
+LEGS = ('front_left', 'front_right', 'back_left', 'back_right')
+_TORSO = 1
+_ALIVE = 0.05
+
+
+class FreeAnt(ant.Ant):
+  """41 observations, 8 actions, never done.
+
+  Observation: `qpos` (15), `qvel` (14), the torso's rotation matrix (9) and the
+  centre of mass (3).
+  """
+
+  can_terminate = False
+  observation_size = 41
+
+  def __init__(self) -> None:
+    """Loads the body."""
+    super().__init__(locomotion.Variant(frame_skip=2, control_cost=0.0))
+
+  def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
+    """Positions, velocities, rotation, centre of mass, [41]."""
+    data = kinematics.placed(self.model, pipeline_state)
+    center = kinematics.center_of_mass(self.model, data, _TORSO)
+    rotation = data.xmat[_TORSO].reshape(-1)
+    return jnp.concatenate([data.qpos, data.qvel, rotation, center])
+
+  def reward(
+    self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
+  ) -> jax.Array:
+    """v + 0.05, [...]."""
+    return (next_obs[..., -3] - obs[..., -3]) / self.dt + _ALIVE
+
+  def healthy(self, obs: jax.Array) -> jax.Array:
+    """Always."""
+    return jnp.ones(obs.shape[:-1], bool)
+
+
+class CrippledLeg(body_family.BodyFamily):
+  """A task is [4]: 1. for the leg of `LEGS` that is crippled, else 0."""
+
+  def __init__(self) -> None:
+    """Loads the body."""
+    self.nominal = FreeAnt()
+    model = self.nominal.mj_model
+    joints = (model.joint(int(i)).name for i in model.actuator_trnid[:, 0])
+    self._leg_of_actuator = np.array([int(name[-1]) - 1 for name in joints])
+    self._thighs, self._shins = (
+      np.array([model.geom(f'{leg}_{part}').id for leg in LEGS])
+      for part in ('thigh', 'shin')
+    )
+
+  def trained_range(self) -> tuple[jax.Array, jax.Array]:
+    """Any but the last leg."""
+    return jnp.zeros(4), jnp.asarray([1.0, 1.0, 1.0, 0.0])
+
+  def sample_task(self, rng: jax.Array, split: str = 'train') -> jax.Array:
+    """One of the split's legs, all equally likely; consumes `rng`."""
+    low, high = (3, 4) if split == 'test' else (0, 3)
+    return jnp.eye(4)[jax.random.randint(rng, (), low, high)]
+
+  def test_tasks(self) -> jax.Array:
+    """The last leg, [1, 4]."""
+    return jnp.eye(4)[3:]
+
+  def scales(self, task: jax.Array) -> physics.Scales:
+    """No gear, geoms of half the size, a shin half as far away."""
+    half = 1 - task / 2
+    ones = jnp.ones(self.nominal.mj_model.ngeom)
+    return physics.Scales(
+      gear=1 - task[self._leg_of_actuator],
+      size=ones.at[self._thighs].set(half).at[self._shins].set(half),
+      offset=ones.at[self._shins].set(half),
+    )
+
+  def describe(self, task: jax.Array) -> str:
+    """Which leg."""
+    legs = [name for name, at in zip(LEGS, task, strict=True) if at > 0.5]
+    names = ' and '.join(name.replace('_', ' ') for name in legs)
+    return f'{names or "no"} leg crippled'
