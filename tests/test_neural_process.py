@@ -363,7 +363,7 @@ def test_a_prediction_draws_the_latent_of_its_target(target, x64):
   after, next_obs = predict(made, model, carry, obs, action, key)
   jax.tree.map(np.testing.assert_array_equal, after, carry)
 
-  inputs, outputs, _, _ = jax.tree.map(np.asarray, statistics())
+  inputs, outputs = jax.tree.map(np.asarray, statistics()[:2])
   seen = context._replace(
     x=(context.x - inputs.mean[None]) / inputs.std[None],
     y=(context.y - outputs.mean[None]) / outputs.std[None],
@@ -439,7 +439,7 @@ def test_outputs_may_be_drawn(x64):
     predict(made, model, carry, obs, action, key)[1] for made in (plain, noisy)
   )
   x = env().model_input(obs)
-  inputs, outputs, _, _ = statistics()
+  inputs, outputs = statistics()[:2]
   x = (np.c_[x, action] - np.asarray(inputs.mean)) / np.asarray(inputs.std)
   _, log_std = output(params['params'], np.c_[x, carry.z])
   noise = jax.random.normal(jax.random.split(key)[1], (1, OUT))
@@ -485,7 +485,7 @@ def test_dropout_masks_are_those_of_a_particle(x64):
   np.testing.assert_array_equal(*steps)
   assert len({row.tobytes() for row in steps[0]}) > 2
   p = params['params']
-  inputs, outputs, _, _ = jax.tree.map(np.asarray, statistics())
+  inputs, outputs = jax.tree.map(np.asarray, statistics()[:2])
   x = np.c_[env().model_input(obs), action]
   hidden = (x - inputs.mean) / inputs.std
   for index, mask in enumerate(carry):
