@@ -61,14 +61,16 @@ def table(found: study.Study) -> list[tuple[str, ...]]:
     time, steps = (
       efficiency.cost(entry.curves, own, of) for of in ('seconds', 'steps')
     )
+    # Some runs never have it: these are bounds.
+    more = '> ' if steps.censored else ''
     rows.append(
       (
         entry.group.label,
         f'{_HOURS[key]:g} h',
         f'{target:.4g}',
         f'{time.num_reached} of {len(time.spent)}',
-        efficiency.typical(time.spent, pace.duration),
-        efficiency.typical(steps.spent),
+        more + efficiency.typical(time.spent, pace.duration),
+        more + efficiency.typical(steps.spent),
       )
     )
   return rows

@@ -136,7 +136,7 @@ def _sizes(
 
 def _shape(run: study.Run) -> config_lib.Experiment:
   """What the size of a run's state depends on, and its length does not."""
-  return config_lib.replaced(run.config, {'seed': 0, 'run': config_lib.Run()})
+  return config_lib.replaced(run.config, {'seed': 0, 'run.num_iterations': 1})
 
 
 def _share_done(run: study.Run, rows: list[dict[str, float]]) -> float:

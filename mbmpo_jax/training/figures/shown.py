@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from mbmpo_jax.training.figures import curves
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import study
@@ -41,12 +43,24 @@ def panels(
 def series(
   entry: study.Found, *, each: bool = False, time: bool = False
 ) -> plot_paper.Series:
-  """The curve of a group."""
+  """The curve of a group.
+
+  Over time, a mean is of evaluations of one number, at the mean of the seconds
+  until then: runs that take other times have no time in common.
+  """
   made = [curves.evaluations(rows) for rows in entry.rows]
+  steps = [curve.steps for curve in made]
+  if time:
+    made = [curve for curve in made if curve.steps.size]
+    shortest = min((curve.steps.size for curve in made), default=0)
+    made = [curves.Curve(*(x[:shortest] for x in curve)) for curve in made]
+    if made:
+      minutes = np.mean([curve.seconds for curve in made], 0) / 60
+      steps = [minutes] * len(made)
   return plot_paper.Series(
     entry.group.label,
     entry.group.color,
-    [curve.seconds / 60 if time else curve.steps for curve in made],
+    steps,
     [curve.returns for curve in made],
     each=each,
   )

@@ -294,12 +294,12 @@ def _draw(axes: axes_lib.Axes, series: Series) -> None:
     return
   steps, values = common(series)
   look: dict[str, Any] = {'color': series.color, 'ls': series.style}
-  if series.each:
+  mean = values.mean(0)
+  # Where a run has no value, the others' mean would jump.
+  if series.each or np.isnan(mean).all():
     for x, y in zip(series.steps, series.values, strict=True):
       axes.plot(x, y, lw=1.3, alpha=0.9, **look)
     return
-  # Where a run has no value, the others' mean would jump.
-  mean = values.mean(0)
   marker = '.' if np.isfinite(mean).sum() < 3 else ''
   axes.plot(steps, mean, lw=1.6, marker=marker, zorder=3, **look)
   if len(values) > 1:
@@ -311,12 +311,14 @@ def _draw(axes: axes_lib.Axes, series: Series) -> None:
 def _finish(axes: axes_lib.Axes, panel: Panel) -> None:
   axes.set_title(panel.title)
   axes.set_xlabel(panel.x)
-  if panel.log:
+  # Nothing may be drawn, or nowhere above 0.
+  log = panel.log and bool(np.isfinite(axes.dataLim.minposx))
+  if log:
     axes.set_xscale('log')
   axes.xaxis.set_major_formatter(
     ticker.FuncFormatter(lambda value, _: pace.count(value))
   )
-  if panel.log:
+  if log:
     low, high = axes.get_xlim()
     if high < _FEW_DECADES * low:
       axes.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
