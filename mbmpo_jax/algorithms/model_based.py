@@ -190,6 +190,8 @@ def fit(
   env: envs_base.Environment,
   section: config_lib.Ensemble,
   dynamics: models.Dynamics,
+  history: int = 0,
+  predict_reward: bool = False,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[_State, types.Metrics]:
   """Fits the ensemble to the buffer.
@@ -199,6 +201,8 @@ def fit(
     env: says what a model sees.
     section: how to fit.
     dynamics: of the members.
+    history: steps L that the members remember.
+    predict_reward: whether they predict rewards.
     mesh: devices to share the work out over.
   """
   key, fit_key = jax.random.split(state.counters.key)
@@ -212,6 +216,8 @@ def fit(
     section=section,
     rolling_persistence=state.hyper['model.rolling_persistence'],
     model_input=env.model_input,
+    history=history,
+    predict_reward=predict_reward,
     mesh=mesh,
   )
   counters = state.counters._replace(key=key)

@@ -74,6 +74,7 @@ def train(
   max_gradient_steps: int | None = None,
   early_stopping: bool = True,
   rolling_persistence: jax.Array | float = 0.95,
+  histories: Callable[[jax.Array], Any] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[types.Params, optax.OptState, Info]:
   """Trains every member from where it was left.
@@ -94,6 +95,8 @@ def train(
       limit.
     early_stopping: False trains all members to the limits.
     rolling_persistence: rho.
+    histories: rows [B] -> what else the loss sees of them, leaves `[B, ...]`;
+      the inputs that it is given are then a pair, of a batch's and these.
     mesh: of the devices among which members and rows are shared out. Each has
       its share of the members, all rows, and takes its share of every batch's;
       they meet once per gradient step and once per epoch, on a CPU for each
@@ -148,7 +151,10 @@ def train(
     params: types.Params, rows: jax.Array, weight: jax.Array, key: jax.Array
   ) -> jax.Array:
     """The loss at `rows` [B] of the table, summed by `weight` [B]."""
+    batch: Any
     batch, target = jnp.split(table[rows], [inputs.shape[1]], -1)
+    if histories is not None:
+      batch = (batch, histories(rows))
     if num_shares > 1:  # every row of a batch has its own noise
       key = jax.random.fold_in(key, jax.lax.axis_index(parallel.TASKS))
     return loss(params, batch, target, weight, key)

@@ -162,7 +162,7 @@ def fold(params: types.Params, statistics: statistics_lib.Statistics) -> Model:
   Returns:
     A `Model` with a leading member axis on every leaf.
   """
-  inputs, deltas, low, high = statistics
+  inputs, deltas, low, high, _ = statistics
   layers = list(plain_layers(params))
   weight, bias = layers[0]
   chex.assert_rank(

@@ -8,8 +8,10 @@
   )
 
 Inputs are `[model_input(obs), action]` and targets `next_obs - obs`, both
-standardised by their moments over the buffer (`models/statistics.py`). Members
-are trained from where the last fit left them (`models/early_stopping.py`).
+standardised by their moments over the buffer (`models/statistics.py`); of a
+model that predicts rewards, [next_obs - obs, reward]. One with a memory sees
+the steps before, too. Members are trained from where the last fit left them
+(`models/early_stopping.py`).
 """
 
 import functools
@@ -29,6 +31,8 @@ from mbmpo_jax.models import base
 from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics as statistics_lib
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import windows
 
 # Keep the keys of new members, and of what is drawn for a model, apart from the
 # fit's own: `fold_in(key, i)` equals `split(key, n)[i]`.
@@ -63,6 +67,8 @@ def fit_dynamics(
   section: config_lib.Ensemble,
   rolling_persistence: jax.Array | float,
   model_input: Callable[[jax.Array], jax.Array],
+  history: int = 0,
+  predict_reward: bool = False,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[FitState, Any, types.Metrics]:
   """Fits all members to the transitions stored.
@@ -82,6 +88,10 @@ def fit_dynamics(
       may vary, `learning_rate` and `rolling_persistence`, are not read.
     rolling_persistence: rho of the early stop.
     model_input: the environment's, what the model sees of an observation.
+    history: L; with L > 0 the loss is given pairs (inputs [B, I], (features
+      [B, L, I + 1], mask [B, L])), whose features are the standardised
+      [inputs, reward] of the L steps before, in the same episode.
+    predict_reward: whether the targets end with the reward.
     mesh: of the devices to share the work out over.
 
   Returns:
@@ -101,20 +111,41 @@ def fit_dynamics(
   chex.assert_equal_shape([data.obs, data.next_obs])
   chex.assert_equal_shape_prefix([data.obs, data.action, stored], 1)
   inputs = jnp.concatenate([model_input(data.obs), data.action], -1)
-  targets = data.next_obs - data.obs
+  targets = deltas = data.next_obs - data.obs
   # `buffer.add` keeps NaN out, but there are other ways in.
   sound = masking.sound_rows((data, inputs, targets))
   valid = jnp.where(sound, stored, 0.0)
   statistics = statistics_lib.fit(
-    inputs, targets, data.next_obs, valid, clip_margin=section.clip_margin
+    inputs,
+    deltas,
+    data.next_obs,
+    valid,
+    clip_margin=section.clip_margin,
+    reward=data.reward if predict_reward or history else None,
   )
   fresh = init(dynamics, optimizer, jax.random.fold_in(key, _RENEWAL))
-  blank = statistics_lib.identity(inputs.shape[-1], targets.shape[-1])
+  blank = statistics_lib.identity(
+    inputs.shape[-1],
+    deltas.shape[-1],
+    reward=statistics.reward is not None,
+  )
   members, renewed = renew(state, fresh, dynamics.ready(state.params, blank))
+  inputs = normalizer.standardize(statistics.inputs, inputs)
+  targets = normalizer.standardize(statistics.targets, deltas)
+  reward = data.reward[:, None]
+  if statistics.reward is not None:
+    reward = normalizer.standardize(statistics.reward, reward)
+  if predict_reward:
+    targets = jnp.concatenate([targets, reward], -1)
+  histories = None
+  if history:
+    histories = _histories(
+      jnp.concatenate([inputs, reward], -1), data, valid, history
+    )
   train = functools.partial(
     early_stopping.train,
-    inputs=normalizer.standardize(statistics.inputs, inputs),
-    targets=normalizer.standardize(statistics.targets, targets),
+    inputs=inputs,
+    targets=targets,
     valid=valid,
     key=key,
     loss=dynamics.loss,
@@ -125,6 +156,7 @@ def fit_dynamics(
     max_gradient_steps=section.max_gradient_steps,
     early_stopping=section.early_stopping,
     rolling_persistence=rolling_persistence,
+    histories=histories,
     mesh=mesh,
   )
   trained = parallel.share_out(
@@ -163,6 +195,35 @@ def renew(
   """
   broken = ~masking.sound_rows((state, model))
   return early_stopping.select(broken, fresh, state), broken
+
+
+class _Steps(NamedTuple):
+  """What windows are cut from."""
+
+  features: jax.Array  # [C, D]
+  episode: jax.Array  # [C]
+  time: jax.Array  # [C]
+
+
+def _histories(
+  features: jax.Array, data: types.Transition, valid: jax.Array, length: int
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+  """Rows [B] -> features [B, L, D] and mask [B, L] of the steps before."""
+  live = valid > 0
+  steps = _Steps(
+    jnp.where(live[:, None], features, 0.0),
+    # So that no window holds what is left out.
+    jnp.where(live, data.episode, -1),
+    data.time,
+  )
+  full = jnp.int32(features.shape[0])
+  ring = buffer_lib.Buffer(steps, jnp.int32(0), full)
+
+  def histories(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    before, mask = windows.before(ring, rows, length=length)
+    return before.features, mask
+
+  return histories
 
 
 def _start(

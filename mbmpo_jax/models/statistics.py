@@ -20,6 +20,7 @@ class Statistics(NamedTuple):
   targets: normalizer.Moments  # of next_obs - obs, [O]
   low: jax.Array  # [O], the least prediction allowed; never infinite
   high: jax.Array  # [O], the greatest
+  reward: normalizer.Moments | None = None  # [1], for models that predict it
 
 
 def fit(
@@ -29,6 +30,7 @@ def fit(
   valid: jax.Array,
   *,
   clip_margin: float | None,
+  reward: jax.Array | None = None,
 ) -> Statistics:
   """The statistics of the rows where `valid` [B] is 1.
 
@@ -47,6 +49,7 @@ def fit(
     next_obs: `[B, O]`.
     valid: `[B]`; the other rows may hold anything.
     clip_margin: see above; `None` is without.
+    reward: `[B]`, for models that predict it.
   """
   chex.assert_rank([inputs, targets, next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape([targets, next_obs])
@@ -69,17 +72,27 @@ def fit(
     targets=moments,
     low=jnp.maximum(low, -_WIDEST),
     high=jnp.minimum(high, _WIDEST),
+    reward=None if reward is None else normalizer.fit(reward[:, None], valid),
   )
 
 
-def identity(input_size: int, output_size: int) -> Statistics:
-  """Those under which a model is what its parameters say: nothing scaled."""
+def identity(
+  input_size: int, output_size: int, *, reward: bool = False
+) -> Statistics:
+  """Those under which a model is what its parameters say: nothing scaled.
+
+  Args:
+    input_size: I.
+    output_size: O.
+    reward: whether the model predicts rewards, too.
+  """
   widest = jnp.full(output_size, _WIDEST, float)
   return Statistics(
     inputs=normalizer.identity(input_size),
     targets=normalizer.identity(output_size),
     low=-widest,
     high=widest,
+    reward=normalizer.identity(1) if reward else None,
   )
 
 

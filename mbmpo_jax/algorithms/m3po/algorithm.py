@@ -1,0 +1,344 @@
+"""M3PO, its variants M3PO-h and Full (Hiraoka et al. 2021), and MBPO.
+
+  algorithm = algorithms.make('m3po', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+An iteration is an epoch of algorithm 2, in three phases:
+
+  explore   uniform actions, as long as `collect.start_steps` are not taken;
+            they count as steps of the epoch
+  fit       the model, to all real data
+  learn     rounds of one real step, M model rollouts, G updates of SAC
+"""
+
+import copy
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import backend
+from mbmpo_jax import envs
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import rounds as rounds_lib
+from mbmpo_jax.algorithms import shared_metrics
+from mbmpo_jax.algorithms import tally as tally_lib
+from mbmpo_jax.algorithms.m3po import batches as batches_lib
+from mbmpo_jax.algorithms.m3po import config as config_lib
+from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.algorithms.sac import learner as learner_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.models import mixture
+from mbmpo_jax.models import recurrent
+from mbmpo_jax.models import statistics
+from mbmpo_jax.networks import history as networks_lib
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import history as policy_lib
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import history
+from mbmpo_jax.rollouts import real
+
+_OWN = {
+  'imagined_steps': base.Metric(
+    'model steps of the iteration', over_runs='sum', per_second_of='learn'
+  ),
+  'imagined/reward': base.Metric(
+    'reward that the models predict of the transitions learned from, real ones'
+    ' among them where they are mixed, mean'
+  ),
+  'nonfinite/imagined': base.Metric(
+    'imagined transitions that were not stored', over_runs='sum'
+  ),
+  'batches/model_share': base.Metric(
+    'share of imagined transitions in a minibatch, mean over rounds'
+  ),
+}
+
+METRICS = {
+  **off_policy.METRICS,
+  **shared_metrics.FIT,
+  'model/val_loss': base.Metric(
+    'negative log-likelihood of a standardised dimension, less its greatest'
+    ' lower bound, on what a model held out, mean over models; where a model'
+    ' stopped early, at its last epoch',
+    label='val loss',
+    panel='validation loss',
+    log=True,
+  ),
+  **learner_lib.METRICS,
+  **_OWN,
+}
+
+
+class State(NamedTuple):
+  """Everything a run is: copy it and the run goes on from there."""
+
+  counters: base.Counters
+  hyper: base.Hyper
+  learner: learner_lib.Learner
+  ensemble: fit_lib.FitState
+  model: Any  # leaves [K, ...]
+  running: real.Running
+  buffer: buffer_lib.Buffer  # of real transitions, D_env
+  imagined: buffer_lib.Buffer  # of rows [W], D_model
+  progress: off_policy.Progress
+  skip: jax.Array  # int32, rounds that exploration took from this iteration
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: the real world, with continuous actions; of a task family, if networks
+      are to remember anything.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+    envs.TaskError: if it has no tasks, or a hidden task ends its episodes.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  off_policy.check_actions(env)
+  length = config.history.length
+  if length:
+    envs.family_of(env, f'{config.algorithm} with history.length={length}')
+  if not env.done_is_known:
+    raise envs.TaskError(
+      'env: done depends on a task that is hidden: must be told'
+      f' (env.tell_task) for {config.algorithm}, whose models predict no'
+      ' terminations'
+    )
+  policy = make_policy(env, config)
+  networks = make_networks(env, config, policy)
+  member = recurrent.make(
+    env, config.model, length=length, units=config.history.units
+  )
+  imagine = imagination.make(
+    env, policy, mixture.redrawn(member, config.model.num_models), config
+  )
+  per_round = config.learn.update_every
+  rounds = config.collect.steps_per_env // per_round
+  capacity = config.model_rollouts.buffer_capacity
+  names = (*learner_lib.METRICS, *_OWN)
+
+  def init(key: jax.Array, hyper: base.Hyper) -> State:
+    key, learner_key, model_key, start_key = jax.random.split(key, 4)
+    learner = learner_lib.init(networks, learner_key, hyper)
+    ensemble = fit_lib.init(member, model_based.optimizer(hyper), model_key)
+    blank = statistics.identity(
+      statistics.input_size(env), env.observation_size, reward=True
+    )
+    world = off_policy.start(
+      env,
+      policy,
+      learner.policy,
+      start_key,
+      section=config.collect,
+      metrics=names,
+    )
+    state = State(
+      counters=base.start_counters(key),
+      hyper=hyper,
+      learner=learner,
+      ensemble=ensemble,
+      model=member.ready(ensemble.params, blank),
+      imagined=buffer_lib.init(
+        capacity, jnp.zeros(imagination.row_size(env, length))
+      ),
+      skip=jnp.zeros((), jnp.int32),
+      **world._asdict(),
+    )
+    # No two leaves share memory: XLA refuses to be donated it twice.
+    return jax.tree.map(jnp.copy, state)
+
+  def collect(state: State) -> State:
+    return off_policy.collect(
+      state,
+      env,
+      policy,
+      state.learner.policy,
+      section=config.collect,
+      num_steps=per_round,
+    )
+
+  def rounds_done(state: State) -> jax.Array:
+    return state.counters.env_steps // (config.collect.num_envs * per_round)
+
+  def explore(state: State) -> tuple[State, types.Metrics]:
+    """Steps of uniform actions before the first fit, of which more follow."""
+    due = jnp.clip(config.start_rounds - rounds_done(state), 0, rounds)
+    state = rounds_lib.begun(state, rounds)
+    state = jax.lax.fori_loop(0, due, lambda _, state: collect(state), state)
+    return state._replace(skip=due), {}
+
+  fit = functools.partial(
+    model_based.fit,
+    env=env,
+    section=config.model,
+    dynamics=member,
+    history=length,
+    predict_reward=True,
+  )
+
+  def update(
+    learner: learner_lib.Learner,
+    hyper: base.Hyper,
+    batch: learner_lib.Batch,
+    key: jax.Array,
+  ) -> off_policy.Updated:
+    after = learner_lib.update(
+      learner,
+      hyper,
+      batch,
+      key,
+      networks=networks,
+      learn_temperature=config.temperature.learned,
+    )
+    reward = {'imagined/reward': jnp.mean(batch.reward)}
+    return after._replace(metrics=after.metrics | reward)
+
+  def live_round(state: State) -> State:
+    """A real step, model rollouts, updates (algorithm 2, lines 5 to 12)."""
+    index = rounds_done(state)
+    state = collect(state)
+    counters, progress = state.counters, state.progress
+    key, imagine_key, sample_key, update_key = jax.random.split(counters.key, 4)
+    ring, (steps, broken) = imagine(
+      state.learner.policy,
+      state.model,
+      state.buffer,
+      state.imagined,
+      index,
+      imagine_key,
+    )
+    share = batches_lib.model_share(
+      state.hyper, counters.env_steps, config.batches
+    )
+    tally = tally_lib.add(
+      progress.tally,
+      {
+        'imagined_steps': steps,
+        'nonfinite/imagined': broken,
+        'batches/model_share': share,
+      },
+    )
+    learner, tally = off_policy.learn(
+      state.learner,
+      tally,
+      update,
+      state.hyper,
+      batches_lib.sample(env, config, state.buffer, ring, share, sample_key),
+      update_key,
+      ready=ring.size >= config.learn.batch_size,
+    )
+    return state._replace(
+      counters=counters._replace(key=key),
+      learner=learner,
+      imagined=ring,
+      progress=progress._replace(tally=tally),
+    )
+
+  def round_fn(state: State) -> State:
+    """A round, unless exploration took its place."""
+    state = jax.lax.fori_loop(
+      0,
+      jnp.where(state.skip > 0, 0, 1),
+      lambda _, state: live_round(state),
+      state,
+    )
+    return state._replace(skip=jnp.maximum(state.skip - 1, 0))
+
+  return base.Algorithm(
+    init=init,
+    phases={
+      'explore': base.Phase(parallel.replicating(explore, mesh)),
+      'fit': base.Phase(
+        parallel.replicating(fit, mesh),
+        alone=fit if backend.fits_on_one(mesh) else None,
+      ),
+      'learn': rounds_lib.phase(
+        round_fn, config, sums=('imagined_steps',), mesh=mesh
+      ),
+    },
+    policy=policy,
+    policy_params=lambda state: state.learner.policy,
+    behaviour=None,
+    add=off_policy.add,
+    adapt=None,
+    metrics=METRICS,
+  )
+
+
+def make_policy(
+  env: envs_base.Environment, config: config_lib.Config
+) -> policies.Policy:
+  """The squashed Gaussian of a configuration, for an environment."""
+  section = config.policy
+  network = policy_lib.Gaussian(
+    env.action_size,
+    section.hidden_sizes,
+    section.activation,
+    config.history.units,
+    section.min_log_std,
+    section.max_log_std,
+  )
+  return policy_lib.make(
+    network,
+    env.observation_size,
+    env.action_size,
+    length=config.history.length,
+  )
+
+
+def make_networks(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  policy: policies.Policy,
+) -> learner_lib.Networks:
+  """The policy and two critics, each with a GRU of its own."""
+  section = config.critic
+  q = networks_lib.Critics(
+    section.hidden_sizes, section.activation, config.history.units
+  )
+
+  def dist(params: types.Params, seen: history.Seen) -> Any:
+    assert policy.distribution is not None
+    return policy.distribution(params, seen.window, seen.obs)
+
+  def apply(params: types.Params, seen: history.Seen, action: jax.Array) -> Any:
+    return q.apply(params, seen.obs, seen.window, action)
+
+  def init_critic(key: jax.Array) -> types.Params:
+    obs = jnp.zeros((1, env.observation_size))
+    action = jnp.zeros((1, env.action_size))
+    window = history.empty(
+      1, env.observation_size, env.action_size, length=config.history.length
+    )
+    return q.init(key, obs, window, action)
+
+  return learner_lib.Networks(
+    init_policy=policy.init,
+    dist=dist,
+    init_critic=init_critic,
+    q=apply,
+    noise=policy.noise,
+    action_size=env.action_size,
+  )

@@ -1,0 +1,86 @@
+"""Minibatches of imagined data, and of real ones where the two are mixed."""
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.m3po import config as config_lib
+from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.algorithms.sac import learner as learner_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import history
+
+
+def model_share(
+  hyper: base.Hyper, env_steps: jax.Array, section: config_lib.Batches
+) -> jax.Array:
+  """The share of imagined data after so many real steps, a scalar.
+
+  Linear from `model_share` to `final_model_share` over `decay_steps`, and
+  constant from then on; 1 where data are not mixed.
+  """
+  if section.kind == 'model':
+    return jnp.ones(())
+  first = hyper['batches.model_share']
+  done = jnp.minimum(env_steps.astype(float) / section.decay_steps, 1.0)
+  return first + (hyper['batches.final_model_share'] - first) * done
+
+
+def sample(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  buffer: buffer_lib.Buffer,
+  ring: buffer_lib.Buffer,
+  share: jax.Array,
+  key: jax.Array,
+) -> learner_lib.Batch:
+  """G minibatches of B rows, uniform with replacement in each data set.
+
+  Of each, the first B - round(share B) are real.
+
+  Args:
+    env: gives sizes.
+    config: of the experiment.
+    buffer: of real transitions.
+    ring: of imagined rows.
+    share: of imagined data.
+    key: consumed.
+
+  Returns:
+    Leaves `[G, B, ...]`.
+  """
+  section, length = config.learn, config.history.length
+  shape = (section.num_updates, section.batch_size)
+  imagined_key, real_key = jax.random.split(key)
+
+  def slots(key: jax.Array, size: jax.Array) -> jax.Array:
+    return jax.random.randint(key, shape, 0, jnp.maximum(size, 1))
+
+  flat = ring.data[slots(imagined_key, ring.size)]
+  rows = imagination.unflatten(env, length, flat)
+  if config.batches.kind == 'mixed':
+    chosen = slots(real_key, buffer.size).reshape(-1)
+    real = imagination.real_rows(buffer, chosen, length=length)
+    num_real = section.batch_size - jnp.round(share * section.batch_size)
+    is_real = jnp.arange(section.batch_size) < num_real
+
+    def select(imagined: jax.Array, real: jax.Array) -> jax.Array:
+      flags = is_real.reshape(1, -1, *(1,) * (imagined.ndim - 2))
+      return jnp.where(flags, real.reshape(imagined.shape), imagined)
+
+    rows = jax.tree.map(select, rows, real)
+  return to_batch(rows)
+
+
+def to_batch(rows: imagination.Row) -> learner_lib.Batch:
+  """Rows as SAC learns from them: s' knows one step more than s."""
+  obs, window = rows.seen
+  after = history.push(window, obs, rows.action, rows.reward)
+  return learner_lib.Batch(
+    inputs=rows.seen,
+    action=rows.action,
+    reward=rows.reward,
+    next_inputs=history.Seen(rows.next_obs, after),
+    terminated=rows.terminated,
+  )

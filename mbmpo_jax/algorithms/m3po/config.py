@@ -1,0 +1,221 @@
+"""Every hyperparameter of M3PO, M3PO-h, Full and MBPO."""
+
+import dataclasses
+from typing import ClassVar
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms.sac import config as sac
+from mbmpo_jax.models import recurrent_config
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class History:
+  """What model, policy and critics remember of an episode.
+
+  Attributes:
+    length: steps L of (o, a, r); 0 is none, and networks without GRUs: MBPO.
+    units: of each GRU.
+  """
+
+  length: int = config.setting(10, low=0, high=10_000, tiny=3)
+  units: int = config.setting(32, low=1, high=2**12, tiny=4)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class ModelRollouts:
+  """Imagined data: num_rollouts * horizon model steps in every round.
+
+  Attributes:
+    kind: `branched`, from histories uniform in the real data, or `full`, from
+      an episode's start to `collect.episode_length`: `num_full` of them, at
+      once, in every so many rounds that the model steps per round are the same.
+    num_rollouts: M; a multiple of the members, which share them equally at
+      every step.
+    horizon: steps k of a branched rollout.
+    num_full: full rollouts side by side, a multiple of the members.
+    buffer_capacity: imagined steps kept, the newest, with their histories.
+  """
+
+  kind: str = config.setting('branched', choices=('branched', 'full'))
+  num_rollouts: int = config.setting(400, low=1, high=10**6, tiny=10)
+  horizon: int = config.setting(1, low=1, high=10**6, tiny=2)
+  num_full: int = config.setting(20, low=1, high=10**6, tiny=10)
+  buffer_capacity: int = config.setting(100_000, low=1, high=10**8, tiny=200)
+
+  @property
+  def steps(self) -> int:
+    """Model steps per round."""
+    return self.num_rollouts * self.horizon
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Batches:
+  """What the policy learns from.
+
+  Attributes:
+    kind: `model`, imagined data alone, as in algorithm 2, or `mixed` with real
+      data, as M3PO-h and MBPO do.
+    model_share: the share of imagined data in a minibatch at first.
+    final_model_share: that after `decay_steps`; in between it is linear.
+    decay_steps: real steps.
+  """
+
+  kind: str = config.setting('model', choices=('model', 'mixed'))
+  model_share: float = config.setting(0.95, low=0, high=1, sweep=True)
+  final_model_share: float = config.setting(0.0, low=0, high=1, sweep=True)
+  decay_steps: int = config.setting(200_000, low=1, high=config.INT32_MAX)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Policy(sac.Policy):
+  """The squashed Gaussian."""
+
+  activation: str = config.setting('swish', choices=('relu', 'swish', 'tanh'))
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Critic(off_policy_config.Critic):
+  """The networks Q(h, s, a)."""
+
+  activation: str = config.setting('swish', choices=('relu', 'swish', 'tanh'))
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Learn(off_policy_config.Learn):
+  """Gradient updates: `num_updates` after every `update_every` steps.
+
+  Attributes:
+    num_updates: G.
+  """
+
+  num_updates: int = config.setting(10, low=1, high=10**6, tiny=2)
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Config(off_policy_config.Config):
+  """A whole experiment; docs/m3po.md says which defaults are ours.
+
+  Attributes:
+    history: what all networks remember.
+    model: the ensemble and its fit.
+    model_rollouts: imagined data.
+    batches: what the policy learns from.
+    policy: the squashed Gaussian.
+    critic: the networks Q(h, s, a).
+    temperature: of the policy's entropy.
+    learn: gradient updates.
+  """
+
+  algorithm: ClassVar[str] = 'm3po'
+
+  history: History = dataclasses.field(default_factory=History)
+  model: recurrent_config.Ensemble = dataclasses.field(
+    default_factory=recurrent_config.Ensemble
+  )
+  model_rollouts: ModelRollouts = dataclasses.field(
+    default_factory=ModelRollouts
+  )
+  batches: Batches = dataclasses.field(default_factory=Batches)
+  policy: Policy = dataclasses.field(default_factory=Policy)
+  critic: Critic = dataclasses.field(default_factory=Critic)
+  temperature: sac.Temperature = dataclasses.field(
+    default_factory=sac.Temperature
+  )
+  learn: Learn = dataclasses.field(default_factory=Learn)
+
+  @property
+  def full_period(self) -> int:
+    """Rounds between full rollouts."""
+    rollouts = self.model_rollouts
+    return rollouts.num_full * self.collect.episode_length // rollouts.steps
+
+  @property
+  def start_rounds(self) -> int:
+    """Rounds of uniform actions before the first fit."""
+    return -(
+      -self.collect.start_steps
+      // (self.collect.num_envs * self.learn.update_every)
+    )
+
+  def check(self, *, env_max_episode_steps: int | None = None) -> None:
+    """Holds fields to their relations; see `config.Experiment.check`."""
+    super().check(env_max_episode_steps=env_max_episode_steps)
+    self.policy.check()
+    self.model.check()
+    length, collect = self.history.length, self.collect
+    if length > collect.episode_length:
+      raise config.ConfigError(
+        f'history.length={length}: must be <= {collect.episode_length},'
+        ' collect.episode_length'
+      )
+    for name, value in (
+      ('buffer_capacity', collect.buffer_capacity),
+      ('start_steps', collect.start_steps),
+    ):
+      least = max(length + 1, 2)
+      if value < least:
+        raise config.ConfigError(
+          f'collect.{name}={value}: must be >= {least}, a history of'
+          ' history.length steps and the one after it, and at least 2'
+        )
+    self._check_rollouts()
+
+  def _check_rollouts(self) -> None:
+    rollouts, members = self.model_rollouts, self.model.num_models
+    full = rollouts.kind == 'full'
+    name = 'num_full' if full else 'num_rollouts'
+    count = getattr(rollouts, name)
+    if count % members:
+      raise config.ConfigError(
+        f'model_rollouts.{name}={count}: must be a multiple of {members},'
+        ' model.num_models, which share the rollouts equally at every step'
+      )
+    rows = count * (self.collect.episode_length if full else rollouts.horizon)
+    if full and rows % rollouts.steps:
+      raise config.ConfigError(
+        f'model_rollouts.num_full={count}: its {rows} steps of'
+        ' model_rollouts.num_full * collect.episode_length must be a multiple'
+        f' of {rollouts.steps}, model_rollouts.num_rollouts *'
+        ' model_rollouts.horizon, those of a round'
+      )
+    if rollouts.buffer_capacity < max(rows, self.learn.batch_size):
+      raise config.ConfigError(
+        f'model_rollouts.buffer_capacity={rollouts.buffer_capacity}: must be'
+        f' >= {rows}, the steps imagined at once, and >='
+        f' {self.learn.batch_size}, learn.batch_size'
+      )
+
+  def sizes(self) -> list[tuple[str, int, str]]:
+    """Counts that must stay within 32 bits."""
+    rollouts, members = self.model_rollouts, self.model.num_models
+    per_epoch = self.collect.steps_per_env // self.learn.update_every
+    return [
+      *super().sizes(),
+      (
+        'model_rollouts.num_rollouts',
+        rollouts.steps * per_epoch,
+        'steps are imagined per iteration',
+      ),
+      (
+        'model_rollouts.num_full',
+        rollouts.num_full * self.collect.episode_length,
+        'steps of model_rollouts.num_full * collect.episode_length are'
+        ' imagined at once',
+      ),
+      (
+        'model_rollouts.buffer_capacity',
+        rollouts.buffer_capacity * (self.history.length + 1),
+        'steps in the histories of model_rollouts.buffer_capacity rows',
+      ),
+      (
+        'policy.hidden_sizes',
+        config.widest_product(self.policy.hidden_sizes),
+        'weights between two layers',
+      ),
+      (
+        'model.hidden_sizes',
+        members * config.widest_product(self.model.hidden_sizes),
+        f'weights between two layers for {members} models',
+      ),
+    ]

@@ -1,0 +1,291 @@
+"""Rollouts in the model, and the rows that they leave behind.
+
+A row is an imagined transition with the history that led to it, real at first
+and imagined from where the rollout branched off. It is stored whole, as one
+vector of L (O + A + 2) + 2 O + A + 2 numbers: one scatter writes many.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms.m3po import config as config_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.models import base as models
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import history
+from mbmpo_jax.rollouts import imagined
+
+
+class Row(NamedTuple):
+  """A transition as networks see it, leaves `[B, ...]`."""
+
+  seen: history.Seen  # what the policy saw
+  action: jax.Array  # [B, A], what reached the world
+  reward: jax.Array  # [B]
+  next_obs: jax.Array  # [B, O]
+  terminated: jax.Array  # [B]
+
+
+class Imagined(NamedTuple):
+  """The rows of rollouts; B = k N, step by step."""
+
+  rows: Row
+  live: jax.Array  # [B] bool, false where a rollout stands still
+
+
+def example(env: envs_base.Environment, length: int) -> Row:
+  """A row without the axis [B], all zeros; the history has L steps."""
+  obs, number = jnp.zeros(env.observation_size), jnp.zeros(())
+  window = history.empty(
+    1, env.observation_size, env.action_size, length=length
+  )
+  return Row(
+    seen=history.Seen(obs, jax.tree.map(lambda x: x[0], window)),
+    action=jnp.zeros(env.action_size),
+    reward=number,
+    next_obs=obs,
+    terminated=number,
+  )
+
+
+def row_size(env: envs_base.Environment, length: int) -> int:
+  """Numbers in a row."""
+  return sum(leaf.size for leaf in jax.tree.leaves(example(env, length)))
+
+
+def flatten(rows: Row) -> jax.Array:
+  """Rows [B] as vectors [B, W]."""
+  return jax.vmap(lambda row: jax.flatten_util.ravel_pytree(row)[0])(rows)
+
+
+def unflatten(env: envs_base.Environment, length: int, flat: jax.Array) -> Row:
+  """Vectors `[..., W]` as rows `[...]`."""
+  _, unravel = jax.flatten_util.ravel_pytree(example(env, length))
+  rows = jax.vmap(unravel)(flat.reshape(-1, flat.shape[-1]))
+  shape = flat.shape[:-1]
+  return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), rows)
+
+
+def real_rows(
+  buffer: buffer_lib.Buffer, slots: jax.Array, *, length: int
+) -> Row:
+  """The real transitions in `slots` [B], with their histories."""
+  data = buffer.data
+  return Row(
+    seen=history.Seen(
+      data.obs[slots], history.stored(buffer, slots, length=length)
+    ),
+    action=data.action[slots],
+    reward=data.reward[slots],
+    next_obs=data.next_obs[slots],
+    terminated=data.terminated[slots],
+  )
+
+
+def branched(
+  env: envs_base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  dynamics: models.Dynamics,
+  model: Any,
+  buffer: buffer_lib.Buffer,
+  key: jax.Array,
+  *,
+  num_rollouts: int,
+  horizon: int,
+  length: int,
+) -> Imagined:
+  """k-step rollouts from histories uniform in the real data (section 3.3).
+
+  Args:
+    env: says where episodes end.
+    policy: acts, remembering what happened before the branch.
+    params: of the policy.
+    dynamics: a mixture of the members.
+    model: all members.
+    buffer: of real transitions, D_env.
+    key: consumed.
+    num_rollouts: M.
+    horizon: k.
+    length: L.
+  """
+  slots_key, rollout_key = jax.random.split(key)
+  slots = jax.random.randint(
+    slots_key, (num_rollouts,), 0, jnp.maximum(buffer.size, 1)
+  )
+  window = history.stored(buffer, slots, length=length)
+  trajectory = imagined.rollout(
+    policy,
+    params,
+    dynamics,
+    model,
+    rollout_key,
+    buffer.data.obs[slots],
+    horizon=horizon,
+    reward_fn=env.reward,
+    done_fn=env.done,
+    context=window,
+  )
+  return _rows(window, trajectory, trajectory.mask > 0)
+
+
+def full(
+  env: envs_base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  dynamics: models.Dynamics,
+  model: Any,
+  key: jax.Array,
+  *,
+  num_rollouts: int,
+  horizon: int,
+  length: int,
+) -> Imagined:
+  """Rollouts from the start of an episode to its end (section 5.1).
+
+  One that terminates goes on from where it began, as a new episode.
+
+  Args:
+    env: says where episodes begin and end.
+    policy: acts.
+    params: of the policy.
+    dynamics: a mixture of the members.
+    model: all members.
+    key: consumed.
+    num_rollouts: N.
+    horizon: steps H of an episode.
+    length: L.
+  """
+  obs_key, rollout_key = jax.random.split(key)
+  obs = jax.vmap(env.initial_obs)(jax.random.split(obs_key, num_rollouts))
+  restart_obs = None
+  if env.can_terminate:
+    restart_obs = jnp.broadcast_to(obs[None], (horizon, *obs.shape))
+  trajectory = imagined.rollout(
+    policy,
+    params,
+    dynamics,
+    model,
+    rollout_key,
+    obs,
+    horizon=horizon,
+    reward_fn=env.reward,
+    done_fn=env.done,
+    restart_obs=restart_obs,
+  )
+  window = history.empty(
+    num_rollouts, env.observation_size, env.action_size, length=length
+  )
+  return _rows(window, trajectory, jnp.ones_like(trajectory.mask, dtype=bool))
+
+
+def make(
+  env: envs_base.Environment,
+  policy: policies.Policy,
+  dynamics: models.Dynamics,
+  config: config_lib.Config,
+) -> Any:
+  """`(policy params, model, D_env, D_model, round, key) -> (D_model, counts)`.
+
+  What a round imagines, written into D_model: counts are of live steps, and of
+  those that were not written as something in them was not finite.
+
+  Args:
+    env: the real world.
+    policy: acts.
+    dynamics: a mixture of the members.
+    config: of the experiment.
+  """
+  rollouts, length = config.model_rollouts, config.history.length
+
+  def write(
+    ring: buffer_lib.Buffer, found: Imagined
+  ) -> tuple[buffer_lib.Buffer, tuple[jax.Array, jax.Array]]:
+    flat = flatten(found.rows)
+    sound = masking.sound_rows(flat)
+    # What is not finite is not written.
+    ring = buffer_lib.add(ring, jnp.where(found.live[:, None], flat, jnp.nan))
+    live = jnp.sum(found.live, dtype=float)
+    return ring, (live, jnp.sum(found.live & ~sound, dtype=float))
+
+  def branch(
+    params: types.Params,
+    model: Any,
+    buffer: buffer_lib.Buffer,
+    ring: buffer_lib.Buffer,
+    index: jax.Array,
+    key: jax.Array,
+  ) -> tuple[buffer_lib.Buffer, tuple[jax.Array, jax.Array]]:
+    del index
+    return write(
+      ring,
+      branched(
+        env,
+        policy,
+        params,
+        dynamics,
+        model,
+        buffer,
+        key,
+        num_rollouts=rollouts.num_rollouts,
+        horizon=rollouts.horizon,
+        length=length,
+      ),
+    )
+
+  def from_start(
+    params: types.Params,
+    model: Any,
+    buffer: buffer_lib.Buffer,
+    ring: buffer_lib.Buffer,
+    index: jax.Array,
+    key: jax.Array,
+  ) -> tuple[buffer_lib.Buffer, tuple[jax.Array, jax.Array]]:
+    del buffer
+
+    def imagine(_: Any, carry: Any) -> Any:
+      found = full(
+        env,
+        policy,
+        params,
+        dynamics,
+        model,
+        key,
+        num_rollouts=rollouts.num_full,
+        horizon=config.collect.episode_length,
+        length=length,
+      )
+      return write(carry[0], found)
+
+    due = index % config.full_period == 0
+    zero = jnp.zeros(())
+    # A loop of no or one step: a `cond` would copy the ring.
+    return jax.lax.fori_loop(
+      0, jnp.where(due, 1, 0), imagine, (ring, (zero, zero))
+    )
+
+  return branch if rollouts.kind == 'branched' else from_start
+
+
+def _rows(
+  start: Any, trajectory: types.Trajectory, live: jax.Array
+) -> Imagined:
+  """The steps of a trajectory [T, N], flat; `start` is the window before."""
+
+  def flat(x: jax.Array) -> jax.Array:
+    return x.reshape(-1, *x.shape[2:])
+
+  rows = Row(
+    seen=history.Seen(trajectory.obs, history.along(start, trajectory)),
+    action=trajectory.env_action,
+    reward=trajectory.reward,
+    next_obs=trajectory.next_obs,
+    terminated=trajectory.terminated,
+  )
+  return Imagined(jax.tree.map(flat, rows), flat(live))

@@ -1,0 +1,185 @@
+"""A bootstrap ensemble of Gaussians over reward and observation, with GRUs.
+
+Member i of B (Hiraoka et al. 2021, section 6; with L = 0, Janner et al. 2019):
+
+  p_i(y | h, o, a) = N(mu_i, diag sigma_i^2),  y = [o' - o, r] standardised,
+
+mu_i and log sigma_i of an MLP that sees [m(o), a] and what a GRU makes of the
+history h, L tuples of (m(o), a, r); m is the environment's `model_input`, and
+observations, their changes and rewards are standardised, each dimension by its
+own moments. Log-deviations lie within fixed bounds, softly (Chua et al. 2018):
+
+  x <- high - softplus(high - x),  log sigma = low + softplus(x - low).
+
+Members differ by their first parameters, by the rows that they hold out and by
+the order of the others. What they minimise is the negative log-likelihood, mean
+over dimensions, less its greatest lower bound,
+
+  1/D sum_d [ (y_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d - low ] >= 0,
+
+as the early stop compares losses by their ratio.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.envs import base as env_base
+from mbmpo_jax.models import base
+from mbmpo_jax.models import biased
+from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import recurrent_config
+from mbmpo_jax.models import statistics as statistics_lib
+from mbmpo_jax.models import targets as targets_lib
+from mbmpo_jax.networks import history as networks
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.rollouts import history
+
+
+class Model(NamedTuple):
+  """What `predict` needs of one member; a leading axis K holds all of them."""
+
+  params: types.Params
+  statistics: statistics_lib.Statistics
+
+  @property
+  def low(self) -> jax.Array:
+    """The least observation predicted, [O]."""
+    return self.statistics.low
+
+  @property
+  def high(self) -> jax.Array:
+    """The greatest, [O]."""
+    return self.statistics.high
+
+
+def make(
+  env: env_base.Environment,
+  section: recurrent_config.Ensemble,
+  *,
+  length: int,
+  units: int,
+) -> base.Dynamics:
+  """The ensemble for an environment, which predicts rewards.
+
+  Its carry is the history, a `Window` [N, L]; () where L is 0. `start` takes
+  one as its context, and () for an episode that begins. `predict` consumes its
+  key. Terminations are the environment's.
+
+  Args:
+    env: gives sizes and `model_input`.
+    section: number and sizes of the members.
+    length: L.
+    units: of the GRU.
+  """
+  size = env.observation_size
+  network = networks.Network(
+    section.hidden_sizes, 2 * (size + 1), section.activation, units
+  )
+  input_size = statistics_lib.input_size(env)
+
+  def density(params: types.Params, x: jax.Array, past: Any) -> Any:
+    with jax.default_matmul_precision(section.precision):
+      outputs = network.apply(params, x, past)
+    return gaussian(
+      outputs,
+      min_log_std=section.min_log_std,
+      max_log_std=section.max_log_std,
+    )
+
+  def init(key: jax.Array) -> types.Params:
+    past = None
+    if length:
+      past = (jnp.zeros((1, length, input_size + 1)), jnp.zeros((1, length)))
+    return jax.vmap(
+      lambda key: network.init(key, jnp.zeros((1, input_size)), past)
+    )(jax.random.split(key, section.num_models))
+
+  def ready(
+    params: types.Params, statistics: statistics_lib.Statistics
+  ) -> Model:
+    return Model(
+      params,
+      jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (section.num_models, *x.shape)),
+        statistics,
+      ),
+    )
+
+  def start(model: Model, key: jax.Array, context: Any, num: int) -> Any:
+    del model, key
+    if isinstance(context, history.Window):
+      return context
+    return history.empty(num, size, env.action_size, length=length)
+
+  def predict(
+    model: Model,
+    carry: Any,
+    obs: jax.Array,
+    env_action: jax.Array,
+    key: jax.Array,
+  ) -> tuple[Any, base.Prediction]:
+    chex.assert_rank([obs, env_action], 2)
+    chex.assert_equal_shape_prefix([obs, env_action], 1)
+    statistics = model.statistics
+    assert statistics.reward is not None
+    standard = functools.partial(normalizer.standardize, statistics.inputs)
+
+    def inputs(obs: jax.Array, action: jax.Array) -> jax.Array:
+      return standard(jnp.concatenate([env.model_input(obs), action], -1))
+
+    past = None
+    if length:
+      reward = normalizer.standardize(
+        statistics.reward, carry.reward[..., None]
+      )
+      seen = jnp.concatenate([inputs(carry.obs, carry.action), reward], -1)
+      past = (seen, carry.mask)
+    predicted = density(model.params, inputs(obs, env_action), past)
+    y = predicted.sample(
+      jax.random.normal(key, predicted.mean.shape, obs.dtype)
+    )
+    next_obs = targets_lib.next_obs(y[..., :-1], obs, statistics, kind='delta')
+    mean, std = statistics.reward
+    reward = mean + std * y[..., -1]
+    carry = history.push(carry, obs, env_action, reward)
+    return carry, base.Prediction(next_obs, reward)
+
+  def loss(
+    params: types.Params,
+    inputs: Any,
+    targets: jax.Array,
+    weight: jax.Array,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    del key
+    x, past = inputs if length else (inputs, None)
+    chex.assert_rank([x, targets, weight], [2, 2, 1])
+    excess = -density(params, x, past).log_prob(targets) / targets.shape[-1]
+    excess = excess - section.min_log_std - 0.5 * jnp.log(2 * jnp.pi)
+    return jnp.sum(excess * weight)
+
+  learned = base.Dynamics(
+    init=init, ready=ready, start=start, predict=predict, loss=loss
+  )
+  return biased.make(
+    learned,
+    num_models=section.num_models,
+    bias_max=section.bias_max,
+    noise_std=section.noise_std,
+  )
+
+
+def gaussian(
+  outputs: jax.Array, *, min_log_std: float, max_log_std: float
+) -> distributions.Gaussian:
+  """The Gaussian [..., D] that a network's outputs [..., 2 D] stand for."""
+  mean, x = jnp.split(outputs, 2, -1)
+  x = max_log_std - jax.nn.softplus(max_log_std - x)
+  return distributions.Gaussian(
+    mean, min_log_std + jax.nn.softplus(x - min_log_std)
+  )

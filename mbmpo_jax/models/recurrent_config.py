@@ -1,0 +1,39 @@
+"""The configuration of `models/recurrent.py`; needs no JAX."""
+
+import dataclasses
+
+from mbmpo_jax import config
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Ensemble(config.Ensemble):
+  """The Gaussian members and how they are fitted.
+
+  Attributes:
+    hidden_sizes: units of each hidden layer of a member.
+    activation: of these.
+    min_log_std: the least log-deviation, of what is standardised.
+    max_log_std: the greatest.
+    batch_size: transitions per gradient step and member.
+    max_gradient_steps: per fit; `None` is no limit.
+  """
+
+  hidden_sizes: tuple[int, ...] = config.setting(
+    (256, 256), low=1, high=2**16, tiny=16
+  )
+  activation: str = config.setting('swish', choices=('relu', 'swish', 'tanh'))
+  min_log_std: float = config.setting(-5.0, low=-20, high=20)
+  max_log_std: float = config.setting(0.25, low=-20, high=20)
+  batch_size: int = config.setting(256, low=1, high=10**6, tiny=32)
+  max_epochs: int = config.setting(100, low=1, high=10**6, tiny=2)
+  max_gradient_steps: int | None = config.setting(
+    2000, low=1, high=config.INT32_MAX, tiny=4
+  )
+
+  def check(self) -> None:
+    """The bounds are in order."""
+    if self.max_log_std <= self.min_log_std:
+      raise config.ConfigError(
+        f'model.max_log_std={self.max_log_std}: must be > {self.min_log_std},'
+        ' model.min_log_std'
+      )

@@ -1,0 +1,140 @@
+"""The last L steps of an episode, as networks with a memory see them.
+
+  h_t = ((o, a, r)_{t-L}, ..., (o, a, r)_{t-1})
+
+right-aligned: the newest is last, and at an episode's start what is missing is
+zero, under a mask of 0. Rewards belong to it: where tasks differ by their
+reward alone, as directions do, nothing else tells them apart (Hiraoka et al.
+2021 leave them out of their text).
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting
+from mbmpo_jax import types
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import episodes
+from mbmpo_jax.rollouts import windows
+
+
+class Window(NamedTuple):
+  """Histories of L steps, oldest first, zero where the mask is 0."""
+
+  obs: jax.Array  # [..., L, O]
+  action: jax.Array  # [..., L, A]
+  reward: jax.Array  # [..., L]
+  mask: jax.Array  # [..., L], 1. where there is a step
+
+  @property
+  def features(self) -> jax.Array:
+    """[o, a, r], `[..., L, O + A + 1]`."""
+    return jnp.concatenate([self.obs, self.action, self.reward[..., None]], -1)
+
+
+class Seen(NamedTuple):
+  """What a network sees: an observation and what led to it."""
+
+  obs: jax.Array  # [..., O]
+  window: Any  # a `Window` [...], or () where L is 0
+
+
+def empty(
+  num: int, observation_size: int, action_size: int, *, length: int
+) -> Any:
+  """The histories [num] of episodes that begin; () if `length` L is 0.
+
+  Example:
+    >>> window = empty(4, observation_size=3, action_size=2, length=5)
+    >>> window.features.shape, float(window.mask.sum())
+    ((4, 5, 6), 0.0)
+  """
+  if not length:
+    return ()
+  return Window(
+    obs=jnp.zeros((num, length, observation_size)),
+    action=jnp.zeros((num, length, action_size)),
+    reward=jnp.zeros((num, length)),
+    mask=jnp.zeros((num, length)),
+  )
+
+
+def push(
+  window: Any, obs: jax.Array, action: jax.Array, reward: jax.Array
+) -> Any:
+  """The histories one step later: the oldest step goes, a new one comes.
+
+  Args:
+    window: `[..., L]`; () stays so.
+    obs: `[..., O]`, where the step began.
+    action: `[..., A]`, what reached the world.
+    reward: `[...]`.
+  """
+  if isinstance(window, tuple) and not window:
+    return window
+  chex.assert_equal_shape([window.reward[..., 0], reward])
+
+  def shift(past: jax.Array, new: jax.Array) -> jax.Array:
+    axis = reward.ndim
+    past = jax.lax.slice_in_dim(past, 1, past.shape[axis], axis=axis)
+    return jnp.concatenate([past, jnp.expand_dims(new, axis)], axis)
+
+  return jax.tree.map(
+    shift, window, Window(obs, action, reward, jnp.ones_like(reward))
+  )
+
+
+def stored(buffer: buffer_lib.Buffer, slots: jax.Array, *, length: int) -> Any:
+  """The histories that led to the rows in `slots` [B]; () if L is 0.
+
+  Args:
+    buffer: of real transitions.
+    slots: of rows that are stored.
+    length: L.
+  """
+  if not length:
+    return ()
+  rows, mask = windows.before(buffer, slots, length=length)
+  return Window(rows.obs, rows.action, rows.reward, mask)
+
+
+def along(start: Any, trajectory: types.Trajectory) -> Any:
+  """The history before each step of a trajectory.
+
+  Args:
+    start: the histories before the first step, `[N, L]`; () stays so.
+    trajectory: `[T, N, ...]`; an episode that ends in it is followed by one
+      that remembers nothing.
+
+  Returns:
+    A `Window` [T, N].
+  """
+  if isinstance(start, tuple) and not start:
+    return start
+  length, steps = start.mask.shape[1], trajectory.reward.shape[0]
+  taken = Window(
+    trajectory.obs,
+    trajectory.env_action,
+    trajectory.reward,
+    jnp.ones_like(trajectory.reward),
+  )
+  places = jnp.arange(steps)[:, None] + jnp.arange(length)[None]  # [T, L]
+
+  def cut(first: jax.Array, then: jax.Array) -> jax.Array:
+    line = jnp.concatenate([jnp.moveaxis(first, 1, 0), then])  # [L + T, N]
+    return jnp.moveaxis(line[places], 1, 2)
+
+  window = jax.tree.map(cut, start, taken)
+  # Steps since the episode began; it may have begun before the first of them.
+  since = episodes.time(trajectory.ended)
+  since = jnp.where(episodes.before(trajectory.ended) == 0, length, since)
+  back = jnp.arange(length, 0, -1)
+  known = (back[None, None] <= since[..., None]) & (window.mask > 0)
+
+  def live(x: jax.Array) -> jax.Array:
+    return jnp.where(broadcasting.trailing(known, x.ndim), x, 0.0)
+
+  return jax.tree.map(live, window)
