@@ -155,6 +155,7 @@ def record(
   *,
   activation: str = 'tanh',
   diagonal: jax.Array | float = 1.0,
+  mask: jax.Array | None = None,
 ) -> Any:
   """Inputs and output gradients of all layers of a fully connected network.
 
@@ -171,6 +172,8 @@ def record(
       gives G itself without samples.
     activation: one of `mlp.ACTIVATIONS`, of all layers but the last.
     diagonal: the Fisher block's diagonal of what is in no layer.
+    mask: `[B]`, 1. where a sample counts; the others become 0, and those that
+      count as much larger as makes means over all samples theirs.
 
   Returns:
     A tree like `params` with `Samples` in place of each layer, and `Diagonal`
@@ -203,6 +206,12 @@ def record(
     return log_likelihood(h), inputs
 
   gradients, inputs = jax.grad(run, has_aux=True)(shifts)
+  if mask is not None:
+    share = jnp.maximum(jnp.mean(mask), 1 / mask.shape[0])
+    weight = jnp.sqrt(mask / share)[:, None]
+    gradients, inputs = jax.tree.map(
+      lambda x: jnp.where(weight > 0, weight * x, 0.0), (gradients, inputs)
+    )
   leaves: list[Any] = [
     None if is_layer(leaf) else Diagonal(jnp.full_like(leaf, diagonal))
     for _, leaf in flat

@@ -1,0 +1,16 @@
+"""The 2-D point of MB-MPO's section 6.3, by ACKTR."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms.acktr import config as acktr
+
+
+def get_config() -> acktr.Config:
+  """Episodes of 30 steps; 60,000 transitions in all."""
+  return acktr.Config(
+    env=config.Env(name='point'),
+    collect=on_policy_config.Collect(
+      num_envs=20, steps_per_env=30, episode_length=30
+    ),
+    run=config.Run(num_iterations=100, eval_every=5),
+  )

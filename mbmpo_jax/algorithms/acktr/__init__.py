@@ -1,0 +1,1 @@
+"""ACKTR: actor-critic by Kronecker-factored trust regions (Wu et al. 2017)."""

@@ -1,0 +1,234 @@
+"""ACKTR: actor-critic by Kronecker-factored trust regions (Wu et al. 2017).
+
+arXiv 1708.05144, section 4:
+
+  algorithm = algorithms.make('acktr', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+The one phase steps the environments, takes one step of the policy by the
+Kronecker factors of its Fisher matrix (`optim/kfac.py`), and steps of the value
+network by those of its Gauss-Newton matrix, which is the Fisher matrix of
+values with a Gaussian about them.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import on_policy
+from mbmpo_jax.algorithms.acktr import config as config_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.objectives import policy_gradient
+from mbmpo_jax.objectives import ppo
+from mbmpo_jax.optim import kfac
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import gaussian
+
+METRICS = {
+  **on_policy.METRICS,
+  'policy/step_length': base.Metric(
+    "length of the policy's step, of which 1 is a whole Newton step"
+  ),
+  'policy/predicted_kl': base.Metric(
+    "what the step's KL would be by the Kronecker factors, in nats"
+  ),
+  'value/step_length': base.Metric(
+    "length of the value network's steps, likewise; the last of the iteration"
+  ),
+}
+State = on_policy.State
+
+# The Fisher matrix of a Gaussian's log-deviation is 2 I.
+_FISHER_OF_LOG_STD = 2.0
+
+
+class Optimizers(NamedTuple):
+  """States of the two."""
+
+  policy: kfac.State
+  value: kfac.State
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: the real world.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  made = on_policy.parts(env, config, None)
+  to_distribution = _to_distribution(env, config)
+
+  def start(
+    theta: types.Params, value: types.Params, hyper: base.Hyper
+  ) -> Optimizers:
+    return Optimizers(
+      policy_optimizer(hyper).init(theta),
+      value_optimizer(hyper, jnp.ones(())).init(value),
+    )
+
+  def improve(
+    state: State, batch: on_policy.Batch, key: jax.Array
+  ) -> on_policy.Improved:
+    trajectory, theta = batch.trajectory, state.policy
+    mask = trajectory.mask.reshape(-1)
+    obs = trajectory.obs.reshape(mask.size, -1)
+    old = policy_gradient.over(made.policy, theta, trajectory)
+
+    def policy_loss(theta: types.Params) -> jax.Array:
+      dist = policy_gradient.over(made.policy, theta, trajectory)
+      return -policy_gradient.surrogate(dist, trajectory, batch.advantages)
+
+    theta, policy_state, policy_taken = _step(
+      policy_optimizer(state.hyper),
+      theta,
+      state.optimizer.policy,
+      jax.grad(policy_loss)(theta),
+      kfac.record(
+        theta,
+        obs,
+        kfac.sampled(
+          lambda outputs: to_distribution(state.policy, outputs),
+          made.policy.noise(key, mask.shape),
+        ),
+        diagonal=_FISHER_OF_LOG_STD,
+        mask=mask,
+      ),
+    )
+
+    def value_loss(params: types.Params) -> jax.Array:
+      values = made.value(params, trajectory.obs)
+      return ppo.value_loss(values, batch.targets, trajectory.mask)
+
+    def value_step(carry: Any, _: None) -> tuple[Any, None]:
+      params, optimizer_state, num = carry
+      loss, gradient = jax.value_and_grad(value_loss)(params)
+      params, optimizer_state, taken = _step(
+        value_optimizer(state.hyper, 2 * loss),
+        params,
+        optimizer_state,
+        gradient,
+        # Of a Gaussian with deviation 1 about the one output.
+        kfac.record(params, obs, jnp.sum, mask=mask),
+      )
+      return (params, optimizer_state, num + taken), None
+
+    (value, value_state, value_taken), _ = jax.lax.scan(
+      value_step,
+      (state.value, state.optimizer.value, jnp.zeros((), jnp.int32)),
+      length=config.value_step.num_steps,
+    )
+    taken = value_taken + policy_taken
+    updates = config.value_step.num_steps + 1
+    new = policy_gradient.over(made.policy, theta, trajectory)
+    return on_policy.Improved(
+      theta,
+      value,
+      Optimizers(policy_state, value_state),
+      {
+        'policy/kl': policy_gradient.mean_kl(old, new, trajectory.mask),
+        'policy/step_length': policy_state.length,
+        'policy/predicted_kl': policy_state.kl,
+        'value/step_length': value_state.length,
+        'nonfinite/updates': jnp.asarray(updates - taken, float),
+      },
+      taken,
+    )
+
+  return on_policy.algorithm(
+    env, config, made, start, improve, METRICS, mesh=mesh
+  )
+
+
+def policy_optimizer(
+  hyper: base.Hyper,
+) -> optax.GradientTransformationExtraArgs:
+  """K-FAC of the policy."""
+  return _optimizer(hyper, 'policy_step', hyper['policy_step.max_kl'])
+
+
+def value_optimizer(
+  hyper: base.Hyper, variance: jax.Array
+) -> optax.GradientTransformationExtraArgs:
+  """K-FAC of the value network, whatever the unit of rewards.
+
+  The KL between Gaussians about two values is (V - V')^2 / (2 sigma^2). The
+  factors are those of sigma = 1, so that damping does not depend on sigma; the
+  trust region is that of the sigma that makes the returns likeliest.
+
+  Args:
+    hyper: numeric hyperparameters.
+    variance: sigma^2, the values' mean squared error.
+  """
+  return _optimizer(hyper, 'value_step', hyper['value_step.max_kl'] * variance)
+
+
+def _optimizer(
+  hyper: base.Hyper, section: str, max_kl: jax.Array
+) -> optax.GradientTransformationExtraArgs:
+  return kfac.kfac(
+    hyper[f'{section}.max_length'],
+    max_kl=max_kl,
+    damping=hyper[f'{section}.damping'],
+    decay=hyper[f'{section}.decay'],
+    momentum=hyper[f'{section}.momentum'],
+  )
+
+
+def _step(
+  optimizer: optax.GradientTransformationExtraArgs,
+  params: types.Params,
+  state: kfac.State,
+  gradient: types.Params,
+  samples: Any,
+) -> tuple[types.Params, kfac.State, jax.Array]:
+  """Parameters and state after a step, taken if it is finite; whether it is."""
+  changes, after = optimizer.update(gradient, state, params, samples=samples)
+  moved = optax.apply_updates(params, changes)
+  finite = masking.all_finite((gradient, moved, after))
+  params, state = jax.tree.map(
+    lambda new, old: jnp.where(finite, new, old),
+    (moved, after),
+    (params, state),
+  )
+  return params, state, finite.astype(jnp.int32)
+
+
+def _to_distribution(
+  env: envs_base.Environment, config: config_lib.Config
+) -> Callable[[types.Params, jax.Array], Any]:
+  """(theta, outputs [B, ...]) -> what the policy's network says by these."""
+  section = config.policy
+  if isinstance(env.action_space, spaces.Discrete):
+    return lambda theta, outputs: distributions.Categorical(outputs)
+  return lambda theta, outputs: gaussian.to_distribution(
+    outputs,
+    theta['log_std'],
+    min_std=section.min_std,
+    learn_std=section.learn_std,
+  )

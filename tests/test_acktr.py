@@ -1,0 +1,121 @@
+"""ACKTR: its steps against their equations, and that it learns."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.acktr import algorithm as acktr
+from mbmpo_jax.algorithms.acktr import config as acktr_config
+from mbmpo_jax.objectives import returns
+from mbmpo_jax.optim import kfac
+from tests import learning
+from tests import test_on_policy
+
+
+def settings(**overrides) -> acktr_config.Config:
+  """Small networks on `point`."""
+  values = {
+    'env.name': 'point',
+    'collect.num_envs': 20,
+    'collect.steps_per_env': 30,
+    'collect.episode_length': 30,
+    'policy.hidden_sizes': (16,),
+    'value.hidden_sizes': (16,),
+  }
+  return config_lib.replaced(acktr_config.Config(), values | overrides)
+
+
+def learn(*, iterations: int) -> np.ndarray:
+  """The returns of all iterations."""
+  config = settings()
+  algorithm = algorithms.make('acktr', envs.make('point'), config)
+
+  def step(state, _):
+    state, metrics = algorithm.update(state)
+    return state, metrics['real/return']
+
+  @jax.jit
+  def run(key):
+    state = algorithm.init(key, base.hyper(config))
+    return jax.lax.scan(step, state, length=iterations)[1]
+
+  return np.asarray(run(jax.random.PRNGKey(0)))
+
+
+def test_learns_the_point_and_flees_with_the_advantage_reversed(monkeypatch):
+  """Random actions get -70, the optimum -14.3."""
+  assert np.mean(learn(iterations=40)[-5:]) > -32
+  standardize = returns.standardize
+  monkeypatch.setattr(
+    returns, 'standardize', lambda a, mask: -standardize(a, mask)
+  )
+  assert np.mean(learn(iterations=40)[-5:]) < -100
+
+
+def test_a_step_that_is_not_finite_is_not_taken():
+  optimizer = kfac.kfac(1.0, max_kl=1.0, damping=0.1)
+  params = {'w': jnp.ones((2, 1)), 'b': jnp.ones(1)}
+  state = optimizer.init(params)
+  samples = kfac.record(params, jnp.ones((3, 2)), jnp.sum)
+
+  @jax.jit
+  def step(slope):
+    gradient = jax.tree.map(lambda x: slope * x, params)
+    return acktr._step(optimizer, params, state, gradient, samples)
+
+  *same, taken = step(jnp.nan)
+  assert not taken
+  jax.tree.map(np.testing.assert_array_equal, tuple(same), (params, state))
+  *other, taken = step(1.0)
+  assert taken
+  assert other[0]['b'] < 1
+  assert other[1].steps == 1
+
+
+def test_the_value_networks_trust_region_has_the_unit_of_its_error(x64):
+  """With rewards a hundred times as large, the step is as long."""
+  hyper = base.hyper(settings())
+  params = {'w': jnp.array([[0.3], [-0.2]]), 'b': jnp.zeros(1)}
+  obs = jax.random.normal(jax.random.PRNGKey(0), (9, 2))
+
+  def step(scale):
+    error = scale * ((obs @ params['w'])[:, 0] - 3 * jnp.sin(obs[:, 0]))
+    gradient = {
+      'w': jnp.mean(obs * error[:, None], 0)[:, None],
+      'b': jnp.mean(error)[None],
+    }
+    optimizer = acktr.value_optimizer(hyper, jnp.mean(error**2))
+    samples = kfac.record(params, obs, jnp.sum)
+    return optimizer.update(gradient, optimizer.init(params), samples=samples)
+
+  (small, one), (large, hundred) = step(1.0), step(100.0)
+  assert one.length < hyper['value_step.max_length']
+  np.testing.assert_allclose(hundred.length, one.length, rtol=1e-10)
+  np.testing.assert_allclose(large['w'], 100 * small['w'], rtol=1e-10)
+
+
+def test_learns_a_world_of_choices():
+  """A softmax, on another network; at random it gets 5 of 10."""
+  config = settings(
+    **{
+      'collect.steps_per_env': 10,
+      'collect.episode_length': 10,
+      'advantage.discount': 0.0,
+    }
+  )
+  algorithm = algorithms.make('acktr', test_on_policy.Switch(), config)
+  update = jax.jit(algorithm.update)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  for _ in range(30):
+    state, metrics = update(state)
+  assert metrics['real/return'] > 8
+
+
+@pytest.mark.slow
+def test_the_point_preset_comes_within_a_tenth_of_the_optimum():
+  assert learning.share_of_optimum_on_point('acktr/point') >= 0.9
