@@ -12,6 +12,7 @@ from mbmpo_jax import config as shared
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import tally
 from mbmpo_jax.algorithms.me_trpo import algorithm as me_trpo
 from mbmpo_jax.algorithms.me_trpo import config as config_lib
 from mbmpo_jax.algorithms.me_trpo import learning
@@ -241,7 +242,7 @@ def test_without_validation_all_steps_are_taken_and_the_last_is_kept():
   )
   assert int(progress.step) == int(progress.best.step) == 7
   assert float(progress.best.params) == 7
-  assert learning.summary(progress)['theta'] == 3  # of 0, 1 .. 6
+  assert tally.summary(progress.tally)['theta'] == 3  # of 0, 1 .. 6
 
 
 def test_the_steps_are_one_loop_whatever_their_number():

@@ -25,6 +25,7 @@ from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.algorithms.me_trpo import config as config_lib
 from mbmpo_jax.algorithms.me_trpo import learning
 from mbmpo_jax.algorithms.me_trpo import metrics as metrics_lib
@@ -133,7 +134,7 @@ def make(
     counters = state.counters
     key, learn_key, std_key = jax.random.split(counters.key, 3)
     progress = learn(state.policy, state.model, state.hyper, learn_key)
-    metrics = learning.summary(progress)
+    metrics = tally_lib.summary(progress.tally)
     checks = progress.passed + progress.failed
     rollouts, validating = config.model_rollouts, config.improve.stopping
     imagined = progress.step.astype(float) * rollouts.num_rollouts

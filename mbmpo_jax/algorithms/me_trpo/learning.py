@@ -13,16 +13,10 @@ import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.algorithms.me_trpo import config as config_lib
 from mbmpo_jax.algorithms.me_trpo import policy_step
 from mbmpo_jax.algorithms.me_trpo import stopping
-
-
-class Tally(NamedTuple):
-  """Sums of metrics over policy steps, NaN left out."""
-
-  total: types.Metrics
-  num: types.Metrics  # of how many steps
 
 
 class Progress(NamedTuple):
@@ -33,7 +27,7 @@ class Progress(NamedTuple):
   best: stopping.Best
   passed: jax.Array  # int32, validations
   failed: jax.Array  # int32
-  tally: Tally
+  tally: tally_lib.Tally
 
 
 def make(
@@ -73,7 +67,7 @@ def make(
       return progress._replace(
         params=theta,
         step=progress.step + per_round,
-        tally=_add(progress.tally, metrics),
+        tally=tally_lib.add(progress.tally, metrics),
       )
 
     def take_round(progress: Progress) -> Progress:
@@ -101,7 +95,6 @@ def make(
 
     # Nothing is counted yet; the names are those of a step.
     shapes = jax.eval_shape(policy_steps.step, theta, model, hyper, key)[1]
-    zeros = {name: jnp.zeros(x.shape, x.dtype) for name, x in shapes.items()}
     no_step = jnp.zeros((), jnp.int32)
     before = Progress(
       params=theta,
@@ -111,7 +104,7 @@ def make(
       else stopping.Best(theta, jnp.zeros(0), no_step),
       passed=no_step,
       failed=no_step,
-      tally=Tally(zeros, zeros),
+      tally=tally_lib.start(shapes),
     )
     if validating:
       return jax.lax.while_loop(goes_on, take_round, before)
@@ -121,29 +114,3 @@ def make(
     return after._replace(best=best)
 
   return learn
-
-
-def summary(progress: Progress) -> types.Metrics:
-  """Metrics over all steps: sums of `nonfinite/...`, means of the others.
-
-  A mean is NaN where no step has a value.
-  """
-
-  def reduce(name: str, total: jax.Array, num: jax.Array) -> jax.Array:
-    if name.startswith('nonfinite/'):
-      return total
-    return jnp.where(num > 0, total / jnp.maximum(num, 1), jnp.nan)
-
-  tally = progress.tally
-  return {
-    name: reduce(name, total, tally.num[name])
-    for name, total in tally.total.items()
-  }
-
-
-def _add(tally: Tally, metrics: types.Metrics) -> Tally:
-  """The sums with those of the metrics `[S]` of further steps."""
-  return Tally(
-    {n: tally.total[n] + jnp.nansum(x) for n, x in metrics.items()},
-    {n: tally.num[n] + jnp.sum(~jnp.isnan(x)) for n, x in metrics.items()},
-  )
