@@ -17,7 +17,9 @@ if typing.TYPE_CHECKING:
   from mbmpo_jax.envs import base as envs
 
 _PACKAGES = {
+  'acktr': 'mbmpo_jax.algorithms.acktr',
   'ddpg': 'mbmpo_jax.algorithms.ddpg',
+  'm3po': 'mbmpo_jax.algorithms.m3po',
   'mb_mpc': 'mbmpo_jax.algorithms.mb_mpc',
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
   'me_trpo': 'mbmpo_jax.algorithms.me_trpo',

@@ -12,5 +12,6 @@ def get_config() -> acktr.Config:
     collect=on_policy_config.Collect(
       num_envs=20, steps_per_env=200, episode_length=200
     ),
+    value_step=acktr.ValueKfac(num_steps=10),
     run=config.Run(num_iterations=75, eval_every=5),
   )
