@@ -22,6 +22,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import spaces
@@ -110,10 +111,7 @@ METRICS = {
     'gradient updates that were not taken, as their gradients were not finite',
     over_runs='sum',
   ),
-  base.STUCK: base.Metric(
-    '1 where the iteration took no update, and numbers that are not finite are'
-    ' why'
-  ),
+  **shared_metrics.STUCK,
 }
 # What is summed up over rounds; the others follow.
 _TALLIED = (
