@@ -312,3 +312,20 @@ def test_a_network_that_has_learned_nothing_stays_finite():
     samples=samples,
   )
   assert all(np.all(x == 0) for x in jax.tree.leaves(step))
+
+
+def test_masked_samples_do_not_count(x64):
+  rng = np.random.default_rng(8)
+  layers, x = random_layers(_SIZES, rng), rng.normal(size=(6, 3))
+  mask = np.array([1.0, 0, 1, 1, 0, 1])
+
+  @jax.jit
+  def factors(x, mask):
+    return kfac.factors_of(kfac.record(layers, x, jnp.sum, mask=mask))
+
+  some, live = factors(x, mask), factors(x[mask > 0], np.ones(4))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12),
+    some,
+    live,
+  )
