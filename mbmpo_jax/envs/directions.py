@@ -45,7 +45,7 @@ class BothWays(families.Family):
     """Paid by the task."""
     del prepared
     world = copy.copy(self.nominal)
-    world.direction = task  # type: ignore[attr-defined]
+    world.direction = task
     return world
 
   def describe(self, task: jax.Array) -> str:

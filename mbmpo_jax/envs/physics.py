@@ -115,13 +115,15 @@ def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
   Raises:
     PhysicsError: if a factor's shape does not fit the body.
   """
-  if scales.inertia is None:
-    scales = scales._replace(inertia=scales.mass)
-  num = model.nbody, model.nv, model.ngeom, model.nu
-  sizes = (*num, model.nbody, model.ngeom, model.ngeom)
-  mass, damping, friction, gear, inertia, size, offset = map(
-    _sized, Scales._fields, scales, sizes
-  )
+  mass = _sized('mass', scales.mass, model.nbody)
+  damping = _sized('damping', scales.damping, model.nv)
+  friction = _sized('friction', scales.friction, model.ngeom)
+  gear = _sized('gear', scales.gear, model.nu)
+  size = _sized('size', scales.size, model.ngeom)
+  offset = _sized('offset', scales.offset, model.ngeom)
+  inertia = mass
+  if scales.inertia is not None:
+    inertia = _sized('inertia', scales.inertia, model.nbody)
   model = model.replace(
     body_mass=model.body_mass * mass,
     body_inertia=model.body_inertia * inertia[:, None],
