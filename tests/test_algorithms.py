@@ -1,6 +1,6 @@
 """The contract that every algorithm keeps; a new one is tested by being named.
 
-Each runs on the light world `point` at tiny sizes. Its programs are compiled
+Each runs on the light world `point`, or one with tasks, at tiny sizes. Its programs are compiled
 once and shared by the tests of this file. That it learns is tested beside it,
 `test_<name>.py`.
 """
@@ -26,13 +26,15 @@ from tests import runs
 from tests import tiny
 
 NAMES = algorithms.names()
+# Worlds of those that need tasks.
+WORLDS = {'m3po': 'point_direc'}
 
 
 def config_of(name: str) -> config_lib.Experiment:
-  """Its defaults, shrunk, on `point`; two members where it has models."""
+  """Its defaults, shrunk, on a light world; two members if it has models."""
   config = tiny_lib.shrink(algorithms.config(name)())
   values = {
-    'env.name': 'point',
+    'env.name': WORLDS.get(name, 'point'),
     'collect.num_trajectories': 4,
     'collect.num_envs': 4,
     'collect.steps_per_env': 10,
@@ -48,6 +50,10 @@ def config_of(name: str) -> config_lib.Experiment:
   return config_lib.replaced(
     config, {n: v for n, v in values.items() if n in known}
   )
+
+
+def world(name: str) -> envs.Environment:
+  return envs.make(WORLDS.get(name, 'point'))
 
 
 class Programs(NamedTuple):
@@ -68,7 +74,7 @@ def programs(request: pytest.FixtureRequest) -> Programs:
   """After three iterations."""
   name = request.param
   config = config_of(name)
-  algorithm = algorithms.make(name, envs.make('point'), config)
+  algorithm = algorithms.make(name, world(name), config)
   traces = dict.fromkeys(algorithm.phases, 0)
 
   def counted(phase_name: str, state: Any) -> Any:
@@ -134,7 +140,7 @@ def test_the_state_keeps_its_shapes(programs):
 def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
   """In float64: two runs at once, each as it is alone."""
   algorithm = algorithms.make(
-    programs.name, envs.make('point'), programs.config
+    programs.name, world(programs.name), programs.config
   )
   hyper = base.hyper(programs.config)
   states = [algorithm.init(jax.random.PRNGKey(seed), hyper) for seed in (0, 1)]
@@ -162,7 +168,7 @@ def test_the_same_state_gives_the_same_numbers(programs):
 def test_data_from_outside_are_counted_and_kept(programs):
   algorithm, state = programs.algorithm, programs.end
   trajectory, _ = real.rollout(
-    envs.make('point'),
+    world(programs.name),
     algorithm.policy,
     algorithm.policy_params(state),
     jax.random.PRNGKey(0),
@@ -256,4 +262,6 @@ def test_a_configuration_says_what_it_is(programs):
   assert kind.algorithm == programs.name
   assert isinstance(programs.config, kind)
   with pytest.raises(config_lib.ConfigError):
-    algorithms.make(programs.name, envs.make('point'), config_lib.Experiment())
+    algorithms.make(
+      programs.name, world(programs.name), config_lib.Experiment()
+    )
