@@ -1,5 +1,7 @@
 """What PPO and TRPO are made of, and that they learn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,8 +16,10 @@ from mbmpo_jax.algorithms import on_policy
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.objectives import ppo
 from mbmpo_jax.objectives import returns
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import categorical
 from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import normalized
 
 _T, _N, _A = 5, 3, 2
@@ -333,6 +337,30 @@ def test_the_categorical_policy_is_a_softmax(x64):
 def test_minibatches_that_do_not_divide_the_data(name, field, value, line):
   with pytest.raises(config_lib.ConfigError, match=line):
     algorithms.make(name, envs.make('point'), settings(name, **{field: value}))
+
+
+def remembering(hands_on: bool) -> policies.Policy:
+  """A policy whose carry counts its steps."""
+  plain = gaussian.make(2, 2, config_lib.GaussianPolicy(hidden_sizes=(4,)))
+
+  def act(params, carry, obs, noise):
+    _, action = plain.act(params, (), obs, noise)
+    extras = carry if hands_on else ()
+    return carry + 1, action._replace(extras=extras)
+
+  return plain._replace(
+    start=lambda params, key, context, num: jnp.zeros(num), act=act
+  )
+
+
+def test_a_memory_must_be_handed_on():
+  """Steps are judged again out of order: nothing is replayed."""
+  make = functools.partial(
+    algorithms.make, 'ppo', envs.make('point'), settings('ppo')
+  )
+  with pytest.raises(config_lib.ConfigError, match='policy: has a memory'):
+    make(policy=remembering(hands_on=False))
+  assert make(policy=remembering(hands_on=True)).policy.over is not None
 
 
 def test_data_from_outside_teach_nothing():

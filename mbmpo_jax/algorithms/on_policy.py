@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import masking
 from mbmpo_jax import parallel
 from mbmpo_jax import types
@@ -144,11 +145,13 @@ def parts(
     policy: one with a density in place of `config.policy`.
 
   Raises:
-    config.ConfigError: if the policy does not fit, or has a memory.
+    config.ConfigError: if the policy does not fit, or has a memory that its
+      actions do not hand on.
   """
   if policy is None:
     policy = make_policy(env, config)
   model_based.check_policy(env, policy)
+  _check_memory(env, policy)
   acting = policy
   if config.collect.normalize_observations:
     acting = normalized.make(policy, env.observation_size)
@@ -418,6 +421,23 @@ def optimizer(
   if section.max_grad_norm is None:
     return adam
   return optax.chain(optax.clip_by_global_norm(section.max_grad_norm), adam)
+
+
+def _check_memory(env: envs_base.Environment, policy: policies.Policy) -> None:
+  """What is judged again out of order, or mid-episode, cannot be replayed."""
+
+  def act(key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
+    params = policy.init(key)
+    carry = policy.start(params, key, (), 1)
+    return policy.act(params, carry, obs, policy.noise(key, (1,)))
+
+  obs = jax.ShapeDtypeStruct((1, env.observation_size), jnp.zeros(()).dtype)
+  carry, action = jax.eval_shape(act, jax.random.PRNGKey(0), obs)
+  if jax.tree.leaves(carry) and not jax.tree.leaves(action.extras):
+    raise config_lib.ConfigError(
+      'policy: has a memory: must have none, as environments go on between'
+      ' iterations, or hand on what `over` needs of it as `Action.extras`'
+    )
 
 
 def _sound(trajectory: types.Trajectory) -> types.Trajectory:
