@@ -6,11 +6,10 @@ values on this data alone. An algorithm gives `improve`, which does the latter.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import masking
@@ -19,7 +18,7 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import on_policy_config
-from mbmpo_jax.algorithms import shared_metrics
+from mbmpo_jax.algorithms import on_policy_metrics
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.networks import critics
@@ -31,43 +30,7 @@ from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
 
-_Tree = TypeVar('_Tree')
-
-METRICS = {
-  **shared_metrics.COLLECT,
-  'real_steps': base.Metric(
-    'real transitions of the iteration',
-    over_runs='sum',
-    per_second_of='learn',
-  ),
-  'real/return': base.Metric(
-    'undiscounted return of the episodes that ended in the iteration, as'
-    ' collected for learning, mean',
-    label='real',
-    curve='real, as collected',
-  ),
-  **shared_metrics.POLICY,
-  'policy/entropy': base.Metric(
-    "the policy's entropy before the iteration's update, mean over steps, in"
-    ' nats'
-  ),
-  'policy/kl': base.Metric(
-    'mean KL from the policy that collected to the one that was learned, in'
-    ' nats'
-  ),
-  'value/loss': base.Metric(
-    'half the mean squared error of the values before their update'
-  ),
-  'value/explained': base.Metric(
-    "share of the returns' variance that the values explained before their"
-    ' update; 1 at best'
-  ),
-  'nonfinite/updates': base.Metric(
-    'gradient updates that were not taken, as their gradients were not finite',
-    over_runs='sum',
-  ),
-  **shared_metrics.STUCK,
-}
+METRICS = on_policy_metrics.METRICS
 
 
 class State(NamedTuple):
@@ -344,83 +307,6 @@ def judge(
     'value/loss': loss,
     'value/explained': 1 - 2 * loss / jnp.maximum(variance, 1e-8),
   }
-
-
-def minibatches(batch: Batch, key: jax.Array, *, num: int) -> Batch:
-  """The steps of a batch in random order, cut into `num` equal parts.
-
-  Args:
-    batch: `[T, N, ...]`.
-    key: consumed.
-    num: M, which divides T * N.
-
-  Returns:
-    Leaves `[M, 1, T * N / M, ...]`: each part is a trajectory of one step.
-  """
-  count = batch.advantages.size
-  order = jax.random.permutation(key, count).reshape(num, 1, count // num)
-  return jax.tree.map(lambda x: x.reshape(count, *x.shape[2:])[order], batch)
-
-
-def descend(
-  loss_fn: Callable[[_Tree, Batch], jax.Array],
-  params: _Tree,
-  optimizer_state: Any,
-  batch: Batch,
-  key: jax.Array,
-  *,
-  section: on_policy_config.Epochs,
-  learning_rate: jax.Array,
-) -> tuple[_Tree, Any, jax.Array]:
-  """Minimises a loss by passes over a batch.
-
-  An update whose gradient is not finite is not taken.
-
-  Args:
-    loss_fn: (params, minibatch) -> scalar.
-    params: to be changed.
-    optimizer_state: of `optimizer(section, learning_rate)`.
-    batch: `[T, N, ...]`.
-    key: consumed.
-    section: how many passes.
-    learning_rate: Adam's step size.
-
-  Returns:
-    The parameters, the optimiser's state, and how many of the updates, which
-    are `num_epochs * num_minibatches`, were taken.
-  """
-  adam = optimizer(section, learning_rate)
-
-  def update(carry: Any, minibatch: Batch) -> tuple[Any, None]:
-    params, state, taken = carry
-    gradient = jax.grad(loss_fn)(params, minibatch)
-    finite = masking.all_finite(gradient)
-    changes, after = adam.update(gradient, state, params)
-    new = (optax.apply_updates(params, changes), after)
-    params, state = jax.tree.map(
-      lambda new, old: jnp.where(finite, new, old), new, (params, state)
-    )
-    return (params, state, taken + finite), None
-
-  def epoch(carry: Any, key: jax.Array) -> tuple[Any, None]:
-    parts = minibatches(batch, key, num=section.num_minibatches)
-    return jax.lax.scan(update, carry, parts)
-
-  start = (params, optimizer_state, jnp.zeros((), jnp.int32))
-  carry, _ = jax.lax.scan(
-    epoch, start, jax.random.split(key, section.num_epochs)
-  )
-  return carry
-
-
-def optimizer(
-  section: on_policy_config.Epochs, learning_rate: jax.Array
-) -> optax.GradientTransformation:
-  """Adam, after cutting gradients that are too long."""
-  adam = optax.adam(learning_rate)
-  if section.max_grad_norm is None:
-    return adam
-  return optax.chain(optax.clip_by_global_norm(section.max_grad_norm), adam)
 
 
 def _check_memory(env: envs_base.Environment, policy: policies.Policy) -> None:

@@ -11,12 +11,14 @@ The one phase steps the environments and descends, by minibatches,
 
 import copy
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import minibatches
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import on_policy
 from mbmpo_jax.algorithms.ppo import config as config_lib
@@ -62,10 +64,8 @@ def make(
   model_based.check(env, config, check)
   made = on_policy.parts(env, config, policy)
 
-  def start(
-    theta: types.Params, value: types.Params, hyper: base.Hyper
-  ) -> on_policy.State:
-    adam = on_policy.optimizer(config.learn, hyper['learn.learning_rate'])
+  def start(theta: types.Params, value: types.Params, hyper: base.Hyper) -> Any:
+    adam = minibatches.optimizer(config.learn, hyper['learn.learning_rate'])
     return adam.init((theta, value))
 
   def improve(
@@ -73,7 +73,7 @@ def make(
   ) -> on_policy.Improved:
     hyper = state.hyper
     loss_fn = functools.partial(loss, made=made, hyper=hyper)
-    (theta, value), optimizer, taken = on_policy.descend(
+    (theta, value), optimizer, taken = minibatches.descend(
       loss_fn,
       (state.policy, state.value),
       state.optimizer,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import minibatches
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import on_policy
 from mbmpo_jax.algorithms.trpo import config as config_lib
@@ -68,7 +69,7 @@ def make(
 
   def start(theta: types.Params, value: types.Params, hyper: base.Hyper) -> Any:
     del theta
-    adam = on_policy.optimizer(config.value, hyper['value.learning_rate'])
+    adam = minibatches.optimizer(config.value, hyper['value.learning_rate'])
     return adam.init(value)
 
   def value_loss(params: types.Params, batch: on_policy.Batch) -> jax.Array:
@@ -91,7 +92,7 @@ def make(
       backtrack_ratio=region.backtrack_ratio,
       max_backtracks=region.max_backtracks,
     )
-    value, optimizer, taken = on_policy.descend(
+    value, optimizer, taken = minibatches.descend(
       value_loss,
       state.value,
       state.optimizer,
