@@ -1,8 +1,8 @@
 """The contract that every algorithm keeps; a new one is tested by being named.
 
-Each runs on the light world `point`, or one with tasks, at tiny sizes. Its programs are compiled
-once and shared by the tests of this file. That it learns is tested beside it,
-`test_<name>.py`.
+Each runs on the light world `point`, or one with tasks, at tiny sizes. Its
+programs are compiled once and shared by the tests of this file. That it learns
+is tested beside it, `test_<name>.py`.
 """
 
 import functools

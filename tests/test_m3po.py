@@ -1,0 +1,342 @@
+"""M3PO: imagined data, minibatches, epochs in programs, and that it learns."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as shared
+from mbmpo_jax import envs
+from mbmpo_jax import validation
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.m3po import algorithm as m3po
+from mbmpo_jax.algorithms.m3po import batches
+from mbmpo_jax.algorithms.m3po import config as m3po_config
+from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.models import recurrent
+from mbmpo_jax.models import statistics
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import history
+from mbmpo_jax.rollouts import real
+from mbmpo_jax.training import evaluate
+from mbmpo_jax.training.launch import tiny as tiny_lib
+from tests import reference_history as reference
+from tests import test_learning
+
+LENGTH = 3
+
+
+def tiny_config(**values) -> m3po_config.Config:
+  """Two members, L = 3, episodes of 10 steps on `point_direc`."""
+  config = tiny_lib.shrink(m3po_config.Config())
+  return shared.replaced(
+    config,
+    {
+      'env.name': 'point_direc',
+      'collect.episode_length': 10,
+      'model.num_models': 2,
+      **values,
+    },
+  )
+
+
+def real_data(env: envs.Environment, policy: policies.Policy, params):
+  trajectory, _ = real.rollout(
+    env,
+    policy,
+    params,
+    jax.random.PRNGKey(5),
+    num_envs=3,
+    horizon=12,
+    time_limit=5,
+    random_actions=True,
+  )
+  rows, _, _ = real.to_transitions(trajectory, jnp.int32(0))
+  return buffer_lib.add(buffer_lib.init_transitions(50, 2, 2), rows)
+
+
+def test_branched_rollouts_replayed_step_by_step(x64):
+  """By one member: histories, actions, rewards and next states."""
+  env = envs.make('point_direc')
+  config = tiny_config()
+  policy = m3po.make_policy(env, config)
+  params = policy.init(jax.random.PRNGKey(0))
+  dynamics = recurrent.make(env, config.model, length=LENGTH, units=4)
+  members = dynamics.init(jax.random.PRNGKey(1))
+  model = dynamics.ready(members, statistics.identity(4, 2, reward=True))
+  buffer = real_data(env, policy, params)
+  key, horizon, count = jax.random.PRNGKey(2), 4, 6
+  found = imagination.branched(
+    env,
+    policy,
+    params,
+    dynamics,
+    jax.tree.map(lambda x: x[0], model),
+    buffer,
+    key,
+    num_rollouts=count,
+    horizon=horizon,
+    length=LENGTH,
+  )
+  assert np.all(found.live)
+  rows = jax.tree.map(
+    lambda x: np.asarray(x).reshape(horizon, count, *x.shape[1:]), found.rows
+  )
+
+  # The keys of `imagined.rollout`.
+  slots_key, rollout_key = jax.random.split(key)
+  noise_key, step_key = jax.random.split(rollout_key)
+  with imagination.imagined.backend.whole_blocks():
+    noise = np.asarray(policy.noise(noise_key, (horizon, count)))
+  slots = jax.random.randint(slots_key, (count,), 0, int(buffer.size))
+  model_noise = [
+    np.asarray(jax.random.normal(jax.random.split(k)[0], (count, 3)))
+    for k in jax.random.split(step_key, horizon)
+  ]
+  own = jax.tree.map(lambda x: x[0], members)['params']
+  data = jax.tree.map(np.asarray, buffer.data)
+  ages = set()
+  for n in range(count):
+    slot = int(slots[n])
+    places = reference.windows(data, slot, LENGTH, int(buffer.size))
+    past = [
+      np.concatenate([data.obs[p], data.action[p], data.reward[p : p + 1]])
+      for p in places
+      if p is not None
+    ]
+    ages.add(len(past))
+    obs = data.obs[slot]
+    for t in range(horizon):
+      past = past[-LENGTH:]
+      pad = LENGTH - len(past)
+      features = np.stack([np.zeros(5)] * pad + past)
+      mask = np.array([0.0] * pad + [1.0] * len(past))
+      seen = jax.tree.map(lambda x, t=t, n=n: x[t, n], rows.seen)
+      np.testing.assert_allclose(seen.obs, obs, rtol=1e-7)
+      np.testing.assert_array_equal(seen.window.mask, mask)
+      np.testing.assert_allclose(
+        np.concatenate(
+          [seen.window.obs, seen.window.action, seen.window.reward[:, None]], -1
+        ),
+        features,
+        rtol=1e-7,
+        atol=1e-12,
+      )
+      outputs = reference.network(
+        params['params']['Network_0'], obs, features, mask
+      )
+      mean, std = reference.squashed(outputs, -5, 2)
+      action = np.tanh(mean + std * noise[t, n])
+      np.testing.assert_allclose(rows.action[t, n], action, rtol=1e-7)
+      outputs = reference.network(
+        own, np.concatenate([obs, action]), features, mask
+      )
+      mean, std = reference.bounded_gaussian(outputs, -5, 0.25)
+      y = mean + std * model_noise[t][n]
+      np.testing.assert_allclose(rows.reward[t, n], y[2], rtol=1e-7)
+      np.testing.assert_allclose(rows.next_obs[t, n], obs + y[:2], rtol=1e-7)
+      past.append(np.concatenate([obs, action, y[2:]]))
+      obs = obs + y[:2]
+  assert len(ages) > 1
+
+
+def test_rows_survive_being_stored():
+  env = envs.make('point_direc')
+  policy = m3po.make_policy(env, tiny_config())
+  buffer = real_data(env, policy, policy.init(jax.random.PRNGKey(0)))
+  rows = imagination.real_rows(buffer, jnp.arange(8), length=LENGTH)
+  flat = imagination.flatten(rows)
+  assert flat.shape == (8, imagination.row_size(env, LENGTH))
+  assert flat.shape[1] == LENGTH * 6 + 2 * 2 + 2 + 2
+  back = imagination.unflatten(env, LENGTH, flat.reshape(2, 4, -1))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_equal(a.reshape(b.shape), b),
+    back,
+    rows,
+  )
+  batch = batches.to_batch(rows)
+  np.testing.assert_array_equal(
+    batch.next_inputs.window.reward[:, -1], rows.reward
+  )
+  # The next history is what the buffer has before the next step.
+  after = history.stored(buffer, jnp.arange(1, 5), length=LENGTH)
+  np.testing.assert_array_equal(after.obs, batch.next_inputs.window.obs[:4])
+
+
+def test_the_share_of_imagined_data_falls_in_a_line():
+  config = tiny_config(
+    **{
+      'batches.kind': 'mixed',
+      'batches.decay_steps': 100,
+      'learn.batch_size': 20,
+    }
+  )
+  hyper = base.hyper(config)
+  shares = [
+    float(batches.model_share(hyper, jnp.int32(steps), config.batches))
+    for steps in (0, 50, 100, 1000)
+  ]
+  np.testing.assert_allclose(shares, [0.95, 0.475, 0, 0], atol=1e-6)
+  env = envs.make('point_direc')
+  policy = m3po.make_policy(env, config)
+  buffer = real_data(env, policy, policy.init(jax.random.PRNGKey(0)))
+  ring = buffer_lib.init(30, jnp.zeros(imagination.row_size(env, LENGTH)))
+  ring = buffer_lib.add(ring, jnp.full((30, ring.data.shape[1]), 7.0))
+  key = jax.random.PRNGKey(0)
+  batch = batches.sample(env, config, buffer, ring, jnp.float32(0.475), key)
+  # 20 - round(9.5) = 10 of 20 are real.
+  np.testing.assert_array_equal(
+    np.all(batch.inputs.obs == 7, -1), np.tile(np.arange(20) >= 10, (2, 1))
+  )
+  pure = tiny_config()
+  assert float(batches.model_share(hyper, jnp.int32(9), pure.batches)) == 1
+
+
+@functools.cache
+def run(num_iterations: int = 2, **values):
+  """The state after some iterations, and their metrics."""
+  values = {name.replace('__', '.'): v for name, v in values.items()}
+  config = tiny_config(**values)
+  algorithm = m3po.make(envs.make('point_direc'), config)
+  phases = [
+    (jax.jit(phase.function), phase.repeats)
+    for phase in algorithm.phases.values()
+  ]
+  init = jax.jit(algorithm.init)
+  state = init(jax.random.PRNGKey(0), base.hyper(config))
+  rows = []
+  for _ in range(num_iterations):
+    row = {}
+    for function, repeats in phases:
+      for _ in range(repeats):
+        state, metrics = function(state)
+      row.update(metrics)
+    rows.append(row)
+  return state, rows
+
+
+MIXED = {
+  'collect__steps_per_env': 20,
+  'collect__start_steps': 14,
+  'batches__kind': 'mixed',
+}
+
+
+def test_results_do_not_depend_on_the_chunk():
+  """To the bit; exploration ends within a program."""
+  short, _ = run(**MIXED, run__chunk=4)
+  long, rows = run(**MIXED, run__chunk=20)
+  jax.tree.map(np.testing.assert_array_equal, short, long)
+  # 6 rounds of the first iteration are left to learn in.
+  assert [int(row['updates']) for row in rows] == [12, 40]
+  assert [int(row['imagined_steps']) for row in rows] == [60, 200]
+  assert int(long.counters.env_steps) == 40
+  assert int(long.imagined.size) == 200
+
+
+def test_full_rollouts_are_as_many_steps():
+  """10 of 10 steps in every tenth round: 10 a round, as if they branched."""
+  state, rows = run(
+    num_iterations=2,
+    collect__steps_per_env=20,
+    collect__start_steps=10,
+    model_rollouts__kind='full',
+    run__chunk=20,
+  )
+  assert [int(row['imagined_steps']) for row in rows] == [100, 200]
+  assert int(rows[1]['updates']) == 40
+  env = envs.make('point_direc')
+  rows = imagination.unflatten(env, LENGTH, state.imagined.data[100:200])
+  seen = rows.seen.window.mask.sum(-1).reshape(10, 10)
+  np.testing.assert_array_equal(
+    seen, np.tile(np.minimum(np.arange(10), LENGTH)[:, None], (1, 10))
+  )
+
+
+def test_without_a_history_nothing_remembers():
+  """MBPO: no GRU in any network, no window in any state."""
+  config = tiny_config(**{'history.length': 0, 'env.name': 'point'})
+  env = envs.make('point')
+  algorithm = m3po.make(env, config)
+  shapes = jax.eval_shape(
+    algorithm.init, jax.random.PRNGKey(0), base.hyper(config)
+  )
+  names = {
+    jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(shapes)
+  }
+  assert not [name for name in names if 'gru' in name]
+  assert shapes.running.carry == ()
+  assert shapes.imagined.data.shape[1] == 2 * 2 + 2 + 2
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'history.length': 11}, r'history.length=11: must be <= 10, collect'),
+    (
+      {'model_rollouts.num_rollouts': 0},
+      r'model_rollouts.num_rollouts=0: must',
+    ),
+    ({'learn.num_updates': 0}, r'learn.num_updates=0: must'),
+    ({'model_rollouts.num_rollouts': 9}, 'num_rollouts=9: must be a multiple'),
+    ({'collect.start_steps': 3}, 'collect.start_steps=3: must be >= 4, a hist'),
+    (
+      {'collect.buffer_capacity': 3, 'learn.batch_size': 2},
+      'collect.buffer_capacity=3: must be >= 4, a history',
+    ),
+    (
+      {'model_rollouts.buffer_capacity': 5},
+      'model_rollouts.buffer_capacity=5: must be >= 10',
+    ),
+    (
+      {'model_rollouts.kind': 'full', 'model_rollouts.num_rollouts': 14},
+      'model_rollouts.num_full=10: its 100 steps of',
+    ),
+    ({'model.max_log_std': -6.0}, 'model.max_log_std=-6.0: must be > -5.0'),
+  ],
+)
+def test_what_does_not_fit_is_refused_in_one_line(values, message):
+  with pytest.raises(shared.ConfigError, match=message):
+    validation.validate(tiny_config(**values), env_max_episode_steps=60)
+
+
+def test_a_world_without_tasks_is_refused_where_a_history_is_asked_for():
+  config = tiny_config(**{'env.name': 'point'})
+  with pytest.raises(envs.TaskError, match='has no task parameters: must be a'):
+    m3po.make(envs.make('point'), config)
+
+
+def learn_point_direc(seed: int, **values) -> float:
+  """The return of the preset's policy after its last iteration."""
+  config = shared.replaced(
+    test_learning.preset('m3po/point_direc'),
+    {name.replace('__', '.'): value for name, value in values.items()},
+  )
+  env = envs.from_config(config.env)
+  algorithm = algorithms.make('m3po', env, config)
+  update = jax.jit(algorithm.update, donate_argnums=0)
+  init = jax.jit(algorithm.init)
+  state = init(jax.random.PRNGKey(seed), base.hyper(config))
+  for _ in range(config.run.num_iterations):
+    state, _ = update(state)
+  play = evaluate.make_evaluate(
+    env, algorithm.policy, num_episodes=100, episode_length=60
+  )
+  metrics = play(algorithm.policy_params(state), jax.random.PRNGKey(1234))
+  return float(metrics['eval/return_mean'])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_a_history_tells_what_is_hidden(seed):
+  """At least 80% of what the agent gets that is told; without, under 50%."""
+  told = learn_point_direc(seed, history__length=0, env__tell_task=True)
+  found = learn_point_direc(seed)
+  blind = learn_point_direc(seed, history__length=0)
+  print(f'told {told:.1f}, history {found:.1f}, neither {blind:.1f}')
+  assert found >= 0.8 * told
+  assert blind < 0.5 * told
