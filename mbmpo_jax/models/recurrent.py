@@ -77,7 +77,7 @@ def make(
     units: of the GRU.
   """
   size = env.observation_size
-  network = networks.Network(
+  network: Any = networks.Network(
     section.hidden_sizes, 2 * (size + 1), section.activation, units
   )
   input_size = statistics_lib.input_size(env)

@@ -18,7 +18,7 @@ def get_config() -> m3po.Config:
       buffer_capacity=10_000,
       start_steps=480,
     ),
-    history=m3po.History(length=10, units=32),
+    history=m3po.History(length=10, units=16),
     model=recurrent_config.Ensemble(
       hidden_sizes=(64, 64), batch_size=128, max_gradient_steps=500
     ),

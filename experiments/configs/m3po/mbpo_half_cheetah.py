@@ -1,0 +1,38 @@
+"""HalfCheetah by MBPO (Janner et al. 2019): no history, one task."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms.m3po import config as m3po
+from mbmpo_jax.algorithms.sac import config as sac
+from mbmpo_jax.models import recurrent_config
+
+
+def get_config() -> m3po.Config:
+  """The authors' values, but all of 5 models, in Gymnasium's half-cheetah."""
+  return m3po.Config(
+    env=config.Env(name='half_cheetah', variant='gymnasium'),
+    collect=off_policy_config.Collect(
+      num_envs=1,
+      steps_per_env=250,
+      episode_length=1000,
+      buffer_capacity=400_000,
+      start_steps=5000,
+    ),
+    history=m3po.History(length=0),
+    model=recurrent_config.Ensemble(
+      num_models=5, hidden_sizes=(200, 200, 200, 200)
+    ),
+    model_rollouts=m3po.ModelRollouts(
+      num_rollouts=400, buffer_capacity=400_000
+    ),
+    batches=m3po.Batches(
+      kind='mixed', model_share=0.95, final_model_share=0.95
+    ),
+    policy=m3po.Policy(activation='relu'),
+    critic=m3po.Critic(activation='relu'),
+    temperature=sac.Temperature(target_entropy=-0.5),
+    learn=m3po.Learn(num_updates=40),
+    run=off_policy_config.Run(
+      num_iterations=800, eval_every=20, eval_episodes=10, checkpoint_every=20
+    ),
+  )
