@@ -19,6 +19,7 @@ from mbmpo_jax import envs
 from mbmpo_jax.envs import mjx
 
 # The environments simulated by MJX; a new one joins here, its task in `_judge`.
+# Those of task families are held to MuJoCo in `test_mjx_families.py`.
 _NAMES = (
   'half_cheetah',
   pytest.param('swimmer', marks=pytest.mark.slow),
