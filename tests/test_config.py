@@ -141,7 +141,7 @@ def test_every_algorithm_has_a_configuration(name: str) -> None:
   small = tiny_lib.shrink(config)
   validation.validate(small)
   assert small.collect.episode_length == 5
-  assert config.collect.episode_length == 200
+  assert config.collect.episode_length >= 200
   assert config_lib.flatten(config).keys() == config_lib.flatten(small).keys()
 
 
