@@ -255,5 +255,7 @@ def _log_slope(raw: jax.Array) -> jax.Array:
 
 
 def _log_tanh_slope(x: jax.Array) -> jax.Array:
-  """log(1 - tanh(x)^2), without loss where it is tiny."""
-  return 2 * (math.log(2) - x - jax.nn.softplus(-2 * x))
+  """log(1 - tanh(x)^2), without loss where the slope is tiny."""
+  # Not by `softplus`: XLA's CPU compiler does not vectorise log1p.
+  size = jnp.abs(x)
+  return 2 * (math.log(2) - size - jnp.log(1 + jnp.exp(-2 * size)))

@@ -152,7 +152,7 @@ def update(
     followed = optax.incremental_update(
       Nets(policy, critic), target, hyper['learn.target_rate']
     )
-    return policy, state, followed, loss, masking.all_finite(grad)
+    return policy, state, followed, loss, masking.sums_finite(grad)
 
   def wait() -> tuple[Any, ...]:
     loss = jnp.full_like(critic_loss, jnp.nan)
@@ -178,7 +178,7 @@ def update(
       'critic/q': jnp.mean(q),
       'policy/loss': policy_loss,
     },
-    finite & masking.all_finite(critic_grad),
+    finite & masking.sums_finite(critic_grad),
   )
 
 

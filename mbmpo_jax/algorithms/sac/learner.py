@@ -196,7 +196,7 @@ def update(
       'policy/entropy': -jnp.mean(drawn.log_prob),
       'policy/temperature': temperature,
     },
-    masking.all_finite((critic_grad, policy_grad)),
+    masking.sums_finite((critic_grad, policy_grad)),
   )
 
 
