@@ -14,6 +14,7 @@ import pytest
 from benchmarks import compile as compile_lib
 from benchmarks import counts
 from benchmarks import flops
+from benchmarks import off_policy
 from benchmarks import pieces as pieces_lib
 from benchmarks import reports
 from benchmarks import roofline
@@ -508,6 +509,19 @@ def test_stepping_measures_every_environment_and_variant(monkeypatch):
   # The point's own limit is 30 steps.
   assert results['point']['work'] == 2 * 30
   assert results['swimmer paper']['work'] == 2 * 40
+
+
+@pytest.mark.slow
+def test_off_policy_measures_both_updates_and_steps():
+  report = json.loads(json.dumps(off_policy.run('point', 'tiny', repeats=1)))
+  _check_header(report, 'off_policy')
+  names = [result['name'] for result in report['results']]
+  assert names == ['update', "brax's update", 'step', 'step and update']
+  assert report['brax_over_ours'] > 0
+  # But for the first layers' slopes by the observation, which nobody needs.
+  rows, hidden, observations = 8, 8, 2
+  excess = 2 * 2 * rows * hidden * observations
+  assert report['does_flops'] == report['must_flops'] + excess
 
 
 def test_processors_of_one_name_are_told_apart(tmp_path):
