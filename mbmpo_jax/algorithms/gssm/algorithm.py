@@ -1,0 +1,328 @@
+"""GSSM and the surrogates beside it (Wang & van Hoof 2022, algorithms 1, 2).
+
+  algorithm = algorithms.make('gssm', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+An iteration has three phases:
+
+  collect   episodes of the task of the moment, which is drawn anew every
+            `collect.task_every` iterations; random actions at first
+  fit       the surrogate, by its evidence lower bound
+  improve   updates of the policy inside it, given contexts of the task
+
+`adapt` infers a new task from its transitions: an amortised policy is told the
+latent, and takes no gradient step; another one takes some inside the model.
+"""
+
+import copy
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import config as shared_config
+from mbmpo_jax import envs
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import shared_metrics
+from mbmpo_jax.algorithms import tally as tally_lib
+from mbmpo_jax.algorithms.gssm import config as config_lib
+from mbmpo_jax.algorithms.gssm import contexts
+from mbmpo_jax.algorithms.gssm import fit as fit_lib
+from mbmpo_jax.algorithms.gssm import policy_step
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.models import fit as models_fit
+from mbmpo_jax.models import statistics
+from mbmpo_jax.models.neural_process import sets
+from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import real
+
+_IMPROVE = {
+  'imagined/return': base.Metric(
+    'return of imagined episodes, discounted by BPTT and not by PPO, mean over'
+    ' updates',
+    label='imagined',
+    curve='imagined',
+    imagined=True,
+  ),
+  'policy/updates': base.Metric(
+    'gradient updates of the policy that were taken', over_runs='sum'
+  ),
+  'nonfinite/rollouts': base.Metric(
+    'imagined rollouts that were left out; sum over policy updates',
+    over_runs='sum',
+  ),
+  'nonfinite/updates': base.Metric(
+    'gradient updates that were not taken, as their gradients were not finite',
+    over_runs='sum',
+  ),
+}
+METRICS = {
+  **shared_metrics.COLLECT,
+  'policy/saturated': shared_metrics.POLICY['policy/saturated'],
+  'tasks': base.Metric('tasks drawn so far'),
+  **fit_lib.METRICS,
+  'imagined_steps': base.Metric(
+    'model steps of the iteration', over_runs='sum', per_second_of='improve'
+  ),
+  **_IMPROVE,
+  **shared_metrics.STUCK,
+}
+
+
+class State(NamedTuple):
+  """Everything a run is: copy it and the run goes on from there."""
+
+  counters: base.Counters
+  hyper: base.Hyper
+  task: Any  # of the moment
+  task_index: jax.Array  # int32, its number; -1 before the first
+  learner: policy_step.Learner
+  ensemble: models_fit.FitState  # one member and its optimiser's state
+  model: Any  # the member as last fitted, leaves [1, ...]
+  buffer: buffer_lib.Buffer  # `extras` are tasks' numbers
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: of a task family, whose rewards and terminations all tasks share.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+    envs.TaskError: if it has no tasks, or its rewards depend on them.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  family = envs.family_of(env, config.algorithm)
+  envs.require_known(env, config.algorithm)
+  if getattr(env, 'tell_task', False):
+    raise shared_config.ConfigError(
+      f'env.tell_task=True: must be False for {config.algorithm}, which infers'
+      ' the task'
+    )
+  surrogate = surrogate_lib.make(env, config.model)
+  made = policy_step.make_parts(env, config)
+  steps = policy_step.make(family.nominal, config, made, surrogate)
+  fit_model = fit_lib.make(surrogate, config.model)
+  rollouts = config.model_rollouts
+
+  def init(key: jax.Array, hyper: base.Hyper) -> State:
+    key, task_key, policy_key, model_key = jax.random.split(key, 4)
+    ensemble = fit_lib.init(surrogate, hyper, model_key)
+    example = jax.tree.map(
+      lambda x: x[0],
+      buffer_lib.init_transitions(
+        1, env.observation_size, env.action_size
+      ).data,
+    )
+    state = State(
+      counters=base.start_counters(key),
+      hyper=hyper,
+      task=family.sample_task(task_key),
+      task_index=jnp.full((), -1, jnp.int32),
+      learner=policy_step.init(made, config.learn, hyper, policy_key),
+      ensemble=ensemble,
+      model=fit_lib.before_data(
+        surrogate, ensemble, statistics.before_data(env)
+      ),
+      buffer=buffer_lib.init(
+        config.collect.buffer_capacity,
+        example._replace(extras=jnp.zeros((), jnp.int32)),
+      ),
+    )
+    # No two leaves share memory: XLA refuses to be donated it twice.
+    return jax.tree.map(jnp.copy, state)
+
+  def member(state: State) -> Any:
+    return jax.tree.map(lambda x: x[0], state.model)
+
+  def told(state: State, data: contexts.Data, key: jax.Array) -> jax.Array:
+    """z [N, Z] of the task of the moment, 0 where nothing is known of it."""
+    draw_key, key = jax.random.split(key)
+    known = contexts.draw(
+      data, state.task_index, draw_key, count=config.model.context_size
+    )
+    num = config.collect.num_trajectories
+    return steps.latents(member(state), known, key, num)
+
+  def collect(state: State) -> tuple[State, types.Metrics]:
+    """Episodes of the task of the moment."""
+    counters = state.counters
+    key, task_key, told_key, rollout_key = jax.random.split(counters.key, 4)
+    due = counters.iteration % config.collect.task_every == 0
+    due |= state.task_index < 0
+    task = jax.tree.map(
+      lambda new, old: jnp.where(due, new, old),
+      family.sample_task(task_key),
+      state.task,
+    )
+    state = state._replace(
+      counters=counters._replace(key=key),
+      task=task,
+      task_index=state.task_index + due,
+    )
+    data = contexts.of_buffer(state.buffer, env, config.model)
+    trajectory, _ = real.rollout(
+      envs.fixed(family, task),
+      made.acting,
+      state.learner.policy,
+      rollout_key,
+      num_envs=config.collect.num_trajectories,
+      horizon=config.collect.episode_length,
+      context=told(state, data, told_key),
+      random_actions=counters.iteration < config.collect.random_iterations,
+    )
+    state, metrics = store(state, trajectory)
+    return state, metrics | {'tasks': (state.task_index + 1).astype(float)}
+
+  def store(
+    state: State, trajectory: types.Trajectory
+  ) -> tuple[State, types.Metrics]:
+    """As episodes of the task of the moment."""
+    number = jnp.full(trajectory.reward.shape, state.task_index)
+    return model_based.store(state, trajectory._replace(extras=number))
+
+  def fit(state: State) -> tuple[State, types.Metrics]:
+    """The surrogate, to what the buffer holds."""
+    key, fit_key = jax.random.split(state.counters.key)
+    ensemble, model, metrics = fit_model(
+      state.ensemble,
+      contexts.of_buffer(state.buffer, env, config.model),
+      state.buffer.data.next_obs,
+      buffer_lib.mask(state.buffer),
+      state.task_index,
+      state.hyper,
+      fit_key,
+    )
+    counters = state.counters._replace(key=key)
+    return state._replace(
+      counters=counters, ensemble=ensemble, model=model
+    ), metrics
+
+  def improve(state: State) -> tuple[State, types.Metrics]:
+    """All updates of an iteration; metrics are means, counts are sums."""
+    counters = state.counters
+    key, updates_key = jax.random.split(counters.key)
+    data = contexts.of_buffer(state.buffer, env, config.model)
+    model = member(state)
+
+    def update(
+      carry: tuple[policy_step.Learner, tally_lib.Tally], key: jax.Array
+    ) -> tuple[tuple[policy_step.Learner, tally_lib.Tally], None]:
+      learner, tally = carry
+      task_key, context_key, key = jax.random.split(key, 3)
+      num = rollouts.num_contexts
+      tasks = contexts.choose(
+        data, state.task_index, task_key, kind=config.improve.data, num=num
+      )
+      known = jax.vmap(
+        lambda task, key: contexts.context(
+          data, task, key, section=config.model
+        )
+      )(tasks, jax.random.split(context_key, num))
+      learner, metrics = steps.update(
+        learner, model, known, state.hyper, key, rollouts.num_rollouts
+      )
+      return (learner, tally_lib.add(tally, metrics)), None
+
+    (learner, tally), _ = jax.lax.scan(
+      update,
+      (state.learner, tally_lib.start(_IMPROVE)),
+      jax.random.split(updates_key, config.improve.num_updates),
+    )
+    metrics = tally_lib.summary(tally, sums=('policy/updates',))
+    stuck = (metrics['policy/updates'] == 0) & (
+      metrics['nonfinite/updates'] > 0
+    )
+    imagined = (
+      config.improve.num_updates
+      * rollouts.num_contexts
+      * rollouts.num_rollouts
+      * rollouts.horizon
+    )
+    state = state._replace(
+      counters=counters._replace(key=key, iteration=counters.iteration + 1),
+      learner=learner,
+    )
+    return state, {
+      **metrics,
+      'imagined_steps': jnp.asarray(imagined, float),
+      base.STUCK: stuck.astype(float),
+    }
+
+  def adapt(
+    state: State, trajectory: types.Trajectory, key: jax.Array
+  ) -> tuple[types.Params, Any]:
+    """The policy's parameters and what it is told of a task, from its steps."""
+    rows, _, _ = real.to_transitions(
+      trajectory._replace(extras=()), jnp.zeros((), jnp.int32)
+    )
+    count, room = rows.reward.shape[0], config.model.context_size
+    if count > room:
+      raise shared_config.ConfigError(
+        f'context={count} transitions: must be <= {room},'
+        ' model.context_size, the room that the model was given'
+      )
+    points = sets.of_transitions(
+      rows,
+      jnp.ones(count),
+      model_input=env.model_input,
+      target=config.model.target,
+    )
+    points = sets.pad(points, room)
+    if config.policy.amortised:
+      z = steps.latents(member(state), points, key, 1)[0]
+      return state.learner.policy, z
+    each = jax.tree.map(lambda x: x[None], points)
+
+    def update(
+      learner: policy_step.Learner, key: jax.Array
+    ) -> tuple[policy_step.Learner, None]:
+      learner, _ = steps.update(
+        learner,
+        member(state),
+        each,
+        state.hyper,
+        key,
+        config.adaptation.num_rollouts,
+      )
+      return learner, None
+
+    learner, _ = jax.lax.scan(
+      update,
+      state.learner,
+      jax.random.split(key, config.adaptation.num_updates),
+    )
+    return learner.policy, ()
+
+  return base.Algorithm(
+    init=init,
+    phases={
+      'collect': base.Phase(parallel.replicating(collect, mesh)),
+      'fit': base.Phase(parallel.replicating(fit, mesh)),
+      'improve': base.Phase(parallel.replicating(improve, mesh)),
+    },
+    policy=made.acting,
+    policy_params=lambda state: state.learner.policy,
+    behaviour=None,
+    add=lambda state, trajectory: store(state, trajectory)[0],
+    adapt=adapt,
+    metrics=METRICS,
+  )

@@ -1,0 +1,331 @@
+"""An update of the policy inside the model, given contexts of tasks.
+
+Every rollout starts as the world does, draws z from q(z_c | context) for the
+policy, and goes on by the model's predictions. The update climbs the return's
+gradient through time (`objectives/bptt.py`), or is PPO's over the imagined
+steps, with a critic that sees z (Wang & van Hoof 2022, section 4.3).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from mbmpo_jax import broadcasting
+from mbmpo_jax import config as shared_config
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import minibatches
+from mbmpo_jax.algorithms import on_policy
+from mbmpo_jax.algorithms.gssm import config as config_lib
+from mbmpo_jax.algorithms.ppo import algorithm as ppo
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.models.neural_process import sets
+from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
+from mbmpo_jax.networks import critics
+from mbmpo_jax.networks import mlp
+from mbmpo_jax.objectives import bptt
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import categorical
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import flax_policy
+from mbmpo_jax.policies import latent as latent_lib
+from mbmpo_jax.policies import rbf
+from mbmpo_jax.rollouts import imagined
+
+
+class Learner(NamedTuple):
+  """What an update changes."""
+
+  policy: types.Params
+  value: types.Params  # () where nothing values
+  optimizer: Any
+
+
+class Gaussian(nn.Module):
+  """A ReLU network's mean, and a deviation that depends on nothing.
+
+  Attributes:
+    action_size: A.
+    hidden_sizes: units of each hidden layer.
+    init_std: what the deviation begins with.
+  """
+
+  action_size: int
+  hidden_sizes: tuple[int, ...]
+  init_std: float
+
+  @nn.compact
+  def __call__(self, obs: jax.Array) -> distributions.Gaussian:
+    """The density [..., A] at observations [..., O]."""
+    mean = mlp.MLP(self.hidden_sizes, self.action_size)(obs)
+    log_std = self.param(
+      'log_std',
+      nn.initializers.constant(jnp.log(self.init_std)),
+      (self.action_size,),
+    )
+    return distributions.Gaussian(
+      mean, broadcasting.leading(log_std, mean.ndim)
+    )
+
+
+class Parts(NamedTuple):
+  """The networks.
+
+  Attributes:
+    seeing: the policy on [model_input(s), z].
+    acting: the same on observations, told z by its context.
+    features: of observations, before z.
+    latent_size: Z; 0 where it is not told.
+    value: (params, [model_input(s), z]) -> V; `None` by BPTT.
+    init_value: key -> params; () by BPTT.
+  """
+
+  seeing: policies.Policy
+  acting: policies.Policy
+  features: Any
+  latent_size: int
+  value: Any
+  init_value: Any
+
+
+def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
+  """The networks of a configuration, for an environment.
+
+  Raises:
+    config.ConfigError: if BPTT is to learn choices.
+  """
+  section, choices = (
+    config.policy,
+    isinstance(env.action_space, spaces.Discrete),
+  )
+  if config.improve.kind == 'bptt' and choices:
+    raise shared_config.ConfigError(
+      "improve.kind='bptt': must be 'ppo' in a world of choices, which have no"
+      ' gradient'
+    )
+  obs = jnp.zeros(env.observation_size)
+  size = jax.eval_shape(env.model_input, obs).shape[-1]
+  latent_size = config.model.latent_size if section.amortised else 0
+  seen, actions = size + latent_size, env.action_size
+  value, init_value = None, lambda key: ()
+  if config.improve.kind == 'bptt':
+    seeing = rbf.make(seen, actions, num_units=section.num_units)
+  elif choices:
+    seeing = categorical.make(seen, actions, section.hidden_sizes, 'relu')
+  else:
+    network = Gaussian(actions, section.hidden_sizes, section.init_std)
+    seeing = flax_policy.make(network, seen, actions)
+  if config.improve.kind == 'ppo':
+    values = critics.Value(config.value.hidden_sizes, 'relu')
+
+    def value(params: types.Params, obs: jax.Array) -> jax.Array:
+      return jnp.asarray(values.apply(params, obs))
+
+    def init_value(key: jax.Array) -> types.Params:
+      return values.init(key, jnp.zeros((1, seen)))
+
+  acting = latent_lib.conditioned(seeing, latent_size, features=env.model_input)
+  return Parts(seeing, acting, env.model_input, latent_size, value, init_value)
+
+
+def init(
+  made: Parts,
+  section: config_lib.Learn,
+  hyper: base.Hyper,
+  key: jax.Array,
+) -> Learner:
+  """Networks drawn anew, and their optimiser; consumes `key`."""
+  policy_key, value_key = jax.random.split(key)
+  theta, value = made.seeing.init(policy_key), made.init_value(value_key)
+  adam = minibatches.optimizer(section, hyper['learn.learning_rate'])
+  return Learner(theta, value, adam.init((theta, value)))
+
+
+class PolicyStep(NamedTuple):
+  """The functions; keys are consumed, `model` is one member's.
+
+  Attributes:
+    latents: (model, context, key, num) -> z [num, Z], of one context; 0 where
+      it has no points.
+    update: (learner, model, contexts [M, C], hyper, key, num_rollouts) ->
+      (learner, metrics), with `num_rollouts` for each context.
+  """
+
+  latents: Any
+  update: Any
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  made: Parts,
+  surrogate: surrogate_lib.Surrogate,
+) -> PolicyStep:
+  """Builds the update.
+
+  Args:
+    env: gives reward, termination and initial observations; any task's do.
+    config: of the experiment.
+    made: the networks.
+    surrogate: the model.
+  """
+  horizon = config.model_rollouts.horizon
+
+  def latents(
+    model: Any, context: sets.Points, key: jax.Array, num: int
+  ) -> jax.Array:
+    if not made.latent_size:
+      return jnp.zeros((num, 0))
+    assert surrogate.encode is not None
+    noise_key, key = jax.random.split(key)
+    found = surrogate.encode(model, context, key)
+    noise = jax.random.normal(noise_key, (num, made.latent_size))
+    z = found.mean[None] + jnp.exp(found.log_std)[None] * noise
+    return jnp.where(jnp.any(context.mask > 0), z, 0.0)
+
+  def begin(
+    model: Any, context: sets.Points, key: jax.Array, num: int
+  ) -> tuple[jax.Array, jax.Array, jax.Array]:
+    start_key, z_key, key = jax.random.split(key, 3)
+    obs = jax.vmap(env.initial_obs)(jax.random.split(start_key, num))
+    return obs, latents(model, context, z_key, num), key
+
+  def by_bptt(
+    learner: Learner,
+    model: Any,
+    contexts: sets.Points,
+    hyper: base.Hyper,
+    key: jax.Array,
+    num_rollouts: int,
+  ) -> tuple[Learner, types.Metrics]:
+    def of_context(context: sets.Points, key: jax.Array) -> Any:
+      obs, z, key = begin(model, context, key, num_rollouts)
+      return bptt.gradient(
+        made.acting,
+        learner.policy,
+        surrogate.dynamics,
+        model,
+        key,
+        obs,
+        horizon=horizon,
+        reward_fn=env.reward,
+        done_fn=env.done,
+        discount=hyper['advantage.discount'],
+        context=context,
+        policy_context=z,
+      )
+
+    keys = jax.random.split(key, contexts.mask.shape[0])
+    gradient, info = jax.vmap(of_context)(contexts, keys)
+    # A context counts by its particles that are finite.
+    counts = num_rollouts - info.rejected
+    total = jnp.sum(counts)
+    share = counts / jnp.maximum(total, 1)
+    downhill = jax.tree.map(lambda x: -jnp.tensordot(share, x, 1), gradient)
+    downhill = (downhill, jax.tree.map(jnp.zeros_like, learner.value))
+    params = (learner.policy, learner.value)
+    adam = minibatches.optimizer(config.learn, hyper['learn.learning_rate'])
+    changes, optimizer = adam.update(downhill, learner.optimizer, params)
+    theta, value = optax.apply_updates(params, changes)
+    finite = (total > 0) & masking.all_finite((downhill, theta))
+    after = Learner(theta, value, optimizer)
+    return _where(finite, after, learner), {
+      'imagined/return': jnp.where(
+        total > 0, jnp.sum(share * info.value), jnp.nan
+      ),
+      'policy/updates': finite.astype(float),
+      'nonfinite/rollouts': jnp.sum(info.rejected),
+      'nonfinite/updates': (~finite).astype(float),
+    }
+
+  def by_ppo(
+    learner: Learner,
+    model: Any,
+    contexts: sets.Points,
+    hyper: base.Hyper,
+    key: jax.Array,
+    num_rollouts: int,
+  ) -> tuple[Learner, types.Metrics]:
+    descend_key, key = jax.random.split(key)
+
+    def of_context(context: sets.Points, key: jax.Array) -> types.Trajectory:
+      obs, z, key = begin(model, context, key, num_rollouts)
+      return imagined.rollout(
+        made.acting,
+        learner.policy,
+        surrogate.dynamics,
+        model,
+        key,
+        obs,
+        horizon=horizon,
+        reward_fn=env.reward,
+        done_fn=env.done,
+        context=context,
+        policy_context=z,
+      )
+
+    keys = jax.random.split(key, contexts.mask.shape[0])
+    each = jax.vmap(of_context, out_axes=1)(contexts, keys)
+    trajectory = jax.tree.map(
+      lambda x: x.reshape(horizon, x.shape[1] * x.shape[2], *x.shape[3:]), each
+    )
+    trajectory, finite = _reject(trajectory)
+    live = masking.live(trajectory.reward, trajectory.mask)
+    earned = jnp.sum(live) / jnp.maximum(jnp.sum(finite), 1)
+    z = trajectory.extras.z
+    seen = trajectory._replace(
+      obs=latent_lib.append(trajectory.obs, z, made.features),
+      next_obs=latent_lib.append(trajectory.next_obs, z, made.features),
+      extras=(),
+    )
+    batch, _ = on_policy.judge(made.value, learner.value, seen, hyper)
+    networks = on_policy.Parts(
+      made.seeing, made.acting, made.init_value, made.value
+    )
+    (theta, value), optimizer, taken = minibatches.descend(
+      functools.partial(ppo.loss, made=networks, hyper=hyper),
+      (learner.policy, learner.value),
+      learner.optimizer,
+      batch,
+      descend_key,
+      section=config.learn,
+      learning_rate=hyper['learn.learning_rate'],
+    )
+    updates = config.learn.num_epochs * config.learn.num_minibatches
+    any_finite = jnp.any(finite)
+    after = Learner(theta, value, optimizer)
+    return _where(any_finite, after, learner), {
+      'imagined/return': jnp.where(any_finite, earned, jnp.nan),
+      'policy/updates': jnp.where(any_finite, taken, 0).astype(float),
+      'nonfinite/rollouts': jnp.sum(~finite, dtype=float),
+      'nonfinite/updates': jnp.where(
+        any_finite, updates - taken, updates
+      ).astype(float),
+    }
+
+  update = by_bptt if config.improve.kind == 'bptt' else by_ppo
+  return PolicyStep(latents, update)
+
+
+def _where(flag: jax.Array, new: Learner, old: Learner) -> Learner:
+  return jax.tree.map(lambda new, old: jnp.where(flag, new, old), new, old)
+
+
+def _reject(
+  trajectory: types.Trajectory,
+) -> tuple[types.Trajectory, jax.Array]:
+  """Masks each rollout of which a live step is not finite; which are, [N]."""
+
+  def finite(rollout: types.Trajectory) -> jax.Array:
+    one = jax.tree.map(lambda x: jnp.expand_dims(x, 1), rollout)
+    return masking.reject_non_finite(one)[1]
+
+  kept = jax.vmap(finite, 1)(trajectory)
+  mask = jnp.where(kept[None], trajectory.mask, 0.0)
+  return trajectory._replace(mask=mask), kept
