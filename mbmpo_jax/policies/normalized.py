@@ -17,7 +17,7 @@ _LEAST_VARIANCE = 1e-8
 class Moments(NamedTuple):
   """Running moments of all rows so far; none of them yet is mean 0, std 1."""
 
-  count: jax.Array  # [], rows
+  total: jax.Array  # [], rows
   mean: jax.Array  # [D]
   squares: jax.Array  # [D], sum of squared deviations from the mean
 
@@ -26,7 +26,7 @@ class Params(NamedTuple):
   """Of a normalised policy."""
 
   policy: types.Params
-  moments: Moments
+  moments: Any  # `Moments`; in `spread`, the axis of their leaves
 
 
 def start(size: int) -> Moments:
@@ -56,23 +56,23 @@ def update(moments: Moments, rows: jax.Array, mask: jax.Array) -> Moments:
   added = jnp.sum(mask)
   mean = jnp.sum(flat, 0) / jnp.maximum(added, 1)
   deviation = jnp.where(flags, flat - mean[None], 0.0)
-  count = moments.count + added
-  share = added / jnp.maximum(count, 1)
+  total = moments.total + added
+  share = added / jnp.maximum(total, 1)
   shift = mean - moments.mean
   return Moments(
-    count=count,
+    total=total,
     mean=moments.mean + shift * share,
     squares=moments.squares
     + jnp.sum(jnp.square(deviation), 0)
-    + jnp.square(shift) * moments.count * share,
+    + jnp.square(shift) * moments.total * share,
   )
 
 
 def normalize(moments: Moments, obs: jax.Array) -> jax.Array:
   """(obs - mean) / std of `obs` [..., D], within 10 deviations."""
-  variance = moments.squares / jnp.maximum(moments.count, 1)
+  variance = moments.squares / jnp.maximum(moments.total, 1)
   std = jnp.where(
-    moments.count > 0, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE)), 1.0
+    moments.total > 0, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE)), 1.0
   )
   shape = (1,) * (obs.ndim - 1) + (-1,)
   scaled = (obs - moments.mean.reshape(shape)) / std.reshape(shape)
