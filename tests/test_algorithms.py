@@ -27,7 +27,7 @@ from tests import tiny
 
 NAMES = algorithms.names()
 # Worlds of those that need tasks.
-WORLDS = {'m3po': 'point_direc'}
+WORLDS = {'gssm': 'cartpole_swingup_masses', 'm3po': 'point_direc'}
 
 
 def config_of(name: str) -> config_lib.Experiment:
@@ -244,10 +244,11 @@ def test_the_saved_policy_acts_as_it_did(programs, trained, tmp_path):
   """Loaded, and exported as a program."""
   policy = saved_policy.load_policy(trained, 'latest')
   assert policy.config == programs.config
-  obs = jax.random.normal(jax.random.PRNGKey(0), (3, 2))
+  env = world(programs.name)
+  obs = jax.random.normal(jax.random.PRNGKey(0), (3, env.observation_size))
   carry = policy.start(jax.random.PRNGKey(1), 3)
   _, action = policy.step(carry, obs, None, None)
-  assert action.shape == (3, 2)
+  assert action.shape == (3, env.action_size)
   assert np.all(np.abs(action) <= 1)
   path = tmp_path / 'policy.bin'
   saved_policy.export_policy(policy, path, platforms=('cpu',))

@@ -8,6 +8,7 @@ rollout, so that it lives in one world. There is no context.
   p(y | x, masks) = N(mu, sigma^2), both outputs of the network.
 """
 
+import functools
 from typing import Any, NamedTuple
 
 import chex
@@ -44,11 +45,14 @@ class Network(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, masks: Masks) -> distributions.Gaussian:
     """p(y) [N, O] of `x` [N, I] and a mask [N, units] for each layer."""
+    dense = functools.partial(
+      nn.Dense,
+      kernel_init=nn.initializers.lecun_uniform(),
+      param_dtype=x.dtype,
+    )
     for size, mask in zip(self.hidden_sizes, masks, strict=True):
-      dense = nn.Dense(size, kernel_init=nn.initializers.lecun_uniform())
-      x = nn.relu(dense(x)) * mask
-    init = nn.initializers.lecun_uniform()
-    outputs = nn.Dense(2 * self.output_size, kernel_init=init)(x)
+      x = nn.relu(dense(size)(x)) * mask
+    outputs = dense(2 * self.output_size)(x)
     return parts.gaussian(outputs, self.min_std)
 
 

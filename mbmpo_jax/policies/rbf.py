@@ -51,7 +51,8 @@ class RBF(nn.Module):
     scaled = (x * scale.reshape(*shape, size))[..., None, :]
     middle = (centres * scale[None]).reshape(*shape, self.num_units, size)
     squared = jnp.sum(jnp.square(scaled - middle), -1)
-    action = nn.Dense(self.action_size, name='output')(jnp.exp(-0.5 * squared))
+    output = nn.Dense(self.action_size, param_dtype=x.dtype, name='output')
+    action = output(jnp.exp(-0.5 * squared))
     if self.squash == 'tanh':
       action = jnp.tanh(action)
     return distributions.Deterministic(action)

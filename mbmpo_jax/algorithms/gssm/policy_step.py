@@ -7,6 +7,7 @@ steps, with a critic that sees z (Wang & van Hoof 2022, section 4.3).
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -66,7 +67,7 @@ class Gaussian(nn.Module):
     mean = mlp.MLP(self.hidden_sizes, self.action_size)(obs)
     log_std = self.param(
       'log_std',
-      nn.initializers.constant(jnp.log(self.init_std)),
+      nn.initializers.constant(math.log(self.init_std)),
       (self.action_size,),
     )
     return distributions.Gaussian(

@@ -57,9 +57,9 @@ class Graph(nn.Module):
     """The layers."""
     section = self.section
     width = section.feature_size + section.encoder_sizes[-1]
-    self.features = nn.Dense(section.feature_size)
+    self.features = nn.Dense(section.feature_size, param_dtype=float)
     self.point = parts.PointEncoder(section.encoder_sizes)
-    self.layer = nn.Dense(width, use_bias=False)
+    self.layer = nn.Dense(width, use_bias=False, param_dtype=float)
     self.head = parts.LatentHead(section.latent_size, section.min_latent_std)
     self.output = parts.OutputHead(
       section.decoder_sizes, self.output_size, section.min_std

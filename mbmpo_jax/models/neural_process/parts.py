@@ -93,7 +93,8 @@ class LatentHead(nn.Module):
   @nn.compact
   def __call__(self, r: jax.Array) -> distributions.Gaussian:
     """Maps `r` [..., D] to a Gaussian [..., Z]."""
-    mean, raw = jnp.split(nn.Dense(2 * self.size)(r), 2, -1)
+    outputs = nn.Dense(2 * self.size, param_dtype=r.dtype)(r)
+    mean, raw = jnp.split(outputs, 2, -1)
     std = self.min_std + (1 - self.min_std) * nn.sigmoid(raw)
     return distributions.Gaussian(mean, jnp.log(std))
 

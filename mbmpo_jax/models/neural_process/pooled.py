@@ -58,9 +58,9 @@ class Pooled(nn.Module):
       section.decoder_sizes, self.output_size, section.min_std
     )
     if self.attentive:
-      self.features = nn.Dense(section.feature_size)
+      self.features = nn.Dense(section.feature_size, param_dtype=float)
       self.local_point = parts.PointEncoder(section.encoder_sizes)
-      self.local_value = nn.Dense(section.latent_size)
+      self.local_value = nn.Dense(section.latent_size, param_dtype=float)
 
   def encode(self, context: sets.Points) -> parts.Encoding:
     """q(z_c); without points, r_c is 0."""

@@ -1,0 +1,373 @@
+"""GSSM's phases: contexts, fit, held tasks, updates, adaptation."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import config as shared
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.gssm import algorithm as gssm
+from mbmpo_jax.algorithms.gssm import config as gssm_config
+from mbmpo_jax.algorithms.gssm import contexts
+from mbmpo_jax.algorithms.gssm import fit as fit_lib
+from mbmpo_jax.models.neural_process import sets
+from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
+from mbmpo_jax.objectives import elbo
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.rollouts import real
+from mbmpo_jax.training.launch import tiny as tiny_lib
+
+WORLD = 'cartpole_swingup_masses'
+
+
+def tiny_config(**values) -> gssm_config.Config:
+  """Episodes of 5 steps, a task every 2 iterations."""
+  config = tiny_lib.shrink(gssm_config.Config())
+  values = {
+    'env.name': WORLD,
+    'collect.buffer_capacity': 40,
+    'collect.num_trajectories': 2,
+    **{name.replace('__', '.'): value for name, value in values.items()},
+  }
+  return shared.replaced(config, values)
+
+
+@functools.cache
+def world(name: str = WORLD) -> envs.Environment:
+  return envs.make(name)
+
+
+class Run(NamedTuple):
+  """An algorithm and its states, the first without data."""
+
+  config: gssm_config.Config
+  algorithm: base.Algorithm
+  collect: Any
+  states: list[Any]
+
+
+@pytest.fixture(scope='module')
+def run() -> Run:
+  """GSSM's, after three iterations."""
+  config = tiny_config()
+  algorithm = gssm.make(world(), config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  update = jax.jit(algorithm.update)
+  states = [state]
+  for _ in range(3):
+    state, metrics = update(state)
+    assert all(np.isfinite(value) for value in metrics.values()), metrics
+    states.append(state)
+  collect = jax.jit(algorithm.phases['collect'].function)
+  return Run(config, algorithm, collect, states)
+
+
+def recorded(num: int = 9, tasks: int = 3) -> contexts.Data:
+  """Points whose x is their slot, of tasks in turn; the last is no point."""
+  slots = jnp.arange(num)
+  x = slots[:, None].astype(float)
+  mask = (slots < num - 1).astype(float)
+  return contexts.Data(sets.Points(x, x, mask), slots % tasks)
+
+
+def test_points_are_of_their_task_and_none_is_drawn_twice():
+  draw = jax.jit(contexts.draw, static_argnames='count')
+  for seed in range(5):
+    points = draw(recorded(), jnp.int32(2), jax.random.PRNGKey(seed), count=40)
+    found = points.x[points.mask > 0, 0].tolist()
+    assert sorted(found) == [2, 5]  # 8 is no point.
+    assert not np.any(points.x[points.mask == 0])
+  none = draw(recorded(), jnp.int32(7), jax.random.PRNGKey(0), count=4)
+  assert not np.any(none.mask)
+
+
+def test_contexts_have_every_size_that_is_allowed():
+  section = gssm_config.Model(context_size=30, min_context=0)
+  data = recorded(31, 1)
+  draw = jax.jit(
+    jax.vmap(
+      lambda key: contexts.context(data, jnp.int32(0), key, section=section)
+    )
+  )
+  sizes = np.sum(draw(jax.random.split(jax.random.PRNGKey(0), 400)).mask, 1)
+  assert sizes.min() == 0 and 15 < sizes.max() <= 30
+
+
+def test_tasks_are_chosen_by_their_points_or_are_the_current_one():
+  task = jnp.asarray([0, 0, 0, 1])
+  points = sets.Points(jnp.zeros((4, 1)), jnp.zeros((4, 1)), jnp.ones(4))
+  data = contexts.Data(points, task)
+  choose = functools.partial(
+    contexts.choose, data, jnp.int32(5), jax.random.PRNGKey(0), num=1000
+  )
+  np.testing.assert_allclose(np.mean(choose(kind='all')), 0.25, atol=0.05)
+  assert set(choose(kind='current').tolist()) == {5}
+
+
+def of_tasks(seed: int, tasks: int, steps: int = 60):
+  """Random transitions of new tasks, their numbers."""
+  family = envs.family_of(world(), 'test')
+
+  def one(key: jax.Array) -> Any:
+    task_key, key = jax.random.split(key)
+    env = envs.fixed(family, family.sample_task(task_key))
+    trajectory, _ = real.rollout(
+      env,
+      some_policy(),
+      (),
+      key,
+      num_envs=1,
+      horizon=steps,
+      time_limit=20,
+      random_actions=True,
+    )
+    return real.to_transitions(trajectory, jnp.int32(0))[0]
+
+  rows = jax.jit(jax.vmap(one))(
+    jax.random.split(jax.random.PRNGKey(seed), tasks)
+  )
+  flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows)
+  return flat, jnp.repeat(jnp.arange(tasks), steps)
+
+
+def some_policy() -> Any:
+  return policies.memoryless(
+    lambda key: (),
+    lambda params, obs: distributions.Gaussian(obs[..., :1], obs[..., :1]),
+    noise=functools.partial(distributions.normal_noise, action_size=1),
+  )
+
+
+class Fit(NamedTuple):
+  """A surrogate of the cart-pole and its fit, compiled."""
+
+  section: gssm_config.Model
+  surrogate: surrogate_lib.Surrogate
+  hyper: base.Hyper
+  state: Any
+  data: contexts.Data
+  run: Any  # (state, hyper) -> what `fit` returns
+
+
+def data_of(rows: Any, numbers: jax.Array) -> contexts.Data:
+  points = sets.of_transitions(
+    rows,
+    jnp.ones(numbers.shape),
+    model_input=world().model_input,
+    target='delta',
+  )
+  return contexts.Data(points, numbers)
+
+
+@pytest.fixture(scope='module')
+def fit() -> Fit:
+  section = gssm_config.Model(
+    encoder_sizes=(16,),
+    feature_size=8,
+    latent_size=4,
+    decoder_sizes=(32,),
+    context_size=20,
+    target_size=20,
+    gradient_steps=300,
+    learning_rate=3e-3,
+  )
+  hyper = base.hyper(shared.replaced(tiny_config(), {'model': section}))
+  surrogate = surrogate_lib.make(world(), section)
+  rows, numbers = of_tasks(1, 6)
+  data = data_of(rows, numbers)
+  made = jax.jit(fit_lib.make(surrogate, section))
+
+  def run(state: Any, hyper: base.Hyper) -> Any:
+    stored, key = jnp.ones(numbers.shape), jax.random.PRNGKey(1)
+    current = jnp.int32(0)
+    return made(state, data, rows.next_obs, stored, current, hyper, key)
+
+  state = fit_lib.init(surrogate, hyper, jax.random.PRNGKey(0))
+  return Fit(section, surrogate, hyper, state, data, run)
+
+
+def test_the_fit_raises_the_evidence_bound_of_tasks_that_it_has_not_seen(fit):
+  after, model, metrics = fit.run(fit.state, fit.hyper)
+  assert metrics['model/gradient_steps'] == 300
+  scale = jax.tree.map(lambda x: x[0], model).statistics
+  unseen = data_of(*of_tasks(2, 4))
+  unseen = unseen._replace(points=sets.standardize(unseen.points, scale))
+
+  @jax.jit
+  def bound(params: Any) -> jax.Array:
+    def one(task: jax.Array, key: jax.Array) -> jax.Array:
+      draw_key, split_key, key = jax.random.split(key, 3)
+      points = contexts.draw(unseen, task, draw_key, count=40)
+      context, targets = elbo.split(
+        points, split_key, context_size=20, target_size=20
+      )
+      return -fit.surrogate.loss(params, context, targets, key)[0]
+
+    keys = jax.random.split(jax.random.PRNGKey(3), 4)
+    return jnp.mean(jax.vmap(one)(jnp.arange(4), keys))
+
+  first, last = (
+    bound(jax.tree.map(lambda x: x[0], s.params)) for s in (fit.state, after)
+  )
+  assert last > first + 2
+
+
+def test_a_gradient_that_is_not_finite_is_not_taken(fit):
+  hyper = {**fit.hyper, 'model.kl_weight': jnp.asarray(jnp.nan)}
+  after, _, metrics = fit.run(fit.state, hyper)
+  jax.tree.map(np.testing.assert_array_equal, after, fit.state)
+  assert metrics['nonfinite/model_updates'] == fit.section.gradient_steps
+  assert metrics['model/gradient_steps'] == 0
+
+
+def test_a_task_is_held_and_another_drawn_when_it_is_due(run):
+  numbers = [int(state.task_index) for state in run.states]
+  assert numbers == [-1, 0, 0, 1]
+  masses = [float(state.task.cart_mass) for state in run.states[1:]]
+  assert masses[0] == masses[1] != masses[2]
+  buffer = run.states[-1].buffer
+  assert int(buffer.size) == 30
+  assert buffer.data.extras[:30].tolist() == [0] * 20 + [1] * 10
+  # The data are the held task's: the world of it says so.
+  env = envs.fixed(envs.family_of(world(), 'test'), run.states[-1].task)
+  obs, action = buffer.data.obs[25], buffer.data.action[25]
+  np.testing.assert_allclose(
+    env.advance(obs, action), buffer.data.next_obs[25], rtol=1e-5, atol=1e-5
+  )
+
+
+def test_the_context_reaches_the_policy_that_collects(run):
+  """Other data of the current task, and it acts otherwise."""
+  state = run.states[-1]
+
+  def actions(state: Any) -> np.ndarray:
+    after, _ = run.collect(state)
+    return np.asarray(after.buffer.data.action[30:40])
+
+  def changed(rows: slice) -> Any:
+    data = state.buffer.data
+    data = data._replace(next_obs=data.next_obs.at[rows].add(1.0))
+    return state._replace(buffer=state.buffer._replace(data=data))
+
+  before = actions(state)
+  assert np.any(actions(changed(slice(20, 30))) != before)
+  np.testing.assert_array_equal(actions(changed(slice(0, 20))), before)
+
+
+def steps_of_a_task(run: Run, horizon: int, seed: int = 0):
+  trajectory, _ = real.rollout(
+    world(),
+    run.algorithm.policy,
+    run.algorithm.policy_params(run.states[-1]),
+    jax.random.PRNGKey(seed),
+    num_envs=1,
+    horizon=horizon,
+    random_actions=True,
+  )
+  return trajectory
+
+
+def test_amortised_adaptation_changes_nothing_but_the_context(run):
+  state = run.states[-1]
+  adapt = jax.jit(run.algorithm.adapt)
+  params, z = adapt(state, steps_of_a_task(run, 5), jax.random.PRNGKey(0))
+  jax.tree.map(
+    np.testing.assert_array_equal, params, run.algorithm.policy_params(state)
+  )
+  _, other = adapt(state, steps_of_a_task(run, 5, 1), jax.random.PRNGKey(0))
+  assert z.shape == (run.config.model.latent_size,)
+  assert np.all(np.isfinite(z)) and np.any(z != other)
+
+
+def test_a_context_larger_than_its_room_is_refused(run):
+  with pytest.raises(shared.ConfigError, match=r'context=6 .* must be <= 5'):
+    run.algorithm.adapt(
+      run.states[-1], steps_of_a_task(run, 6), jax.random.PRNGKey(0)
+    )
+
+
+@pytest.mark.parametrize(
+  ('name', 'values'),
+  [
+    (WORLD, {'model__kind': 'dropout', 'policy__amortised': False}),
+    pytest.param(
+      'acrobot',
+      {'model__kind': 'mean', 'improve__kind': 'ppo'},
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      WORLD,
+      {
+        'model__kind': 'attentive',
+        'improve__kind': 'ppo',
+        'policy__amortised': False,
+      },
+      marks=pytest.mark.slow,
+    ),
+  ],
+)
+def test_other_models_and_policies(name, values):
+  """Finite; what is not amortised is adapted by updates."""
+  config = tiny_config(env__name=name, **values)
+  algorithm = gssm.make(world(name), config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  after, metrics = jax.jit(algorithm.update)(state)
+  assert all(np.isfinite(value) for value in metrics.values()), metrics
+  assert metrics['policy/updates'] > 0
+  trajectory, _ = real.rollout(
+    world(name),
+    algorithm.policy,
+    algorithm.policy_params(after),
+    jax.random.PRNGKey(0),
+    num_envs=1,
+    horizon=5,
+  )
+  assert algorithm.adapt is not None
+  params, context = jax.jit(algorithm.adapt)(
+    after, trajectory, jax.random.PRNGKey(0)
+  )
+  moved = [
+    bool(np.any(a != b))
+    for a, b in zip(
+      jax.tree.leaves(params),
+      jax.tree.leaves(algorithm.policy_params(after)),
+      strict=True,
+    )
+  ]
+  assert any(moved) != config.policy.amortised
+  assert bool(jax.tree.leaves(context)) == config.policy.amortised
+
+
+@pytest.mark.parametrize(
+  ('name', 'values', 'message'),
+  [
+    ('acrobot', {}, "improve.kind='bptt': must be 'ppo'"),
+    (WORLD, {'model__kind': 'dropout'}, 'policy.amortised=True: must be False'),
+    (WORLD, {'model__context_size': 41}, 'model.context_size=41: must be <='),
+    (
+      WORLD,
+      {'improve__kind': 'ppo', 'learn__num_minibatches': 3},
+      'learn.num_minibatches=3: must divide 20',
+    ),
+    (WORLD, {'model_rollouts__horizon': 26}, 'model_rollouts.horizon=26'),
+    ('point', {}, 'has no task parameters'),
+    ('point_direc', {}, 'depends on a task that is hidden'),
+  ],
+)
+def test_what_cannot_be_is_refused(name, values, message):
+  with pytest.raises((shared.ConfigError, envs.TaskError)) as error:
+    gssm.make(world(name), tiny_config(env__name=name, **values))
+  assert message in str(error.value)
+  assert '\n' not in str(error.value)
+
+
+def test_a_task_that_is_told_is_refused():
+  env = envs.make(WORLD, tell_task=True)
+  with pytest.raises(shared.ConfigError, match=r'env\.tell_task=True'):
+    gssm.make(env, tiny_config())
