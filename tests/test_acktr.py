@@ -13,6 +13,7 @@ from mbmpo_jax.algorithms.acktr import algorithm as acktr
 from mbmpo_jax.algorithms.acktr import config as acktr_config
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.optim import kfac
+from mbmpo_jax.policies import gaussian
 from tests import learning
 from tests import test_on_policy
 
@@ -114,6 +115,13 @@ def test_learns_a_world_of_choices():
   for _ in range(30):
     state, metrics = update(state)
   assert metrics['real/return'] > 8
+
+
+def test_another_policy_is_refused_in_one_line():
+  env = envs.make('point')
+  policy = gaussian.make(2, 2, config_lib.GaussianPolicy())
+  with pytest.raises(config_lib.ConfigError, match='policy: must be None'):
+    algorithms.make('acktr', env, settings(), policy=policy)
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mbmpo_jax import config as shared
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
@@ -31,6 +32,7 @@ from mbmpo_jax.envs import spaces
 from mbmpo_jax.objectives import policy_gradient
 from mbmpo_jax.objectives import ppo
 from mbmpo_jax.optim import kfac
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import gaussian
 
@@ -63,6 +65,7 @@ def make(
   env: envs_base.Environment,
   config: config_lib.Config,
   *,
+  policy: policies.Policy | None = None,
   mesh: jax.sharding.Mesh | None = None,
   check: bool | None = None,
 ) -> base.Algorithm:
@@ -71,6 +74,7 @@ def make(
   Args:
     env: the real world.
     config: hyperparameters; copied.
+    policy: must be `None`: the factors are of the layers of `config.policy`.
     mesh: devices that hold the state, each of which does all the work.
     check: whether to prove `env` against the contract, which runs a few steps;
       by default unless it is this package's own (`envs.is_own`).
@@ -79,6 +83,11 @@ def make(
     config.ConfigError: if a value is not allowed.
     envs.ContractError: if the environment breaks its contract.
   """
+  if policy is not None:
+    raise shared.ConfigError(
+      'policy: must be None, as ACKTR needs the layers of a network that it'
+      ' knows: see config.policy, or TRPO for a policy of your own'
+    )
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
   made = on_policy.parts(env, config, None)
