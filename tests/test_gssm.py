@@ -17,10 +17,12 @@ from mbmpo_jax.algorithms.gssm import contexts
 from mbmpo_jax.algorithms.gssm import fit as fit_lib
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
+from mbmpo_jax.objectives import bptt
 from mbmpo_jax.objectives import elbo
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.rollouts import real
+from mbmpo_jax.training import evaluate
 from mbmpo_jax.training.launch import tiny as tiny_lib
 
 WORLD = 'cartpole_swingup_masses'
@@ -371,3 +373,45 @@ def test_a_task_that_is_told_is_refused():
   env = envs.make(WORLD, tell_task=True)
   with pytest.raises(shared.ConfigError, match=r'env\.tell_task=True'):
     gssm.make(env, tiny_config())
+
+
+def learned(iterations: int) -> float:
+  """Mean reward per step in test tasks, after 50 transitions of each."""
+  config = gssm_config.Config(
+    env=shared.Env(name=WORLD),
+    collect=gssm_config.Collect(episode_length=25, buffer_capacity=1_000),
+    model=gssm_config.Model(gradient_steps=300),
+    model_rollouts=gssm_config.ModelRollouts(horizon=25),
+    learn=gssm_config.Learn(learning_rate=5e-3),
+  )
+  algorithm = gssm.make(world(), config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  update = jax.jit(algorithm.update)
+  for _ in range(iterations):
+    state, _ = update(state)
+  family = envs.family_of(world(), 'test')
+  play = evaluate.make_evaluate_tasks(
+    family,
+    algorithm.policy,
+    num_episodes=4,
+    episode_length=25,
+    adapt=algorithm.adapt,
+    num_transitions=50,
+  )
+  params = algorithm.policy_params(state)
+  found = play(params, family.test_tasks(), jax.random.PRNGKey(1), state)
+  return float(jnp.mean(found.returns)) / 25
+
+
+@pytest.mark.slow
+def test_it_learns_to_swing_up_and_not_with_the_sign_flipped(monkeypatch):
+  """A policy that hangs has -1 at every step."""
+  assert learned(20) > -0.9
+  gradient = bptt.gradient
+
+  def downhill(*args: Any, **kwargs: Any) -> Any:
+    found, info = gradient(*args, **kwargs)
+    return jax.tree.map(jnp.negative, found), info
+
+  monkeypatch.setattr(bptt, 'gradient', downhill)
+  assert learned(20) < -0.95
