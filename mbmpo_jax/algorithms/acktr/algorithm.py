@@ -45,7 +45,8 @@ METRICS = {
     "what the step's KL would be by the Kronecker factors, in nats"
   ),
   'value/step_length': base.Metric(
-    "length of the value network's steps, likewise; the last of the iteration"
+    "length of the value network's last step of the iteration, of which 1 is a"
+    ' whole Newton step'
   ),
 }
 State = on_policy.State
