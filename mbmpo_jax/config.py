@@ -148,7 +148,8 @@ class Ensemble:
     bias_max: what every member adds to all of its predictions is drawn in each
       fit between 0 and this, in the units of observations; for studies of bad
       models (`models/biased.py`).
-    noise_std: deviation of the noise added to every prediction, likewise.
+    noise_std: deviation of the noise added to every prediction, in the same
+      units.
   """
 
   num_models: int = setting(5, low=1, high=10_000)
