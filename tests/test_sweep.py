@@ -524,7 +524,8 @@ def test_grid_is_the_product_of_values_and_seeds() -> None:
 
 # Where only some choices have all numbers.
 _WITH_ALL_NUMBERS = {
-  'mb_mpc': {'planner.kind': 'cem', 'planner.members': 'all'}
+  'ddpg': {'learn.kind': 'td3'},
+  'mb_mpc': {'planner.kind': 'cem', 'planner.members': 'all'},
 }
 
 
