@@ -408,8 +408,9 @@ def learned(iterations: int) -> float:
 def test_it_learns_to_swing_up_and_not_with_the_sign_flipped(monkeypatch):
   """A policy that hangs has -1 at every step.
 
-  Of the first two seeds this one learns; the other never leaves the plateau of
-  the reward in as many iterations.
+  Seed and settings are those with which it was seen to learn: with a discount
+  of 0.99 and 300 gradient steps it did not, nor does another seed in as many
+  iterations, which never leaves the plateau of the reward.
   """
   assert learned(20) > -0.9
   gradient = bptt.gradient

@@ -23,6 +23,7 @@ from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import real
+from tests import learning
 
 _T, _N, _A = 5, 3, 2
 
@@ -394,3 +395,10 @@ def test_data_from_outside_teach_nothing():
   algorithm = algorithms.make('ppo', envs.make('point'), config)
   assert algorithm.add is on_policy.add
   assert algorithm.adapt is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('seed', [0, 1, 2])
+@pytest.mark.parametrize('name', ['ppo/point', 'trpo/point'])
+def test_the_point_preset_comes_within_a_tenth_of_the_optimum(name, seed):
+  assert learning.share_of_optimum_on_point(name, seed) >= 0.9
