@@ -237,7 +237,7 @@ def learn(name: str, *, iterations: int) -> float:
 def test_learns_the_point_and_flees_with_the_advantage_reversed(
   name, monkeypatch
 ):
-  """Random actions get -70, the optimum -14.3."""
+  """Random actions get -82, the optimum -14.3."""
   assert learn(name, iterations=60) > -32
   standardize = returns.standardize
   monkeypatch.setattr(
