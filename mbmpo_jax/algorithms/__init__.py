@@ -19,6 +19,7 @@ if typing.TYPE_CHECKING:
 _PACKAGES = {
   'acktr': 'mbmpo_jax.algorithms.acktr',
   'ddpg': 'mbmpo_jax.algorithms.ddpg',
+  'gssm': 'mbmpo_jax.algorithms.gssm',
   'm3po': 'mbmpo_jax.algorithms.m3po',
   'mb_mpc': 'mbmpo_jax.algorithms.mb_mpc',
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',

@@ -1,0 +1,23 @@
+"""Acrobots of other masses, by GSSM and PPO; sizes of the paper's table 4.
+
+The variants: `--config.model.kind=mean` (MLSM-v0) or `attentive` (MLSM-v1) or
+`dropout` (M-DPILCO), each with `--config.policy.amortised=False`.
+"""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.gssm import config as gssm
+
+
+def get_config() -> gssm.Config:
+  """An episode of 200 steps per iteration, a new task every 3, 300 in all."""
+  return gssm.Config(
+    env=config.Env(name='acrobot'),
+    collect=gssm.Collect(
+      episode_length=200, buffer_capacity=60_000, task_every=3
+    ),
+    model=gssm.Model(decoder_sizes=(400,) * 5, target='next', context_size=50),
+    model_rollouts=gssm.ModelRollouts(horizon=200),
+    improve=gssm.Improve(kind='ppo', num_updates=5),
+    adaptation=gssm.Adaptation(num_updates=5, num_rollouts=1),
+    run=config.Run(num_iterations=300, eval_every=10, eval_episodes=35),
+  )

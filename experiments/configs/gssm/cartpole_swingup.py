@@ -1,0 +1,26 @@
+"""Cart-poles of other masses, by GSSM and BPTT; sizes of the paper's table 4.
+
+The variants: `--config.model.kind=mean` (MLSM-v0) or `attentive` (MLSM-v1) or
+`dropout` (M-DPILCO), each with `--config.policy.amortised=False`.
+"""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms.gssm import config as gssm
+
+
+def get_config() -> gssm.Config:
+  """An episode of 25 steps per iteration, a new task every 10; 100 are ours."""
+  return gssm.Config(
+    env=config.Env(name='cartpole_swingup_masses'),
+    collect=gssm.Collect(
+      episode_length=25, buffer_capacity=10_000, task_every=10
+    ),
+    model=gssm.Model(decoder_sizes=(200, 200), context_size=50),
+    model_rollouts=gssm.ModelRollouts(horizon=25),
+    improve=gssm.Improve(kind='bptt', num_updates=20),
+    advantage=on_policy_config.Advantage(discount=1.0),
+    learn=gssm.Learn(learning_rate=5e-3),
+    adaptation=gssm.Adaptation(num_updates=5, num_rollouts=1),
+    run=config.Run(num_iterations=100, eval_every=5, eval_episodes=50),
+  )

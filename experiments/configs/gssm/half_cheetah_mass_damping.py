@@ -1,0 +1,24 @@
+"""Half-cheetahs of other masses and damping, by GSSM and PPO.
+
+Sizes of the paper's table 4. The variants: `--config.model.kind=mean`
+(MLSM-v0) or `attentive` (MLSM-v1) or `dropout` (M-DPILCO), each with
+`--config.policy.amortised=False`.
+"""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.gssm import config as gssm
+
+
+def get_config() -> gssm.Config:
+  """An episode of 1,000 steps per iteration, a new task every 2."""
+  return gssm.Config(
+    env=config.Env(name='half_cheetah_mass_damping'),
+    collect=gssm.Collect(
+      episode_length=1000, buffer_capacity=200_000, task_every=2
+    ),
+    model=gssm.Model(decoder_sizes=(400,) * 5, context_size=500),
+    model_rollouts=gssm.ModelRollouts(horizon=1000, num_rollouts=2),
+    improve=gssm.Improve(kind='ppo', num_updates=5),
+    adaptation=gssm.Adaptation(num_updates=1, num_rollouts=1),
+    run=config.Run(num_iterations=150, eval_every=10, eval_episodes=16),
+  )
