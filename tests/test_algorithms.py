@@ -27,7 +27,11 @@ from tests import tiny
 
 NAMES = algorithms.names()
 # Worlds of those that need tasks.
-WORLDS = {'gssm': 'cartpole_swingup_masses', 'm3po': 'point_direc'}
+WORLDS = {
+  'gssm': 'cartpole_swingup_masses',
+  'm3po': 'point_direc',
+  'pearl': 'point_direc',
+}
 
 
 def config_of(name: str) -> config_lib.Experiment:

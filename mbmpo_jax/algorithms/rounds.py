@@ -89,14 +89,17 @@ def of_transitions(
   config: off_policy_config.Config,
   update: off_policy.Update,
   behave: Callable[[Any], tuple[policies.Policy, types.Params]],
+  *,
+  sample: Callable[..., tuple[Any, jax.Array]] = off_policy.sample,
 ) -> Callable[[off_policy.State], off_policy.State]:
   """A round of an algorithm that learns from real transitions alone.
 
   Args:
     env: the real world.
     config: of the experiment.
-    update: of one minibatch, a `Transition` [B, ...].
+    update: of one minibatch, of what `sample` returns.
     behave: state -> what collects, and its parameters.
+    sample: as `off_policy.sample`, whose minibatches are `Transition` [B, ...].
   """
 
   def round_fn(state: off_policy.State) -> off_policy.State:
@@ -111,7 +114,7 @@ def of_transitions(
     )
     counters, progress = state.counters, state.progress
     key, sample_key, update_key = jax.random.split(counters.key, 3)
-    batches, enough = off_policy.sample(state, sample_key, section=config.learn)
+    batches, enough = sample(state, sample_key, section=config.learn)
     learner, tally = off_policy.learn(
       state.learner,
       progress.tally,

@@ -42,6 +42,25 @@ class Seen(NamedTuple):
   window: Any  # a `Window` [...], or () where L is 0
 
 
+def transitions(seen: Seen) -> tuple[jax.Array, jax.Array]:
+  """The steps of a history as transitions (o, a, r, o').
+
+  They follow each other: o' of a step is o of the next, and of the newest what
+  is observed now.
+
+  Args:
+    seen: an observation and what led to it, L > 0.
+
+  Returns:
+    `[..., L, 2 O + A + 1]`, and the mask `[..., L]`. A row whose mask is 0 may
+    hold anything.
+  """
+  obs, window = seen
+  chex.assert_equal_shape([window.obs[..., 0, :], obs])
+  later = jnp.concatenate([window.obs[..., 1:, :], obs[..., None, :]], -2)
+  return jnp.concatenate([window.features, later], -1), window.mask
+
+
 def empty(
   num: int, observation_size: int, action_size: int, *, length: int
 ) -> Any:

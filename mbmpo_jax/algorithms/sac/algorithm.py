@@ -10,7 +10,7 @@ The one phase steps the environments and updates the networks in turn
 
 import copy
 import functools
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,20 @@ from mbmpo_jax.policies import squashed
 
 METRICS = {**off_policy.METRICS, **learner_lib.METRICS}
 State = off_policy.State
+
+
+class Sizes(Protocol):
+  """Of what networks see and do, as an environment has them."""
+
+  @property
+  def observation_size(self) -> int:
+    """O."""
+    ...
+
+  @property
+  def action_size(self) -> int:
+    """A."""
+    ...
 
 
 def make(
@@ -100,22 +114,20 @@ def make(
   )
 
 
-def make_policy(
-  env: envs_base.Environment, section: config_lib.Policy
-) -> policies.Policy:
+def make_policy(sizes: Sizes, section: config_lib.Policy) -> policies.Policy:
   """The squashed Gaussian of a configuration, for an environment."""
   network = squashed.Gaussian(
-    env.action_size,
+    sizes.action_size,
     section.hidden_sizes,
     section.activation,
     section.min_log_std,
     section.max_log_std,
   )
-  return flax_policy.make(network, env.observation_size, env.action_size)
+  return flax_policy.make(network, sizes.observation_size, sizes.action_size)
 
 
 def make_networks(
-  env: envs_base.Environment,
+  sizes: Sizes,
   config: config_lib.Config,
   policy: policies.Policy,
 ) -> learner_lib.Networks:
@@ -132,8 +144,8 @@ def make_networks(
   def init_critic(key: jax.Array) -> types.Params:
     return q.init(
       key,
-      jnp.zeros((1, env.observation_size)),
-      jnp.zeros((1, env.action_size)),
+      jnp.zeros((1, sizes.observation_size)),
+      jnp.zeros((1, sizes.action_size)),
     )
 
   return learner_lib.Networks(
@@ -142,5 +154,5 @@ def make_networks(
     init_critic=init_critic,
     q=apply,
     noise=policy.noise,
-    action_size=env.action_size,
+    action_size=sizes.action_size,
   )

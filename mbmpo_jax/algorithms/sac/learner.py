@@ -126,6 +126,42 @@ def update(
     networks: the policy and its critics.
     learn_temperature: whether alpha is adapted.
   """
+  updated, _ = update_and_slope(
+    learner,
+    hyper,
+    batch,
+    key,
+    networks=networks,
+    learn_temperature=learn_temperature,
+    slope=False,
+  )
+  return updated
+
+
+def update_and_slope(
+  learner: Learner,
+  hyper: base.Hyper,
+  batch: Batch,
+  key: jax.Array,
+  *,
+  networks: Networks,
+  learn_temperature: bool,
+  slope: bool = True,
+) -> tuple[off_policy.Updated, Any]:
+  """`update`, and the gradient of the critics' loss in `batch.inputs`.
+
+  For what makes these inputs and learns by it. Neither targets nor the policy's
+  loss contribute to it.
+
+  Args:
+    learner: before it.
+    hyper: discount, rates, target entropy.
+    batch: of B transitions.
+    key: consumed.
+    networks: the policy and its critics.
+    learn_temperature: whether alpha is adapted.
+    slope: whether that gradient is wanted; () in its place otherwise.
+  """
   key, next_key = jax.random.split(key)
   count = batch.reward.shape[0]
   temperature = jnp.exp(learner.log_temperature)
@@ -142,8 +178,8 @@ def update(
     discount=hyper['learn.discount'],
     temperature=temperature,
   )
-  (critic_loss, q), critic_grad = jax.value_and_grad(
-    q_learning.critic_loss, has_aux=True
+  (critic_loss, q), (critic_grad, *slopes) = jax.value_and_grad(
+    q_learning.critic_loss, (0, 2) if slope else (0,), has_aux=True
   )(learner.critic, networks.q, batch.inputs, batch.action, targets)
   critic, critic_state = off_policy.descend(
     optimizers.critic, critic_grad, states.critic, learner.critic
@@ -179,7 +215,7 @@ def update(
       temperature_state,
       log_temperature,
     )
-  return off_policy.Updated(
+  updated = off_policy.Updated(
     Learner(
       policy=policy,
       critic=critic,
@@ -198,6 +234,7 @@ def update(
     },
     masking.sums_finite((critic_grad, policy_grad)),
   )
+  return updated, slopes[0] if slope else ()
 
 
 def _optimizers(hyper: base.Hyper) -> Optimizers:

@@ -1,0 +1,22 @@
+"""HalfCheetah paid for one direction at a time, by PEARL: 200,000 steps."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms.pearl import config as pearl
+
+
+def get_config() -> pearl.Config:
+  """The defaults, and data as `m3po/half_cheetah_fwd_bwd` takes them."""
+  return pearl.Config(
+    env=config.Env(name='half_cheetah_fwd_bwd'),
+    collect=off_policy_config.Collect(
+      num_envs=1,
+      steps_per_env=1000,
+      episode_length=1000,
+      buffer_capacity=200_000,
+      start_steps=1000,
+    ),
+    run=off_policy_config.Run(
+      num_iterations=200, eval_every=5, eval_episodes=10, checkpoint_every=5
+    ),
+  )

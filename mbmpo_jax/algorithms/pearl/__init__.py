@@ -1,0 +1,1 @@
+"""PEARL: SAC told a latent of its task (Rakelly et al. 2019)."""

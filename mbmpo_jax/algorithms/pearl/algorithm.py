@@ -1,0 +1,134 @@
+"""PEARL (Rakelly et al. 2019), for tasks that change within an episode.
+
+  algorithm = algorithms.make('pearl', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+SAC (`algorithms/sac`) whose policy and critics see a latent z beside the
+observation. An encoder infers z from the last W transitions of the episode, and
+learns by the critics' loss.
+"""
+
+import copy
+import functools
+from typing import NamedTuple
+
+import jax
+
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import rounds
+from mbmpo_jax.algorithms.pearl import batches
+from mbmpo_jax.algorithms.pearl import config as config_lib
+from mbmpo_jax.algorithms.pearl import learner as learner_lib
+from mbmpo_jax.algorithms.sac import algorithm as sac
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.networks import context
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import inferring
+
+METRICS = {**off_policy.METRICS, **learner_lib.METRICS}
+State = off_policy.State
+
+
+class Sizes(NamedTuple):
+  """Of what policy and critics see and do."""
+
+  observation_size: int  # O + Z
+  action_size: int
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: the real world, of a task family, with continuous actions.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+    envs.TaskError: if it has no tasks.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  off_policy.check_actions(env)
+  envs.family_of(env, config.algorithm)
+  policy, networks = make_networks(env, config)
+  update = functools.partial(
+    learner_lib.update,
+    networks=networks,
+    learn_temperature=config.temperature.learned,
+  )
+
+  def policy_params(state: State) -> inferring.Params:
+    learner = state.learner
+    return inferring.Params(learner.encoder, learner.sac.policy)
+
+  def behave(state: State) -> tuple[policies.Policy, inferring.Params]:
+    return policy, policy_params(state)
+
+  round_fn = rounds.of_transitions(
+    env,
+    config,
+    update,
+    behave,
+    sample=functools.partial(batches.sample, length=config.context.length),
+  )
+  return base.Algorithm(
+    init=rounds.make_init(
+      env,
+      config.collect,
+      functools.partial(
+        learner_lib.init, networks, observation_size=env.observation_size
+      ),
+      behave,
+      tuple(learner_lib.METRICS),
+    ),
+    phases={'learn': rounds.phase(round_fn, config, mesh=mesh)},
+    policy=policy,
+    policy_params=policy_params,
+    behaviour=None,
+    add=off_policy.add,
+    adapt=None,
+    metrics=METRICS,
+  )
+
+
+def make_networks(
+  env: sac.Sizes, config: config_lib.Config
+) -> tuple[policies.Policy, learner_lib.Networks]:
+  """The policy that infers its task, and what it and the critics are made of.
+
+  Args:
+    env: gives sizes.
+    config: of the experiment.
+  """
+  section = config.context
+  encoder = context.Encoder(
+    section.latent_size, section.hidden_sizes, section.activation
+  )
+  sizes = Sizes(env.observation_size + section.latent_size, env.action_size)
+  told = sac.make_policy(sizes, config.policy)
+  policy = inferring.make(
+    told,
+    encoder,
+    env.observation_size,
+    env.action_size,
+    length=section.length,
+  )
+  networks = learner_lib.Networks(
+    encoder, sac.make_networks(sizes, config, told)
+  )
+  return policy, networks

@@ -1,0 +1,75 @@
+"""Minibatches of real transitions, each with the context before it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax.algorithms import off_policy_config
+from mbmpo_jax.algorithms.sac import learner as sac
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import history
+
+
+def sample(
+  state: Any,
+  key: jax.Array,
+  *,
+  section: off_policy_config.Learn,
+  length: int,
+) -> tuple[sac.Batch, jax.Array]:
+  """The minibatches of a round, and whether there is enough data for them.
+
+  Args:
+    state: with `buffer`.
+    key: consumed.
+    section: their number G and size B.
+    length: W.
+
+  Returns:
+    Leaves `[G, B, ...]`, where `inputs` are a `history.Seen`, and `next_inputs`
+    the observations that followed; a bool scalar.
+  """
+  buffer = state.buffer
+  chosen = spread(
+    key, buffer.size, (section.num_updates, section.batch_size)
+  ).reshape(-1)
+  data = buffer_lib.rows_at(buffer, chosen)
+  batch = sac.Batch(
+    inputs=history.Seen(
+      data.obs, history.stored(buffer, chosen, length=length)
+    ),
+    action=data.action,
+    reward=data.reward,
+    next_inputs=data.next_obs,
+    terminated=data.terminated,
+  )
+  shape = (section.num_updates, section.batch_size)
+  batches = jax.tree.map(lambda x: x.reshape(*shape, *x.shape[1:]), batch)
+  return batches, buffer.size >= section.batch_size
+
+
+def spread(
+  key: jax.Array, size: jax.Array, shape: tuple[int, int]
+) -> jax.Array:
+  """Slots of G minibatches that are spread evenly over the data, `[G, B]`.
+
+  The ring is cut into B equal shares, and a minibatch takes a row of each: of
+  every episode as many as it is long, and so of every task. Shares differ by
+  one row at most.
+
+  Args:
+    key: consumed.
+    size: rows stored, int32 [].
+    shape: G and B.
+
+  Example:
+    >>> spread(jax.random.PRNGKey(0), jnp.int32(3), (2, 3)).tolist()
+    [[0, 1, 2], [0, 1, 2]]
+  """
+  per_share, rest = jnp.divmod(size, shape[1])
+  index = jnp.arange(shape[1], dtype=jnp.int32)
+  first = index * per_share + jnp.minimum(index, rest)
+  width = per_share + (index < rest).astype(jnp.int32)
+  first, width = (jnp.broadcast_to(x[None], shape) for x in (first, width))
+  return first + jax.random.randint(key, shape, 0, jnp.maximum(width, 1))

@@ -1,0 +1,80 @@
+"""A network that infers from a set of transitions what they have in common.
+
+Of a context c = {c_1, ..., c_C}, c_n = (o, a, r, o') (Rakelly et al. 2019,
+section 4.1),
+
+  Psi(z | c_n) = N(mu_n, sigma_n^2),  q(z | c) prop. to p(z) prod_n Psi(z | c_n)
+
+with the prior p(z) = N(0, I), each of its dimensions apart. A product does not
+depend on the order of its factors.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mbmpo_jax import masking
+from mbmpo_jax.networks import mlp
+from mbmpo_jax.policies import distributions
+
+# Of a factor: the precisions of a context add up.
+_LEAST_VARIANCE = 1e-6
+
+
+class Encoder(nn.Module):
+  """q(z | c) of contexts.
+
+  Attributes:
+    latent_size: Z.
+    hidden_sizes: units of each hidden layer.
+    activation: one of `mlp.ACTIVATIONS`.
+  """
+
+  latent_size: int
+  hidden_sizes: tuple[int, ...] = (200, 200, 200)
+  activation: str = 'relu'
+
+  @nn.compact
+  def __call__(
+    self, features: jax.Array, mask: jax.Array
+  ) -> distributions.Gaussian:
+    """q(z | c) `[..., Z]` of the transitions `features` [..., C, D].
+
+    Those whose `mask` [..., C] is 0 are no part of the context. Variances of
+    the factors are a softplus.
+    """
+    chex.assert_equal_shape([features[..., 0], mask])
+    outputs = mlp.MLP(self.hidden_sizes, 2 * self.latent_size, self.activation)(
+      masking.live(features, mask)
+    )
+    mean, raw = jnp.split(outputs, 2, -1)
+    return posterior(mean, _LEAST_VARIANCE + nn.softplus(raw), mask)
+
+
+def posterior(
+  mean: jax.Array, variance: jax.Array, mask: jax.Array
+) -> distributions.Gaussian:
+  """N(0, I) times the Gaussians of a context, `[..., Z]`.
+
+    1 / sigma^2 = 1 + sum_n 1 / sigma_n^2,  mu = sigma^2 sum_n mu_n / sigma_n^2
+
+  Of no factor it is N(0, I) itself, which is what is known of a task then.
+
+  Args:
+    mean: mu_n `[..., C, Z]`.
+    variance: sigma_n^2 `[..., C, Z]`.
+    mask: `[..., C]`, 1. for factors that there are.
+
+  Example:
+    >>> one = jnp.ones((2, 1))
+    >>> float(posterior(one, one, jnp.array([1.0, 0.0])).mean[0])
+    0.5
+  """
+  chex.assert_equal_shape([mean, variance])
+  chex.assert_equal_shape([mean[..., 0], mask])
+  precision = masking.live(1 / variance, mask)
+  total = 1 + jnp.sum(precision, -2)
+  return distributions.Gaussian(
+    jnp.sum(precision * mean, -2) / total, -0.5 * jnp.log(total)
+  )

@@ -1,0 +1,143 @@
+"""A policy that infers its task from what just happened: pi(a | s, z).
+
+z is drawn from q(z | c), where the context c is the last W transitions of the
+episode (`rollouts/history.py`) and changes with every step (Rakelly et al.
+2019, for a task that changes within an episode). Its noise is drawn once for an
+episode: z = mu(c) + sigma(c) eps. So an episode begins with one guess at the
+task, z = eps, which it holds until what happens speaks against it.
+
+  policy = inferring.make(
+    flax_policy.make(network, observation_size + 5, action_size),
+    context.Encoder(5), observation_size, action_size, length=10,
+  )
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.networks import context as networks
+from mbmpo_jax.policies import base
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import latent
+from mbmpo_jax.rollouts import history
+
+
+class Params(NamedTuple):
+  """Of the encoder, and of the policy behind it."""
+
+  encoder: types.Params
+  policy: types.Params
+
+
+class Carry(NamedTuple):
+  """What is remembered of N episodes."""
+
+  window: history.Window  # the last steps, [N, W]
+  noise: jax.Array  # eps, [N, Z]
+
+
+def encode(
+  encoder: networks.Encoder, params: types.Params, seen: history.Seen
+) -> distributions.Gaussian:
+  """q(z | c) `[..., Z]` of the steps that led to an observation."""
+  found: Any = encoder.apply(params, *history.transitions(seen))
+  return found
+
+
+def init_encoder(
+  encoder: networks.Encoder,
+  key: jax.Array,
+  observation_size: int,
+  action_size: int,
+) -> types.Params:
+  """Its parameters; consumes the key."""
+  window = history.empty(1, observation_size, action_size, length=1)
+  seen = history.Seen(jnp.zeros((1, observation_size)), window)
+  return encoder.init(key, *history.transitions(seen))
+
+
+def make(
+  policy: base.Policy,
+  encoder: networks.Encoder,
+  observation_size: int,
+  action_size: int,
+  *,
+  length: int,
+) -> base.Policy:
+  """`policy`, told a latent that is inferred anew at every step.
+
+  Without noise it acts greedily, given the same z: a guess has to be tried out
+  to be found wrong.
+
+  Args:
+    policy: without memory, over observations of size O + Z.
+    encoder: says q(z | c).
+    observation_size: O.
+    action_size: A.
+    length: W > 0.
+
+  Example:
+    >>> from mbmpo_jax.policies import flax_policy
+    >>> from mbmpo_jax.policies import squashed
+    >>> inner = flax_policy.make(squashed.Gaussian(2, (8,)), 3 + 4, 2)
+    >>> policy = make(inner, networks.Encoder(4, (8,)), 3, 2, length=5)
+    >>> params = policy.init(jax.random.PRNGKey(0))
+    >>> carry = policy.start(params, jax.random.PRNGKey(1), (), 6)
+    >>> carry, action = policy.act(params, carry, jnp.zeros((6, 3)), None)
+    >>> action.env.shape, carry.window.obs.shape, carry.noise.shape
+    ((6, 2), (6, 5, 3), (6, 4))
+  """
+  assert policy.distribution is not None and policy.observe is None
+  inner_distribution = policy.distribution
+  empty = functools.partial(
+    history.empty,
+    observation_size=observation_size,
+    action_size=action_size,
+    length=length,
+  )
+
+  def init(key: jax.Array) -> Params:
+    encoder_key, policy_key = jax.random.split(key)
+    return Params(
+      init_encoder(encoder, encoder_key, observation_size, action_size),
+      policy.init(policy_key),
+    )
+
+  def start(params: Params, key: jax.Array, context: Any, num: int) -> Carry:
+    del params, context
+    noise = jax.random.normal(key, (num, encoder.latent_size), float)
+    return Carry(empty(num), noise)
+
+  def told(params: Params, carry: Carry, obs: jax.Array) -> jax.Array:
+    """[s, z]."""
+    seen = history.Seen(obs, carry.window)
+    z = encode(encoder, params.encoder, seen).sample(carry.noise)
+    return latent.append(obs, z)
+
+  def act(
+    params: Params, carry: Carry, obs: jax.Array, noise: Any
+  ) -> tuple[Carry, base.Action]:
+    seen = told(params, carry, obs)
+    _, action = policy.act(params.policy, (), seen, noise)
+    return carry, action
+
+  def distribution(params: Params, carry: Carry, obs: jax.Array) -> Any:
+    return inner_distribution(params.policy, (), told(params, carry, obs))
+
+  def observe(params: Params, carry: Carry, step: base.Experience) -> Carry:
+    del params
+    window = history.push(carry.window, step.obs, step.action, step.reward)
+    return carry._replace(window=window)
+
+  return base.Policy(
+    init=init,
+    start=start,
+    act=act,
+    noise=policy.noise,
+    distribution=distribution,
+    observe=observe,
+  )
