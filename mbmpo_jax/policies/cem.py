@@ -80,6 +80,30 @@ def shifted(mean: jax.Array, space: spaces.ActionSpace) -> jax.Array:
   return jnp.concatenate([mean[1:], start(space, 1)])
 
 
+def draw(
+  space: spaces.ActionSpace,
+  mean: jax.Array,
+  spread: jax.Array,
+  key: jax.Array,
+  *,
+  count: int,
+) -> jax.Array:
+  """Candidates about a mean; consumes the key.
+
+  Args:
+    space: of the actions.
+    mean: `[H, A]`; in a `Discrete` space, probabilities.
+    spread: `[H, A]`, the deviation before actions are clipped, or the share of
+      choices that is drawn uniformly.
+    key: consumed.
+    count: C.
+
+  Returns:
+    Sequences `[C, H, A]`, as the environment takes them.
+  """
+  return _family(space).draw(mean, spread, key, count)
+
+
 def plan(
   score: planner.ScoreFn,
   key: jax.Array,
@@ -127,8 +151,7 @@ def plan(
     True
   """
   chex.assert_shape(mean, (None, space.size))
-  discrete = isinstance(space, spaces.Discrete)
-  family = _DISCRETE if discrete else _BOX
+  family = _family(space)
 
   def iteration(state: Any, key: jax.Array) -> tuple[Any, None]:
     mean, spread = state
@@ -147,6 +170,10 @@ def plan(
     iteration, first, jax.random.split(key, num_iterations)
   )
   return mean, space.project(mean)
+
+
+def _family(space: spaces.ActionSpace) -> _Family:
+  return _DISCRETE if isinstance(space, spaces.Discrete) else _BOX
 
 
 def _draw_box(

@@ -5,8 +5,10 @@ Of an action sequence a_1..a_H, the return that a model imagines from here is
   R(a) = sum_t discount^(t-1) r(s_t, a_t, s_{t+1}),  s_{t+1} = f_k(s_t, a_t),
 
 where nothing more is paid after a termination. A search (`random_shooting`,
-`cem`) finds a sequence with a high R, its first action is taken, and the next
-step plans again: a receding horizon (Nagabandi et al. 2017, section IV.C).
+`cem`, `mppi`) finds a sequence with a high R, its first action is taken, and
+the next step plans again: a receding horizon (Nagabandi et al. 2017, section
+IV.C). With an `Adaptation` the model is first fitted to the last steps of the
+episode, at every step anew (Nagabandi et al. 2019, algorithm 2).
 
 Searches and scores are of one world: candidates `C`, horizon `H`, features.
 The policy maps them over its N worlds. One step is one program; nothing of it
@@ -24,6 +26,7 @@ import jax.numpy as jnp
 from mbmpo_jax.envs import base as envs
 from mbmpo_jax.models import base as models
 from mbmpo_jax.policies import base
+from mbmpo_jax.rollouts import history
 
 # (action sequences [C, H, A], key) -> their returns [C]; a NaN is the worst.
 ScoreFn = Callable[[jax.Array, jax.Array], jax.Array]
@@ -32,8 +35,8 @@ ScoreFn = Callable[[jax.Array, jax.Array], jax.Array]
 class Numbers(NamedTuple):
   """Numbers of a planner in which the runs of a sweep may differ.
 
-  What they say stands in `algorithms/mb_mpc/config.py`; the last three are
-  read by CEM alone.
+  What they say, and which search reads them, stands in
+  `algorithms/mb_mpc/config.py`.
   """
 
   discount: jax.Array | float = 1.0
@@ -41,6 +44,7 @@ class Numbers(NamedTuple):
   init_std: jax.Array | float = 0.5
   min_std: jax.Array | float = 0.05
   smoothing: jax.Array | float = 0.1
+  temperature: jax.Array | float = 1.0
 
 
 class Params(NamedTuple):
@@ -63,6 +67,27 @@ class Search(NamedTuple):
   plan: Callable[[ScoreFn, Any, jax.Array, Numbers], tuple[Any, jax.Array]]
 
 
+class Adaptation(NamedTuple):
+  """How the model is adapted before a step is planned, in one world.
+
+  Attributes:
+    length: steps M of the episode that are remembered.
+    adapt: `(model, window, obs) -> model`, of all members, leaves [K, ...]. The
+      `history.Window` [M] has the last steps, the newest last, under a mask;
+      `obs` [O] is where that one led.
+  """
+
+  length: int
+  adapt: Callable[[Any, history.Window, jax.Array], Any]
+
+
+class Carry(NamedTuple):
+  """What a policy that adapts remembers, of N worlds."""
+
+  window: history.Window  # [N, M]
+  memory: Any  # of the search, leaves [N, ...]
+
+
 def make(
   env: envs.Environment,
   dynamics: models.Dynamics,
@@ -70,6 +95,7 @@ def make(
   *,
   init: Callable[[jax.Array], Params],
   members: str = 'one',
+  adaptation: Adaptation | None = None,
 ) -> base.Policy:
   """The policy that takes the first action of the sequence found.
 
@@ -80,9 +106,11 @@ def make(
   Args:
     env: its reward and termination are known.
     dynamics: the model that `Params.model` is of.
-    search: as `random_shooting.make` and `cem.make` build it.
+    search: as `random_shooting.make`, `cem.make` and `mppi.make` build it.
     init: key -> params, those of a model that has seen no data.
     members: which of them score a candidate, see `imagined_returns`.
+    adaptation: of the model, at every step from `Params.model`; the carry is
+      then a `Carry`, else what the search remembers.
   """
   score = functools.partial(
     imagined_returns, env=env, dynamics=dynamics, members=members
@@ -90,9 +118,15 @@ def make(
 
   def start(params: Params, key: Any, context: Any, num: int) -> Any:
     del params, key, context
-    return jax.tree.map(
+    memory = jax.tree.map(
       lambda x: jnp.broadcast_to(x[None], (num, *x.shape)), search.start()
     )
+    if adaptation is None:
+      return memory
+    window = history.empty(
+      num, env.observation_size, env.action_size, length=adaptation.length
+    )
+    return Carry(window, memory)
 
   def act(
     params: Params, carry: Any, obs: jax.Array, noise: jax.Array | None
@@ -101,10 +135,14 @@ def make(
     if noise is None:
       noise = jnp.broadcast_to(jax.random.PRNGKey(0)[None], (obs.shape[0], 2))
 
-    def one(memory: Any, obs: jax.Array, key: jax.Array) -> Any:
-      return search.plan(
+    def one(carry: Any, obs: jax.Array, key: jax.Array) -> Any:
+      model, memory = params.model, carry
+      if adaptation is not None:
+        memory = carry.memory
+        model = adaptation.adapt(model, carry.window, obs)
+      memory, sequence = search.plan(
         lambda sequences, key: score(
-          params.model,
+          model,
           obs,
           sequences,
           key,
@@ -115,6 +153,9 @@ def make(
         key,
         params.numbers,
       )
+      if adaptation is not None:
+        memory = carry._replace(memory=memory)
+      return memory, sequence
 
     carry, sequences = jax.vmap(one)(carry, obs, noise)
     action = sequences[:, 0]
@@ -124,7 +165,18 @@ def make(
       log_prob=jnp.full(action.shape[0], jnp.nan, action.dtype),
     )
 
-  return base.Policy(init=init, start=start, act=act, noise=keys)
+  def observe(params: Params, carry: Carry, step: base.Experience) -> Carry:
+    del params
+    window = history.push(carry.window, step.obs, step.action, step.reward)
+    return carry._replace(window=window)
+
+  return base.Policy(
+    init=init,
+    start=start,
+    act=act,
+    noise=keys,
+    observe=None if adaptation is None else observe,
+  )
 
 
 def keys(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -43,11 +43,34 @@ def ending(
   return _window(buffer, slots, jnp.arange(length - 1, -1, -1))
 
 
+def whole(buffer: buffer_lib.Buffer, *, length: int) -> jax.Array:
+  """1. where the window of `length` steps that ends with a slot [C] is whole.
+
+  No step of it is missing: the episode had begun, and nothing was left out.
+  """
+  rows = jnp.arange(buffer.data.time.shape[0])
+  return jnp.all(_found(buffer, rows, jnp.arange(length))[1], -1).astype(float)
+
+
 def _window(
   buffer: buffer_lib.Buffer, slots: jax.Array, back: jax.Array
 ) -> tuple[Any, jax.Array]:
   """Rows `back` [L] steps before `slots` [B], where there are such."""
   chex.assert_rank(slots, 1)
+  places, found = _found(buffer, slots, back)
+
+  def cut(stored: jax.Array) -> jax.Array:
+    rows = stored[places]
+    flags = jnp.reshape(found, found.shape + (1,) * (rows.ndim - 2))
+    return jnp.where(flags, rows, jnp.zeros_like(rows))
+
+  return jax.tree.map(cut, buffer.data), found.astype(float)
+
+
+def _found(
+  buffer: buffer_lib.Buffer, slots: jax.Array, back: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The slots `back` [L] steps before `slots` [B]; where these steps are."""
   data = buffer.data
   capacity = data.time.shape[0]
   places = (slots[:, None] - back[None]) % capacity
@@ -55,11 +78,4 @@ def _window(
   due = data.time[slots][:, None] - back[None]
   # Rows are in order: beyond a gap every `time` is less than the one due. A
   # slot that holds nothing yet is all zeros, as a first step may be.
-  found = same & (data.time[places] == due) & (places < buffer.size)
-
-  def cut(stored: jax.Array) -> jax.Array:
-    rows = stored[places]
-    flags = jnp.reshape(found, found.shape + (1,) * (rows.ndim - 2))
-    return jnp.where(flags, rows, jnp.zeros_like(rows))
-
-  return jax.tree.map(cut, data), found.astype(float)
+  return places, same & (data.time[places] == due) & (places < buffer.size)

@@ -5,8 +5,13 @@ from typing import ClassVar
 
 from mbmpo_jax import config
 
-# What only the cross-entropy method reads, and a sweep could vary to no effect.
-_CEM_NUMBERS = ('init_std', 'min_std', 'smoothing')
+# Those of its numbers that a kind of search reads; a sweep could vary the
+# others to no effect.
+_READ = {
+  'random_shooting': (),
+  'cem': ('init_std', 'min_std', 'smoothing'),
+  'mppi': ('init_std', 'temperature'),
+}
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -14,10 +19,12 @@ class Planner:
   """How the next action is searched for; in each world, at each step.
 
   A plan costs num_candidates * horizon predictions, times num_iterations with
-  CEM, times the number of members where all of them score a candidate.
+  CEM and MPPI, times the number of members where all of them score a candidate.
 
   Attributes:
-    kind: `random_shooting`, or `cem`, the cross-entropy method.
+    kind: `random_shooting`; `cem`, the cross-entropy method; or `mppi`, model
+      predictive path integral control. In a `Discrete` space all of them draw
+      choices.
     num_candidates: action sequences scored at a time, C.
     horizon: steps of a sequence, H.
     members: `one`, each candidate is imagined by one member, all members get
@@ -27,17 +34,17 @@ class Planner:
     discount: of imagined rewards, per step.
     num_elites: of CEM: the best candidates, to which its distribution is
       fitted.
-    num_iterations: of CEM: rounds of candidates.
-    init_std: of CEM: deviation of the first candidates about the last plan. In
-      a `Discrete` space, the share of their choices that is drawn uniformly,
-      at most 1.
+    num_iterations: of CEM and MPPI: rounds of candidates.
+    init_std: of CEM: deviation of the first candidates about the last plan; of
+      MPPI: that of all candidates. In a `Discrete` space, the share of their
+      choices that is drawn uniformly, at most 1.
     min_std: of CEM: the floor of the deviation, or of that share.
     smoothing: of CEM: weight of the last distribution in the next one.
+    temperature: of MPPI: by how much a return must be less than the best for a
+      weight of 1/e, in units of returns.
   """
 
-  kind: str = config.setting(
-    'random_shooting', choices=('random_shooting', 'cem')
-  )
+  kind: str = config.setting('random_shooting', choices=tuple(_READ))
   num_candidates: int = config.setting(1000, low=1, high=10**6, tiny=60)
   horizon: int = config.setting(10, low=1, high=10**6, tiny=3)
   members: str = config.setting('one', choices=('one', 'all'))
@@ -48,6 +55,7 @@ class Planner:
   init_std: float = config.setting(0.5, above=0, high=100, sweep=True)
   min_std: float = config.setting(0.05, low=0, high=1, sweep=True)
   smoothing: float = config.setting(0.1, low=0, below=1, sweep=True)
+  temperature: float = config.setting(1.0, above=0, high=1e6, sweep=True)
 
   def check(self, num_models: int) -> None:
     """Holds the fields to each other and to the number of members."""
@@ -74,14 +82,45 @@ class Planner:
           f'planner.min_std={self.min_std}: must be <= {self.init_std},'
           ' planner.init_std'
         )
-      return
-    for name in _CEM_NUMBERS:
-      value, default = getattr(self, name), getattr(Planner, name)
+    for name in sorted(set().union(*_READ.values()) - set(_READ[self.kind])):
+      value, default = getattr(self, name), getattr(type(self), name)
       if value != default:
         raise config.ConfigError(
           f'planner.{name}={value}: must be {default}, as'
-          " planner.kind='random_shooting' has no such number"
+          f' planner.kind={self.kind!r} has no such number'
         )
+
+  def steps(self, num_models: int) -> int:
+    """Model steps of all candidates for one action in one environment."""
+    rounds = 1 if self.kind == 'random_shooting' else self.num_iterations
+    copies = num_models if self.members == 'all' else 1
+    return rounds * copies * self.num_candidates * self.horizon
+
+  def sizes(
+    self, num_models: int, environments: int, widest: int
+  ) -> list[tuple[str, int, str]]:
+    """Counts that must stay within 32 bits, see `config.Experiment.sizes`.
+
+    Args:
+      num_models: members.
+      environments: planned for side by side, at most.
+      widest: units of a layer of the model, at most.
+    """
+    copies = num_models if self.members == 'all' else 1
+    candidates = environments * self.num_candidates
+    return [
+      (
+        'planner.horizon',
+        candidates * self.horizon,
+        'actions in the planner.num_candidates of all environments',
+      ),
+      (
+        'planner.num_candidates',
+        candidates * copies * widest,
+        'activations of a layer of the model, for the candidates of all'
+        ' environments',
+      ),
+    ]
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -101,10 +140,7 @@ class Config(config.Experiment):
   @property
   def steps_per_plan(self) -> int:
     """Model steps of all candidates for one action in one environment."""
-    planner = self.planner
-    rounds = planner.num_iterations if planner.kind == 'cem' else 1
-    copies = self.model.num_models if planner.members == 'all' else 1
-    return rounds * copies * planner.num_candidates * planner.horizon
+    return self.planner.steps(self.model.num_models)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
     """Holds fields to their relations; see `config.Experiment.check`."""
@@ -122,26 +158,14 @@ class Config(config.Experiment):
 
   def sizes(self) -> list[tuple[str, int, str]]:
     """Counts that must stay within 32 bits."""
-    planner, widest = self.planner, max(self.model.hidden_sizes, default=1)
-    copies = self.model.num_models if planner.members == 'all' else 1
+    members, sizes = self.model.num_models, self.model.hidden_sizes
     environments = max(self.collect.num_trajectories, self.run.eval_episodes)
-    candidates = environments * planner.num_candidates
     return [
       *super().sizes(),
-      (
-        'planner.horizon',
-        candidates * planner.horizon,
-        'actions in the planner.num_candidates of all environments',
-      ),
-      (
-        'planner.num_candidates',
-        candidates * copies * widest,
-        'activations of a layer of the model, for the candidates of all'
-        ' environments',
-      ),
+      *self.planner.sizes(members, environments, max(sizes, default=1)),
       (
         'model.hidden_sizes',
-        self.model.num_models * config.widest_product(self.model.hidden_sizes),
-        f'weights between two layers for {self.model.num_models} models',
+        members * config.widest_product(sizes),
+        f'weights between two layers for {members} models',
       ),
     ]

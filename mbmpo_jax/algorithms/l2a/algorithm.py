@@ -1,0 +1,192 @@
+"""L2A: learning to adapt, by GrBAL (Nagabandi et al. 2019, algorithms 1, 2).
+
+  algorithm = algorithms.make('l2a', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+An iteration collects episodes and fits the model, theta, to all data so far:
+theta adapted by M steps is to predict the K after them (`models/grbal.py`). The
+first episodes are random; from then on, at every step, theta is adapted by the
+last M steps of the episode, and a planner acts in the adapted model
+(`policies/planner.py`). No adapted model outlives its step.
+"""
+
+import copy
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import envs
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import planning
+from mbmpo_jax.algorithms.l2a import config as config_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.models import grbal
+from mbmpo_jax.models import permutations
+from mbmpo_jax.policies import planner
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import windows
+
+# Segments of which `adaptation/gain` is told.
+_GAIN_SEGMENTS = 256
+
+METRICS = {
+  **planning.METRICS,
+  'model/val_loss': base.Metric(
+    'mean squared error of a model, adapted, on the segments that it held out,'
+    " in units of the changes' variance, mean over models; where a model"
+    ' stopped early, at its last epoch',
+    label='val loss',
+    panel='validation loss',
+    log=True,
+  ),
+  'adaptation/gain': base.Metric(
+    'share of the squared error that adaptation takes off the prediction of the'
+    f' next K steps, on at most {_GAIN_SEGMENTS} segments of the buffer',
+    label='gain',
+  ),
+}
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Rewards are predicted where they depend on a task that is hidden; else they
+  are the environment's.
+
+  Args:
+    env: the real world, of a task family.
+    config: hyperparameters; copied.
+    mesh: devices to share environments and fit out over, from
+      `training.devices.make_mesh`. States are replicated.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+    envs.TaskError: if it has no tasks, or a hidden task ends its episodes.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  envs.family_of(env, config.algorithm)
+  if not env.done_is_known:
+    raise envs.TaskError(
+      'env: done depends on a task that is hidden: must be told'
+      f' (env.tell_task) for {config.algorithm}, whose models predict no'
+      ' terminations'
+    )
+  segment = config.adaptation.segment
+  predict_reward = not env.reward_is_known
+
+  def model_of(hyper: base.Hyper) -> grbal.Grbal:
+    return grbal.make(
+      env,
+      config.model,
+      adapt_steps=config.adaptation.adapt_steps,
+      inner_lr=hyper['adaptation.inner_lr'],
+      predict_reward=predict_reward,
+    )
+
+  def world(
+    key: jax.Array, hyper: base.Hyper, *, buffer_capacity: int
+  ) -> model_based.World:
+    return model_based.init(
+      env,
+      model_of(hyper).dynamics,
+      hyper,
+      key,
+      buffer_capacity=buffer_capacity,
+      predict_reward=predict_reward,
+    )
+
+  def fit(
+    state: planning.State, mesh: jax.sharding.Mesh | None
+  ) -> tuple[planning.State, types.Metrics]:
+    model = model_of(state.hyper)
+    state, metrics = model_based.fit(
+      state,
+      env=env,
+      section=config.model,
+      dynamics=model.dynamics,
+      predict_reward=predict_reward,
+      segment=segment,
+      mesh=mesh,
+    )
+    key, gain_key = jax.random.split(state.counters.key)
+    state = state._replace(counters=state.counters._replace(key=key))
+    return state, {
+      **metrics,
+      'adaptation/gain': gain(model, state, segment, gain_key),
+    }
+
+  # Acting reads the rate from the model, which keeps the one of its fit.
+  model = model_of(base.hyper(config))
+  policy = planning.make_policy(
+    env,
+    config,
+    model.dynamics,
+    functools.partial(world, buffer_capacity=1),
+    planner.Adaptation(config.adaptation.adapt_steps, model.adapt),
+  )
+  return planning.make(
+    env,
+    config,
+    planning.Learner(
+      policy=policy,
+      world=functools.partial(
+        world, buffer_capacity=config.collect.buffer_capacity
+      ),
+      fit=fit,
+      metrics=METRICS,
+    ),
+    mesh=mesh,
+  )
+
+
+def gain(
+  model: grbal.Grbal,
+  state: planning.State,
+  segment: tuple[int, int],
+  key: jax.Array,
+) -> jax.Array:
+  """By how much of itself adaptation lowers the error on the buffer's segments.
+
+  Args:
+    model: its functions.
+    state: with the model as fitted, and the buffer.
+    segment: (M, K).
+    key: consumed, to choose the segments.
+
+  Returns:
+    1 - after / before; 0 where there is no segment.
+  """
+  ring = state.buffer
+  sound = masking.sound_rows(ring.data)
+  data = jax.tree.map(
+    lambda x: jnp.where(
+      jnp.reshape(sound, sound.shape + (1,) * (x.ndim - 1)), x, 0
+    ),
+    ring.data,
+  )
+  # No segment holds what the fit leaves out.
+  episode = jnp.where(sound, data.episode, -1)
+  ring = ring._replace(data=data._replace(episode=episode))
+  usable = windows.whole(ring, length=segment[1]) * buffer_lib.mask(ring)
+  usable = usable * sound
+  order = permutations.permutation(key, usable > 0)[:_GAIN_SEGMENTS]
+  found = jnp.arange(order.shape[0]) < jnp.sum(usable)
+  steps, mask = windows.ending(ring, order, length=sum(segment))
+  weight = found / jnp.maximum(jnp.sum(found), 1)
+  before, after = model.errors(state.model, steps, mask, weight)
+  return jnp.where(before > 0, 1 - after / jnp.where(before > 0, before, 1), 0)

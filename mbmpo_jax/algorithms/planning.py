@@ -1,0 +1,261 @@
+"""What the algorithms that plan share, MB-MPC and L2A.
+
+An iteration collects episodes and fits the ensemble to all data so far. The
+first ones are random; from then on a planner acts (`policies/planner.py`),
+whose parameters are the ensemble: nothing else is learned.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import backend
+from mbmpo_jax import parallel
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import shared_metrics as metrics_lib
+from mbmpo_jax.algorithms.mb_mpc import config as config_lib
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.models import base as models
+from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import cem
+from mbmpo_jax.policies import mppi
+from mbmpo_jax.policies import planner
+from mbmpo_jax.policies import random_shooting
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import real
+
+METRICS = {
+  **metrics_lib.COLLECT,
+  **metrics_lib.FIT,
+  'imagined_steps': base.Metric(
+    "model steps of all candidates of the iteration's plans, 0 where it acted"
+    ' at random',
+    over_runs='sum',
+    per_second_of='collect',
+  ),
+  **metrics_lib.STUCK,
+}
+
+
+class State(NamedTuple):
+  """Everything a run is: copy it and the run goes on from there."""
+
+  counters: base.Counters
+  hyper: base.Hyper
+  ensemble: fit_lib.FitState  # K members and their optimiser's state
+  model: Any  # the members as last fitted, ready to plan with, [K, ...]
+  buffer: buffer_lib.Buffer
+
+
+# (state, mesh) -> (state, metrics): fits the ensemble to the buffer.
+FitFn = Callable[[State, jax.sharding.Mesh | None], tuple[State, types.Metrics]]
+
+
+class Learner(NamedTuple):
+  """What an algorithm that plans adds.
+
+  Attributes:
+    policy: the planner, of `planner.Params`.
+    world: `(key, hyper) -> model_based.World`: members, their model before any
+      data, and an empty buffer; consumes the key.
+    fit: `(state, mesh) -> (state, metrics)`, to the buffer.
+    metrics: what it reports.
+  """
+
+  policy: policies.Policy
+  world: Callable[[jax.Array, base.Hyper], model_based.World]
+  fit: FitFn
+  metrics: Mapping[str, base.Metric]
+
+
+def make(
+  env: envs_base.Environment,
+  config: Any,
+  learner: Learner,
+  *,
+  mesh: jax.sharding.Mesh | None,
+) -> base.Algorithm:
+  """Puts the algorithm together.
+
+  Args:
+    env: the real world.
+    config: with the sections `collect` and `planner`.
+    learner: how models are made and fitted, and how they act.
+    mesh: devices to share environments and fit out over.
+
+  Raises:
+    ValueError: if the work does not divide over the devices.
+  """
+  if mesh is not None:
+    shares = config.shares()
+    parallel.check(
+      mesh, num_models=shares.members, tasks_per_model=shares.tasks
+    )
+  collector = _idle_while_random(learner.policy)
+  per_plan = config.planner.steps(config.model.num_models)
+
+  def init(key: jax.Array, hyper: base.Hyper) -> State:
+    key, model_key = jax.random.split(key)
+    world = learner.world(model_key, hyper)
+    # No two leaves share memory: XLA refuses to be donated it twice.
+    return jax.tree.map(
+      jnp.copy, State(base.start_counters(key), hyper, *world)
+    )
+
+  def policy_params(state: State) -> planner.Params:
+    return planner.Params(state.model, numbers(state.hyper))
+
+  def collect(state: State) -> tuple[State, types.Metrics]:
+    """Adds real episodes to the buffer, random ones in iteration 0."""
+    key, rollout_key = jax.random.split(state.counters.key)
+    random_actions = state.counters.iteration == 0
+    trajectory, _ = real.rollout(
+      env,
+      collector,
+      (random_actions, policy_params(state)),
+      rollout_key,
+      num_envs=config.collect.num_trajectories,
+      horizon=config.collect.episode_length,
+      random_actions=random_actions,
+      mesh=mesh,
+    )
+    state = state._replace(counters=state.counters._replace(key=key))
+    state, metrics = store(state, trajectory)
+    imagined = config.collect.steps * per_plan
+    return state, {
+      **metrics,
+      'imagined_steps': jnp.where(random_actions, 0.0, float(imagined)),
+    }
+
+  def store(
+    state: State, trajectory: types.Trajectory
+  ) -> tuple[State, types.Metrics]:
+    state, metrics = model_based.store(state, trajectory)
+    del metrics['policy/saturated']  # A plan stays within the bounds.
+    return state, metrics
+
+  def fit(
+    state: State, mesh: jax.sharding.Mesh | None = mesh
+  ) -> tuple[State, types.Metrics]:
+    """Fits the ensemble to the buffer; ends the iteration."""
+    state, metrics = learner.fit(state, mesh)
+    counters = state.counters
+    counters = counters._replace(iteration=counters.iteration + 1)
+    # No member kept an epoch: each met something that is not finite.
+    stuck = metrics['model/epochs'] == 0
+    return state._replace(counters=counters), {
+      **metrics,
+      base.STUCK: stuck.astype(float),
+    }
+
+  fit_alone = None
+  if backend.fits_on_one(mesh):
+    fit_alone = functools.partial(fit, mesh=None)
+  return base.Algorithm(
+    init=init,
+    phases={
+      'collect': base.Phase(parallel.replicating(collect, mesh)),
+      'fit': base.Phase(parallel.replicating(fit, mesh), alone=fit_alone),
+    },
+    policy=learner.policy,
+    policy_params=policy_params,
+    # One model plans in all environments: copies of it would be large.
+    behaviour=None,
+    add=lambda state, trajectory: store(state, trajectory)[0],
+    adapt=None,
+    metrics=learner.metrics,
+  )
+
+
+def make_policy(
+  env: envs_base.Environment,
+  config: Any,
+  dynamics: models.Dynamics,
+  world: Callable[[jax.Array, base.Hyper], model_based.World],
+  adaptation: planner.Adaptation | None = None,
+) -> policies.Policy:
+  """The planner of `config.planner`, in models of `dynamics`.
+
+  Args:
+    env: the real world.
+    config: with the section `planner`.
+    dynamics: of the members.
+    world: as in `Learner`.
+    adaptation: of the models, at every step.
+  """
+
+  def init(key: jax.Array) -> planner.Params:
+    hyper = base.hyper(config)
+    return planner.Params(world(key, hyper).model, numbers(hyper))
+
+  return planner.make(
+    env,
+    dynamics,
+    make_search(env.action_space, config.planner),
+    init=init,
+    members=config.planner.members,
+    adaptation=adaptation,
+  )
+
+
+def make_search(
+  space: spaces.ActionSpace, section: config_lib.Planner
+) -> planner.Search:
+  """The search of a configuration over the actions of a space."""
+  sizes = {
+    'num_candidates': section.num_candidates,
+    'horizon': section.horizon,
+  }
+  if section.kind == 'random_shooting':
+    return random_shooting.make(space, **sizes)
+  sizes['num_iterations'] = section.num_iterations
+  if section.kind == 'mppi':
+    return mppi.make(space, **sizes)
+  return cem.make(space, num_elites=section.num_elites, **sizes)
+
+
+def numbers(hyper: base.Hyper) -> planner.Numbers:
+  """Those of the section `planner`."""
+  return planner.Numbers(
+    **{name: hyper[f'planner.{name}'] for name in planner.Numbers._fields}
+  )
+
+
+def _idle_while_random(policy: policies.Policy) -> policies.Policy:
+  """The policy with parameters (random, params), which searches unless random.
+
+  Where the collector puts random actions in place of its own, as in iteration
+  0, a search would cost as much as later ones.
+  """
+
+  def start(params: Any, key: jax.Array, context: Any, num: int) -> Any:
+    return policy.start(params[1], key, context, num)
+
+  def act(
+    params: Any, carry: Any, obs: jax.Array, noise: Any
+  ) -> tuple[Any, policies.Action]:
+    idle, params = params
+    shapes = jax.eval_shape(policy.act, params, carry, obs, noise)
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
+    return jax.lax.cond(
+      idle,
+      lambda: (carry, nothing),
+      lambda: policy.act(params, carry, obs, noise),
+    )
+
+  def observe(params: Any, carry: Any, step: policies.Experience) -> Any:
+    assert policy.observe is not None
+    return policy.observe(params[1], carry, step)
+
+  return policy._replace(
+    start=start,
+    act=act,
+    observe=None if policy.observe is None else observe,
+  )

@@ -1,0 +1,73 @@
+"""The configuration of `models/grbal.py`; needs no JAX."""
+
+import dataclasses
+
+from mbmpo_jax import config
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Ensemble(config.Ensemble):
+  """The network and how its parameters before adaptation are fitted.
+
+  Attributes:
+    num_models: members; 1 is the paper's.
+    hidden_sizes: units of each hidden layer of a member.
+    activation: of these.
+    batch_size: segments of M + K steps per gradient step and member.
+    validation_fraction: share of the segments that each member holds out.
+    max_epochs: passes over the segments after which every member stops.
+    max_gradient_steps: per fit; `None` is no limit.
+    rolling_persistence: weight of the past in the early stop's rolling mean.
+  """
+
+  num_models: int = config.setting(1, low=1, high=10_000)
+  hidden_sizes: tuple[int, ...] = config.setting(
+    (512, 512, 512), low=1, high=2**16, tiny=16
+  )
+  activation: str = config.setting('relu', choices=('relu', 'swish', 'tanh'))
+  batch_size: int = config.setting(10, low=1, high=10**6, tiny=8)
+  validation_fraction: float = config.setting(0.1, above=0, below=1)
+  max_epochs: int = config.setting(100, low=1, high=10**6, tiny=2)
+  max_gradient_steps: int | None = config.setting(
+    None, low=1, high=config.INT32_MAX, tiny=10
+  )
+  rolling_persistence: float = config.setting(0.99, low=0, below=1, sweep=True)
+
+  def check(self) -> None:
+    """What is predicted is no choice."""
+    for name in ('predict_reward', 'predict_done'):
+      if getattr(self, name):
+        raise config.ConfigError(
+          f'model.{name}=True: must be False: these members predict rewards'
+          ' where a hidden task says them, and terminations never'
+        )
+
+
+@dataclasses.dataclass(unsafe_hash=True)
+class Adaptation:
+  """How the model learns from the last steps of an episode.
+
+  Attributes:
+    adapt_steps: M, the last steps of which it learns.
+    predict_steps: K, the steps after these that it is to predict, in the fit.
+    inner_lr: alpha, the step size; 0 is no adaptation.
+  """
+
+  adapt_steps: int = config.setting(16, low=1, high=10_000, tiny=3)
+  predict_steps: int = config.setting(16, low=1, high=10_000, tiny=2)
+  inner_lr: float = config.setting(0.01, low=0, high=1e3, sweep=True)
+
+  @property
+  def segment(self) -> tuple[int, int]:
+    """(M, K)."""
+    return self.adapt_steps, self.predict_steps
+
+  def check(self, episode_length: int) -> None:
+    """An episode has a whole segment."""
+    total = self.adapt_steps + self.predict_steps
+    if total > episode_length:
+      raise config.ConfigError(
+        f'adaptation.adapt_steps={self.adapt_steps}: must be <='
+        f' {episode_length - self.predict_steps}, collect.episode_length less'
+        ' adaptation.predict_steps'
+      )
