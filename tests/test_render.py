@@ -144,6 +144,22 @@ def test_every_environment_can_be_drawn(name):
   assert pose.mocap_quat.shape == (model.nmocap, 4)
 
 
+def test_recording_says_what_the_task_is():
+  """Every frame, through changes within an episode; others say nothing."""
+  env = envs.make('point_direc', switch_period=3)
+  policy = gaussian.make(2, 2, config_lib.GaussianPolicy(hidden_sizes=(4,)))
+  params = policy.init(jax.random.PRNGKey(0))
+  found = recording_lib.record(
+    env, policy, params, jax.random.PRNGKey(1), num_steps=8
+  )
+  assert len(found.task) == len(found.time) == 9
+  first, other = found.task[0], found.task[3]
+  assert {first, other} == {'to the right', 'to the left'}
+  assert found.task == (first,) * 3 + (other,) * 3 + (first,) * 3
+  assert _embedded(render.page(found, title=''))['task'] == list(found.task)
+  assert not _runner().task
+
+
 def test_what_wraps_an_environment_shows_what_is_inside():
   env = envs.make('half_cheetah')
   draw = envs.randomized.log_uniform(env, mass=1.5)

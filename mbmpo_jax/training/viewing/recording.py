@@ -6,6 +6,7 @@ import jax
 import mujoco
 import numpy as np
 
+from mbmpo_jax import envs
 from mbmpo_jax import errors
 from mbmpo_jax import types
 from mbmpo_jax.envs import base
@@ -28,6 +29,8 @@ class Recording(NamedTuple):
     time: seconds since it began, `[F]`.
     reward_so_far: what has been paid since it began, `[F]`.
     terminated: whether it ends here, and not by a time limit, bool `[F]`.
+    task: what is asked for from here on, in words, F of them; empty where the
+      world has no tasks.
   """
 
   model: mujoco.MjModel
@@ -37,6 +40,7 @@ class Recording(NamedTuple):
   time: np.ndarray
   reward_so_far: np.ndarray
   terminated: np.ndarray
+  task: tuple[str, ...] = ()
 
 
 def record(
@@ -78,14 +82,15 @@ def record(
       horizon=num_steps,
     )
     steps: Any = (
-      trajectory.obs[1],
-      trajectory.next_obs[1],
+      trajectory.obs[1:],
+      trajectory.next_obs[1:],
       trajectory.reward,
       trajectory.terminated,
     )
     return jax.tree.map(lambda x: x[:, 0], steps)
 
-  before, after, reward, terminated = jax.device_get(run(params, key))
+  start, end, reward, terminated = jax.device_get(run(params, key))
+  (before, task), (after, _) = start, end
   coordinates = np.concatenate([after.qpos, reward[:, None]], -1)
   bad = ~np.isfinite(coordinates).all(-1)
   if bad.any():
@@ -94,6 +99,8 @@ def record(
       f' {bad.argmax() + 1}'
     )
   index, episode, time, reward_so_far, ended = _frames(reward, terminated > 0)
+  # An episode's last frame, behind the T before steps, is of its last task.
+  words = _words(env, task, index % num_steps)
   return Recording(
     model=model,
     dt=env.dt,
@@ -102,11 +109,12 @@ def record(
     time=time * env.dt,
     reward_so_far=reward_so_far,
     terminated=ended,
+    task=words,
   )
 
 
 class _Posed(base.brax_envs.Wrapper):
-  """An environment whose observation is a pair: its own, and its pose."""
+  """An environment that shows its observation, its pose and its task."""
 
   def reset(self, rng: jax.Array) -> base.State:
     return self._with_pose(self.env.reset(rng))
@@ -116,8 +124,10 @@ class _Posed(base.brax_envs.Wrapper):
     return self._with_pose(self.env.step(state, action))
 
   def _with_pose(self, state: base.State) -> base.State:
-    pose = self.env.pose(state.pipeline_state)
-    return state.replace(obs=(state.obs, pose))
+    pose, task = self.env.pose(state.pipeline_state), ()
+    if isinstance(self.env, envs.Tasked):
+      task = self.env.task(state.pipeline_state)
+    return state.replace(obs=(state.obs, pose, task))
 
 
 def _unposed(policy: policies.Policy) -> policies.Policy:
@@ -151,6 +161,18 @@ def _frames(reward: np.ndarray, terminated: np.ndarray) -> list[np.ndarray]:
       frames.append((last + 1 + step, episode, steps, total, ended))
       episode, steps, total = episode + 1, 0, 0.0
   return [np.asarray(column) for column in zip(*frames, strict=True)]
+
+
+def _words(
+  env: base.Environment, task: Any, steps: np.ndarray
+) -> tuple[str, ...]:
+  """The tasks of these steps; `task` has leaves [T, ...]."""
+  if not isinstance(env, envs.Tasked):
+    return ()
+  describe = env.family.describe
+  return tuple(
+    describe(jax.tree.map(lambda x, step=step: x[step], task)) for step in steps
+  )
 
 
 def _name(env: base.Environment) -> str:

@@ -115,6 +115,7 @@ def _data(recording: recording_lib.Recording) -> dict[str, Any]:
     'episode': recording.episode.tolist(),
     'reward_so_far': np.round(recording.reward_so_far, 4).tolist(),
     'terminated': recording.terminated.tolist(),
+    'task': list(recording.task),
     'num_bodies': model.nbody,
     'poses': _base64(motion.bodies, '<f4'),
     'geoms': geoms,

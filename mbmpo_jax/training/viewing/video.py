@@ -130,6 +130,15 @@ def _pictures(
       model, data, option, None, camera, mujoco.mjtCatBit.mjCAT_ALL, scene
     )
     mujoco.mjr_render(rectangle, scene, context)
+    if recording.task:
+      mujoco.mjr_overlay(
+        mujoco.mjtFont.mjFONT_BIG,
+        mujoco.mjtGridPos.mjGRID_TOPLEFT,
+        rectangle,
+        recording.task[frame],
+        '',
+        context,
+      )
     mujoco.mjr_readPixels(picture, None, rectangle, context)
     yield np.ascontiguousarray(picture[::-1])  # GL's rows begin below
   context.free()

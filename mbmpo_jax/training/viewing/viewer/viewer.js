@@ -227,6 +227,7 @@ function show(frame) {
   if (numEpisodes > 1) {
     parts.push(`episode ${recording.episode[frame] + 1} of ${numEpisodes}`);
   }
+  if (recording.task.length) parts.push(`task: ${recording.task[frame]}`);
   if (recording.terminated[frame]) parts.push('ended');
   readout.textContent = parts.join('    ');
 }
