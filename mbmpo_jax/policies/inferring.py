@@ -70,8 +70,8 @@ def make(
 ) -> base.Policy:
   """`policy`, told a latent that is inferred anew at every step.
 
-  Without noise it acts greedily, given the same z: a guess has to be tried out
-  to be found wrong.
+  Greedily, without noise, it is told the mean mu(c); `distribution` is given the
+  episode's eps.
 
   Args:
     policy: without memory, over observations of size O + Z.
@@ -112,16 +112,19 @@ def make(
     noise = jax.random.normal(key, (num, encoder.latent_size), float)
     return Carry(empty(num), noise)
 
-  def told(params: Params, carry: Carry, obs: jax.Array) -> jax.Array:
+  def told(
+    params: Params, carry: Carry, obs: jax.Array, *, greedy: bool = False
+  ) -> jax.Array:
     """[s, z]."""
     seen = history.Seen(obs, carry.window)
-    z = encode(encoder, params.encoder, seen).sample(carry.noise)
+    posterior = encode(encoder, params.encoder, seen)
+    z = posterior.mean if greedy else posterior.sample(carry.noise)
     return latent.append(obs, z)
 
   def act(
     params: Params, carry: Carry, obs: jax.Array, noise: Any
   ) -> tuple[Carry, base.Action]:
-    seen = told(params, carry, obs)
+    seen = told(params, carry, obs, greedy=noise is None)
     _, action = policy.act(params.policy, (), seen, noise)
     return carry, action
 
