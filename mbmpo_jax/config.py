@@ -150,6 +150,9 @@ class Ensemble:
       models (`models/biased.py`).
     noise_std: deviation of the noise added to every prediction, in the same
       units.
+    predict_reward: whether members predict the reward, too, instead of being
+      told the environment's function of observations.
+    predict_done: the same of terminations.
   """
 
   num_models: int = setting(5, low=1, high=10_000)
@@ -169,6 +172,8 @@ class Ensemble:
   )
   bias_max: float = setting(0.0, low=0, high=1e6)
   noise_std: float = setting(0.0, low=0, high=1e6)
+  predict_reward: bool = False
+  predict_done: bool = False
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -18,13 +18,19 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import check as check_lib
+from mbmpo_jax.envs import seen
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.models import base as models
+from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.models import starts
 from mbmpo_jax.models import statistics
+from mbmpo_jax.models import terminations
 from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import categorical
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
@@ -98,6 +104,66 @@ def check_policy(env: envs_base.Environment, policy: policies.Policy) -> None:
     )
 
 
+def check_imagined(
+  env: envs_base.Environment,
+  section: config_lib.Ensemble,
+  needed_by: str,
+) -> None:
+  """What imagination runs on is known, or the members predict it.
+
+  Args:
+    env: the real world.
+    section: says what they predict.
+    needed_by: the method's name, for the message.
+
+  Raises:
+    envs.TaskError: if it is neither.
+    envs.ContractError: if the reward is a function of what no member sees.
+  """
+  envs.require_known(
+    env,
+    needed_by,
+    predicted={
+      'reward': section.predict_reward,
+      'done': section.predict_done,
+    },
+  )
+  if not section.predict_reward and not envs.is_own(env):
+    seen.check_reward(env)
+
+
+def make_dynamics(
+  env: envs_base.Environment, section: config_lib.Ensemble
+) -> models.Dynamics:
+  """The ensemble; it remembers how episodes begin where `env` cannot say."""
+  dynamics = ensemble.make(env, section)
+  if env.starts_are_known:
+    return dynamics
+  return starts.remembering(
+    dynamics,
+    num_models=section.num_models,
+    observation_size=env.observation_size,
+  )
+
+
+def make_policy(
+  env: envs_base.Environment, section: config_lib.GaussianPolicy
+) -> policies.Policy:
+  """The policy of a configuration: Gaussian, or a softmax over choices."""
+  if isinstance(env.action_space, spaces.Discrete):
+    return categorical.make(
+      env.observation_size, env.action_size, section.hidden_sizes
+    )
+  return gaussian_policy(env, section)
+
+
+def metrics(
+  declared: dict[str, base.Metric], section: config_lib.Ensemble
+) -> dict[str, base.Metric]:
+  """What is declared, and what the fit of this section reports besides."""
+  return declared | shared_metrics.DONE if section.predict_done else declared
+
+
 def gaussian_policy(
   env: envs_base.Environment, section: config_lib.GaussianPolicy
 ) -> policies.Policy:
@@ -127,6 +193,7 @@ def init(
   key: jax.Array,
   *,
   buffer_capacity: int,
+  predict_reward: bool = False,
 ) -> World:
   """New members, a model of them that knows no data, and an empty buffer.
 
@@ -136,11 +203,14 @@ def init(
     hyper: the rate of their optimiser.
     key: consumed.
     buffer_capacity: transitions.
+    predict_reward: whether the members predict rewards.
   """
   fitted = fit_lib.init(dynamics, optimizer(hyper), key)
-  seen = jax.eval_shape(env.model_input, jnp.zeros(env.observation_size))
+  inputs = jax.eval_shape(env.model_input, jnp.zeros(env.observation_size))
   blank = statistics.identity(
-    seen.shape[0] + env.action_size, env.observation_size
+    inputs.shape[0] + env.action_size,
+    env.observation_size,
+    reward=predict_reward,
   )
   return World(
     ensemble=fitted,
@@ -192,6 +262,7 @@ def fit(
   dynamics: models.Dynamics,
   history: int = 0,
   predict_reward: bool = False,
+  segment: tuple[int, int] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[_State, types.Metrics]:
   """Fits the ensemble to the buffer.
@@ -202,7 +273,9 @@ def fit(
     section: how to fit.
     dynamics: of the members.
     history: steps L that the members remember.
-    predict_reward: whether they predict rewards.
+    predict_reward: whether they predict rewards, whatever the section says.
+    segment: steps of a segment, if they learn from such, see
+      `fit.fit_dynamics`.
     mesh: devices to share the work out over.
   """
   key, fit_key = jax.random.split(state.counters.key)
@@ -217,9 +290,18 @@ def fit(
     rolling_persistence=state.hyper['model.rolling_persistence'],
     model_input=env.model_input,
     history=history,
-    predict_reward=predict_reward,
+    predict_reward=predict_reward or section.predict_reward,
+    predict_done=section.predict_done,
+    bound_reward=section.predict_reward,
+    num_starts=0 if env.starts_are_known else starts.COUNT,
+    segment=segment,
     mesh=mesh,
   )
+  if section.predict_done:
+    key, done_key = jax.random.split(key)
+    metrics['model/done_accuracy'] = terminations.accuracy(
+      dynamics, model, state.buffer, done_key
+    )
   counters = state.counters._replace(key=key)
   return state._replace(
     counters=counters, ensemble=fitted, model=model

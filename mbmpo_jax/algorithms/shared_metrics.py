@@ -42,6 +42,15 @@ FIT = {
   ),
 }
 
+# With `model.predict_done`.
+DONE = {
+  'model/done_accuracy': base.Metric(
+    'terminations of the buffer that the models predict: half the share of'
+    ' those found, and half that of the other transitions kept, mean over'
+    ' models; 0.5 says nothing'
+  ),
+}
+
 POLICY = {
   'policy/std': base.Metric(
     "standard deviation of the policy's actions, mean over dimensions; of"

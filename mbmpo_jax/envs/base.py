@@ -49,6 +49,8 @@ class Environment(brax_envs.Env):
     reward_is_known: whether `reward` can be told from observations; where it
       cannot (`tasked.py`), it raises, and a model has to predict rewards.
     done_is_known: the same of `done`.
+    starts_are_known: whether `initial_obs` says how episodes begin; where it
+      cannot, models remember how real ones did (`models/starts.py`).
   """
 
   max_episode_steps: int
@@ -56,6 +58,7 @@ class Environment(brax_envs.Env):
   can_terminate: bool = True
   reward_is_known: bool = True
   done_is_known: bool = True
+  starts_are_known: bool = True
 
   @abc.abstractmethod
   def initial_state(self, rng: jax.Array) -> Any:

@@ -6,7 +6,7 @@ them, or where the task is told; else they raise: imagination would pay for a
 task that it does not know.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -149,22 +149,38 @@ def family_of(env: base.Environment, needed_by: str) -> families.Family:
   return env.family
 
 
-def require_known(env: base.Environment, needed_by: str) -> None:
+def require_known(
+  env: base.Environment,
+  needed_by: str,
+  *,
+  predicted: Mapping[str, bool] | None = None,
+) -> None:
   """For a method that imagines with the environment's own functions.
 
   Args:
     env: of a configuration.
     needed_by: the method's name, for the message.
+    predicted: whether models predict `reward` and `done`; it can make them, if
+      this is given.
 
   Raises:
     families.TaskError: if `reward` or `done` depends on a hidden task.
   """
   for part in ('reward', 'done'):
-    if not getattr(env, f'{part}_is_known'):
+    if getattr(env, f'{part}_is_known') or (predicted and predicted[part]):
+      continue
+    if isinstance(env, OfFamily):
       raise families.TaskError(
         f'env: {part} depends on a task that is hidden: must be told'
         f' (env.tell_task) for {needed_by}, which imagines with it'
       )
+    way_out = (
+      '' if predicted is None else f', or predicted (model.predict_{part})'
+    )
+    raise families.TaskError(
+      f'env: {part} is no known function of observations: must be'
+      f' given{way_out} for {needed_by}, which imagines with it'
+    )
 
 
 def _batched(function: Callable[..., jax.Array], *args: Any) -> jax.Array:

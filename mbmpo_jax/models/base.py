@@ -39,6 +39,8 @@ class Dynamics(NamedTuple):
       targets are standardised.
     perturb: `(model [K, ...], key) -> model`: what is drawn anew in every fit,
       after `ready`; consumes the key. `None` where nothing is.
+    starts: `(model, key, shape) -> obs [*shape, O]`, how episodes begin;
+      consumes the key. `None` where the environment says (`starts.draw`).
   """
 
   init: Callable[[jax.Array], types.Params]
@@ -47,3 +49,4 @@ class Dynamics(NamedTuple):
   predict: Callable[..., tuple[Any, Prediction]]
   loss: Callable[..., jax.Array]
   perturb: Callable[[Any, jax.Array], Any] | None = None
+  starts: Callable[..., jax.Array] | None = None

@@ -8,6 +8,10 @@ where `m` is the environment's `model_input` and (mu, sigma) are moments of the
 buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit, with
 ReLU between layers (Salimans & Kingma 2016).
 
+With `model.predict_reward` the network has one output more, the reward in units
+of its deviation; with `model.predict_done` another, the log-odds of a
+termination, fitted by cross-entropy. It is predicted where they are above 0.
+
 Fitting works on `Params` (v, g, b); imagining works on a `Model`, into which
 the norms and the scales have been folded once. `make` gives all functions as a
 `Dynamics`, for one environment and one configuration.
@@ -15,7 +19,7 @@ the norms and the scales have been folded once. `make` gives all functions as a
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import chex
 import jax
@@ -40,6 +44,8 @@ class Model(NamedTuple):
   input_mean: jax.Array  # [I], subtracted first: |mean| may exceed std
   low: jax.Array  # [O], the least prediction allowed
   high: jax.Array  # [O], the greatest
+  reward_low: Any = ()  # [1], the least reward allowed, where one is predicted
+  reward_high: Any = ()  # [1], the greatest
 
 
 def make(
@@ -49,15 +55,18 @@ def make(
 
   Args:
     env: gives sizes and `model_input`.
-    section: number and sizes of the members, precision of their products, and
-      what spoils their predictions (`models/biased.py`).
+    section: number and sizes of the members, precision of their products, what
+      they predict, and what spoils it (`models/biased.py`).
   """
+  heads: Any = dict(
+    predict_reward=section.predict_reward, predict_done=section.predict_done
+  )
 
   def init_members(key: jax.Array) -> types.Params:
     return init(
       key,
       statistics_lib.input_size(env),
-      env.observation_size,
+      env.observation_size + sum(heads.values()),
       hidden_sizes=section.hidden_sizes,
       num_models=section.num_models,
     )
@@ -70,12 +79,19 @@ def make(
 
   learned = base.Dynamics(
     init=init_members,
-    ready=fold,
+    ready=functools.partial(fold, **heads),
     start=start,
     predict=functools.partial(
-      predict, model_input=env.model_input, precision=section.precision
+      predict,
+      model_input=env.model_input,
+      precision=section.precision,
+      **heads,
     ),
-    loss=functools.partial(loss, precision=section.precision),
+    loss=functools.partial(
+      loss,
+      precision=section.precision,
+      predict_done=section.predict_done,
+    ),
   )
   return biased.make(
     learned,
@@ -149,7 +165,13 @@ def forward(
   return hidden
 
 
-def fold(params: types.Params, statistics: statistics_lib.Statistics) -> Model:
+def fold(
+  params: types.Params,
+  statistics: statistics_lib.Statistics,
+  *,
+  predict_reward: bool = False,
+  predict_done: bool = False,
+) -> Model:
   """Folds weight norm and both scales into plain weights.
 
   What never changes in the data, as a goal within an episode, is predicted to
@@ -158,11 +180,14 @@ def fold(params: types.Params, statistics: statistics_lib.Statistics) -> Model:
   Args:
     params: of all members.
     statistics: of the data that they were fitted to.
+    predict_reward: whether the output after those of observations is a reward.
+    predict_done: whether the last is the log-odds of a termination.
 
   Returns:
     A `Model` with a leading member axis on every leaf.
   """
-  inputs, deltas, low, high, _ = statistics
+  inputs, deltas = statistics.inputs, statistics.targets
+  low, high = statistics.low, statistics.high
   layers = list(plain_layers(params))
   weight, bias = layers[0]
   chex.assert_rank(
@@ -172,18 +197,28 @@ def fold(params: types.Params, statistics: statistics_lib.Statistics) -> Model:
     weight / normalizer.scale(inputs)[None, :, None],
     bias,
   )
+  means, stds, bounds = [deltas.mean], [deltas.std], [inputs.mean, low, high]
+  if predict_reward:
+    reward = statistics.reward or normalizer.identity(1)
+    means.append(reward.mean)
+    stds.append(reward.std)
+    least, greatest = statistics.reward_low, statistics.reward_high
+    widest = jnp.full(1, statistics_lib.WIDEST, low.dtype)
+    bounds.append(-widest if least is None else least)
+    bounds.append(widest if greatest is None else greatest)
+  if predict_done:  # Log-odds have no scale.
+    means.append(jnp.zeros_like(low, shape=1))
+    stds.append(jnp.ones_like(low, shape=1))
+  mean, std = jnp.concatenate(means), jnp.concatenate(stds)
   weight, bias = layers[-1]
   layers[-1] = (
-    weight * deltas.std[None, None],
-    bias * deltas.std[None] + deltas.mean[None],
+    weight * std[None, None],
+    bias * std[None] + mean[None],
   )
   num_models = bias.shape[0]
   return Model(
     tuple(layers),
-    *(
-      jnp.broadcast_to(x, (num_models, *x.shape))
-      for x in (inputs.mean, low, high)
-    ),
+    *(jnp.broadcast_to(x, (num_models, *x.shape)) for x in bounds),
   )
 
 
@@ -196,6 +231,8 @@ def predict(
   *,
   model_input: Callable[[jax.Array], jax.Array] = lambda obs: obs,
   precision: str = 'highest',
+  predict_reward: bool = False,
+  predict_done: bool = False,
 ) -> tuple[_Carry, base.Prediction]:
   """One member's next observations; `jax.vmap` over `model` for all.
 
@@ -207,10 +244,13 @@ def predict(
     key: unused; stochastic models draw from it.
     model_input: the environment's, what the model sees of `obs`.
     precision: of the matrix products.
+    predict_reward: as of `fold`.
+    predict_done: as of `fold`.
 
   Returns:
     The carry, and next observations `[N, O]` within `[low, high]`, NaN where
-    the network's output is not finite.
+    the network's output is not finite. So are rewards `[N]`; a termination
+    `[N]` is 1. where its log-odds are above 0.
   """
   del key
   chex.assert_equal_rank([obs, env_action])
@@ -220,12 +260,24 @@ def predict(
     for x in (model.input_mean, model.low, model.high)
   )
   inputs = jnp.concatenate([model_input(obs), env_action], -1) - mean
-  delta = forward(model.layers, inputs, precision=precision)
+  output = forward(model.layers, inputs, precision=precision)
+  size = obs.shape[-1]
+  chex.assert_axis_dimension(output, -1, size + predict_reward + predict_done)
+  delta = output[..., :size]
   next_obs = jnp.clip(obs + delta, low, high)
   # Clipped, an infinite prediction would pass for a sound one.
-  return carry, base.Prediction(
-    jnp.where(jnp.isfinite(delta), next_obs, jnp.nan)
-  )
+  predicted = base.Prediction(jnp.where(jnp.isfinite(delta), next_obs, jnp.nan))
+  if predict_reward:
+    reward = output[..., size]
+    bounded = jnp.clip(reward, model.reward_low[0], model.reward_high[0])
+    predicted = predicted._replace(
+      reward=jnp.where(jnp.isfinite(reward), bounded, jnp.nan)
+    )
+  if predict_done:
+    predicted = predicted._replace(
+      terminated=(output[..., -1] > 0).astype(obs.dtype)
+    )
+  return carry, predicted
 
 
 def loss(
@@ -236,16 +288,19 @@ def loss(
   key: jax.Array | None = None,
   *,
   precision: str = 'highest',
+  predict_done: bool = False,
 ) -> jax.Array:
   """One member's squared errors, mean over O, summed over rows by `weight`.
 
   Args:
     params: of one member, without their leading axis.
     inputs: standardised, `[B, I]`.
-    targets: standardised deltas, `[B, O]`.
+    targets: standardised deltas, `[B, O]`; a reward and a termination follow.
     weight: `[B]`.
     key: unused.
     precision: of the matrix products.
+    predict_done: whether the last target is 1. where the episode ended; its
+      error is then the cross-entropy, one of the O.
   """
   del key
   chex.assert_rank([inputs, targets, weight], [2, 2, 1])
@@ -254,5 +309,10 @@ def loss(
   # On a CPU XLA computes the gradient of a weight [in, few] about eight times
   # slower than its transpose's; without the barrier it undoes the transposes.
   layers = (*hidden, (jax.lax.optimization_barrier(output.T).T, bias))
-  error = forward(layers, inputs, precision=precision) - targets
-  return jnp.sum(jnp.mean(jnp.square(error), -1) * weight)
+  output = forward(layers, inputs, precision=precision)
+  error = jnp.square(output - targets)
+  if predict_done:
+    odds, ended = output[:, -1], targets[:, -1]
+    entropy = jax.nn.softplus(odds) - ended * odds
+    error = jnp.concatenate([error[:, :-1], entropy[:, None]], -1)
+  return jnp.sum(jnp.mean(error, -1) * weight)

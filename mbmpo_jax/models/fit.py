@@ -9,8 +9,9 @@
 
 Inputs are `[model_input(obs), action]` and targets `next_obs - obs`, both
 standardised by their moments over the buffer (`models/statistics.py`); of a
-model that predicts rewards, [next_obs - obs, reward]. One with a memory sees
-the steps before, too. Members are trained from where the last fit left them
+model that predicts rewards, [next_obs - obs, reward], and one that predicts
+terminations has these last, 0 or 1. One with a memory sees the steps before,
+too. Members are trained from where the last fit left them
 (`models/early_stopping.py`).
 """
 
@@ -30,6 +31,7 @@ from mbmpo_jax import types
 from mbmpo_jax.models import base
 from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import starts as starts_lib
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import windows
@@ -38,6 +40,7 @@ from mbmpo_jax.rollouts import windows
 # fit's own: `fold_in(key, i)` equals `split(key, n)[i]`.
 _RENEWAL = 0x72656E65
 _PERTURBATION = 0x70657274
+_STARTS = 0x73746172
 
 
 class FitState(NamedTuple):
@@ -69,6 +72,10 @@ def fit_dynamics(
   model_input: Callable[[jax.Array], jax.Array],
   history: int = 0,
   predict_reward: bool = False,
+  predict_done: bool = False,
+  bound_reward: bool = False,
+  num_starts: int = 0,
+  segment: tuple[int, int] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[FitState, Any, types.Metrics]:
   """Fits all members to the transitions stored.
@@ -91,7 +98,17 @@ def fit_dynamics(
     history: L; with L > 0 the loss is given pairs (inputs [B, I], (features
       [B, L, I + 1], mask [B, L])), whose features are the standardised
       [inputs, reward] of the L steps before, in the same episode.
-    predict_reward: whether the targets end with the reward.
+    predict_reward: whether the targets go on with the reward.
+    predict_done: whether they end with the termination, not standardised.
+    bound_reward: whether predicted rewards are to be bounded as observations.
+    num_starts: how many observations at an episode's start the statistics are
+      to hold, for `models/starts.py`.
+    segment: (M, K); with it a row stands for the M + K steps that end with it,
+      and the loss is given pairs (inputs [B, I], (features [B, M + K, I + Y],
+      mask [B, M + K])), whose features are their standardised [inputs,
+      targets]. Only rows are learned from whose last K steps are all of the
+      same episode; of the M before, those that are not are masked. Instead of a
+      history.
     mesh: of the devices to share the work out over.
 
   Returns:
@@ -122,7 +139,15 @@ def fit_dynamics(
     valid,
     clip_margin=section.clip_margin,
     reward=data.reward if predict_reward or history else None,
+    bound_reward=bound_reward,
   )
+  if num_starts:
+    first = jnp.where(data.time == 0, valid, 0.0)
+    statistics = statistics._replace(
+      starts=starts_lib.choose(
+        data.obs, first, jax.random.fold_in(key, _STARTS), count=num_starts
+      )
+    )
   fresh = init(dynamics, optimizer, jax.random.fold_in(key, _RENEWAL))
   blank = statistics_lib.identity(
     inputs.shape[-1],
@@ -137,11 +162,17 @@ def fit_dynamics(
     reward = normalizer.standardize(statistics.reward, reward)
   if predict_reward:
     targets = jnp.concatenate([targets, reward], -1)
-  histories = None
+  if predict_done:
+    targets = jnp.concatenate([targets, data.terminated[:, None]], -1)
+  histories: Callable[[jax.Array], Any] | None = None
   if history:
     histories = _histories(
       jnp.concatenate([inputs, reward], -1), data, valid, history
     )
+  if segment is not None:
+    features = jnp.concatenate([inputs, targets], -1)
+    histories, whole = _segments(features, data, valid, *segment)
+    valid = valid * whole
   train = functools.partial(
     early_stopping.train,
     inputs=inputs,
@@ -209,21 +240,44 @@ def _histories(
   features: jax.Array, data: types.Transition, valid: jax.Array, length: int
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
   """Rows [B] -> features [B, L, D] and mask [B, L] of the steps before."""
-  live = valid > 0
-  steps = _Steps(
-    jnp.where(live[:, None], features, 0.0),
-    # So that no window holds what is left out.
-    jnp.where(live, data.episode, -1),
-    data.time,
-  )
-  full = jnp.int32(features.shape[0])
-  ring = buffer_lib.Buffer(steps, jnp.int32(0), full)
+  ring = _ring(features, data, valid)
 
   def histories(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     before, mask = windows.before(ring, rows, length=length)
     return before.features, mask
 
   return histories
+
+
+def _segments(
+  features: jax.Array,
+  data: types.Transition,
+  valid: jax.Array,
+  adapt_steps: int,
+  predict_steps: int,
+) -> tuple[Callable[[jax.Array], tuple[jax.Array, jax.Array]], jax.Array]:
+  """Rows [B] -> the M + K steps that end there; which have the last K, [C]."""
+  ring = _ring(features, data, valid)
+
+  def segments(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
+    steps, mask = windows.ending(ring, rows, length=adapt_steps + predict_steps)
+    return steps.features, mask
+
+  return segments, windows.whole(ring, length=predict_steps)
+
+
+def _ring(
+  features: jax.Array, data: types.Transition, valid: jax.Array
+) -> buffer_lib.Buffer:
+  """What windows are cut from; none holds what is left out."""
+  live = valid > 0
+  steps = _Steps(
+    jnp.where(live[:, None], features, 0.0),
+    jnp.where(live, data.episode, -1),
+    data.time,
+  )
+  full = jnp.int32(features.shape[0])
+  return buffer_lib.Buffer(steps, jnp.int32(0), full)
 
 
 def _start(

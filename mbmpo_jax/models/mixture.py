@@ -61,4 +61,12 @@ def redrawn(dynamics: base.Dynamics, num_models: int) -> base.Dynamics:
     )
     return jax.tree.map(gather, predicted)
 
-  return dynamics._replace(start=start, predict=predict)
+  def starts(model: Any, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    assert dynamics.starts is not None
+    return dynamics.starts(jax.tree.map(lambda x: x[0], model), key, shape)
+
+  return dynamics._replace(
+    start=start,
+    predict=predict,
+    starts=None if dynamics.starts is None else starts,
+  )

@@ -31,7 +31,13 @@ class Ensemble(config.Ensemble):
   )
 
   def check(self) -> None:
-    """The bounds are in order."""
+    """The bounds are in order; what is predicted is no choice."""
+    if self.predict_reward or self.predict_done:
+      name = 'predict_reward' if self.predict_reward else 'predict_done'
+      raise config.ConfigError(
+        f'model.{name}=True: must be False: these members predict rewards'
+        ' always, and terminations never'
+      )
     if self.max_log_std <= self.min_log_std:
       raise config.ConfigError(
         f'model.max_log_std={self.max_log_std}: must be > {self.min_log_std},'

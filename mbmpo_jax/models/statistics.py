@@ -1,6 +1,6 @@
 """What a dynamics model knows of the data that it was fitted to."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -10,7 +10,7 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.models import normalizer
 
 # Wide enough for any state worth imagining, small enough to square.
-_WIDEST = 1e6
+WIDEST = 1e6
 
 
 class Statistics(NamedTuple):
@@ -21,6 +21,10 @@ class Statistics(NamedTuple):
   low: jax.Array  # [O], the least prediction allowed; never infinite
   high: jax.Array  # [O], the greatest
   reward: normalizer.Moments | None = None  # [1], for models that predict it
+  # [1] each, the least and the greatest reward that a model may predict.
+  reward_low: jax.Array | None = None
+  reward_high: jax.Array | None = None
+  starts: Any = None  # `starts.Starts`, where a model says how episodes begin
 
 
 def fit(
@@ -31,6 +35,7 @@ def fit(
   *,
   clip_margin: float | None,
   reward: jax.Array | None = None,
+  bound_reward: bool = False,
 ) -> Statistics:
   """The statistics of the rows where `valid` [B] is 1.
 
@@ -50,30 +55,51 @@ def fit(
     valid: `[B]`; the other rows may hold anything.
     clip_margin: see above; `None` is without.
     reward: `[B]`, for models that predict it.
+    bound_reward: whether its predictions are to be bounded like these.
   """
   chex.assert_rank([inputs, targets, next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape([targets, next_obs])
   chex.assert_equal_shape_prefix([inputs, targets, valid], 1)
   moments = normalizer.fit(targets, valid)
+  low, high = _bounds(next_obs, moments, valid, clip_margin)
+  of_reward = reward_low = reward_high = None
+  if reward is not None:
+    of_reward = normalizer.fit(reward[:, None], valid)
+    if bound_reward:
+      reward_low, reward_high = _bounds(
+        reward[:, None], of_reward, valid, clip_margin
+      )
+  return Statistics(
+    inputs=normalizer.fit(inputs, valid),
+    targets=moments,
+    low=low,
+    high=high,
+    reward=of_reward,
+    reward_low=reward_low,
+    reward_high=reward_high,
+  )
+
+
+def _bounds(
+  values: jax.Array,
+  moments: normalizer.Moments,
+  valid: jax.Array,
+  clip_margin: float | None,
+) -> tuple[jax.Array, jax.Array]:
+  """The least and the greatest prediction allowed of `values` [B, D]."""
   known = jnp.sum(valid) > 1
-  unbounded = jnp.where(known, jnp.inf, jnp.nan).astype(next_obs.dtype)
-  infinite = jnp.full(next_obs.shape[-1], unbounded)
+  unbounded = jnp.where(known, jnp.inf, jnp.nan).astype(values.dtype)
+  infinite = jnp.full(values.shape[-1], unbounded)
   low, high = -infinite, infinite
   if clip_margin is not None:
     live = valid[:, None] > 0
-    least = jnp.min(jnp.where(live, next_obs, jnp.inf), 0)
-    greatest = jnp.max(jnp.where(live, next_obs, -jnp.inf), 0)
+    least = jnp.min(jnp.where(live, values, jnp.inf), 0)
+    greatest = jnp.max(jnp.where(live, values, -jnp.inf), 0)
     margin = clip_margin * (greatest - least)
     steady = moments.std == 0
     low = jnp.where(steady, low, least - margin)
     high = jnp.where(steady, high, greatest + margin)
-  return Statistics(
-    inputs=normalizer.fit(inputs, valid),
-    targets=moments,
-    low=jnp.maximum(low, -_WIDEST),
-    high=jnp.minimum(high, _WIDEST),
-    reward=None if reward is None else normalizer.fit(reward[:, None], valid),
-  )
+  return jnp.maximum(low, -WIDEST), jnp.minimum(high, WIDEST)
 
 
 def identity(
@@ -86,7 +112,7 @@ def identity(
     output_size: O.
     reward: whether the model predicts rewards, too.
   """
-  widest = jnp.full(output_size, _WIDEST, float)
+  widest = jnp.full(output_size, WIDEST, float)
   return Statistics(
     inputs=normalizer.identity(input_size),
     targets=normalizer.identity(output_size),

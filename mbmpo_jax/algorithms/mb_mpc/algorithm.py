@@ -11,51 +11,19 @@ whose parameters are the ensemble: nothing else is learned.
 
 import copy
 import functools
-from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from mbmpo_jax import backend
-from mbmpo_jax import envs
-from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
-from mbmpo_jax.algorithms import shared_metrics as metrics_lib
+from mbmpo_jax.algorithms import planning
 from mbmpo_jax.algorithms.mb_mpc import config as config_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import base as models
-from mbmpo_jax.models import ensemble
-from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.policies import base as policies
-from mbmpo_jax.policies import cem
-from mbmpo_jax.policies import planner
-from mbmpo_jax.policies import random_shooting
-from mbmpo_jax.rollouts import buffer as buffer_lib
-from mbmpo_jax.rollouts import real
 
-METRICS = {
-  **metrics_lib.COLLECT,
-  **metrics_lib.FIT,
-  'imagined_steps': base.Metric(
-    "model steps of all candidates of the iteration's plans, 0 where it acted"
-    ' at random',
-    over_runs='sum',
-    per_second_of='collect',
-  ),
-  **metrics_lib.STUCK,
-}
-
-
-class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
-
-  counters: base.Counters
-  hyper: base.Hyper
-  ensemble: fit_lib.FitState  # K members and their optimiser's state
-  model: Any  # the members as last fitted, ready to plan with, [K, ...]
-  buffer: buffer_lib.Buffer
+METRICS = planning.METRICS
 
 
 def make(
@@ -81,95 +49,28 @@ def make(
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
-  envs.require_known(env, config.algorithm)
-  if mesh is not None:
-    shares = config.shares()
-    parallel.check(
-      mesh, num_models=shares.members, tasks_per_model=shares.tasks
-    )
-
-  dynamics = ensemble.make(env, config.model)
-  policy = make_planner(env, dynamics, config)
-  collector = _idle_while_random(policy)
-
-  def init(key: jax.Array, hyper: base.Hyper) -> State:
-    key, model_key = jax.random.split(key)
-    world = model_based.init(
-      env,
-      dynamics,
-      hyper,
-      model_key,
-      buffer_capacity=config.collect.buffer_capacity,
-    )
-    # No two leaves share memory: XLA refuses to be donated it twice.
-    return jax.tree.map(
-      jnp.copy, State(base.start_counters(key), hyper, *world)
-    )
-
-  def policy_params(state: State) -> planner.Params:
-    return planner.Params(state.model, _numbers(state.hyper))
-
-  def collect(state: State) -> tuple[State, types.Metrics]:
-    """Adds real episodes to the buffer, random ones in iteration 0."""
-    key, rollout_key = jax.random.split(state.counters.key)
-    random_actions = state.counters.iteration == 0
-    trajectory, _ = real.rollout(
-      env,
-      collector,
-      (random_actions, policy_params(state)),
-      rollout_key,
-      num_envs=config.collect.num_trajectories,
-      horizon=config.collect.episode_length,
-      random_actions=random_actions,
-      mesh=mesh,
-    )
-    state = state._replace(counters=state.counters._replace(key=key))
-    state, metrics = store(state, trajectory)
-    imagined = config.collect.steps * config.steps_per_plan
-    return state, {
-      **metrics,
-      'imagined_steps': jnp.where(random_actions, 0.0, float(imagined)),
-    }
-
-  def store(
-    state: State, trajectory: types.Trajectory
-  ) -> tuple[State, types.Metrics]:
-    state, metrics = model_based.store(state, trajectory)
-    del metrics['policy/saturated']  # A plan stays within the bounds.
-    return state, metrics
+  model_based.check_imagined(env, config.model, config.algorithm)
+  dynamics = model_based.make_dynamics(env, config.model)
 
   def fit(
-    state: State, mesh: jax.sharding.Mesh | None = mesh
-  ) -> tuple[State, types.Metrics]:
-    """Fits the ensemble to the buffer; ends the iteration."""
-    state, metrics = model_based.fit(
+    state: planning.State, mesh: jax.sharding.Mesh | None
+  ) -> tuple[planning.State, types.Metrics]:
+    return model_based.fit(
       state, env=env, section=config.model, dynamics=dynamics, mesh=mesh
     )
-    counters = state.counters
-    counters = counters._replace(iteration=counters.iteration + 1)
-    # No member kept an epoch: each met something that is not finite.
-    stuck = metrics['model/epochs'] == 0
-    return state._replace(counters=counters), {
-      **metrics,
-      base.STUCK: stuck.astype(float),
-    }
 
-  fit_alone = None
-  if backend.fits_on_one(mesh):
-    fit_alone = functools.partial(fit, mesh=None)
-  return base.Algorithm(
-    init=init,
-    phases={
-      'collect': base.Phase(parallel.replicating(collect, mesh)),
-      'fit': base.Phase(parallel.replicating(fit, mesh), alone=fit_alone),
-    },
-    policy=policy,
-    policy_params=policy_params,
-    # One model plans in all environments: copies of it would be large.
-    behaviour=None,
-    add=lambda state, trajectory: store(state, trajectory)[0],
-    adapt=None,
-    metrics=METRICS,
+  return planning.make(
+    env,
+    config,
+    planning.Learner(
+      policy=make_planner(env, dynamics, config),
+      world=functools.partial(
+        _world, env, dynamics, config.collect.buffer_capacity
+      ),
+      fit=fit,
+      metrics=model_based.metrics(METRICS, config.model),
+    ),
+    mesh=mesh,
   )
 
 
@@ -179,55 +80,18 @@ def make_planner(
   config: config_lib.Config,
 ) -> policies.Policy:
   """The policy of `config.planner`, in models of `dynamics`."""
-  section = config.planner
-  sizes = {
-    'num_candidates': section.num_candidates,
-    'horizon': section.horizon,
-  }
-  if section.kind == 'cem':
-    search = cem.make(
-      env.action_space,
-      num_elites=section.num_elites,
-      num_iterations=section.num_iterations,
-      **sizes,
-    )
-  else:
-    search = random_shooting.make(env.action_space, **sizes)
-
-  def init(key: jax.Array) -> planner.Params:
-    hyper = base.hyper(config)
-    world = model_based.init(env, dynamics, hyper, key, buffer_capacity=1)
-    return planner.Params(world.model, _numbers(hyper))
-
-  return planner.make(env, dynamics, search, init=init, members=section.members)
-
-
-def _numbers(hyper: base.Hyper) -> planner.Numbers:
-  return planner.Numbers(
-    **{name: hyper[f'planner.{name}'] for name in planner.Numbers._fields}
+  return planning.make_policy(
+    env, config, dynamics, functools.partial(_world, env, dynamics, 1)
   )
 
 
-def _idle_while_random(policy: policies.Policy) -> policies.Policy:
-  """The policy with parameters (random, params), which searches unless random.
-
-  Where the collector puts random actions in place of its own, as in iteration
-  0, a search would cost as much as later ones.
-  """
-
-  def start(params: Any, key: jax.Array, context: Any, num: int) -> Any:
-    return policy.start(params[1], key, context, num)
-
-  def act(
-    params: Any, carry: Any, obs: jax.Array, noise: Any
-  ) -> tuple[Any, policies.Action]:
-    idle, params = params
-    shapes = jax.eval_shape(policy.act, params, carry, obs, noise)
-    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes[1])
-    return jax.lax.cond(
-      idle,
-      lambda: (carry, nothing),
-      lambda: policy.act(params, carry, obs, noise),
-    )
-
-  return policy._replace(start=start, act=act)
+def _world(
+  env: envs_base.Environment,
+  dynamics: models.Dynamics,
+  buffer_capacity: int,
+  key: jax.Array,
+  hyper: base.Hyper,
+) -> model_based.World:
+  return model_based.init(
+    env, dynamics, hyper, key, buffer_capacity=buffer_capacity
+  )

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import backend
-from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
@@ -30,7 +29,6 @@ from mbmpo_jax.algorithms.mbmpo import meta_step
 from mbmpo_jax.algorithms.mbmpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base as envs_base
-from mbmpo_jax.models import ensemble
 from mbmpo_jax.objectives import maml
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.policies import base as policies
@@ -53,7 +51,7 @@ def make(
     env: the real world, whose reward, termination and resets are known.
     config: hyperparameters; copied.
     policy: any policy with a density in place of `config.policy`; by default
-      the tanh network of that section.
+      the tanh network of that section, over choices where `env` takes such.
     mesh: devices to share the work out over, from
       `training.devices.make_mesh`. States are replicated, and results are those
       of one device but for rounding.
@@ -67,7 +65,7 @@ def make(
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
-  envs.require_known(env, config.algorithm)
+  model_based.check_imagined(env, config.model, config.algorithm)
   if mesh is not None:
     parallel.check(
       mesh,
@@ -76,9 +74,9 @@ def make(
     )
 
   if policy is None:
-    policy = model_based.gaussian_policy(env, config.policy)
+    policy = model_based.make_policy(env, config.policy)
   model_based.check_policy(env, policy)
-  dynamics = ensemble.make(env, config.model)
+  dynamics = model_based.make_dynamics(env, config.model)
   meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)
 
@@ -230,5 +228,5 @@ def make(
     behaviour=behaviour,
     add=add,
     adapt=adapt,
-    metrics=METRICS,
+    metrics=model_based.metrics(METRICS, config.model),
   )

@@ -19,6 +19,7 @@ from mbmpo_jax.algorithms import base as algorithms
 from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import base as models
+from mbmpo_jax.models import starts
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
@@ -70,14 +71,14 @@ def rollout_tasks(
 
   def task(params: types.Params, model: Any, key: jax.Array) -> Any:
     initial_key, rollout_key = jax.random.split(key)
-    initial_obs = jax.vmap(env.initial_obs)(
-      jax.random.split(initial_key, num_rollouts)
+    initial_obs = starts.draw(
+      env, dynamics, model, initial_key, (num_rollouts,)
     )
     restart_obs = None
     if section.restart and env.can_terminate:
       rollout_key, restart_key = jax.random.split(rollout_key)
-      restart_obs = jax.vmap(jax.vmap(env.initial_obs))(
-        jax.random.split(restart_key, (section.horizon, num_rollouts))
+      restart_obs = starts.draw(
+        env, dynamics, model, restart_key, (section.horizon, num_rollouts)
       )
     trajectory = imagined.rollout(
       policy,

@@ -20,7 +20,6 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import backend
-from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
@@ -31,7 +30,6 @@ from mbmpo_jax.algorithms.me_trpo import learning
 from mbmpo_jax.algorithms.me_trpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.me_trpo import policy_step
 from mbmpo_jax.envs import base as envs_base
-from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -65,7 +63,7 @@ def make(
     env: the real world, whose reward, termination and resets are known.
     config: hyperparameters; copied.
     policy: any policy with a density in place of `config.policy`; by default
-      the tanh network of that section.
+      the tanh network of that section, over choices where `env` takes such.
     mesh: devices to share collection and fit out over, from
       `training.devices.make_mesh`. States are replicated, and so is the
       improvement of the policy.
@@ -78,7 +76,7 @@ def make(
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
-  envs.require_known(env, config.algorithm)
+  model_based.check_imagined(env, config.model, config.algorithm)
   if mesh is not None:
     shares = config.shares()
     parallel.check(
@@ -86,9 +84,9 @@ def make(
     )
 
   if policy is None:
-    policy = model_based.gaussian_policy(env, config.policy)
+    policy = model_based.make_policy(env, config.policy)
   model_based.check_policy(env, policy)
-  dynamics = ensemble.make(env, config.model)
+  dynamics = model_based.make_dynamics(env, config.model)
   steps = policy_step.make(env, config, policy, dynamics)
   learn = learning.make(config.improve, steps)
   fit = functools.partial(
@@ -191,5 +189,5 @@ def make(
     behaviour=behaviour,
     add=lambda state, trajectory: model_based.store(state, trajectory)[0],
     adapt=None,
-    metrics=METRICS,
+    metrics=model_based.metrics(METRICS, config.model),
   )

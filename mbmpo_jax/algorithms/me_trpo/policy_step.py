@@ -18,6 +18,7 @@ from mbmpo_jax.algorithms.me_trpo import config as config_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import mixture
+from mbmpo_jax.models import starts
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.optim import fisher
 from mbmpo_jax.optim import trpo
@@ -60,8 +61,8 @@ def make(
   # Without noise it acts greedily.
   greedy = policy._replace(noise=lambda key, shape: None)
 
-  def start_obs(key: jax.Array, num_rollouts: int) -> jax.Array:
-    return jax.vmap(env.initial_obs)(jax.random.split(key, num_rollouts))
+  def start_obs(model: Any, key: jax.Array, num_rollouts: int) -> jax.Array:
+    return starts.draw(env, mixed, model, key, (num_rollouts,))
 
   def rollout(
     theta: types.Params, model: Any, key: jax.Array
@@ -70,7 +71,7 @@ def make(
     start_key, rollout_key, restart_key = jax.random.split(key, 3)
     restart_obs = None
     if section.restart and env.can_terminate:
-      restart_obs = jax.vmap(lambda key: start_obs(key, num_rollouts))(
+      restart_obs = jax.vmap(lambda key: start_obs(model, key, num_rollouts))(
         jax.random.split(restart_key, section.horizon)
       )
     params, _ = policy.spread(theta, (num_rollouts,), False)
@@ -80,7 +81,7 @@ def make(
       mixed,
       model,
       rollout_key,
-      start_obs(start_key, num_rollouts),
+      start_obs(model, start_key, num_rollouts),
       horizon=section.horizon,
       reward_fn=env.reward,
       done_fn=env.done,
@@ -92,7 +93,7 @@ def make(
     """Of the greedy policy from the same states in each; NaN if not finite."""
     num_rollouts = config.improve.validation_rollouts
     start_key, rollout_key = jax.random.split(key)
-    initial_obs = start_obs(start_key, num_rollouts)
+    initial_obs = start_obs(model, start_key, num_rollouts)
     params, axes = policy.spread(theta, (num_models, num_rollouts), False)
 
     def member(params: types.Params, model: Any) -> jax.Array:

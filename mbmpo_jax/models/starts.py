@@ -1,0 +1,152 @@
+"""How episodes begin where nobody can say: as those in the buffer did.
+
+A world whose reset is no function (`Environment.starts_are_known`), as that of
+a robot, is remembered: the model holds observations at the starts of real
+episodes, chosen anew in every fit, and imagination begins with any of these.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.envs import base as envs
+from mbmpo_jax.models import base
+from mbmpo_jax.models import statistics as statistics_lib
+
+# Of how many episodes.
+COUNT = 512
+
+
+class Starts(NamedTuple):
+  """Observations at the starts of episodes."""
+
+  obs: jax.Array  # [R, O]
+  found: jax.Array  # [] int32, how many of them there are, at least 1
+
+
+class Model(NamedTuple):
+  """A model and the starts; a leading axis K holds those of all members."""
+
+  inner: Any
+  starts: Starts
+
+  @property
+  def low(self) -> jax.Array:
+    """The least that the model itself predicts [O]."""
+    return self.inner.low
+
+  @property
+  def high(self) -> jax.Array:
+    """The greatest [O]."""
+    return self.inner.high
+
+
+def choose(
+  obs: jax.Array, first: jax.Array, key: jax.Array, *, count: int
+) -> Starts:
+  """At most `count` of the rows where `first` is 1, uniformly without repeat.
+
+  Args:
+    obs: `[B, O]`.
+    first: `[B]`, 1. where a row is the start of an episode.
+    key: consumed.
+    count: R; where there are fewer, the rest holds anything.
+
+  Example:
+    >>> obs = jnp.arange(4.0)[:, None]
+    >>> first = jnp.array([1.0, 0.0, 1.0, 0.0])
+    >>> chosen = choose(obs, first, jax.random.PRNGKey(0), count=3)
+    >>> int(chosen.found), sorted(chosen.obs[:2, 0].tolist())
+    (2, [0.0, 2.0])
+  """
+  chex.assert_rank([obs, first], [2, 1])
+  chex.assert_equal_shape_prefix([obs, first], 1)
+  rank = jnp.where(first > 0, jax.random.uniform(key, first.shape), -1.0)
+  _, rows = jax.lax.top_k(rank, min(count, first.shape[0]))
+  found = jnp.sum(first > 0, dtype=jnp.int32)
+  # What is no start may hold anything.
+  chosen = jnp.where(jnp.arange(rows.shape[0])[:, None] < found, obs[rows], 0.0)
+  return Starts(
+    jnp.pad(chosen, ((0, count - rows.shape[0]), (0, 0))),
+    jnp.clip(found, 1, rows.shape[0]),
+  )
+
+
+def remembering(
+  dynamics: base.Dynamics, *, num_models: int, observation_size: int
+) -> base.Dynamics:
+  """The dynamics that say how episodes begin, as the data do.
+
+  Args:
+    dynamics: of one member.
+    num_models: K.
+    observation_size: O.
+
+  Returns:
+    Dynamics whose `ready` reads `Statistics.starts`; before there are data, all
+    episodes begin with zeros.
+  """
+
+  def ready(
+    params: types.Params, statistics: statistics_lib.Statistics
+  ) -> Model:
+    starts = statistics.starts
+    if starts is None:
+      starts = Starts(jnp.zeros((COUNT, observation_size)), jnp.int32(1))
+    return Model(
+      dynamics.ready(params, statistics),
+      jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (num_models, *x.shape)), starts
+      ),
+    )
+
+  def start(model: Model, key: jax.Array, context: Any, num: int) -> Any:
+    return dynamics.start(model.inner, key, context, num)
+
+  def predict(
+    model: Model, carry: Any, obs: jax.Array, env_action: jax.Array, key: Any
+  ) -> tuple[Any, base.Prediction]:
+    return dynamics.predict(model.inner, carry, obs, env_action, key)
+
+  def perturb(model: Model, key: jax.Array) -> Model:
+    assert dynamics.perturb is not None
+    return model._replace(inner=dynamics.perturb(model.inner, key))
+
+  def starts(model: Model, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    index = jax.random.randint(key, shape, 0, model.starts.found)
+    return model.starts.obs[index]
+
+  return dynamics._replace(
+    ready=ready,
+    start=start,
+    predict=predict,
+    perturb=None if dynamics.perturb is None else perturb,
+    starts=starts,
+  )
+
+
+def draw(
+  env: envs.Environment,
+  dynamics: base.Dynamics,
+  model: Any,
+  key: jax.Array,
+  shape: tuple[int, ...],
+) -> jax.Array:
+  """Observations `[*shape, O]` at the starts of episodes; consumes `key`.
+
+  Args:
+    env: says how episodes begin, unless the dynamics do.
+    dynamics: of one member.
+    model: its.
+    key: consumed.
+    shape: how many.
+  """
+  if dynamics.starts is not None:
+    return dynamics.starts(model, key, shape)
+  initial = env.initial_obs
+  for _ in shape:
+    initial = jax.vmap(initial)
+  return initial(jax.random.split(key, shape))
