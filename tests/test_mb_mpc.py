@@ -38,6 +38,8 @@ def small_config(**planner) -> mb_mpc_config.Config:
 
 CEM = {'kind': 'cem', 'num_candidates': 40, 'num_elites': 6,
        'num_iterations': 3}  # fmt: skip
+MPPI = {'kind': 'mppi', 'num_candidates': 40, 'num_iterations': 3,
+        'temperature': 0.1}  # fmt: skip
 
 
 class Flipped(point.Point):
@@ -49,7 +51,9 @@ class Flipped(point.Point):
     return -super().reward(obs, action, next_obs)
 
 
-@pytest.fixture(scope='module', params=[{}, CEM], ids=['shooting', 'cem'])
+@pytest.fixture(
+  scope='module', params=[{}, CEM, MPPI], ids=['shooting', 'cem', 'mppi']
+)
 def trained(request):
   """Three iterations, what they report, and the states on the way."""
   config = small_config(**request.param)
@@ -148,7 +152,7 @@ def test_numbers_of_the_planner_come_from_the_state():
   hyper = base.hyper(config)
   assert {name for name in hyper if name.startswith('planner.')} == {
     'planner.discount', 'planner.disagreement_coef', 'planner.init_std',
-    'planner.min_std', 'planner.smoothing',
+    'planner.min_std', 'planner.smoothing', 'planner.temperature',
   }  # fmt: skip
   algorithm = mb_mpc.make(point.Point(), config)
   still = hyper | {'planner.init_std': jnp.asarray(1e-6),
@@ -197,7 +201,15 @@ def test_data_that_is_not_finite_leaves_it_stuck(trained):
       {'init_std': 0.3},
       r"planner.init_std=0.3: must be 0.5, as planner.kind='random_shooting'",
     ),
-    ({'kind': 'mppi'}, r"planner.kind='mppi': must be one of"),
+    (
+      {**MPPI, 'smoothing': 0.3},
+      r"planner.smoothing=0.3: must be 0.1, as planner.kind='mppi' has no",
+    ),
+    (
+      {**CEM, 'temperature': 0.3},
+      r"planner.temperature=0.3: must be 1.0, as planner.kind='cem' has no",
+    ),
+    ({'kind': 'shooting'}, r"planner.kind='shooting': must be one of"),
     ({'horizon': 0}, r'planner.horizon=0: must be an int >= 1'),
   ],
 )

@@ -11,7 +11,9 @@ import pytest
 from mbmpo_jax.envs import base as envs
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.models import base as models
+from mbmpo_jax.policies import base
 from mbmpo_jax.policies import cem
+from mbmpo_jax.policies import mppi
 from mbmpo_jax.policies import planner
 from mbmpo_jax.policies import random_shooting
 
@@ -278,7 +280,9 @@ def line_policy(search: planner.Search, **options):
     Line(),
     line_dynamics(),
     search,
-    init=lambda key: planner.Params(jnp.ones(2), planner.Numbers()),
+    init=lambda key: planner.Params(
+      jnp.ones(2), planner.Numbers(temperature=0.05)
+    ),
     **options,
   )
 
@@ -287,9 +291,12 @@ _CEM = cem.make(
   spaces.Box(1), num_candidates=60, horizon=3, num_elites=6, num_iterations=4
 )
 _SHOOTING = random_shooting.make(spaces.Box(1), num_candidates=400, horizon=2)
+_MPPI = mppi.make(spaces.Box(1), num_candidates=60, horizon=3, num_iterations=4)
 
 
-@pytest.mark.parametrize('search', [_CEM, _SHOOTING], ids=['cem', 'shooting'])
+@pytest.mark.parametrize(
+  'search', [_CEM, _SHOOTING, _MPPI], ids=['cem', 'shooting', 'mppi']
+)
 @pytest.mark.parametrize('members', ['one', 'all'])
 def test_policy_walks_to_the_goal(search, members):
   """From both sides, in all worlds, and stays."""
@@ -348,7 +355,7 @@ def test_actions_are_a_function_of_the_key():
 
 
 def test_a_broken_model_still_gives_an_action():
-  for search in (_CEM, _SHOOTING):
+  for search in (_CEM, _SHOOTING, _MPPI):
     policy = line_policy(search)
     params = policy.init(_KEY)._replace(model=jnp.full(2, jnp.nan))
     carry = policy.start(params, _KEY, (), 2)
@@ -366,3 +373,34 @@ def test_a_step_is_traced_once():
   for noise in policy.noise(_KEY, (3, 2)):
     carry, action = act(params, carry, obs, noise)
     obs = obs + action.env
+
+
+def test_a_model_that_adapts_follows_the_world():
+  """Which turns round at the fourth step; only the newest step tells."""
+
+  def adapt(model, window, obs):
+    gain = (obs - window.obs[-1]) / window.action[-1]
+    return jnp.where(window.mask[-1] > 0, gain * jnp.ones(2), model)
+
+  policy = line_policy(_CEM, adaptation=planner.Adaptation(2, adapt))
+  params = policy.init(_KEY)
+  carry = policy.start(params, _KEY, (), 2)
+  np.testing.assert_array_equal(carry.window.mask, np.zeros((2, 2)))
+  act = jax.jit(policy.act)
+  obs, actions = jnp.array([[0.0], [-3.0]]), []
+  for step, noise in enumerate(policy.noise(_KEY, (9, 2))):
+    carry, action = act(params, carry, obs, noise)
+    after = obs + (action.env if step < 3 else -action.env)
+    carry = policy.observe(
+      params,
+      carry,
+      base.Experience(
+        obs, action.env, jnp.full(2, float(step)), after, jnp.zeros(2)
+      ),
+    )
+    obs = after
+    actions.append(action.env[1, 0])
+  assert min(actions[:4]) > 0.5 and max(actions[4:6]) < -0.5
+  np.testing.assert_allclose(obs, np.full((2, 1), Line.goal), atol=0.15)
+  np.testing.assert_array_equal(carry.window.reward, [[7, 8]] * 2)
+  np.testing.assert_array_equal(carry.window.mask, np.ones((2, 2)))
