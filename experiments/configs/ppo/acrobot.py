@@ -1,0 +1,24 @@
+"""Acrobots of other masses by PPO, DR-PPO of GSSM's paper.
+
+Every episode is of another task, which the policy is not told.
+"""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms.ppo import config as ppo
+
+
+def get_config() -> ppo.Config:
+  """600 episodes of 200 steps, 10 of them per iteration."""
+  return ppo.Config(
+    env=config.Env(name='acrobot'),
+    collect=on_policy_config.Collect(
+      num_envs=10, steps_per_env=200, episode_length=200
+    ),
+    policy=config.GaussianPolicy(hidden_sizes=(128,)),
+    value=on_policy_config.Value(hidden_sizes=(128,)),
+    learn=ppo.Learn(
+      num_epochs=8, num_minibatches=4, learning_rate=5e-4, max_grad_norm=0.5
+    ),
+    run=config.Run(num_iterations=60, eval_every=2, eval_episodes=35),
+  )
