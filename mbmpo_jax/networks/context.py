@@ -73,8 +73,6 @@ def posterior(
   """
   chex.assert_equal_shape([mean, variance])
   chex.assert_equal_shape([mean[..., 0], mask])
-  precision = masking.live(1 / variance, mask)
-  total = 1 + jnp.sum(precision, -2)
-  return distributions.Gaussian(
-    jnp.sum(precision * mean, -2) / total, -0.5 * jnp.log(total)
-  )
+  precision = 1 + jnp.sum(masking.live(1 / variance, mask), -2)
+  weighted = jnp.sum(masking.live(mean / variance, mask), -2)
+  return distributions.Gaussian(weighted / precision, -0.5 * jnp.log(precision))

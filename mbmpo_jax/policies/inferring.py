@@ -70,8 +70,8 @@ def make(
 ) -> base.Policy:
   """`policy`, told a latent that is inferred anew at every step.
 
-  Greedily, without noise, it is told the mean mu(c); `distribution` is given the
-  episode's eps.
+  Greedily, without noise, it is told the mean mu(c); `distribution` is of the z
+  that eps makes.
 
   Args:
     policy: without memory, over observations of size O + Z.

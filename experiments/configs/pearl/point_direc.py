@@ -7,7 +7,7 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 
 def get_config() -> pearl.Config:
-  """Sizes of `m3po/point_direc`, to be compared at equal steps."""
+  """Sizes of `m3po/point_direc`, for equal steps; docs/pearl.md on the length."""
   return pearl.Config(
     env=config.Env(name='point_direc'),
     collect=off_policy_config.Collect(
@@ -17,7 +17,7 @@ def get_config() -> pearl.Config:
       buffer_capacity=10_000,
       start_steps=480,
     ),
-    context=pearl.Context(length=10, hidden_sizes=(64, 64), learning_rate=1e-3),
+    context=pearl.Context(length=4, hidden_sizes=(64, 64), learning_rate=1e-3),
     policy=sac.Policy(hidden_sizes=(64, 64), learning_rate=1e-3),
     critic=off_policy_config.Critic(hidden_sizes=(64, 64), learning_rate=1e-3),
     temperature=sac.Temperature(learning_rate=1e-3, initial=0.1),
