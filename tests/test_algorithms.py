@@ -29,6 +29,7 @@ NAMES = algorithms.names()
 # Worlds of those that need tasks.
 WORLDS = {
   'gssm': 'cartpole_swingup_masses',
+  'l2a': 'point_direc',
   'm3po': 'point_direc',
   'pearl': 'point_direc',
 }

@@ -32,6 +32,7 @@ _KNOWN = {
   'ddpg': Appearance('DDPG', '#999933'),
   'm3po': Appearance('M3PO', '#332288'),
   'pearl': Appearance('PEARL', '#CC6677'),
+  'l2a': Appearance('L2A', '#AA4499'),
   'gssm': Appearance('GSSM', '#117733'),
 }
 # For settings of one algorithm, and algorithms from elsewhere.

@@ -1,0 +1,26 @@
+"""The point that is paid along a hidden direction, by L2A: minutes."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms.l2a import config as l2a
+from mbmpo_jax.models import grbal_config
+
+
+def get_config() -> l2a.Config:
+  """Steps of `m3po/point_direc`: 4 episodes of 60 per iteration, 15 of these.
+
+  The direction changes every 20 steps, so that few steps have to tell it.
+  """
+  return l2a.Config(
+    env=config.Env(name='point_direc'),
+    model=grbal_config.Ensemble(
+      hidden_sizes=(64, 64), batch_size=32, max_gradient_steps=500
+    ),
+    collect=config.Collect(
+      num_trajectories=4, episode_length=60, buffer_capacity=10_000
+    ),
+    adaptation=grbal_config.Adaptation(
+      adapt_steps=4, predict_steps=4, inner_lr=0.1
+    ),
+    planner=l2a.Planner(num_candidates=200, horizon=5),
+    run=config.Run(num_iterations=15),
+  )

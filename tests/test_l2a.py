@@ -1,0 +1,450 @@
+"""L2A: GrBAL's numbers against NumPy, what it learns from, what it refuses."""
+
+import functools
+import pathlib
+import runpy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.l2a import config as l2a
+from mbmpo_jax.models import early_stopping
+from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.models import grbal
+from mbmpo_jax.models import grbal_config
+from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import statistics as statistics_lib
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import history
+from mbmpo_jax.training import evaluate
+from tests import reference_history
+from tests import test_history
+
+_CONFIGS = pathlib.Path(__file__).parent.parent / 'experiments' / 'configs'
+_KEY = jax.random.PRNGKey(0)
+M, K, ALPHA = 3, 2, 0.7
+# Of `point_direc`: observations and actions of 2 numbers.
+INPUTS, TARGETS = 4, 3
+
+
+def make(activation: str = 'tanh', **options: Any) -> grbal.Grbal:
+  section = grbal_config.Ensemble(
+    num_models=2, hidden_sizes=(5, 6), activation=activation, **options
+  )
+  return grbal.make(
+    envs.make('point_direc'),
+    section,
+    adapt_steps=M,
+    inner_lr=ALPHA,
+    predict_reward=True,
+  )
+
+
+# By hand
+
+
+def forward(layers: list[Any], x: np.ndarray) -> list[np.ndarray]:
+  """What every layer sees, and the output last; tanh between."""
+  seen = [x]
+  for index, (weight, bias) in enumerate(layers):
+    x = seen[-1] @ weight + bias
+    seen.append(x if index == len(layers) - 1 else np.tanh(x))
+  return seen
+
+
+def loss_by_hand(layers, x, y, mask) -> float:
+  error = forward(layers, x)[-1] - y
+  return float(np.sum(mask * np.square(error).mean(-1)) / len(x))
+
+
+def adapted_by_hand(layers, x, y, mask, alpha) -> list[Any]:
+  """One step of backpropagation, layer by layer."""
+  seen = forward(layers, x)
+  delta = 2 * (seen[-1] - y) * mask[:, None] / y.shape[1] / len(x)
+  after = []
+  for index in range(len(layers) - 1, -1, -1):
+    weight, bias = layers[index]
+    after.append(
+      (weight - alpha * seen[index].T @ delta, bias - alpha * delta.sum(0))
+    )
+    delta = (delta @ weight.T) * (1 - np.square(seen[index]))
+  return after[::-1]
+
+
+def layers_of(params: Any, member: int) -> list[Any]:
+  layers = params['params']
+  return [
+    tuple(
+      np.asarray(layers[f'Dense_{index}'][name][member], np.float64)
+      for name in ('kernel', 'bias')
+    )
+    for index in range(len(layers))
+  ]
+
+
+def segments_loss_by_hand(layers, x, y, mask, weight, alpha=ALPHA) -> float:
+  """L(u(theta); last K), of segments [B, M + K]."""
+  total = 0.0
+  for b in range(len(x)):
+    first, last = (
+      (x[b, part], y[b, part], mask[b, part])
+      for part in (slice(M), slice(M, None))
+    )
+    after = adapted_by_hand(layers, *first, alpha)
+    total += weight[b] * loss_by_hand(after, *last)
+  return total
+
+
+# The model
+
+
+@pytest.fixture
+def data() -> dict[str, np.ndarray]:
+  """Segments; one of them begins with its episode's first step but one."""
+  rng = np.random.default_rng(0)
+  mask = np.ones((4, M + K))
+  mask[1, :2] = 0
+  return {
+    'x': rng.normal(size=(4, M + K, INPUTS)),
+    'y': rng.normal(size=(4, M + K, TARGETS)),
+    'mask': mask,
+    'weight': np.array([0.3, 0.5, 0.2, 0.0]),
+  }
+
+
+def member_loss(model: grbal.Grbal, data: dict[str, np.ndarray]) -> Any:
+  features = np.concatenate([data['x'], data['y']], -1)
+  inputs = (
+    jnp.asarray(data['x'][:, -1]),
+    (jnp.asarray(features), jnp.asarray(data['mask'])),
+  )
+
+  def loss(params: Any) -> jax.Array:
+    return model.dynamics.loss(
+      params, inputs, jnp.asarray(data['y'][:, -1]), jnp.asarray(data['weight'])
+    )
+
+  return loss
+
+
+def test_the_loss_is_that_of_the_adapted_parameters(data, x64):
+  model = make()
+  params = model.dynamics.init(_KEY)
+  loss = member_loss(model, data)
+  for member in range(2):
+    found = loss(jax.tree.map(lambda x, m=member: x[m], params))
+    layers = layers_of(params, member)
+    np.testing.assert_allclose(
+      found, segments_loss_by_hand(layers, **data), rtol=1e-12
+    )
+    # Adaptation is part of it, and so is the mask.
+    for spoilt in ({'alpha': 0.0}, {'mask': np.ones((4, M + K))}):
+      other = segments_loss_by_hand(layers, **{**data, **spoilt})
+      assert abs(float(found) - other) > 1e-3
+
+
+def moved(params: Any, direction: Any, step: float) -> Any:
+  return jax.tree.map(lambda x, d: (x + step * d)[None], params, direction)
+
+
+def test_the_meta_gradient_goes_through_the_adaptation(data, x64):
+  """Against central differences of the loss by hand, along directions."""
+  model = make()
+  params = jax.tree.map(lambda x: x[0], model.dynamics.init(_KEY))
+  gradient = jax.grad(member_loss(model, data))(params)
+  rng = np.random.default_rng(1)
+  for _ in range(3):
+    direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
+
+    up, down = (
+      segments_loss_by_hand(layers_of(moved(params, direction, s), 0), **data)
+      for s in (1e-5, -1e-5)
+    )
+    slope = (up - down) / 2e-5
+    along = sum(
+      jnp.vdot(g, d)
+      for g, d in zip(*map(jax.tree.leaves, (gradient, direction)), strict=True)
+    )
+    np.testing.assert_allclose(along, slope, rtol=1e-6)
+
+
+def statistics() -> statistics_lib.Statistics:
+  rng = np.random.default_rng(2)
+
+  def moments(size: int) -> normalizer.Moments:
+    return normalizer.Moments(
+      jnp.asarray(rng.normal(size=size)), jnp.asarray(rng.uniform(1, 2, size))
+    )
+
+  return statistics_lib.Statistics(
+    moments(INPUTS), moments(2), -jnp.ones(2), jnp.ones(2), moments(1)
+  )
+
+
+def standard(moments: normalizer.Moments, x: np.ndarray) -> np.ndarray:
+  return (x - np.asarray(moments.mean)) / np.asarray(moments.std)
+
+
+@pytest.mark.parametrize('known', [0, 2, 3])
+def test_acting_adapts_to_the_newest_step_too(known, x64):
+  """Of an episode that is 0, 2 and at least 3 = M steps old."""
+  model, stats = make(), statistics()
+  ready = model.dynamics.ready(model.dynamics.init(_KEY), stats)
+  rng = np.random.default_rng(3)
+  window = history.empty(1, 2, 2, length=M)
+  steps = rng.normal(size=(known + 1, 5))  # (o, a, r), the last only o
+  for step in steps[:-1]:
+    window = history.push(
+      window, *(jnp.asarray(x) for x in (step[None, :2], step[None, 2:4])),
+      jnp.asarray(step[4:5]),
+    )  # fmt: skip
+  one = jax.tree.map(lambda x: x[0], window)
+  after = jax.jit(model.adapt)(ready, one, jnp.asarray(steps[-1, :2]))
+  x = standard(stats.inputs, steps[:-1, :4])
+  changes = np.diff(steps[:, :2], axis=0)
+  y = np.concatenate(
+    [standard(stats.targets, changes), standard(stats.reward, steps[:-1, 4:])],
+    -1,
+  )
+  missing = M - known
+  x, y = (np.pad(v, ((missing, 0), (0, 0))) for v in (x, y))
+  mask = np.repeat([0.0, 1.0], [missing, known])
+  for member in range(2):
+    expected = adapted_by_hand(
+      layers_of(ready.params, member), x, y, mask, ALPHA
+    )
+    for found, layer in zip(
+      layers_of(after.params, member), expected, strict=True
+    ):
+      jax.tree.map(
+        functools.partial(np.testing.assert_allclose, rtol=1e-9), found, layer
+      )
+  same = jax.tree.map(np.array_equal, ready.params, after.params)
+  assert any(jax.tree.leaves(same)) == (not known)
+
+
+def test_a_prediction_is_what_the_parameters_say(x64):
+  model, stats = make(), statistics()
+  ready = model.dynamics.ready(model.dynamics.init(_KEY), stats)
+  obs, action = np.random.default_rng(4).normal(0, 0.3, (2, 5, 2))
+  _, predicted = model.dynamics.predict(
+    jax.tree.map(lambda x: x[1], ready), (), jnp.asarray(obs),
+    jnp.asarray(action), _KEY,
+  )  # fmt: skip
+  x = standard(stats.inputs, np.concatenate([obs, action], -1))
+  y = forward(layers_of(ready.params, 1), x)[-1]
+  (mean, std), (paid, deviation) = (
+    jax.tree.map(np.asarray, m) for m in (stats.targets, stats.reward)
+  )
+  change = mean + std * y[:, :2]
+  np.testing.assert_allclose(
+    predicted.next_obs, np.clip(obs + change, -1, 1), rtol=1e-9
+  )
+  np.testing.assert_allclose(
+    predicted.reward, paid + deviation * y[:, 2], rtol=1e-9
+  )
+
+
+def test_a_biased_model_adapts_too():
+  plain, spoilt = make(), make(bias_max=0.1)
+  params, stats = plain.dynamics.init(_KEY), statistics()
+  window = jax.tree.map(lambda x: x[0], test_history.random_window(0, 5))
+  window = window._replace(mask=jnp.ones(M))
+  after = spoilt.adapt(
+    spoilt.dynamics.ready(params, stats), window, jnp.ones(2)
+  )
+  expected = plain.adapt(
+    plain.dynamics.ready(params, stats), window, jnp.ones(2)
+  )
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, rtol=1e-6),
+    after.inner.params,
+    expected.params,
+  )
+
+
+# What it learns from
+
+
+def test_segments_cross_no_episode(monkeypatch):
+  """The last K steps are whole; one that is not finite is in no segment."""
+  buffer = test_history.ring()
+  rewards = buffer.data.reward.at[6].set(jnp.nan)
+  data = buffer.data._replace(reward=rewards)
+  handed: dict[str, Any] = {}
+
+  def train(params, optimizer_state, **options):
+    handed.update(options)
+    info = early_stopping.Info(*(jnp.zeros(2) for _ in range(4)))
+    return params, optimizer_state, info
+
+  monkeypatch.setattr(early_stopping, 'train', train)
+  env, dynamics = envs.make('point_direc'), make().dynamics
+  optimizer = fit_lib.optax.adam(1e-3)
+  fit_lib.fit_dynamics(
+    fit_lib.init(dynamics, optimizer, _KEY),
+    dynamics,
+    optimizer,
+    data,
+    buffer_lib.mask(buffer),
+    _KEY,
+    section=grbal_config.Ensemble(num_models=2),
+    rolling_persistence=0.9,
+    model_input=env.model_input,
+    predict_reward=True,
+    segment=(2, K),
+  )
+  rows = jax.tree.map(np.asarray, data)
+  sound = np.isfinite(rows.reward)
+  raw = np.concatenate(
+    [rows.obs, rows.action, rows.next_obs - rows.obs, rows.reward[:, None]], -1
+  )
+  table = (raw - raw[sound].mean(0)) / raw[sound].std(0)
+  features, mask = handed['histories'](jnp.arange(12))
+  ages = set()
+  for slot in range(12):
+    places = reference_history.windows(rows, slot, 1 + K, int(buffer.size))
+    places = [p if p is None or sound[p] else None for p in (*places, slot)]
+    whole = None not in places[2:]
+    assert handed['valid'][slot] == whole
+    if not whole:
+      continue
+    ages.add(places.count(None))
+    for step, place in enumerate(places):
+      assert mask[slot, step] == (place is not None)
+      np.testing.assert_allclose(
+        features[slot, step],
+        np.zeros(7) if place is None else table[place],
+        rtol=1e-3,
+        atol=1e-4,
+      )
+  assert ages == {0, 1, 2}
+  assert 0 < handed['valid'].sum() < sound.sum()
+
+
+def test_the_gain_is_what_adaptation_takes_off_the_error(data, x64):
+  model, stats = make(), statistics()
+  ready = model.dynamics.ready(model.dynamics.init(_KEY), stats)
+  rng = np.random.default_rng(5)
+  steps = jax.tree.map(
+    lambda x: jnp.asarray(rng.normal(size=(4, M + K, *x.shape[1:]))),
+    buffer_lib.init_transitions(1, 2, 2).data,
+  )
+  before, after = model.errors(
+    ready, steps, *(jnp.asarray(data[name]) for name in ('mask', 'weight'))
+  )
+  obs, action, reward, next_obs = (
+    np.asarray(x)
+    for x in (steps.obs, steps.action, steps.reward, steps.next_obs)
+  )
+  x = standard(stats.inputs, np.concatenate([obs, action], -1))
+  y = np.concatenate(
+    [
+      standard(stats.targets, next_obs - obs),
+      standard(stats.reward, reward[..., None]),
+    ],
+    -1,
+  )
+  for found, alpha in ((before, 0.0), (after, ALPHA)):
+    expected = np.mean(
+      [
+        segments_loss_by_hand(
+          layers_of(ready.params, m), x, y, data['mask'], data['weight'], alpha
+        )
+        for m in range(2)
+      ]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+# The algorithm
+
+
+def test_the_step_size_is_the_states():
+  """So that the runs of a sweep may differ in it."""
+  config = l2a.Config(env=config_lib.Env(name='point_direc'))
+  config = config_lib.replaced(
+    config, {'model.hidden_sizes': (8,), 'collect.episode_length': 40}
+  )
+  env = envs.make('point_direc')
+  algorithm = algorithms.make('l2a', env, config)
+  hyper = base.hyper(config) | {'adaptation.inner_lr': jnp.asarray(0.25)}
+  state = algorithm.init(_KEY, hyper)
+  np.testing.assert_array_equal(state.model.inner_lr, [0.25])
+  carry = algorithm.policy.start(algorithm.policy_params(state), _KEY, (), 3)
+  assert carry.window.mask.shape == (3, config.adaptation.adapt_steps)
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    (
+      {'adaptation.adapt_steps': 0},
+      'adaptation.adapt_steps=0: must be an int >= 1',
+    ),
+    (
+      {'adaptation.predict_steps': 0},
+      'adaptation.predict_steps=0: must be an int >= 1',
+    ),
+    (
+      {'adaptation.adapt_steps': 30, 'adaptation.predict_steps': 31},
+      'adaptation.adapt_steps=30: must be <= 29, collect.episode_length less',
+    ),
+    ({'adaptation.inner_lr': -1.0}, 'adaptation.inner_lr=-1.0: must be'),
+    ({'model.predict_done': True}, 'model.predict_done=True: must be False'),
+    (
+      {'planner.kind': 'mppi', 'planner.smoothing': 0.0},
+      "planner.smoothing=0.0: must be 0.1, as planner.kind='mppi'",
+    ),
+  ],
+)
+def test_settings_that_do_not_fit_are_refused(values, message):
+  config = config_lib.replaced(
+    l2a.Config(), {'collect.episode_length': 60, **values}
+  )
+  with pytest.raises(config_lib.ConfigError, match=message):
+    algorithms.make('l2a', envs.make('point_direc'), config)
+
+
+def test_a_world_without_tasks_is_refused():
+  config = config_lib.replaced(
+    l2a.Config(), {'collect.episode_length': 30, 'adaptation.adapt_steps': 8}
+  )
+  with pytest.raises(
+    envs.TaskError, match=r'env: Point has no task parameters: must be .* l2a'
+  ):
+    algorithms.make('l2a', envs.make('point'), config)
+
+
+def learn_point_direc(seed: int, inner_lr: float) -> float:
+  """The mean return of 100 episodes after the preset's run."""
+  path = _CONFIGS / 'l2a' / 'point_direc.py'
+  config = runpy.run_path(str(path))['get_config']()
+  env = envs.make(config.env.name)
+  algorithm = algorithms.make('l2a', env, config)
+  hyper = base.hyper(config) | {'adaptation.inner_lr': jnp.asarray(inner_lr)}
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(seed), hyper)
+  update = jax.jit(algorithm.update)
+  for _ in range(config.run.num_iterations):
+    state, _ = update(state)
+  play = evaluate.make_evaluate(
+    env, algorithm.policy, num_episodes=100, episode_length=60
+  )
+  metrics = play(algorithm.policy_params(state), jax.random.PRNGKey(1234))
+  return float(metrics['eval/return_mean'])
+
+
+@pytest.mark.slow
+def test_adaptation_finds_the_direction():
+  """Of 60 at best; without adaptation nothing tells the direction."""
+  adapted, fixed = learn_point_direc(0, 0.1), learn_point_direc(0, 0.0)
+  print(f'adapted {adapted:.1f}, not adapted {fixed:.1f}')
+  assert adapted > 15
+  assert fixed < 8
