@@ -78,6 +78,16 @@ class Ant(locomotion.Locomotion):
     cost = self.variant.contact_cost * jnp.sum(jnp.square(forces), -1)
     return reward - cost
 
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """A unit quaternion, and forces within those that are observed."""
+    next_obs = super().project(next_obs)
+    if not self._feels_forces:
+      return next_obs
+    forces = slice(self._body_size, -1)
+    return next_obs.at[..., forces].set(
+      jnp.clip(next_obs[..., forces], -1.0, 1.0)
+    )
+
   def healthy(self, obs: jax.Array) -> jax.Array:
     """Height between 0.2 and 1, and nothing infinite."""
     height = obs[..., 0]

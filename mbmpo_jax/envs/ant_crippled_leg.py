@@ -52,6 +52,20 @@ class FreeAnt(ant.Ant):
     """v + 0.05, [...]."""
     return (next_obs[..., -3] - obs[..., -3]) / self.dt + _ALIVE
 
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """A unit quaternion, and the rotation matrix that belongs to it."""
+    next_obs = super().project(next_obs)
+    w, x, y, z = jnp.moveaxis(next_obs[..., 3:7], -1, 0)
+    rotation = [
+      1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+      2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+      2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return next_obs.at[..., -12:-3].set(jnp.stack(rotation, -1))
+
+  def _quaternion_places(self) -> tuple[int, ...]:
+    return (3,)
+
   def healthy(self, obs: jax.Array) -> jax.Array:
     """Always."""
     return jnp.ones(obs.shape[:-1], bool)

@@ -38,8 +38,8 @@ class Environment(brax_envs.Env):
 
   A subclass gives the physics (`initial_state`, `advance`, `observe`), the task
   (`reward`, `done`) and its sizes. Every method is pure and works on a single
-  instance; callers `jax.vmap`. `reward`, `done` and `model_input` also accept
-  any leading batch shape.
+  instance; callers `jax.vmap`. `reward`, `done`, `model_input` and `project`
+  also accept any leading batch shape.
 
   Attributes:
     max_episode_steps: the environment's own time limit, in steps.
@@ -85,6 +85,16 @@ class Environment(brax_envs.Env):
   def model_input(self, obs: jax.Array) -> jax.Array:
     """What a dynamics model sees of `obs` [..., O]; `obs`, by default."""
     return obs
+
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """The observation nearest to a predicted one [..., O]; itself, by default.
+
+    A model predicts every number for itself: a unit quaternion grows and
+    shrinks, an angle leaves its period, a speed the limit that is observed.
+    What is imagined goes through here before `reward` and `done` see it. Must
+    leave observations of the environment's own as they are.
+    """
+    return next_obs
 
   def initial_obs(self, rng: jax.Array) -> jax.Array:
     """Draws a reset's observation [O] without physics; consumes `rng`."""

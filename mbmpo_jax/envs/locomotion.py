@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from mujoco import mjx as mujoco_mjx
 
 from mbmpo_jax.envs import mjx
+from mbmpo_jax.envs import quaternions
 
 
 class Noise(NamedTuple):
@@ -140,6 +141,21 @@ class Locomotion(mjx.MjxEnvironment):
     if variant.gymnasium and not variant.pays_the_end:
       reward -= variant.alive_bonus * self.done(next_obs)
     return reward - variant.control_cost * jnp.sum(jnp.square(action), -1)
+
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """Unit quaternions, and velocities within those that are observed."""
+    next_obs = super().project(next_obs)
+    most = self.max_observed_velocity
+    if most is None:
+      return next_obs
+    velocities = slice(self._velocity_index, self._body_size)
+    return next_obs.at[..., velocities].set(
+      jnp.clip(next_obs[..., velocities], -most, most)
+    )
+
+  def _quaternion_places(self) -> tuple[int, ...]:
+    first = self.hidden_coordinates
+    return tuple(x - first for x in quaternions.addresses(self.mj_model))
 
   def healthy(self, obs: jax.Array) -> jax.Array:
     """Whether the body has not fallen, bool [...], by `obs` [..., O]."""

@@ -1,19 +1,16 @@
 """Loads an MJCF file for MuJoCo's JAX engine, or says what is in its way."""
 
-import itertools
 import pathlib
-import re
+import warnings
 
 import mujoco
 from mujoco import mjx
 
 from mbmpo_jax import errors
+from mbmpo_jax.envs import mjx_fields
+from mbmpo_jax.envs import mjx_refusals
 
-# What MJX's refusals contain, and the way out.
-_WAYS_OUT = {
-  'mjtSolver.': 'set <option solver="Newton"/> or "CG"',
-  'mjtIntegrator.': 'set <option integrator="Euler"/>, "RK4" or "implicitfast"',
-}
+_MOST_TOLD = 3
 
 
 class MjcfError(errors.UserError, ValueError):
@@ -23,56 +20,57 @@ class MjcfError(errors.UserError, ValueError):
 def load(path: str | pathlib.Path) -> tuple[mujoco.MjModel, mjx.Model]:
   """Compiles the MJCF file at `path`, for the host and for the device.
 
+  What changes no motion is left out where MJX lacks it: the flags `energy`,
+  `fwdinv` and `invdiscrete`, and sensors, which a warning names.
+
   Raises:
-    MjcfError: if there is no such file, MuJoCo cannot compile it, or MJX cannot
-      simulate it: one line naming the element and the way out.
+    MjcfError: if there is no such file, MuJoCo cannot compile it, MJX cannot
+      simulate it, or MJX would pass over something in it: one line naming the
+      element and the way out.
   """
   path = pathlib.Path(path)
   if not path.is_file():
     raise MjcfError(f'{path}: no such file')
   try:
-    model = mujoco.MjModel.from_xml_path(str(path))
+    model = _without_odd_sensors(mujoco.MjModel.from_xml_path(str(path)), path)
   except ValueError as error:
     raise MjcfError(f'{path}: {" ".join(str(error).split())}') from error
+  mjx_fields.switch_off(model)
+  found = list(mjx_refusals.refusals(model))
+  if found:
+    more = len(found) - _MOST_TOLD
+    told = '; '.join(found[:_MOST_TOLD])
+    raise MjcfError(
+      f'{path}: MJX cannot simulate {told}'
+      + (f'; and {more} more' if more > 0 else '')
+    )
   try:
     return model, mjx.put_model(model)
-  except NotImplementedError as error:
+  except (NotImplementedError, ValueError) as error:
     raise MjcfError(
-      f'{path}: MJX cannot simulate {_explain(model, str(error))}'
+      f'{path}: MJX cannot simulate {" ".join(str(error).split())}'
     ) from error
 
 
-def _explain(model: mujoco.MjModel, refusal: str) -> str:
-  """The element that MJX refuses, and what to do about it."""
-  kinds = re.findall(r'mjGEOM_(\w+)', refusal)
-  if len(kinds) == 2:
-    first, second = _colliding_pair(model, *kinds)
-    return (
-      f'contacts of geom {first!r} ({kinds[0].lower()}) with geom {second!r}'
-      f' ({kinds[1].lower()}): make one a capsule, a sphere or a mesh, or keep'
-      ' the two apart by contype and conaffinity or <contact><exclude/>'
-    )
-  for part, way_out in _WAYS_OUT.items():
-    if part in refusal:
-      return f'{refusal}: {way_out}'
-  return refusal
-
-
-def _colliding_pair(
-  model: mujoco.MjModel, kind: str, other_kind: str
-) -> tuple[str, str]:
-  """The names of the first geoms of two types that may touch each other."""
-  types = [mujoco.mjtGeom(geom_type).name for geom_type in model.geom_type]
-  wanted = sorted((f'mjGEOM_{kind}', f'mjGEOM_{other_kind}'))
+def _without_odd_sensors(
+  model: mujoco.MjModel, path: pathlib.Path
+) -> mujoco.MjModel:
+  """The model, compiled anew without the sensors that MJX lacks."""
+  odd = mjx_refusals.sensors(model)
+  if not odd:
+    return model
   names = [
-    model.geom(index).name or f'#{index}' for index in range(model.ngeom)
+    f'{mjx_fields.name_of(model, "sensor", i)}'
+    f' ({mujoco.mjtSensor(model.sensor_type[i]).name[7:].lower()})'
+    for i in odd
   ]
-  for a, b in itertools.combinations(range(model.ngeom), 2):
-    touch = (model.geom_contype[a] & model.geom_conaffinity[b]) or (
-      model.geom_contype[b] & model.geom_conaffinity[a]
-    )
-    apart = model.geom_bodyid[a] != model.geom_bodyid[b]
-    if touch and apart and sorted((types[a], types[b])) == wanted:
-      in_order = types[a] == f'mjGEOM_{kind}'
-      return (names[a], names[b]) if in_order else (names[b], names[a])
-  return '?', '?'  # An explicit <contact><pair/> of masked geoms.
+  warnings.warn(
+    f'{path}: left out sensors that MJX does not have, or not with a delay:'
+    f' {", ".join(names)}; `observe` cannot read them, motion is the same',
+    stacklevel=4,
+  )
+  spec = mujoco.MjSpec.from_file(str(path))
+  sensors = list(spec.sensors)
+  for index in odd:
+    spec.delete(sensors[index])
+  return spec.compile()

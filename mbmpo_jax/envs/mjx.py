@@ -1,16 +1,21 @@
 """Environments from an MJCF file, simulated by MuJoCo's JAX engine."""
 
 import pathlib
+import warnings
 
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
 from mujoco import mjx
 
+from mbmpo_jax.envs import actuators
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import contact
 from mbmpo_jax.envs import kinematics
 from mbmpo_jax.envs import mjcf
+from mbmpo_jax.envs import quaternions
+from mbmpo_jax.envs import tendons
 
 ASSETS = pathlib.Path(__file__).parent / 'assets'
 
@@ -18,7 +23,9 @@ ASSETS = pathlib.Path(__file__).parent / 'assets'
 class MjxEnvironment(base.Environment):
   """Physics by `mujoco.mjx`; a subclass adds resets, observation and task.
 
-  The action in [-1, 1] is mapped affinely to each actuator's control range.
+  The action in [-1, 1] is mapped affinely to each actuator's control range; a
+  warning says what is taken for the range of one that has none
+  (`actuators.control_ranges`).
 
   Attributes:
     mj_model: the compiled MJCF, on the host, for rendering and for reference.
@@ -38,10 +45,13 @@ class MjxEnvironment(base.Environment):
     self.mj_model, self.model = mjcf.load(path)
     self.frame_skip = frame_skip
     self.dt = float(self.mj_model.opt.timestep) * frame_skip
-    limited = self.mj_model.actuator_ctrllimited.astype(bool)
-    low, high = self.mj_model.actuator_ctrlrange.T
-    self._control_center = jnp.where(limited, (low + high) / 2, 0.0)
-    self._control_scale = jnp.where(limited, (high - low) / 2, 1.0)
+    ranges, lines = actuators.control_ranges(self.mj_model)
+    if lines:
+      more = f' (and {len(lines) - 1} more)' if len(lines) > 1 else ''
+      warnings.warn(f'{path}: {lines[0]}{more}', stacklevel=2)
+    low, high = ranges.T
+    self._control_center = jnp.asarray((low + high) / 2, float)
+    self._control_scale = jnp.asarray((high - low) / 2, float)
 
   def advance(self, pipeline_state: mjx.Data, action: jax.Array) -> mjx.Data:
     """`frame_skip` physics steps under one control."""
@@ -56,8 +66,26 @@ class MjxEnvironment(base.Environment):
       jax.default_matmul_precision('highest'),
       contact.capsule_frames(),
       kinematics.unfused_chains(),
+      tendons.same_types(),
     ):
       return jax.lax.scan(substep, data, None, length=self.frame_skip)[0]
+
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """Predictions [..., O] with unit quaternions.
+
+    Those of free and ball joints are found where `observe` passes them on as
+    they are in `qpos`. Another representation needs a method of its own.
+    """
+    return quaternions.normalized(next_obs, self._quaternion_places())
+
+  def _quaternion_places(self) -> tuple[int, ...]:
+    if not quaternions.addresses(self.mj_model):
+      return ()
+    qpos = quaternions.example(self.mj_model)
+    with jax.ensure_compile_time_eval():
+      data = self.data(jnp.asarray(qpos, float), jnp.zeros(self.mj_model.nv))
+      obs = np.asarray(self.observe(data))
+    return quaternions.places(self.mj_model, qpos, obs)
 
   def make_data(self) -> mjx.Data:
     """A physics state at the model's reference position."""

@@ -82,6 +82,14 @@ class OfFamily(base.Environment):
       return seen
     return jnp.concatenate([seen, self._tail(obs)], -1)
 
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """As the nominal world does it; a task that is told stays."""
+    nominal = self.family.nominal
+    if not self.tell_task:
+      return nominal.project(next_obs)
+    body = nominal.project(self._body(next_obs))
+    return jnp.concatenate([body, self._tail(next_obs)], -1)
+
   def scene(self) -> mujoco.MjModel | None:
     """That of the nominal world: what is drawn is the same for all tasks."""
     return self.family.nominal.scene()

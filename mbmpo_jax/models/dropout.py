@@ -20,6 +20,7 @@ from mbmpo_jax import types
 from mbmpo_jax.envs import base as env_base
 from mbmpo_jax.models import base
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import projected
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models import targets as targets_lib
 from mbmpo_jax.models.neural_process import config
@@ -136,9 +137,10 @@ def make(env: env_base.Environment, section: config.Surrogate) -> base.Dynamics:
       density = network.apply(params, inputs, masks)
     return -jnp.sum(density.log_prob(targets) * weight)
 
-  return base.Dynamics(
+  dynamics = base.Dynamics(
     init=init, ready=ready, start=start, predict=predict, loss=loss
   )
+  return projected.make(dynamics, env)
 
 
 def ready(params: types.Params, statistics: statistics_lib.Statistics) -> Model:

@@ -32,6 +32,7 @@ from mbmpo_jax.envs import base as env_base
 from mbmpo_jax.models import base
 from mbmpo_jax.models import biased
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import projected
 from mbmpo_jax.models import statistics as statistics_lib
 
 _Carry = TypeVar('_Carry')
@@ -93,12 +94,13 @@ def make(
       predict_done=section.predict_done,
     ),
   )
-  return biased.make(
+  spoilt = biased.make(
     learned,
     num_models=section.num_models,
     bias_max=section.bias_max,
     noise_std=section.noise_std,
   )
+  return projected.make(spoilt, env)
 
 
 def init(

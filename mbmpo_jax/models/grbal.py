@@ -31,6 +31,7 @@ from mbmpo_jax.models import base
 from mbmpo_jax.models import biased
 from mbmpo_jax.models import grbal_config
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import projected
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models import targets as targets_lib
 from mbmpo_jax.networks import mlp
@@ -246,7 +247,7 @@ def make(
   def errors_inside(model: Any, *segments: Any) -> tuple[jax.Array, jax.Array]:
     return errors(getattr(model, 'inner', model), *segments)
 
-  return Grbal(spoilt, adapt_inside, errors_inside)
+  return Grbal(projected.make(spoilt, env), adapt_inside, errors_inside)
 
 
 def step_loss(

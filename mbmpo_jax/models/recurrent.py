@@ -32,6 +32,7 @@ from mbmpo_jax.envs import base as env_base
 from mbmpo_jax.models import base
 from mbmpo_jax.models import biased
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import projected
 from mbmpo_jax.models import recurrent_config
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models import targets as targets_lib
@@ -166,12 +167,13 @@ def make(
   learned = base.Dynamics(
     init=init, ready=ready, start=start, predict=predict, loss=loss
   )
-  return biased.make(
+  spoilt = biased.make(
     learned,
     num_models=section.num_models,
     bias_max=section.bias_max,
     noise_std=section.noise_std,
   )
+  return projected.make(spoilt, env)
 
 
 def gaussian(

@@ -22,6 +22,7 @@ from mbmpo_jax.envs import base as env_base
 from mbmpo_jax.models import base
 from mbmpo_jax.models import dropout
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import projected
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models import targets as targets_lib
 from mbmpo_jax.models.neural_process import config
@@ -181,7 +182,7 @@ def make(env: env_base.Environment, section: config.Surrogate) -> Surrogate:
     predict=predict,
     loss=loss_of_rows,
   )
-  return Surrogate(dynamics, loss, encode)
+  return Surrogate(projected.make(dynamics, env), loss, encode)
 
 
 def make_network(
