@@ -7,7 +7,7 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 
 def get_config() -> pearl.Config:
-  """Sizes of `m3po/point_direc`, for equal steps; docs/pearl.md on the length."""
+  """Sizes of `m3po/point_direc`; docs/pearl.md says why 4 transitions."""
   return pearl.Config(
     env=config.Env(name='point_direc'),
     collect=off_policy_config.Collect(
