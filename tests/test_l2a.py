@@ -188,7 +188,8 @@ def statistics() -> statistics_lib.Statistics:
   )
 
 
-def standard(moments: normalizer.Moments, x: np.ndarray) -> np.ndarray:
+def standard(moments: normalizer.Moments | None, x: np.ndarray) -> np.ndarray:
+  assert moments is not None
   return (x - np.asarray(moments.mean)) / np.asarray(moments.std)
 
 
@@ -201,10 +202,8 @@ def test_acting_adapts_to_the_newest_step_too(known, x64):
   window = history.empty(1, 2, 2, length=M)
   steps = rng.normal(size=(known + 1, 5))  # (o, a, r), the last only o
   for step in steps[:-1]:
-    window = history.push(
-      window, *(jnp.asarray(x) for x in (step[None, :2], step[None, 2:4])),
-      jnp.asarray(step[4:5]),
-    )  # fmt: skip
+    obs, action, reward = map(jnp.asarray, np.split(step, [2, 4]))
+    window = history.push(window, obs[None], action[None], reward)
   one = jax.tree.map(lambda x: x[0], window)
   after = jax.jit(model.adapt)(ready, one, jnp.asarray(steps[-1, :2]))
   x = standard(stats.inputs, steps[:-1, :4])
@@ -247,6 +246,7 @@ def test_a_prediction_is_what_the_parameters_say(x64):
   np.testing.assert_allclose(
     predicted.next_obs, np.clip(obs + change, -1, 1), rtol=1e-9
   )
+  assert predicted.reward is not None
   np.testing.assert_allclose(
     predicted.reward, paid + deviation * y[:, 2], rtol=1e-9
   )

@@ -95,7 +95,7 @@ def make(
     predict_reward: whether rewards are predicted.
   """
   size = env.observation_size
-  network = mlp.MLP(
+  network: Any = mlp.MLP(
     section.hidden_sizes, size + predict_reward, section.activation
   )
   input_size = statistics_lib.input_size(env)
@@ -178,10 +178,12 @@ def make(
   ) -> jax.Array:
     del targets, key
     _, (features, mask) = inputs
+    x, y = jnp.split(features, [input_size], -1)
     return segment_loss(
       apply,
       params,
-      *jnp.split(features, [input_size], -1),
+      x,
+      y,
       mask,
       weight,
       adapt_steps=adapt_steps,
@@ -213,10 +215,14 @@ def make(
     model: Model, steps: types.Transition, mask: jax.Array, weight: jax.Array
   ) -> tuple[jax.Array, jax.Array]:
     def one(model: Model, inner_lr: jax.Array) -> jax.Array:
+      inputs, targets = standard(
+        model, steps.obs, steps.action, steps.reward, steps.next_obs
+      )
       return segment_loss(
         apply,
         model.params,
-        *standard(model, steps.obs, steps.action, steps.reward, steps.next_obs),
+        inputs,
+        targets,
         mask,
         weight,
         adapt_steps=adapt_steps,
