@@ -36,7 +36,9 @@ _LEARNING = {'trpo': 2e-4, 'ppo': 2e-4, 'acktr': 3e-4}
 # products, FLOP/s; and the passes of a minibatch through a network like the
 # critic's.
 _PER_UPDATE, _UPDATE_RATE = 1e-3, 25e9
-_PASSES = {'sac': 20, 'ddpg': 13}
+_PASSES = {'sac': 20, 'ddpg': 13, 'm3po': 20, 'pearl': 20}
+# What a step of a GRU, or of an encoder over a context, costs an update, s.
+_PER_REMEMBERED = 2e-4
 
 
 def seconds(config: Any) -> float:
@@ -52,14 +54,23 @@ def seconds(config: Any) -> float:
   if name in _LEARNING:
     return total + steps * _LEARNING[name]
   if name in _PASSES:
-    return total + steps * _update(config, _PASSES[name])
-  if not hasattr(config, 'model'):
+    total += steps * _update(config, _PASSES[name])
+  if hasattr(config, 'model'):
+    total += sum(_fit(config, index) for index in iterations)
+    total += _with_model(config, steps, played)
+  elif name not in _PASSES:
     return float('nan')
-  total += sum(_fit(config, index) for index in iterations)
-  weights = _weights(config)
-  if name == 'mb_mpc':
-    flop = 2 * weights * config.steps_per_plan * (steps + played)
-    return total + flop / _PLANNER_RATE
+  return total
+
+
+def _with_model(config: Any, steps: int, played: int) -> float:
+  """Of everything that is done in the model, after its fits."""
+  weights, name = _weights(config), config.algorithm
+  if hasattr(config, 'planner'):
+    planned = config.planner.steps(config.model.num_models)
+    return 2 * weights * planned * (steps + played) / _PLANNER_RATE
+  if name == 'm3po':
+    return 2 * weights * config.model_rollouts.steps * steps / _RATE
   rollouts = config.model_rollouts
   if name == 'mbmpo':
     num_steps = config.meta.num_meta_steps
@@ -67,7 +78,8 @@ def seconds(config: Any) -> float:
   else:
     num_steps, imagined = config.improve.num_steps, rollouts.num_rollouts
   flop = 2 * weights * imagined * rollouts.horizon * (1 + _DERIVATIVES)
-  return total + len(iterations) * num_steps * (_PER_POLICY_STEP + flop / _RATE)
+  seconds = num_steps * (_PER_POLICY_STEP + flop / _RATE)
+  return config.run.num_iterations * seconds
 
 
 def _update(config: Any, passes: int) -> float:
@@ -75,7 +87,11 @@ def _update(config: Any, passes: int) -> float:
   learn, collect = config.learn, config.collect
   flop = passes * learn.batch_size * _weights(config, config.critic, last=1)
   rate = learn.num_updates / (learn.update_every * collect.num_envs)
-  return rate * (_PER_UPDATE + flop / _UPDATE_RATE)
+  remembered = 0
+  for name in ('history', 'context'):
+    remembered += getattr(getattr(config, name, None), 'length', 0)
+  overhead = _PER_UPDATE + _PER_REMEMBERED * remembered
+  return rate * (overhead + flop / _UPDATE_RATE)
 
 
 def _fit(config: Any, iteration: int) -> float:

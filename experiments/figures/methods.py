@@ -61,14 +61,16 @@ def config(
   return lasting(made, budget[kind])
 
 
-def preset(algorithm: str, env: str) -> config_lib.Experiment:
-  """The preset of that name; without one, the half-cheetah's elsewhere."""
+def preset(
+  algorithm: str, env: str, *, like: str = 'half_cheetah'
+) -> config_lib.Experiment:
+  """The preset of that name; without one, that of the world `like` in `env`."""
   quick = CONFIGS / algorithm / f'{env}_quick.py'
   path = CONFIGS / algorithm / f'{env}.py'
   for candidate in (quick, path):
     if candidate.is_file():
       return presets.load(str(candidate), candidate)[0]
-  path = CONFIGS / algorithm / 'half_cheetah.py'
+  path = CONFIGS / algorithm / f'{like}.py'
   return config_lib.replaced(
     presets.load(str(path), path)[0], {'env.name': env}
   )

@@ -1,0 +1,97 @@
+r"""Figure 7 of M3PO's paper: against other methods that learn to adapt.
+
+  python experiments/figures/m3po_fig7.py --quick
+
+Learning curves of M3PO, PEARL and L2A in worlds whose task is hidden, and of
+long-term training: M3PO, M3PO-h, whose minibatches hold more and more real
+data, and PEARL. The claims: M3PO ends higher than PEARL and than L2A at equal
+steps; in the long term M3PO-h ends at least as high as PEARL.
+"""
+
+from typing import Any
+
+from experiments.figures import costs
+from experiments.figures import m3po_methods as methods_lib
+from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import shown
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.figures import verdicts
+from mbmpo_jax.training.reporting import plot_paper
+
+_OURS, _MIXED_LONG, _PEARL_LONG = 'm3po', 'm3po_h_long', 'pearl_long'
+# By key: algorithm, label, colour, whether it is long-term; by default its own.
+_LOOKS: dict[str, tuple[str, str | None, str | None, bool]] = {
+  _OURS: ('m3po', None, None, False),
+  'pearl': ('pearl', None, None, False),
+  'l2a': ('l2a', None, None, False),
+  'm3po_long': ('m3po', 'M3PO-long', '#88CCEE', True),
+  _MIXED_LONG: ('m3po', 'M3PO-h-long', '#AA4499', True),
+  _PEARL_LONG: ('pearl', 'PEARL-long', '#DDCC77', True),
+}
+
+
+def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
+  return [
+    _group(size, env, key) for env in methods_lib.ENVS[size] for key in methods
+  ]
+
+
+def _group(size: str, env: str, key: str) -> study.Group:
+  algorithm, label, color, long = _LOOKS[key]
+  values: dict[str, Any] = {}
+  if key == _MIXED_LONG:
+    values['batches.kind'] = 'mixed'
+  made = methods_lib.config(algorithm, env, size, long=long, values=values)
+  if key == _MIXED_LONG:
+    # No imagined data are left in its minibatches at the end.
+    made.batches.decay_steps = made.run.num_iterations * made.collect.steps
+  return study.seeds(
+    env,
+    made,
+    methods_lib.SEEDS[size],
+    key=key,
+    label=label,
+    color=color,
+  )
+
+
+def claims(found: study.Study) -> list[report.Claim]:
+  higher, long = [], []
+  for panel, entries in found.panels.items():
+    by_key = {entry.group.key: entry for entry in entries}
+    for key in ('pearl', 'l2a'):
+      if _OURS in by_key and key in by_key:
+        label = by_key[key].group.label
+        text = f'M3PO ends higher than {label} in {panel}'
+        higher.append(verdicts.better(by_key[_OURS], by_key[key], text))
+    if _MIXED_LONG in by_key and _PEARL_LONG in by_key:
+      text = f'M3PO-h-long ends at least as high as PEARL-long in {panel}'
+      long.append(
+        verdicts.better(by_key[_MIXED_LONG], by_key[_PEARL_LONG], text)
+      )
+  return [
+    verdicts.all_of('M3PO ends higher than PEARL and than L2A', higher),
+    verdicts.all_of('M3PO-h-long ends at least as high as PEARL-long', long),
+    *higher,
+    *long,
+  ]
+
+
+def draw(found: study.Study):
+  return plot_paper.curves(shown.panels(found))
+
+
+FIGURE = command.Figure(
+  name='m3po_fig7',
+  about='M3PO, PEARL and L2A in worlds whose task is hidden',
+  methods=tuple(_LOOKS),
+  groups=groups,
+  claims=claims,
+  draw=draw,
+  numbers=shown.numbers,
+  costs=costs.seconds,
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)
