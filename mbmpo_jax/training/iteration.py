@@ -109,6 +109,19 @@ def phases(
   }
 
 
+class Host(NamedTuple):
+  """What moves a world that is not JAX.
+
+  Attributes:
+    phases: `state -> (state, metrics)` by the name of the phase that it stands
+      for; no programs.
+    evaluate: `(params, key) -> metrics`, as `evaluate.make_evaluate` makes it.
+  """
+
+  phases: Mapping[str, Callable[[Any], tuple[Any, types.Metrics]]]
+  evaluate: evaluate_lib.Evaluate
+
+
 class Iteration:
   """All phases and the evaluation, each compiled once and timed.
 
@@ -129,6 +142,7 @@ class Iteration:
     num_runs: int | None = None,
     mesh: jax.sharding.Mesh | None = None,
     debug_nans: bool = False,
+    host: Host | None = None,
   ) -> None:
     """Compiles nothing yet.
 
@@ -143,6 +157,8 @@ class Iteration:
         one device. Of several, devices that share the runs.
       debug_nans: whether numbers that are not finite are an error, which names
         the line that they come from.
+      host: of one run, what moves a world that is not JAX, in place of the
+        phases named there and of the evaluation.
     """
     self.metrics = algorithm.metrics
     self._run = config.run
@@ -155,12 +171,16 @@ class Iteration:
     self._policy_params = jax.jit(
       policy_params if of_one else jax.vmap(policy_params)
     )
-    play = evaluate_lib.make_evaluate(
-      env,
-      algorithm.policy,
-      num_episodes=config.run.eval_episodes,
-      episode_length=config.collect.episode_length,
-      mesh=mesh if of_one else None,
+    play = (
+      evaluate_lib.make_evaluate(
+        env,
+        algorithm.policy,
+        num_episodes=config.run.eval_episodes,
+        episode_length=config.collect.episode_length,
+        mesh=mesh if of_one else None,
+      )
+      if host is None
+      else host.evaluate
     )
 
     def evaluate(contest: _Contest, index: jax.Array) -> Any:
@@ -181,6 +201,11 @@ class Iteration:
       name='evaluate',
       compiler_options=backend.compiler_options(self._home),
     )
+
+    if host is not None:
+      for name, function in host.phases.items():
+        self._timed[name] = timing.OnHost(function, name=name)
+      self._evaluate = timing.OnHost(evaluate, name='evaluate')
 
   def __call__(
     self, saved: Saved, index: int

@@ -120,7 +120,7 @@ def train(
   if config.run.render and len(rows) == config.run.num_iterations:
     progress.message('playing the best policy')
     run.render()
-  _report(rows, run.folder, config.run.num_iterations, progress)
+  report(rows, run.folder, config.run.num_iterations, progress)
   return rows[-1] if rows else {}
 
 
@@ -217,7 +217,7 @@ def iterate(
         drawn = time.monotonic()
 
 
-def _report(
+def report(
   rows: Sequence[Mapping[str, float]],
   folder: folder_lib.RunFolder,
   total: int,

@@ -33,7 +33,7 @@ class Timed:
       donate_argnums: arguments whose buffers the result may take over.
       compiler_options: as `backend.compiler_options` gives them.
     """
-    self._jitted = jax.jit(
+    self._jitted: Any = jax.jit(
       function,
       donate_argnums=donate_argnums,
       compiler_options=compiler_options,
@@ -56,3 +56,13 @@ class Timed:
     result = jax.block_until_ready(self._jitted(*args))
     self.seconds = time.perf_counter() - start
     return result
+
+
+class OnHost(Timed):
+  """A function that is no program: it is called as it is, and timed."""
+
+  def __init__(self, function: Callable[..., Any], *, name: str) -> None:
+    """There is nothing to compile, or it compiles for itself."""
+    super().__init__(function, name=name)
+    self._jitted = function
+    self.compiled = True

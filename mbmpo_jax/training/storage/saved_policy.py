@@ -21,6 +21,7 @@ from mbmpo_jax import types
 from mbmpo_jax.policies import base
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import saved_world
 
 # Where each is in what a checkpoint holds, `iteration.Saved`.
 _KEYS = {'best': ('best_policy',), 'latest': ('policy',)}
@@ -40,12 +41,14 @@ class SavedPolicy:
     params: what `policy` takes.
     iteration: iterations that were done when the checkpoint was written.
     policy: how it acts.
+    env: the environment, where its name does not say it.
   """
 
   config: config_lib.Experiment
   params: types.Params
   iteration: int
   policy: base.Policy
+  env: envs.Environment | None = None
 
   def act(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """An action [..., A] at `obs` [..., O], of a policy without a memory.
@@ -114,14 +117,18 @@ class SavedPolicy:
   def make_env(self) -> envs.Environment:
     """The environment that it was trained in, with MJX's physics.
 
+    Of a world that is not JAX, its sizes: it cannot be stepped.
+
     Raises:
       UnknownEnvironmentError: if it is not registered (`envs.register`).
     """
-    return envs.from_config(self.config.env)
+    return envs.from_config(self.config.env) if self.env is None else self.env
 
 
 def load_policy(
-  workdir: str | pathlib.Path, which: str = 'best'
+  workdir: str | pathlib.Path,
+  which: str = 'best',
+  env: envs.Environment | None = None,
 ) -> SavedPolicy:
   """Reads a policy from a run's folder, which says everything about it.
 
@@ -133,6 +140,7 @@ def load_policy(
     workdir: a folder of `loop.train`, or of one run of a sweep.
     which: `best`, the policy with the best evaluation, or `latest`, that of the
       last iteration saved.
+    env: the environment, where the folder cannot say what it is.
 
   Raises:
     ConfigError: if `which` is neither, or the folder holds no run, no
@@ -150,7 +158,8 @@ def load_policy(
   if found is None:
     raise config_lib.ConfigError(f'--workdir={workdir}: has no checkpoint yet')
   iteration, tree = found
-  env = envs.from_config(config.env)
+  if env is None:
+    env = saved_world.environment(folder.root, config)
   policy = algorithms.make(config.algorithm, env, config, check=False).policy
   expected = jax.eval_shape(policy.init, jax.random.PRNGKey(0))
   try:
@@ -160,7 +169,7 @@ def load_policy(
       f'--workdir={workdir}: its policy does not fit algorithm'
       f' {config.algorithm!r} in env.name={config.env.name!r}: {error}'
     ) from error
-  return SavedPolicy(config, params, iteration, policy)
+  return SavedPolicy(config, params, iteration, policy, env)
 
 
 def export_policy(

@@ -7,11 +7,11 @@ import jax
 
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
-from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import saved_world
 
 
 class SavedState(NamedTuple):
@@ -50,7 +50,7 @@ def load_state(workdir: str | pathlib.Path) -> SavedState:
   if found is None:
     raise config_lib.ConfigError(f'--workdir={workdir}: has no checkpoint yet')
   iteration, tree = found
-  env = envs.from_config(config.env)
+  env = saved_world.environment(folder.root, config)
   algorithm = algorithms.make(config.algorithm, env, config, check=False)
   expected = jax.eval_shape(
     algorithm.init, jax.random.PRNGKey(0), base.hyper(config)

@@ -1,0 +1,182 @@
+"""Trains in a world that is not JAX, and evaluates there."""
+
+import contextlib
+import copy
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import validation
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.envs import elsewhere
+from mbmpo_jax.training import devices
+from mbmpo_jax.training import iteration as iteration_lib
+from mbmpo_jax.training import loop
+from mbmpo_jax.training import run as run_lib
+from mbmpo_jax.training import signals
+from mbmpo_jax.training.external import gym
+from mbmpo_jax.training.external import host as host_lib
+from mbmpo_jax.training.external import robot as robot_lib
+from mbmpo_jax.training.external import task as task_lib
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import saved_world
+
+MakeEnv = Callable[[], Any] | robot_lib.Robot
+
+
+def train(
+  make_env: MakeEnv,
+  task: task_lib.Task,
+  config: config_lib.Experiment,
+  workdir: str | pathlib.Path,
+  *,
+  max_episode_steps: int | None = None,
+  progress: progress_lib.Progress | None = None,
+  stop: signals.StopRequest | None = None,
+) -> dict[str, float]:
+  """Runs an experiment in a world that is not JAX, or the rest of one.
+
+  As `loop.train`: the same folder, counters, checkpoints, curve, and the same
+  call again continues. Real steps, evaluations among them, are the world's
+  own; each phase but `collect` is the algorithm's. A run that was killed goes
+  on to the bit where the world does what seed and actions say.
+
+  Args:
+    make_env: -> a `gymnasium.Env`, a new one in each call; or a `Robot`.
+    task: what is known of reward, termination and starts. What is `PREDICTED`
+      the models learn (`model.predict_reward`, `model.predict_done`).
+    config: the experiment; copied. `config.env` is not read.
+    workdir: the run's folder, created where missing.
+    max_episode_steps: the time limit of a Gymnasium environment without one.
+    progress: as of `loop.train`.
+    stop: as of `loop.train`.
+
+  Returns:
+    The metrics of the last iteration, as `loop.train`.
+
+  Raises:
+    WorldError: if the world cannot be used; nothing has been written then.
+    ConfigError: if the configuration is not allowed, or its algorithm cannot
+      be handed data from outside; and as `loop.train`, whose other errors are
+      raised, too.
+  """
+  config = copy.deepcopy(config)
+  world = make_world(make_env, max_episode_steps=max_episode_steps)
+  with contextlib.closing(world):
+    _fill_in(config, world.sizes, task)
+    validation.validate(
+      config, env_max_episode_steps=world.sizes.max_episode_steps
+    )
+    env = task_lib.environment(world.sizes, task)
+    sharding = devices.replicated(None)
+    # It cannot be stepped for a proof; each batch of real steps is compared.
+    algorithm = algorithms.make(config.algorithm, env, config, check=False)
+    start = functools.partial(_start, algorithm, sharding)
+    host_lib.check(algorithm, config)
+    run = run_lib.Run(
+      config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
+    )
+    if progress is None:
+      progress = progress_lib.make()
+    with contextlib.closing(run):
+      run.create()
+      saved_world.write(run.folder.root, world.sizes._asdict())
+      (saved,) = run_lib.restore([run], start, sharding)
+      loop.iterate(
+        iteration_lib.Iteration(
+          env,
+          config,
+          algorithm,
+          progress,
+          host=host_lib.make(world, env, config, algorithm),
+        ),
+        saved,
+        [run],
+        first=int(saved.state.counters.iteration),
+        draw=functools.partial(run.draw, algorithm.metrics),
+        progress=progress,
+        stop=stop,
+      )
+  rows = run.rows()
+  loop.report(rows, run.folder, config.run.num_iterations, progress)
+  return rows[-1] if rows else {}
+
+
+def evaluate(
+  workdir: str | pathlib.Path,
+  make_env: MakeEnv,
+  *,
+  episodes: int = 20,
+  seed: int = 0,
+  which: str = 'best',
+  sample: bool = False,
+  task: task_lib.Task | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+  """Plays episodes of a run's policy in the world, each to its own end.
+
+  Args:
+    workdir: the run's folder.
+    make_env: as of `train`.
+    episodes: how many, side by side.
+    seed: of their starts, and of sampled actions.
+    which: `best` or `latest`, as of `load_policy`.
+    sample: whether actions are sampled, as training and its evaluations do.
+    task: that of the run, for a policy that plans with it.
+
+  Returns:
+    Returns and lengths of the episodes, [N].
+  """
+  limit = saved_world.read(pathlib.Path(workdir))['max_episode_steps']
+  world = make_world(make_env, max_episode_steps=limit)
+  env = None if task is None else task_lib.environment(world.sizes, task)
+  saved = saved_policy.load_policy(workdir, which, env)
+  key = jax.random.PRNGKey(seed)
+  with contextlib.closing(world):
+    return world.play(
+      task_lib.Behaviour(saved.policy, saved.params, key, greedy=not sample),
+      num=episodes,
+      horizon=world.sizes.max_episode_steps,
+      seed=[seed],
+    )
+
+
+def make_world(
+  make_env: MakeEnv, *, max_episode_steps: int | None = None
+) -> task_lib.World:
+  """What moves, of what `train` is given."""
+  if isinstance(make_env, robot_lib.Robot):
+    return robot_lib.Episodes(make_env)
+  return gym.Gym(make_env, max_episode_steps=max_episode_steps)
+
+
+def _fill_in(
+  config: config_lib.Experiment, sizes: task_lib.Sizes, task: task_lib.Task
+) -> None:
+  """What the world says in place of the configuration."""
+  config.env = config_lib.Env(name=sizes.name)
+  for part in ('reward', 'done'):
+    if getattr(task, part) != elsewhere.PREDICTED:
+      continue
+    model = getattr(config, 'model', None)
+    if not hasattr(model, f'predict_{part}'):
+      raise config_lib.ConfigError(
+        f'task.{part}={elsewhere.PREDICTED!r}: must be a function for algorithm'
+        f' {config.algorithm!r}, whose models do not predict it'
+      )
+    setattr(model, f'predict_{part}', True)
+
+
+def _start(
+  algorithm: base.Algorithm,
+  sharding: jax.sharding.Sharding,
+  config: config_lib.Experiment,
+) -> iteration_lib.Saved:
+  key = jax.random.PRNGKey(config.seed)
+  return iteration_lib.start(algorithm, key, base.hyper(config), sharding)

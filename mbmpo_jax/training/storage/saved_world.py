@@ -1,0 +1,91 @@
+"""What a run's folder says of a world that is not JAX: `world.json`.
+
+A policy can be read back by it without the world, and without its task.
+"""
+
+import json
+import pathlib
+from typing import Any
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.envs import elsewhere
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.training.storage import folder as folder_lib
+
+_NAME = 'world.json'
+_TYPES = {
+  'name': str,
+  'observation_size': int,
+  'action_size': int,
+  'discrete': bool,
+  'max_episode_steps': int,
+  'dt': float,
+}
+
+
+def write(root: pathlib.Path, sizes: dict[str, Any]) -> None:
+  """Writes the sizes of a world (`training.external.task.Sizes`)."""
+  with folder_lib.writing(root):
+    folder_lib.write_text(root / _NAME, json.dumps(sizes, indent=2) + '\n')
+
+
+def read(root: pathlib.Path) -> dict[str, Any]:
+  """Reads them.
+
+  Raises:
+    ConfigError: if they are not there, or not sizes.
+  """
+  path = root / _NAME
+  try:
+    sizes = folder_lib.read_fields(path)
+  except (OSError, ValueError) as error:
+    raise config_lib.ConfigError(
+      f'--workdir={root}: must hold a run of training.external, but its'
+      f' {_NAME} cannot be read ({error})'
+    ) from error
+  for name, kind in _TYPES.items():
+    value: Any = sizes.get(name)
+    allowed = type(value) is kind
+    if kind is int and allowed:
+      allowed = 0 < int(value) < 10**6
+    if not allowed:
+      raise config_lib.ConfigError(
+        f'{path}: {name}={value!r}: must be a {kind.__name__}, above 0 if a'
+        ' number'
+      )
+  return sizes
+
+
+def environment(
+  root: pathlib.Path, config: config_lib.Experiment
+) -> envs.Environment:
+  """The environment of a run: that of its configuration, or a world's sizes.
+
+  Raises:
+    ConfigError: if it is not registered, or the sizes cannot be read.
+  """
+  if not (root / _NAME).exists():
+    return envs.from_config(config.env)
+  sizes = read(root)
+  space = spaces.Discrete if sizes['discrete'] else spaces.Box
+  model = getattr(config, 'model', None)
+
+  def nobody_says(*args: Any, **kwargs: Any) -> Any:
+    raise elsewhere.ElsewhereError(
+      f'--workdir={root}: its task is not saved: must be given, as `task` of'
+      ' external.evaluate, for a policy that plans'
+    )
+
+  def known_or_predicted(part: str) -> Any:
+    predicted = getattr(model, f'predict_{part}', False)
+    return elsewhere.PREDICTED if predicted else nobody_says
+
+  return elsewhere.Elsewhere(
+    observation_size=sizes['observation_size'],
+    action_space=space(sizes['action_size']),
+    max_episode_steps=sizes['max_episode_steps'],
+    dt=sizes['dt'],
+    reward=known_or_predicted('reward'),
+    done=known_or_predicted('done'),
+  )
