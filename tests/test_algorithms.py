@@ -142,17 +142,29 @@ def test_the_state_keeps_its_shapes(programs):
   )
 
 
+@pytest.mark.parametrize(
+  'programs',
+  [
+    pytest.param(n, marks=[] if n in ('mbmpo', 'ppo') else pytest.mark.slow)
+    for n in NAMES
+  ],
+  indirect=True,
+)
 def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
-  """In float64: two runs at once, each as it is alone."""
+  """In float64: two runs at once, each as it is alone.
+
+  Each algorithm's programs are compiled anew, twice, which makes it slow.
+  """
   algorithm = algorithms.make(
     programs.name, world(programs.name), programs.config
   )
   hyper = base.hyper(programs.config)
-  states = [algorithm.init(jax.random.PRNGKey(seed), hyper) for seed in (0, 1)]
-  together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-  together, metrics = jax.jit(jax.vmap(algorithm.update))(together)
+  init = jax.jit(jax.vmap(lambda key: algorithm.init(key, hyper)))
+  starts = init(jnp.stack([jax.random.PRNGKey(seed) for seed in (0, 1)]))
+  together, metrics = jax.jit(jax.vmap(algorithm.update))(starts)
   phases = [jax.jit(phase.__call__) for phase in algorithm.phases.values()]
-  for index, state in enumerate(states):
+  for index in range(2):
+    state = jax.tree.map(lambda x, index=index: x[index], starts)
     row = {}
     for phase in phases:
       state, values = phase(state)

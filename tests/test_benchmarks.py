@@ -391,9 +391,8 @@ def test_throughput_measures_every_phase():
   assert report['matmul_flops_per_s'] > 0
 
 
-@pytest.mark.parametrize(
-  'num_devices', [pytest.param(1, marks=pytest.mark.slow), 2]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('num_devices', [1, 2])
 def test_roofline_counts_and_measures_every_piece(num_devices):
   report = roofline.run('point', 'tiny', repeats=1, num_devices=num_devices)
   report = json.loads(json.dumps(report))
