@@ -15,6 +15,7 @@ from mbmpo_jax.envs import ant_crippled_leg
 from mbmpo_jax.envs import ant_fwd_bwd
 from mbmpo_jax.envs import cartpole_swingup
 from mbmpo_jax.envs import check
+from mbmpo_jax.envs import elsewhere
 from mbmpo_jax.envs import families
 from mbmpo_jax.envs import half_cheetah
 from mbmpo_jax.envs import half_cheetah_fwd_bwd
@@ -40,6 +41,7 @@ from mbmpo_jax.envs import warp
 Adapted = adapters.Adapted
 Box = spaces.Box
 Discrete = spaces.Discrete
+Elsewhere = elsewhere.Elsewhere
 Environment = base.Environment
 Family = families.Family
 Tasked = tasked.Tasked

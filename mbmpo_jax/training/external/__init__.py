@@ -1,6 +1,6 @@
 """Worlds that are not JAX: Gymnasium's, robots. See docs/environments.md.
 
-  external.train(make_env, external.Task(reward), config, 'runs/pendulum')
+external.train(make_env, external.Task(reward), config, 'runs/pendulum')
 """
 
 from mbmpo_jax.envs.elsewhere import PREDICTED
