@@ -444,7 +444,7 @@ def learn_point_direc(seed: int, inner_lr: float) -> float:
 @pytest.mark.slow
 def test_adaptation_finds_the_direction():
   """Of 60 at best; without adaptation nothing tells the direction."""
-  adapted, fixed = learn_point_direc(0, 0.1), learn_point_direc(0, 0.0)
+  adapted, fixed = learn_point_direc(0, 0.3), learn_point_direc(0, 0.0)
   print(f'adapted {adapted:.1f}, not adapted {fixed:.1f}')
-  assert adapted > 15
-  assert fixed < 8
+  assert adapted > 40
+  assert fixed < 10

@@ -120,8 +120,8 @@ def weights(returns: jax.Array, temperature: jax.Array | float) -> jax.Array:
   finite all are 0.
 
   Example:
-    >>> weights(jnp.array([2.0, 1.0, jnp.nan]), 1.0).round(2).tolist()
-    [0.73, 0.27, 0.0]
+    >>> weights(jnp.array([2.0, 2.0, 2.0, jnp.nan, 2.0]), 1.0).tolist()
+    [0.25, 0.25, 0.25, 0.0, 0.25]
   """
   chex.assert_rank(returns, 1)
   known = jnp.isfinite(returns)

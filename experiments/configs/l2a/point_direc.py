@@ -8,19 +8,29 @@ from mbmpo_jax.models import grbal_config
 def get_config() -> l2a.Config:
   """Steps of `m3po/point_direc`: 4 episodes of 60 per iteration, 15 of these.
 
-  The direction changes every 20 steps, so that few steps have to tell it.
+  The direction changes every 20 steps, so that few steps have to tell it. CEM,
+  as the best of 200 random sequences of 5 steps goes at 0.7 of full speed.
   """
   return l2a.Config(
     env=config.Env(name='point_direc'),
     model=grbal_config.Ensemble(
-      hidden_sizes=(64, 64), batch_size=32, max_gradient_steps=500
+      hidden_sizes=(64, 64),
+      activation='tanh',
+      batch_size=32,
+      max_gradient_steps=1000,
     ),
     collect=config.Collect(
       num_trajectories=4, episode_length=60, buffer_capacity=10_000
     ),
     adaptation=grbal_config.Adaptation(
-      adapt_steps=4, predict_steps=4, inner_lr=0.1
+      adapt_steps=4, predict_steps=4, inner_lr=0.3
     ),
-    planner=l2a.Planner(num_candidates=200, horizon=5),
+    planner=l2a.Planner(
+      kind='cem',
+      num_candidates=60,
+      horizon=5,
+      num_elites=10,
+      num_iterations=4,
+    ),
     run=config.Run(num_iterations=15),
   )
