@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -522,10 +523,21 @@ def test_grid_is_the_product_of_values_and_seeds() -> None:
   assert _parse().num_devices is None
 
 
-# Where only some choices have all numbers.
-_WITH_ALL_NUMBERS = {
-  'ddpg': {'learn.kind': 'td3'},
-  'mb_mpc': {'planner.kind': 'cem', 'planner.members': 'all'},
+# Where not every choice has all numbers: choices, and numbers they lack.
+_PLANNERS: list[tuple[dict[str, Any], set[str]]] = [
+  (
+    {'planner.kind': 'cem', 'planner.members': 'all'},
+    {'planner.temperature'},
+  ),
+  (
+    {'planner.kind': 'mppi', 'planner.members': 'all'},
+    {'planner.min_std', 'planner.smoothing'},
+  ),
+]
+_CHOICES: dict[str, list[tuple[dict[str, Any], set[str]]]] = {
+  'ddpg': [({'learn.kind': 'td3'}, set())],
+  'l2a': _PLANNERS,
+  'mb_mpc': _PLANNERS,
 }
 
 
@@ -533,12 +545,16 @@ _WITH_ALL_NUMBERS = {
 def test_every_numeric_hyperparameter_can_be_swept(name: str) -> None:
   """And reaches the state under the name it has there."""
   kind = algorithms.config(name)
-  whole = config_lib.replaced(kind(), _WITH_ALL_NUMBERS.get(name, {}))
-  values = dict.fromkeys(config_lib.sweepable(kind), (0.5,))
-  (config,) = grid_lib.Grid(whole, values).runs().values()
-  assert dict.fromkeys(values, 0.5) == {
-    field: float(value) for field, value in base.hyper(config).items()
-  }
+  swept: set[str] = set()
+  for choices, lacking in _CHOICES.get(name, [({}, set())]):
+    whole = config_lib.replaced(kind(), choices)
+    values = {f: (0.5,) for f in config_lib.sweepable(kind) if f not in lacking}
+    (config,) = grid_lib.Grid(whole, values).runs().values()
+    hyper = base.hyper(config)
+    assert {float(hyper[field]) for field in values} == {0.5}
+    assert hyper.keys() - values == lacking
+    swept |= values.keys()
+  assert swept == set(config_lib.sweepable(kind))
 
 
 @pytest.mark.parametrize(
