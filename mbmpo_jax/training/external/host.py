@@ -67,7 +67,7 @@ def make(
     algorithm: for both.
   """
   add = jax.jit(algorithm.add, donate_argnums=0)
-  watch = _Watch(env)
+  watch = Watch(env)
   acting = jax.jit(functools.partial(_start_acting, algorithm))
   uniform = jax.jit(functools.partial(_start_acting, algorithm, random=True))
 
@@ -147,7 +147,7 @@ def _describe(trajectory: types.Trajectory) -> dict[str, Any]:
   }
 
 
-class _Watch:
+class Watch:
   """Warns, once each, where the world does not do what its task says."""
 
   def __init__(self, env: elsewhere.Elsewhere) -> None:
