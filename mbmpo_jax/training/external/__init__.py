@@ -3,9 +3,9 @@
 external.train(make_env, external.Task(reward), config, 'runs/pendulum')
 """
 
+from mbmpo_jax.algorithms.mbmpo.quick import quick
 from mbmpo_jax.envs.elsewhere import PREDICTED
 from mbmpo_jax.training.external.acting import Acting
-from mbmpo_jax.training.external.quick import quick
 from mbmpo_jax.training.external.robot import Episode
 from mbmpo_jax.training.external.robot import Robot
 from mbmpo_jax.training.external.run import evaluate

@@ -178,3 +178,17 @@ def _gymnasium() -> Any:
     raise task.WorldError(
       "gymnasium: is not installed: pip install 'mbmpo-jax[gymnasium]'"
     ) from error
+
+
+def by_id(name: str) -> Callable[[], Any]:
+  """What makes the environment of this id in Gymnasium.
+
+  Raises:
+    task.WorldError: if there is none.
+  """
+  gymnasium = _gymnasium()
+  try:
+    gymnasium.spec(name)
+  except gymnasium.error.Error as error:
+    raise task.WorldError(f'--gym={name}: {error}') from error
+  return lambda: gymnasium.make(name)
