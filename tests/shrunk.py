@@ -2,8 +2,8 @@
 
   python -m tests.shrunk program.py
 
-What it builds by an algorithm's `make` and trains by `loop.train` has the sizes
-of a smoke test (`training/launch/tiny.py`).
+What it builds by an algorithm's `make` and trains by `loop.train` or
+`external.train` has the sizes of a smoke test (`training/launch/tiny.py`).
 """
 
 import functools
@@ -12,6 +12,7 @@ import runpy
 import sys
 
 from mbmpo_jax import algorithms
+from mbmpo_jax.training import external
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny
 
@@ -29,6 +30,13 @@ def shrink() -> None:
     return train(tiny.shrink(config), workdir, **kwargs)
 
   loop.train = train_small
+  outside = external.train
+
+  @functools.wraps(outside)
+  def train_outside_small(make_env, task, config, workdir, **kwargs):
+    return outside(make_env, task, tiny.shrink(config), workdir, **kwargs)
+
+  external.train = train_outside_small
 
 
 def _small(make):
