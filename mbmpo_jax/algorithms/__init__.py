@@ -25,6 +25,7 @@ _PACKAGES = {
   'mb_mpc': 'mbmpo_jax.algorithms.mb_mpc',
   'mbmpo': 'mbmpo_jax.algorithms.mbmpo',
   'me_trpo': 'mbmpo_jax.algorithms.me_trpo',
+  'pe_ppo': 'mbmpo_jax.algorithms.pe_ppo',
   'pearl': 'mbmpo_jax.algorithms.pearl',
   'ppo': 'mbmpo_jax.algorithms.ppo',
   'sac': 'mbmpo_jax.algorithms.sac',
@@ -88,7 +89,11 @@ def make(
     config.ConfigError: if a value is not allowed.
     envs.ContractError: if the environment breaks its contract.
   """
-  return _module(name, 'algorithm').make(env, config, **options)
+  # Not above: it imports JAX.
+  from mbmpo_jax.algorithms import contract
+
+  algorithm = _module(name, 'algorithm').make(env, config, **options)
+  return contract.counting(algorithm, env)
 
 
 def metrics(name: str) -> 'dict[str, base.Metric]':

@@ -31,6 +31,7 @@ _KNOWN = {
   'sac': Appearance('SAC', '#56B4E9'),
   'ddpg': Appearance('DDPG', '#999933'),
   'm3po': Appearance('M3PO', '#332288'),
+  'pe_ppo': Appearance('PE-PPO', '#AA4499'),
   'pearl': Appearance('PEARL', '#CC6677'),
   'l2a': Appearance('L2A', '#AA4499'),
   'gssm': Appearance('GSSM', '#117733'),

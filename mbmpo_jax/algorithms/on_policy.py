@@ -87,12 +87,16 @@ class Parts(NamedTuple):
     acting: `policy` on observations as they are.
     init_value: key -> parameters of the value network; consumes the key.
     value: the value network.
+    seen: of a trajectory, what networks saw: its observations may become any
+      pytree of arrays `[T, N, ...]`, as that of a memory, which `policy` and
+      `value` then take.
   """
 
   policy: policies.Policy
   acting: policies.Policy
   init_value: Callable[[jax.Array], types.Params]
   value: ValueFn
+  seen: Callable[[types.Trajectory], types.Trajectory] = lambda steps: steps
 
 
 def parts(
@@ -219,7 +223,9 @@ def algorithm(
         )
       )
       trajectory = normalized.normalized(state.moments, trajectory)
-    batch, judged = judge(made.value, state.value, trajectory, state.hyper)
+    batch, judged = judge(
+      made.value, state.value, made.seen(trajectory), state.hyper
+    )
     improved = improve(state, batch, improve_key)
     counters = after.counters
     after = after._replace(
@@ -237,7 +243,7 @@ def algorithm(
       **judged,
       'policy/entropy': masking.mean(entropy, trajectory.mask),
       'policy/std': policies.mean_std(
-        made.policy, improved.policy, std_key, env.observation_size
+        made.acting, policy_params(after), std_key, env.observation_size
       ),
       base.STUCK: stuck.astype(float),
       **improved.metrics,

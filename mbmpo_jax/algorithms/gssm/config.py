@@ -45,12 +45,14 @@ class Policy:
   Attributes:
     amortised: whether it is told a latent of the task.
     num_units: of the RBF network.
+    init_scale: of the RBF network's first weights: it begins with little force.
     hidden_sizes: units of each hidden layer of the other.
     init_std: deviation that its actions begin with, unless they are choices.
   """
 
   amortised: bool = True
   num_units: int = config.setting(50, low=1, high=2**16, tiny=8)
+  init_scale: float = config.setting(0.01, above=0, high=1e3)
   hidden_sizes: tuple[int, ...] = config.setting(
     (128,), low=1, high=2**16, tiny=8
   )

@@ -7,15 +7,12 @@ steps, with a critic that sees z (Wang & van Hoof 2022, section 4.3).
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import linen as nn
 
-from mbmpo_jax import broadcasting
 from mbmpo_jax import config as shared_config
 from mbmpo_jax import masking
 from mbmpo_jax import types
@@ -29,13 +26,12 @@ from mbmpo_jax.envs import spaces
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
 from mbmpo_jax.networks import critics
-from mbmpo_jax.networks import mlp
 from mbmpo_jax.objectives import bptt
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import categorical
-from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import flax_policy
 from mbmpo_jax.policies import latent as latent_lib
+from mbmpo_jax.policies import mean_network
 from mbmpo_jax.policies import rbf
 from mbmpo_jax.rollouts import imagined
 
@@ -46,33 +42,6 @@ class Learner(NamedTuple):
   policy: types.Params
   value: types.Params  # () where nothing values
   optimizer: Any
-
-
-class Gaussian(nn.Module):
-  """A ReLU network's mean, and a deviation that depends on nothing.
-
-  Attributes:
-    action_size: A.
-    hidden_sizes: units of each hidden layer.
-    init_std: what the deviation begins with.
-  """
-
-  action_size: int
-  hidden_sizes: tuple[int, ...]
-  init_std: float
-
-  @nn.compact
-  def __call__(self, obs: jax.Array) -> distributions.Gaussian:
-    """The density [..., A] at observations [..., O]."""
-    mean = mlp.MLP(self.hidden_sizes, self.action_size)(obs)
-    log_std = self.param(
-      'log_std',
-      nn.initializers.constant(math.log(self.init_std)),
-      (self.action_size,),
-    )
-    return distributions.Gaussian(
-      mean, broadcasting.leading(log_std, mean.ndim)
-    )
 
 
 class Parts(NamedTuple):
@@ -116,11 +85,21 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
   seen, actions = size + latent_size, env.action_size
   value, init_value = None, lambda key: ()
   if config.improve.kind == 'bptt':
-    seeing = rbf.make(seen, actions, num_units=section.num_units)
+    # A latent of many numbers is as far from a centre as one of one.
+    widths = (1.0,) * size + (float(latent_size),) * latent_size
+    seeing = rbf.make(
+      seen,
+      actions,
+      num_units=section.num_units,
+      init_scale=section.init_scale,
+      init_widths=widths,
+    )
   elif choices:
     seeing = categorical.make(seen, actions, section.hidden_sizes, 'relu')
   else:
-    network = Gaussian(actions, section.hidden_sizes, section.init_std)
+    network = mean_network.Gaussian(
+      actions, section.hidden_sizes, section.init_std
+    )
     seeing = flax_policy.make(network, seen, actions)
   if config.improve.kind == 'ppo':
     values = critics.Value(config.value.hidden_sizes, 'relu')

@@ -11,6 +11,7 @@ The one phase steps the environments and descends, by minibatches,
 
 import copy
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -63,6 +64,28 @@ def make(
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
   made = on_policy.parts(env, config, policy)
+  return build(env, config, made, loss, METRICS, mesh=mesh)
+
+
+def build(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  made: on_policy.Parts,
+  loss: Callable[..., jax.Array],
+  metrics: dict[str, base.Metric],
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+) -> base.Algorithm:
+  """PPO of these networks and this loss.
+
+  Args:
+    env: the real world.
+    config: of the experiment.
+    made: the networks.
+    loss: as `loss`.
+    metrics: all that is reported; those of `METRICS` are.
+    mesh: devices that hold the state, each of which does all the work.
+  """
 
   def start(theta: types.Params, value: types.Params, hyper: base.Hyper) -> Any:
     adam = minibatches.optimizer(config.learn, hyper['learn.learning_rate'])
@@ -102,7 +125,7 @@ def make(
     )
 
   return on_policy.algorithm(
-    env, config, made, start, improve, METRICS, mesh=mesh
+    env, config, made, start, improve, metrics, mesh=mesh
   )
 
 

@@ -58,9 +58,9 @@ def unit(features: jax.Array) -> jax.Array:
 
 
 def pool(values: jax.Array, mask: jax.Array) -> jax.Array:
-  """The mean [D] of `values` [C, D] over live points; 0 if there is none."""
-  total = jnp.sum(masking.live(values, mask), 0)
-  return total / jnp.maximum(jnp.sum(mask), 1)
+  """The mean [..., D] of `values` [..., C, D] over live points; 0 of none."""
+  total = jnp.sum(masking.live(values, mask), -2)
+  return total / jnp.maximum(jnp.sum(mask, -1), 1)[..., None]
 
 
 class PointEncoder(nn.Module):

@@ -1,0 +1,21 @@
+"""Acrobots of other masses by PE-PPO, as `ppo/acrobot` but for the context."""
+
+from mbmpo_jax import config
+from mbmpo_jax.algorithms import on_policy_config
+from mbmpo_jax.algorithms.pe_ppo import config as pe_ppo
+
+
+def get_config() -> pe_ppo.Config:
+  """600 episodes of 200 steps, 10 of them per iteration."""
+  return pe_ppo.Config(
+    env=config.Env(name='acrobot'),
+    collect=on_policy_config.Collect(
+      num_envs=10, steps_per_env=200, episode_length=200
+    ),
+    policy=config.GaussianPolicy(hidden_sizes=(128,)),
+    value=on_policy_config.Value(hidden_sizes=(128,)),
+    learn=pe_ppo.Learn(
+      num_epochs=8, num_minibatches=4, learning_rate=5e-4, max_grad_norm=0.5
+    ),
+    run=config.Run(num_iterations=60, eval_every=2, eval_episodes=35),
+  )

@@ -1,0 +1,186 @@
+"""PE-PPO: PPO whose policy infers the task (Wang & van Hoof 2022, table 2).
+
+  algorithm = algorithms.make('pe_ppo', env, config)
+  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state, metrics = jax.jit(algorithm.update)(state)
+
+Policy and critic see [s, z], z drawn from q(z | the last transitions of the
+episode), each with an encoder of its own, that of MLSM-v0. The loss is PPO's
+and, as in PEARL (Rakelly et al. 2019), kl_coef KL(q(z) || N(0, I)) of both.
+
+`adapt` hands the transitions of a new task to the policy, as a context.
+"""
+
+import copy
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import config as shared_config
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
+from mbmpo_jax.algorithms import on_policy
+from mbmpo_jax.algorithms.pe_ppo import config as config_lib
+from mbmpo_jax.algorithms.pe_ppo import networks
+from mbmpo_jax.algorithms.ppo import algorithm as ppo
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import spaces
+from mbmpo_jax.models.neural_process import sets
+from mbmpo_jax.networks import critics
+from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import categorical
+from mbmpo_jax.policies import context as context_lib
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import mean_network
+from mbmpo_jax.policies import normalized
+from mbmpo_jax.rollouts import real
+
+METRICS = ppo.METRICS
+State = on_policy.State
+
+
+def make(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  *,
+  mesh: jax.sharding.Mesh | None = None,
+  check: bool | None = None,
+) -> base.Algorithm:
+  """Builds the algorithm for an environment.
+
+  Args:
+    env: the real world, of a task family where it is to learn of tasks.
+    config: hyperparameters; copied.
+    mesh: devices that hold the state, each of which does all the work.
+    check: whether to prove `env` against the contract, which runs a few steps;
+      by default unless it is this package's own (`envs.is_own`).
+
+  Raises:
+    config.ConfigError: if a value is not allowed.
+    envs.ContractError: if the environment breaks its contract.
+  """
+  config = copy.deepcopy(config)
+  model_based.check(env, config, check)
+  told = _told(env, config)
+  made = _parts(env, config, told)
+
+  def loss(
+    params: tuple[types.Params, types.Params],
+    batch: on_policy.Batch,
+    *,
+    made: on_policy.Parts,
+    hyper: base.Hyper,
+  ) -> jax.Array:
+    steps = batch.trajectory
+    divergence = jnp.zeros(())
+    for net, theta in zip(told, params, strict=True):
+      each = jnp.asarray(net.apply(theta, steps.obs, method='divergence'))
+      divergence += masking.mean(each, steps.mask)
+    return (
+      ppo.loss(params, batch, made=made, hyper=hyper)
+      + hyper['learn.kl_coef'] * divergence
+    )
+
+  def adapt(
+    state: State, trajectory: types.Trajectory, key: jax.Array
+  ) -> tuple[types.Params, sets.Points]:
+    """The parameters as they are, and what the policy is told of a task."""
+    del key
+    params: Any = state.policy
+    if config.collect.normalize_observations:
+      params = normalized.Params(state.policy, state.moments)
+      trajectory = normalized.normalized(state.moments, trajectory)
+    rows, _, _ = real.to_transitions(
+      trajectory._replace(extras=()), jnp.zeros((), jnp.int32)
+    )
+    points = context_lib.point(
+      rows.obs, rows.action, rows.reward, rows.next_obs
+    )
+    count, room = rows.reward.shape[0], config.context.window
+    if count > room:
+      raise shared_config.ConfigError(
+        f'context={count} transitions: must be <= {room}, context.window'
+      )
+    # The newest are last: the others are the first to be forgotten.
+    return params, jax.tree.map(
+      lambda x: jnp.pad(x, [(room - count, 0)] + [(0, 0)] * (x.ndim - 1)),
+      points,
+    )
+
+  algorithm = ppo.build(env, config, made, loss, METRICS, mesh=mesh)
+  return algorithm._replace(adapt=adapt)
+
+
+def _told(
+  env: envs_base.Environment, config: config_lib.Config
+) -> tuple[networks.Told, networks.Told]:
+  """The policy's network and the critic's."""
+  section, context = config.policy, config.context
+  head: Any
+  if isinstance(env.action_space, spaces.Discrete):
+    head = categorical.Network(env.action_size, section.hidden_sizes)
+  else:
+    head = mean_network.Gaussian(
+      env.action_size,
+      section.hidden_sizes,
+      section.init_std,
+      'tanh',
+      section.min_std,
+      section.learn_std,
+    )
+
+  def tell(head: Any) -> networks.Told:
+    return networks.Told(
+      head, context.encoder_sizes, context.latent_size, context.min_latent_std
+    )
+
+  return tell(head), tell(critics.Value(config.value.hidden_sizes))
+
+
+def _parts(
+  env: envs_base.Environment,
+  config: config_lib.Config,
+  told: tuple[networks.Told, networks.Told],
+) -> on_policy.Parts:
+  """The networks, as on-policy algorithms take them."""
+  actor, critic = told
+  observation_size, action_size = env.observation_size, env.action_size
+  context = config.context
+  noise = distributions.normal_noise
+  if isinstance(env.action_space, spaces.Discrete):
+    noise = distributions.gumbel_noise
+  blank = context_lib.Seen(
+    jnp.zeros((1, observation_size)),
+    context_lib.Memory(
+      context_lib.empty(1, observation_size, action_size, context.window),
+      jnp.zeros((1, context.latent_size)),
+    ),
+  )
+
+  def value(params: types.Params, seen: Any) -> jax.Array:
+    return jnp.asarray(critic.apply(params, seen))
+
+  seeing = policies.memoryless(
+    lambda key: actor.init(key, blank),
+    actor.apply,
+    noise=lambda key, shape: noise(key, shape, action_size),
+  )
+  acting = context_lib.remembering(
+    seeing,
+    observation_size,
+    action_size,
+    window=context.window,
+    latent_size=context.latent_size,
+  )
+  if config.collect.normalize_observations:
+    acting = normalized.make(acting, observation_size)
+  return on_policy.Parts(
+    seeing,
+    acting,
+    lambda key: critic.init(key, blank),
+    value,
+    context_lib.seen,
+  )

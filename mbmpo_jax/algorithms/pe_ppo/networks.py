@@ -1,0 +1,51 @@
+"""Networks that infer a latent of the task from a set of transitions."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mbmpo_jax.models.neural_process import parts
+from mbmpo_jax.policies import context as context_lib
+from mbmpo_jax.policies import distributions
+
+
+class Told(nn.Module):
+  """A network told z ~ q(z | transitions), by the encoder of MLSM-v0.
+
+    r = mean_i e(x_i, y_i),   q(z) = N(mu(r), Sigma(r)),   head([s, z])
+
+  Attributes:
+    head: what reads [s, z].
+    encoder_sizes: units of the layers of e.
+    latent_size: Z.
+    min_latent_std: floor of the deviations.
+  """
+
+  head: nn.Module
+  encoder_sizes: tuple[int, ...]
+  latent_size: int
+  min_latent_std: float
+
+  def setup(self) -> None:
+    """The layers."""
+    self.point = parts.PointEncoder(self.encoder_sizes)
+    self.latent_head = parts.LatentHead(self.latent_size, self.min_latent_std)
+
+  def latent(self, seen: context_lib.Seen) -> distributions.Gaussian:
+    """q(z), [..., Z]; without transitions, r is 0."""
+    x, y, mask = seen.memory.points
+    return self.latent_head(parts.pool(self.point(x, y), mask))
+
+  def __call__(self, seen: context_lib.Seen) -> jax.Array:
+    """What the head makes of it."""
+    mean, log_std = self.latent(seen)
+    z = mean + jnp.exp(log_std) * seen.memory.noise
+    return self.head(jnp.concatenate([seen.obs, z], -1))
+
+  def divergence(self, seen: context_lib.Seen) -> jax.Array:
+    """KL of q(z) from the standard normal, [...], in nats."""
+    found = self.latent(seen)
+    prior = distributions.Gaussian(
+      jnp.zeros_like(found.mean), jnp.zeros_like(found.mean)
+    )
+    return found.kl(prior)
