@@ -16,7 +16,7 @@ def transitions(values: range) -> types.Transition:
   reward = np.asarray(values, np.float32)
   return types.Transition(
     obs=np.stack([reward, reward], -1),
-    action=reward[:, None],
+    action=reward[:, None] / 1000,
     reward=reward,
     next_obs=np.stack([reward, reward], -1) + 1,
     terminated=np.zeros(count, np.float32),

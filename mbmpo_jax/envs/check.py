@@ -1,6 +1,7 @@
 """Proves an environment against the contract, and names what is wrong."""
 
 import operator
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -9,11 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from mbmpo_jax import errors
+from mbmpo_jax.envs import against_mujoco
 from mbmpo_jax.envs import base
 
 _BATCH = 4
 _STEPS = 30
-_METHODS = ('reset', 'step', 'reward', 'done', 'initial_obs', 'model_input')
+_SHOWN = 6  # numbers of an observation in a message
+_METHODS = (
+  'reset', 'step', 'reward', 'done', 'initial_obs', 'model_input', 'project',
+)  # fmt: skip
 _SPACE = ('size', 'sample', 'project', 'check', 'log_prob_uniform')
 
 # (whether it holds, what is wrong otherwise)
@@ -69,7 +74,10 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   depends on a hidden task is not asked for so. Actions are tried as the action
   space projects them. Nothing is asked of what follows the end of an episode.
   Resets are traced twice with the same keys and must agree: what is drawn from
-  anywhere but the key does not.
+  anywhere but the key does not. `project` must leave observations as they are.
+  Physics from an MJCF file is compared with MuJoCo's own over 20 steps
+  (`against_mujoco.first_difference`): a difference is refused, but where shapes
+  touch whose contacts MJX finds by methods of its own, it is a warning.
 
   Args:
     env: the environment.
@@ -96,7 +104,10 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     action = env.action_space.project(action)
     reward, done = after.reward, after.done
     return after, {
+      'obs before': state.obs,
+      'action': action,
       'next_obs': after.obs,
+      'project()': env.project(after.obs),
       'reward': reward,
       'reward()': env.reward(state.obs, action, after.obs)
       if env.reward_is_known
@@ -119,14 +130,21 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   # Up to the first end by either account, that step included.
   ended = (later['done'] != 0) | (later['done()'] != 0)
   alive = np.cumsum(ended, axis=0) - ended == 0
-  for part, value in (first | {k: v[alive] for k, v in later.items()}).items():
-    require(np.all(np.isfinite(value)), f'{part} is not finite: {value}')
+  for part, value in first.items():
+    require(
+      np.all(np.isfinite(value)),
+      f'{part} of a reset is not finite {_where(~np.isfinite(value))}',
+    )
+  for part in ('next_obs', 'reward', 'reward()', 'done', 'done()'):
+    value = later[part]
+    wrong = ~np.isfinite(value).reshape(*alive.shape, -1).all(-1) & alive
+    require(not wrong.any(), f'{part} is not finite {_at(wrong, later, part)}')
   again = jax.tree.map(np.asarray, jax.jit(lambda keys: reset(keys)[1])(keys))
   for part, value in again.items():
     require(
       np.allclose(first[part], value, rtol=1e-6, atol=1e-6),
       f'{part} of a reset differs between two traces with the same key:'
-      f' {first[part][0]} and {value[0]}',
+      f' {_row(first[part][0])} and {_row(value[0])}',
     )
   for told, pure in (('reward', 'reward()'), ('done', 'done()')):
     error = np.abs(later[told] - later[pure])
@@ -137,9 +155,18 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
       f"step's {told} {later[told][at]} differs from {pure} {later[pure][at]}"
       f' of (obs, projected action, next_obs), at step {at[0] + 1}',
     )
+  odd = alive & ~np.isin(later['done'], (0.0, 1.0))
   require(
-    np.all(np.isin(later['done'][alive], (0.0, 1.0))),
-    f'done={later["done"][alive]}: must be 0. or 1.',
+    not odd.any(),
+    f'done must be 0. or 1., and is not {_at(odd, later, "done")}',
+  )
+  moved = np.abs(later['project()'] - later['next_obs'])
+  size = np.max(np.abs(later['next_obs'][alive]), initial=0.0, axis=0)
+  wrong = alive & (moved > 1e-4 * (size + 1e-12)).any(-1)
+  require(
+    not wrong.any(),
+    'project() changes an observation of the environment itself'
+    f' {_at(wrong, later, "project()")}',
   )
   require(
     env.can_terminate or not np.any(later['done'][alive]),
@@ -148,8 +175,64 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   for part in ('obs', 'initial_obs'):
     require(
       np.ptp(first[part], axis=0).max() > 0,
-      f'{part} of a reset is the same for every key: {first[part][0]}',
+      f'{part} of a reset is the same for every key: {_row(first[part][0])}',
     )
+  _check_physics(env, require, seed)
+
+
+def _check_physics(env: base.Environment, require: Require, seed: int) -> None:
+  """MJX's steps are MuJoCo's, where an MJCF file says what moves."""
+  simulated = against_mujoco.physics_of(env)
+  if simulated is None:
+    return
+  found = against_mujoco.first_difference(simulated, seed=seed)
+  if found is None:
+    return
+  if found.contacts:
+    warnings.warn(
+      f"{type(env).__name__}: MJX's contacts of {found.contacts} are not"
+      f" MuJoCo's: {found.text}",
+      stacklevel=3,
+    )
+    return
+  require(
+    False,
+    f'{found.text}: MJX leaves out something of the file; remove elements until'
+    ' the two agree, or pass check=False',
+  )
+
+
+def _at(wrong: np.ndarray, later: dict[str, np.ndarray], part: str) -> str:
+  """The first of `wrong` [T, N], in words: when, where, and of what."""
+  if not wrong.any():
+    return ''
+  step = int(np.argmax(wrong.any(1)))
+  place = int(np.argmax(wrong[step]))
+  value, obs, action = (
+    _row(later[name][step, place]) for name in (part, 'obs before', 'action')
+  )
+  return (
+    f'at step {step + 1} ({wrong[step].sum()} of {wrong.shape[1]}'
+    f' environments): {value} of obs {obs}, action {action}'
+  )
+
+
+def _where(wrong: np.ndarray) -> str:
+  rows = wrong.reshape(len(wrong), -1)
+  numbers = np.flatnonzero(rows.any(0)).tolist()
+  return (
+    f'in {rows.any(1).sum()} of {len(rows)} environments, dimensions'
+    f' {numbers[:_SHOWN]}'
+  )
+
+
+def _row(numbers: Any) -> str:
+  """A number, or the first few of several, in one line."""
+  if np.ndim(numbers) == 0:
+    return f'{float(numbers):.6g}'
+  flat = np.ravel(numbers)
+  more = ', ...' if flat.size > _SHOWN else ''
+  return f'[{", ".join(f"{float(x):.6g}" for x in flat[:_SHOWN])}{more}]'
 
 
 def _requirer(env: base.Environment) -> Require:
@@ -157,7 +240,7 @@ def _requirer(env: base.Environment) -> Require:
 
   def require(holds: Any, message: str) -> None:
     if not holds:
-      raise ContractError(f'{name}: {message}')
+      raise ContractError(' '.join(f'{name}: {message}'.split()))
 
   return require
 
@@ -191,6 +274,8 @@ def _check_shapes(env: base.Environment, require: Require) -> None:
     if env.done_is_known:
       done = trace('done', env.done, batched_obs)
       expect(f'done() of a batch {list(batch)}', done, batch)
+    projected = trace('project', env.project, batched_obs)
+    expect(f'project() of a batch {list(batch)}', projected, batched_obs.shape)
     seen = trace('model_input', env.model_input, batched_obs)
     require(
       getattr(seen, 'shape', ())[:-1] == batch and seen.dtype == float_type,
@@ -231,8 +316,8 @@ def _check_space(env: base.Environment, require: Require, seed: int) -> None:
     again = drawn[f'project() of {part}']
     require(
       np.array_equal(again, drawn[part]),
-      f'action_space.project() changes what {part} gave: {drawn[part][0]} to'
-      f' {again[0]}',
+      f'action_space.project() changes what {part} gave:'
+      f' {_row(drawn[part][0])} to {_row(again[0])}',
     )
 
 

@@ -4,11 +4,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mbmpo_jax import broadcasting
 
-# A dimension this steady, relative to its size, is a constant plus rounding.
-_STEADY = 1e-6
+# Twice what rounding a difference of two numbers in single precision makes of
+# it, relative to these: a deviation below is that of a constant.
+_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 class Moments(NamedTuple):
@@ -18,11 +20,20 @@ class Moments(NamedTuple):
   std: jax.Array  # [D], 0 for a dimension that does not vary
 
 
-def fit(samples: jax.Array, mask: jax.Array) -> Moments:
+def fit(
+  samples: jax.Array, mask: jax.Array, *, size: jax.Array | None = None
+) -> Moments:
   """Moments of the rows of `samples` [B, D] where `mask` [B] is 1.
 
   Two passes, the second about the mean: exact where |mean| >> std. A dimension
-  with std < 1e-6 * (1 + |mean|) gets std 0.
+  whose std is no more than what rounding in single precision makes gets 0: at
+  most 4.8e-7 of its size. What is measured in other units is as steady.
+
+  Args:
+    samples: `[B, D]`.
+    mask: `[B]`.
+    size: of the numbers that the samples were computed from, `[D]`, as of the
+      observations whose differences they are; by default, the largest sample.
 
   Example:
     >>> samples = jnp.array([[1.0, 5.0], [3.0, 5.0], [9.0, 9.0]])
@@ -36,8 +47,19 @@ def fit(samples: jax.Array, mask: jax.Array) -> Moments:
   live = mask[:, None] > 0
   mean = jnp.sum(jnp.where(live, samples, 0.0), 0) / count
   deviation = jnp.where(live, samples - mean[None], 0.0)
-  std = jnp.sqrt(jnp.sum(jnp.square(deviation), 0) / count)
-  return Moments(mean, jnp.where(std < _STEADY * (1 + abs(mean)), 0.0, std))
+  # Squares of small numbers would be lost; a power of two rounds nothing.
+  peak = jnp.max(jnp.abs(deviation), 0)
+  unit = jnp.ldexp(jnp.ones_like(peak), jnp.frexp(peak)[1])
+  squares = jnp.square(deviation / unit[None])
+  std = unit * jnp.sqrt(jnp.sum(squares, 0) / count)
+  if size is None:
+    size = largest(samples, mask)
+  return Moments(mean, jnp.where(std <= _ROUNDING * size, 0.0, std))
+
+
+def largest(samples: jax.Array, mask: jax.Array) -> jax.Array:
+  """max |x| [D] of the rows of `samples` [B, D] where `mask` [B] is 1."""
+  return jnp.max(jnp.where(mask[:, None] > 0, jnp.abs(samples), 0.0), 0)
 
 
 def identity(size: int) -> Moments:

@@ -11,6 +11,8 @@ from mbmpo_jax.models import normalizer
 
 # Wide enough for any state worth imagining, small enough to square.
 WIDEST = 1e6
+# Of the largest number observed, where that is more.
+_BEYOND = 1e3
 
 
 class Statistics(NamedTuple):
@@ -44,9 +46,9 @@ def fit(
 
     low = min - margin (max - min),  high = max + margin (max - min),
 
-  but +-1e6 without a margin, and in a dimension that no step ever changes: a
-  goal may be anywhere. They are NaN, so that nothing can be imagined, where
-  fewer than two rows are valid.
+  but +-1e6, or a thousand times the largest number there is, without a margin,
+  and in a dimension that no step ever changes: a goal may be anywhere. They are
+  NaN, so that nothing can be imagined, where fewer than two rows are valid.
 
   Args:
     inputs: `[B, I]`.
@@ -60,7 +62,9 @@ def fit(
   chex.assert_rank([inputs, targets, next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape([targets, next_obs])
   chex.assert_equal_shape_prefix([inputs, targets, valid], 1)
-  moments = normalizer.fit(targets, valid)
+  # Targets may be differences of observations, and are as exact as these.
+  size = normalizer.largest(next_obs, valid)
+  moments = normalizer.fit(targets, valid, size=size)
   low, high = _bounds(next_obs, moments, valid, clip_margin)
   of_reward = reward_low = reward_high = None
   if reward is not None:
@@ -99,7 +103,8 @@ def _bounds(
     steady = moments.std == 0
     low = jnp.where(steady, low, least - margin)
     high = jnp.where(steady, high, greatest + margin)
-  return jnp.maximum(low, -WIDEST), jnp.minimum(high, WIDEST)
+  widest = jnp.maximum(WIDEST, _BEYOND * normalizer.largest(values, valid))
+  return jnp.maximum(low, -widest), jnp.minimum(high, widest)
 
 
 def identity(

@@ -4,15 +4,17 @@ A row is any pytree, most often a `types.Transition`; every leaf of the data
 leads with the capacity [C].
 """
 
-import operator
 from typing import Any, NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mbmpo_jax import masking
 from mbmpo_jax import types
+
+_SHOWN = 6  # numbers in a message
 
 
 class Buffer(NamedTuple):
@@ -74,12 +76,15 @@ def add(buffer: Buffer, rows: Any) -> Buffer:
 
   Args:
     buffer: of capacity C.
-    rows: JAX or NumPy arrays, a tree like the buffer's; consecutive entries of
-      an episode in order, so that histories can be cut from the ring.
+    rows: JAX or NumPy arrays, or lists of numbers, a tree like the buffer's;
+      consecutive entries of an episode in order, so that histories can be cut
+      from the ring.
 
   Raises:
-    ValueError: if B exceeds C, the tree is another, or the shape of a leaf does
-      not fit.
+    ValueError: in one line, if B exceeds C, the tree is another, the shape of a
+      leaf does not fit, or numbers are not whole where they must be; of
+      transitions, too, if an action is beyond [-1, 1]. What is traced has no
+      numbers to look at.
 
   Example:
     Three steps of one episode, as NumPy arrays from anywhere:
@@ -101,7 +106,12 @@ def add(buffer: Buffer, rows: Any) -> Buffer:
     (5, 1)
   """
   capacity = _capacity(buffer)
+  rows = _arrays(buffer, rows)
   _check(buffer, rows, capacity)
+  if isinstance(rows, types.Transition):
+    _check_actions(rows.action)
+  if not jax.tree.leaves(rows)[0].shape[0]:
+    return buffer
   sound = masking.sound_rows(rows)
   before = jnp.cumsum(sound, dtype=jnp.int32) - sound
   # Beyond the last slot nothing is written.
@@ -176,18 +186,91 @@ def mask(buffer: Buffer) -> jax.Array:
   return (jnp.arange(_capacity(buffer)) < buffer.size).astype(float)
 
 
+def newest(buffer: Buffer, since: jax.Array, *, added: jax.Array) -> jax.Array:
+  """1. where a slot [C] was written after `position` was `since`.
+
+  Args:
+    buffer: of capacity C.
+    since: the slot that was to be written next.
+    added: whether anything was added; not more than C rows.
+  """
+  capacity = _capacity(buffer)
+  written = (buffer.position - since) % capacity
+  all_of_it = (written == 0) & (added > 0) & (buffer.size == capacity)
+  written = jnp.where(all_of_it, capacity, written)
+  age = (buffer.position - 1 - jnp.arange(capacity)) % capacity
+  return (age < written).astype(float)
+
+
 def _capacity(buffer: Buffer) -> int:
   return jax.tree.leaves(buffer.data)[0].shape[0]
+
+
+def _arrays(buffer: Buffer, rows: Any) -> Any:
+  """`rows` with arrays for leaves, of whole numbers where those stored are."""
+  structure: Any = jax.tree.structure(buffer.data)
+  try:
+    leaves = structure.flatten_up_to(rows)
+  except ValueError as error:
+    raise ValueError(
+      f'rows are {jax.tree.structure(rows)}: must be {structure}, as the buffer'
+      ' was made for'
+    ) from error
+  stored = jax.tree_util.tree_leaves_with_path(buffer.data)
+  return jax.tree.unflatten(
+    structure,
+    [
+      _array(f'rows{_name(path)}', leaf, of_buffer.dtype)
+      for (path, of_buffer), leaf in zip(stored, leaves, strict=True)
+    ],
+  )
+
+
+def _array(name: str, leaf: Any, dtype: Any) -> Any:
+  if isinstance(leaf, jax.core.Tracer):
+    return leaf
+  if not isinstance(leaf, jax.Array):
+    try:
+      leaf = np.asarray(leaf)
+    except ValueError as error:
+      raise ValueError(f'{name}: its rows differ in length') from error
+  if leaf.dtype.kind not in 'biuf' and not jnp.issubdtype(
+    leaf.dtype, jnp.floating
+  ):
+    raise ValueError(f'{name} is of {leaf.dtype}: must be of numbers')
+  if jnp.issubdtype(dtype, jnp.integer) and leaf.dtype.kind == 'f':
+    numbers = np.asarray(leaf)
+    if not np.all(numbers == np.round(numbers)):
+      raise ValueError(f'{name}: must be whole numbers')
+    return numbers.astype(dtype)
+  return leaf
+
+
+def _check_actions(actions: Any) -> None:
+  if isinstance(actions, jax.core.Tracer):
+    return
+  size = np.abs(np.asarray(actions))
+  # What is not finite is left out, and not the only thing that is.
+  most = np.max(np.where(np.isfinite(size), size, 0.0), axis=0, initial=0.0)
+  if np.any(most > 1 + 1e-6):
+    limits = ', '.join(f'{max(x, 1.0):.4g}' for x in most[:_SHOWN])
+    more = ', ...' if most.size > _SHOWN else ''
+    raise ValueError(
+      f'rows.action reaches {most.max():.4g}: must be within [-1, 1]; divide'
+      " each dimension by its actuator's limit, at least"
+      f' [{limits}{more}]'
+    )
+
+
+def _name(path: Any) -> str:
+  return jax.tree_util.keystr(path).replace("['", '.').replace("']", '')
 
 
 def _check(buffer: Buffer, rows: Any, capacity: int) -> None:
   stored = jax.tree_util.tree_leaves_with_path(buffer.data)
   new = jax.tree.leaves(rows)
-  if operator.ne(jax.tree.structure(rows), jax.tree.structure(buffer.data)):
-    raise ValueError(
-      f'rows are {jax.tree.structure(rows)}: must be'
-      f' {jax.tree.structure(buffer.data)}, as the buffer was made for'
-    )
+  if not all(x.ndim for x in new):
+    raise ValueError('rows: must lead with their number, as [B, ...]')
   count = new[0].shape[0]
   if count > capacity:
     raise ValueError(
@@ -195,8 +278,7 @@ def _check(buffer: Buffer, rows: Any, capacity: int) -> None:
     )
   for (path, leaf), x in zip(stored, new, strict=True):
     if x.shape != (count, *leaf.shape[1:]):
-      name = jax.tree_util.keystr(path).replace("['", '.').replace("']", '')
       raise ValueError(
-        f'rows{name} has shape {list(x.shape)}: must be'
+        f'rows{_name(path)} has shape {list(x.shape)}: must be'
         f' {[count, *leaf.shape[1:]]}'
       )

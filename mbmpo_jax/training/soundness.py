@@ -9,14 +9,17 @@ they led to is much as it was, and waiting will rarely help. The last of them is
 not saved, so that the same command tries it once more.
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
 from mbmpo_jax import errors
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import contract
 from mbmpo_jax.training import run as run_lib
 
 _COUNTS = 'nonfinite/'
+_CONTRACT = {contract.REWARD: 'reward', contract.DONE: 'done'}
 
 
 class Watch:
@@ -41,6 +44,7 @@ class Watch:
     """
     self._limit = runs[0].config.run.max_rejected_iterations
     self._declared = declared
+    self._told: set[tuple[str, str]] = set()
     self._names = [run.folder.root.name for run in runs]
     self._stuck: list[list[Mapping[str, float]]] = [[] for _ in runs]
     if self._limit and first:
@@ -57,6 +61,7 @@ class Watch:
     Raises:
       errors.NonFiniteError: if all runs are stuck.
     """
+    self._compare_contract(index, rows)
     if not self._limit:
       return
     for stuck, row in zip(self._stuck, rows, strict=True):
@@ -81,6 +86,24 @@ class Watch:
           f'{name}: nothing is learned any more; not finite were'
           f' {"; ".join(lines)}',
           stacklevel=2,
+        )
+
+  def _compare_contract(
+    self, index: int, rows: Sequence[Mapping[str, float]]
+  ) -> None:
+    """Names each run, once, whose world pays or ends otherwise than it says."""
+    for name, row in zip(self._names, rows, strict=True):
+      for metric, function in _CONTRACT.items():
+        count = row.get(metric, 0)
+        if not count > 0 or (name, metric) in self._told:
+          continue
+        self._told.add((name, metric))
+        warnings.warn(
+          f'{name}: iteration {index}: {count:.0f} of'
+          f' {row.get("real_steps", math.nan):.0f} real steps differ from what'
+          f" the environment's `{function}` says of them; imagination goes by"
+          f' `{function}` ({metric} counts on)',
+          stacklevel=3,
         )
 
 

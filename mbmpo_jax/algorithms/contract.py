@@ -1,0 +1,112 @@
+"""Real steps that the environment's own functions would pay or end otherwise.
+
+Imagination runs on `env.reward` and `env.done`. Where a world has a step of its
+own, as an adapted one, the two may part after more steps than are tried before
+a run: on the last step of an episode, in a place that a policy only later
+finds. So they are compared at every real step.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import envs
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.rollouts import buffer as buffer_lib
+
+REWARD, DONE = 'real/other_reward', 'real/other_done'
+METRICS = {
+  REWARD: base.Metric(
+    'real steps of the iteration whose reward is not what `reward` says of'
+    ' them; in worlds with a step of their own',
+    over_runs='sum',
+  ),
+  DONE: base.Metric(
+    'the same of `done` and the end of an episode', over_runs='sum'
+  ),
+}
+_COLLECT, _FIT = 'collect', 'fit'
+# Of the size of the rewards: the same formula compiled twice differs by less.
+_TOLERANCE = 1e-3
+
+
+def counting(
+  algorithm: base.Algorithm, env: envs_base.Environment
+) -> base.Algorithm:
+  """The algorithm, whose phase `collect` counts such steps besides.
+
+  The same algorithm where nothing can differ, or it does not imagine: where
+  `step` is this package's, or there is no phase `fit`.
+
+  Args:
+    algorithm: any; its state has the transitions in a field `buffer`.
+    env: for which it was made.
+  """
+  parts = _compared(env)
+  if not parts or not {_COLLECT, _FIT} <= algorithm.phases.keys():
+    return algorithm
+  collect = algorithm.phases[_COLLECT]
+  if collect.repeats > 1:
+    return algorithm
+
+  def watched(
+    function: Callable[[Any], tuple[Any, types.Metrics]],
+  ) -> Callable[[Any], tuple[Any, types.Metrics]]:
+    def call(state: Any) -> tuple[Any, types.Metrics]:
+      since, steps = state.buffer.position, state.counters.env_steps
+      state, metrics = function(state)
+      added = state.counters.env_steps - steps
+      new = buffer_lib.newest(state.buffer, since, added=added)
+      return state, metrics | differing(env, state.buffer.data, new)
+
+    return call
+
+  phase = dataclasses.replace(
+    collect,
+    function=watched(collect.function),
+    alone=None if collect.alone is None else watched(collect.alone),
+  )
+  return algorithm._replace(
+    phases={**algorithm.phases, _COLLECT: phase},
+    metrics={**algorithm.metrics, **{name: METRICS[name] for name in parts}},
+  )
+
+
+def differing(
+  env: envs_base.Environment, rows: types.Transition, chosen: jax.Array
+) -> types.Metrics:
+  """How many of the chosen transitions `env` would pay or end otherwise.
+
+  Rewards must agree to 1e-3 of their mean size.
+
+  Args:
+    env: gives `reward` and `done`, as far as they are known.
+    rows: `[B, ...]`.
+    chosen: 1. where a row counts, `[B]`; the others may hold anything.
+  """
+  counts, parts = {}, _compared(env)
+  if REWARD in parts:
+    told = env.reward(rows.obs, rows.action, rows.next_obs)
+    size = jnp.sum(jnp.where(chosen > 0, jnp.abs(rows.reward), 0.0))
+    size /= jnp.maximum(jnp.sum(chosen), 1)
+    allowed = _TOLERANCE * (jnp.abs(rows.reward) + size)
+    wrong = ~(jnp.abs(told - rows.reward) <= allowed)
+    counts[REWARD] = jnp.sum(jnp.where(wrong, chosen, 0.0))
+  if DONE in parts:
+    wrong = (env.done(rows.next_obs) > 0) != (rows.terminated > 0)
+    counts[DONE] = jnp.sum(jnp.where(wrong, chosen, 0.0))
+  return counts
+
+
+def _compared(env: envs_base.Environment) -> tuple[str, ...]:
+  """The metrics of what may differ in this world."""
+  written_once = type(env).step is envs_base.Environment.step
+  if written_once or envs.is_own(env):
+    return ()
+  known = {REWARD: env.reward_is_known, DONE: env.done_is_known}
+  return tuple(name for name, is_known in known.items() if is_known)
