@@ -74,12 +74,16 @@ def features(obs: np.ndarray, t: int) -> np.ndarray:
 def baseline_weights(
   obs: np.ndarray, targets: np.ndarray, mask: np.ndarray, ridge: float
 ) -> np.ndarray:
-  """Ridge regression of the live targets on their features, unscaled."""
+  """Ridge regression of the live targets on their features, unscaled.
+
+  The constant, the last of them, is not penalised.
+  """
   horizon, rollouts = mask.shape
   live = [(t, n) for t in range(horizon) for n in range(rollouts) if mask[t, n]]
   rows = np.stack([features(obs[t, n], t) for t, n in live])
   live_targets = np.array([targets[t, n] for t, n in live])
   gram = rows.T @ rows + ridge * np.eye(rows.shape[1])
+  gram[-1, -1] -= ridge
   return np.linalg.solve(gram, rows.T @ live_targets)
 
 

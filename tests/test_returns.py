@@ -143,16 +143,20 @@ def test_baseline(tolerance, rollouts):
     rollouts, 'obs', 'rewards', 'mask', 'terminated'
   )
   phi = _features(obs, mask, terminated)
-  weights = _fit(phi, targets, mask, ridge=_RIDGE)
-  values = _predict(weights, phi)
+  fitted = _fit(phi, targets, mask, ridge=_RIDGE)
+  values = _predict(fitted, phi)
 
   expected = reference.baseline_weights(
     rollouts['obs'], rollouts['rewards'], rollouts['mask'], _RIDGE
   )
   allowed = max(tolerance['rtol'], 1e-8)
   # Single precision need not find the weights, only what they predict.
+  weights = fitted.weights
   if weights.dtype == jnp.float64:
-    np.testing.assert_allclose(weights, expected, rtol=allowed, atol=allowed)
+    constant = fitted.mean - weights @ fitted.center
+    np.testing.assert_allclose(
+      [*weights[:-1], constant], expected, rtol=allowed, atol=allowed
+    )
   np.testing.assert_allclose(
     values,
     reference.baseline_values(expected, rollouts['obs'], rollouts['mask']),
@@ -180,17 +184,43 @@ def test_baseline_in_single_precision(offset, scale):
   best = reference.baseline_weights(obs, targets, mask, _RIDGE)
 
   phi = _features(*(jnp.asarray(x, jnp.float32) for x in (obs, mask, ends)))
-  weights = _fit(
+  fitted = _fit(
     phi,
     *(jnp.asarray(x, jnp.float32) for x in (targets, mask)),
     ridge=_RIDGE,
   )
-  assert weights.dtype == jnp.float32
-  values = _predict(weights, phi)
+  assert fitted.weights.dtype == jnp.float32
+  values = _predict(fitted, phi)
   live = mask == 1
   error = np.asarray(values, np.float64) - targets
   least = reference.baseline_values(best, obs, mask) - targets
   assert np.mean(error[live] ** 2) < 1.02 * np.mean(least[live] ** 2)
+
+
+@pytest.mark.parametrize('offset', [0.0, 1e5, -1e7])
+@pytest.mark.parametrize('spread', [1.0, 1e-2, 1e-4])
+@pytest.mark.parametrize('unit', [1.0, 1e-9])
+def test_baseline_is_never_worse_than_a_constant(offset, spread, unit):
+  """Returns far from zero, observations that hardly vary, rewards in any unit.
+
+  Where the spread outweighs the ridge, it explains what there is to explain.
+  """
+  rng = np.random.default_rng(5)
+  obs = 1 + spread * rng.normal(size=(50, 20, 3))
+  targets = unit * ((obs[..., 0] - 1) / spread + offset)
+  mask, ends = np.ones((50, 20)), np.zeros((50, 20))
+  phi = _features(*(jnp.asarray(x, jnp.float32) for x in (obs, mask, ends)))
+  single = jnp.asarray(targets, jnp.float32)
+  values = _predict(
+    _fit(phi, single, jnp.asarray(mask, jnp.float32), ridge=_RIDGE), phi
+  )
+  error = np.asarray(values, np.float64) - np.asarray(single, np.float64)
+  rounding = unit * abs(offset) * np.finfo(np.float32).eps
+  constant = np.std(np.asarray(single, np.float64))
+  assert np.std(error) < 1.01 * constant + rounding
+  assert abs(np.mean(error)) < 1e-2 * unit + 2 * rounding
+  if spread > 1e-3 and abs(offset) < 1e6:
+    assert np.std(error) < 0.1 * unit
 
 
 def test_observations_are_clipped():
@@ -213,6 +243,14 @@ def test_standardize(tolerance, rollouts):
   live = np.asarray(scaled)[rollouts['mask'] == 1]
   np.testing.assert_allclose(np.mean(live), 0.0, atol=1e-6)
   np.testing.assert_allclose(np.std(live), 1.0, atol=1e-6)
+
+
+@pytest.mark.parametrize('unit', [1e-9, 1e-20, 1e9])
+def test_standardized_advantages_have_no_unit(rollouts, unit):
+  advantages, mask = _arrays(rollouts, 'values', 'mask')
+  expected = _standardize(advantages, mask)
+  scaled = _standardize(unit * advantages, mask)
+  np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('live', [0, 1, 4])

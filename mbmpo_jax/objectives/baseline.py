@@ -3,9 +3,15 @@
   V(s, t) = w . phi,  phi = [o, o^2, t/100, (t/100)^2, (t/100)^3, 1],
   o = clip(obs, +-10), t the steps since the episode began.
 
+Fitted and evaluated about the means, V = V_mean + w . (phi - phi_mean): returns
+far from zero, and observations that vary little about what they are, would
+otherwise be lost to rounding. The ridge is on w, not on the constant.
+
 One task at a time; `jax.vmap` over tasks. Samples are the last axes, [D, T, N],
 so that sums over them run along memory.
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +21,17 @@ from mbmpo_jax.optim import linear
 from mbmpo_jax.rollouts import episodes
 
 _MAX_JITTER_RAISES = 5
+# A feature that varies less than this many roundings of its mean is constant.
+_ROUNDING = 4.0
 _MAX_OBS = 10.0  # features see observations within +-10
+
+
+class Baseline(NamedTuple):
+  """What `fit` found, and `predict` takes."""
+
+  weights: jax.Array  # w, [D]; 0 for the constant
+  center: jax.Array  # phi_mean, [D]
+  mean: jax.Array  # V_mean, []
 
 
 def features(
@@ -42,12 +58,13 @@ def fit(
   mask: jax.Array,
   *,
   ridge: jax.Array | float,
-) -> jax.Array:
-  """Least-squares weights w = (F F' + ridge I)^-1 F R, F being phi `[D, T N]`.
+) -> Baseline:
+  """Least squares, w = (F F' + ridge I)^-1 F R, F and R about their means.
 
-  The normal equations are solved with features scaled to unit RMS and at full
-  precision. Where they are still singular in rounding, as with a feature that
-  does not vary, a jitter of that size is added, up to five times tenfold.
+  F is phi, `[D, T N]`, without the constant. The normal equations are solved
+  with features scaled to unit RMS and at full precision. Where they are still
+  singular in rounding, as with a feature given twice, a jitter of that size is
+  added, up to five times tenfold.
 
   Args:
     phi: of `features`.
@@ -56,18 +73,31 @@ def fit(
     ridge: the penalty on ||w||^2.
 
   Returns:
-    w, `[D]`; zero where there is no solution.
+    The baseline; the mean where there is no solution.
   """
+  live = mask.reshape(-1) > 0
+  count = jnp.maximum(jnp.sum(live), 1)
   samples = phi.reshape(phi.shape[0], -1)
+  center = jnp.sum(samples, -1) / count  # phi is 0 where masked.
+  samples = jnp.where(live[None], samples - center[:, None], 0.0)
   targets = masking.live(targets, mask).reshape(-1)
+  mean = jnp.sum(targets) / count
+  # Once more about itself: the sum was rounded.
+  mean += jnp.sum(jnp.where(live, targets - mean, 0.0)) / count
+  targets = jnp.where(live, targets - mean, 0.0)
   rms = jnp.sqrt(jnp.mean(jnp.square(samples), -1))
-  scale = jnp.where(rms > 0, 1 / jnp.where(rms > 0, rms, 1.0), 1.0)
+  # What does not vary but for rounding says nothing.
+  rounding = _ROUNDING * jnp.finfo(phi.dtype).eps
+  varies = rms > rounding * jnp.abs(center)
+  scale = jnp.where(varies, 1 / jnp.where(varies, rms, 1.0), 0.0)
   scaled = samples * scale[:, None]
   gram = linear.dot(scaled, scaled.T)
   moment = linear.dot(scaled, targets)
 
   def solve(jitter: jax.Array) -> jax.Array:
-    damping = ridge * jnp.square(scale) + jitter * targets.size
+    # Of what does not vary, anything: its weight is 0.
+    damping = jnp.where(varies, ridge * jnp.square(scale), 1.0)
+    damping = damping + jitter * targets.size
     return scale * linear.solve(gram + jnp.diag(damping), moment)
 
   def raise_jitter(
@@ -84,11 +114,15 @@ def fit(
   jitter = jnp.asarray(jnp.finfo(gram.dtype).eps, gram.dtype)
   start = (jnp.int32(0), jitter, solve(jnp.zeros_like(jitter)))
   weights = jax.lax.while_loop(singular, raise_jitter, start)[2]
-  # Without a solution the baseline is zero: higher variance, still unbiased.
-  return jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
+  # Without a solution the baseline is a constant: higher variance, unbiased.
+  weights = jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
+  return Baseline(weights, center, mean)
 
 
-def predict(weights: jax.Array, phi: jax.Array) -> jax.Array:
-  """V = w . phi, `[T, N]`; zero where masked."""
+def predict(baseline: Baseline, phi: jax.Array) -> jax.Array:
+  """V, `[T, N]`, of phi `[D, T, N]`; zero where masked."""
   samples = phi.reshape(phi.shape[0], -1)
-  return linear.dot(weights, samples).reshape(phi.shape[1:])
+  apart = linear.dot(baseline.weights, samples - baseline.center[:, None])
+  values = (baseline.mean + apart).reshape(phi.shape[1:])
+  # The constant is 1 at live steps.
+  return jnp.where(phi[-1] > 0, values, 0.0)

@@ -98,10 +98,18 @@ def gae(
 
 
 def standardize(advantages: jax.Array, mask: jax.Array) -> jax.Array:
-  """(A - mean) / (std + 1e-8) over live steps; zero where masked."""
+  """(A - mean) / (std + 1e-8) over live steps; zero where masked.
+
+  Where all advantages are smaller than 1, the 1e-8 is of the largest: rewards
+  may be in any unit.
+  """
   centred = masking.live(advantages - masking.mean(advantages, mask), mask)
-  std = jnp.sqrt(masking.mean(jnp.square(centred), mask))
-  return centred / (std + _EPSILON)
+  size = jax.lax.stop_gradient(jnp.max(jnp.abs(masking.live(advantages, mask))))
+  # Squares of small numbers would be lost; a power of two rounds nothing.
+  unit = jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1])
+  std = unit * jnp.sqrt(masking.mean(jnp.square(centred / unit), mask))
+  least = _EPSILON * jnp.where(size > 0, jnp.minimum(size, 1.0), 1.0)
+  return centred / (std + least)
 
 
 def advantages(
@@ -123,10 +131,10 @@ def advantages(
   mask, terminated = trajectory.mask, trajectory.terminated
   targets = discounted_returns(rewards, mask, terminated, discount=discount)
   phi = baseline.features(obs, mask, terminated)
-  weights = baseline.fit(phi, targets, mask, ridge=ridge)
+  fitted = baseline.fit(phi, targets, mask, ridge=ridge)
   unscaled = gae(
     rewards,
-    baseline.predict(weights, phi),
+    baseline.predict(fitted, phi),
     mask,
     terminated,
     discount=discount,
