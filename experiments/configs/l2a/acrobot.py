@@ -17,6 +17,7 @@ def get_config() -> l2a.Config:
       hidden_sizes=(200, 200),
       activation='tanh',
       batch_size=32,
+      validation_fraction=0.2,
       max_gradient_steps=600,
     ),
     collect=config.Collect(
