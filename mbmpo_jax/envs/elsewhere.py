@@ -91,6 +91,10 @@ class Elsewhere(base.Environment):
     """It is seen elsewhere."""
     raise self._nowhere()
 
+  def step(self, state: base.State, action: jax.Array) -> base.State:
+    """It moves elsewhere, and may pay and end as it likes."""
+    raise self._nowhere()
+
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:

@@ -6,8 +6,6 @@ All others are the algorithm's own. What it is handed is a trajectory, by
 
 import functools
 import math
-import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +16,9 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import contract
 from mbmpo_jax.envs import elsewhere
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training.external import task as task_lib
@@ -67,7 +67,12 @@ def make(
     algorithm: for both.
   """
   add = jax.jit(algorithm.add, donate_argnums=0)
-  watch = Watch(env)
+
+  @jax.jit
+  def compare(trajectory: types.Trajectory) -> types.Metrics:
+    rows, _, _ = real.to_transitions(trajectory, jnp.int32(0))
+    return contract.differing(env, rows, jnp.ones_like(rows.reward))
+
   acting = jax.jit(functools.partial(_start_acting, algorithm))
   uniform = jax.jit(functools.partial(_start_acting, algorithm, random=True))
 
@@ -87,10 +92,10 @@ def make(
       horizon=config.collect.episode_length,
       seed=[config.seed, _COLLECTING, iteration],
     )
-    watch.compare(trajectory)
     state = add(state, trajectory)
     metrics: dict[str, Any] = dict.fromkeys(algorithm.metrics, math.nan)
-    found = _describe(trajectory) | {'env_steps': state.counters.env_steps}
+    found = _describe(trajectory) | compare(trajectory)
+    found['env_steps'] = state.counters.env_steps
     metrics |= {n: x for n, x in found.items() if n in metrics}
     return state, metrics
 
@@ -145,35 +150,3 @@ def _describe(trajectory: types.Trajectory) -> dict[str, Any]:
     'policy/saturated': np.mean(np.abs(trajectory.action) > 1),
     'nonfinite/transitions': float(np.sum(~np.asarray(finite))),
   }
-
-
-class Watch:
-  """Warns, once each, where the world does not do what its task says."""
-
-  def __init__(self, env: elsewhere.Elsewhere) -> None:
-    """Nothing is compared yet."""
-    self._told: dict[str, Callable[..., jax.Array]] = {}
-    if env.reward_is_known:
-      self._told['reward'] = jax.jit(env.reward)
-    if env.done_is_known:
-      self._told['done'] = jax.jit(
-        lambda obs, action, next_obs: env.done(next_obs)
-      )
-
-  def compare(self, trajectory: types.Trajectory) -> None:
-    """Compares real steps with what the task says of them."""
-    real = {'reward': trajectory.reward, 'done': trajectory.terminated}
-    steps = trajectory.obs, trajectory.env_action, trajectory.next_obs
-    for name, function in [*self._told.items()]:
-      told = np.asarray(function(*steps))
-      wrong = abs(told - real[name]) > 1e-3 * (1 + abs(told))
-      if not wrong.any():
-        continue
-      first = tuple(np.argwhere(wrong)[0])
-      warnings.warn(
-        f'task.{name}: differs from the world at {wrong.sum()} of {wrong.size}'
-        f' steps: {told[first]:.4g}, where it is {real[name][first]:.4g};'
-        ' imagination goes by the task',
-        stacklevel=2,
-      )
-      del self._told[name]
