@@ -208,6 +208,13 @@ def replicated(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   return jax.sharding.NamedSharding(mesh, parallel.REPLICATED)
 
 
+def copies(mesh: jax.sharding.Mesh | None) -> int:
+  """Devices of the mesh that share one memory: those that a CPU is split in."""
+  if mesh is None or not backend.is_cpu(mesh):
+    return 1
+  return len(mesh.local_devices)
+
+
 def by_run(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
   """How the stacked states of a sweep lie on the devices."""
   if mesh is None:

@@ -1,5 +1,6 @@
 """One iteration as the host sees it: phases, times, evaluation, the best."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -13,16 +14,15 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base as algorithms
 from mbmpo_jax.envs import base
+from mbmpo_jax.training import best as best_lib
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate as evaluate_lib
+from mbmpo_jax.training import footprint
+from mbmpo_jax.training import memory
 from mbmpo_jax.training import origin
 from mbmpo_jax.training import stacked
 from mbmpo_jax.training import timing
 from mbmpo_jax.training.reporting import progress as progress_lib
-
-# Keeps evaluation's keys apart from the state's own: `fold_in(key, i)` equals
-# `split(key, n)[i]`.
-_EVALUATION = 0x6576616C
 
 
 class Saved(NamedTuple):
@@ -32,13 +32,20 @@ class Saved(NamedTuple):
     state: the algorithm's whole state between two iterations.
     policy: its policy's parameters, so that they can be read without the state.
     best_policy: those with the best evaluation so far.
-    best_return: that evaluation's mean return; -inf before the first.
+    best_return: mean return of its further evaluation, which chance did not
+      choose; -inf before the first.
+    best_error: the standard error of that mean; of runs begun before it was
+      kept, infinite.
+    best_iteration: the iteration that it came from, -1 before the first.
   """
 
   state: Any
   policy: types.Params
   best_policy: types.Params
   best_return: jax.Array
+  # What a checkpoint lacks has its default.
+  best_error: Any = math.inf
+  best_iteration: Any = -1
 
 
 def start(
@@ -68,7 +75,27 @@ def _begin(
   policy, best = (
     jax.tree.map(jnp.copy, policy_params(state)) for _ in range(2)
   )
-  return Saved(state, policy, best, jnp.asarray(-jnp.inf, float))
+  return Saved(
+    state,
+    policy,
+    best,
+    jnp.asarray(-jnp.inf, float),
+    jnp.asarray(jnp.inf, float),
+    jnp.int32(-1),
+  )
+
+
+def _of_runs(
+  begin: Callable[..., Saved], num_runs: int | None
+) -> Callable[..., Saved]:
+  """The same of so many runs, stacked."""
+
+  def stacked(*args: Any) -> Saved:
+    return jax.tree.map(
+      lambda x: jnp.broadcast_to(x, (num_runs, *x.shape)), begin(*args)
+    )
+
+  return stacked
 
 
 class Placed(NamedTuple):
@@ -161,12 +188,19 @@ class Iteration:
         phases named there and of the evaluation.
     """
     self.metrics = algorithm.metrics
+    self._config = config
     self._run = config.run
     self._num_runs = num_runs
     self._progress = progress
     self._phases = phases(algorithm, mesh=mesh, num_runs=num_runs)
     of_one = num_runs is None
     self._home = devices.replicated(mesh) if of_one else devices.by_run(mesh)
+    begin = functools.partial(_begin, algorithm.init, algorithm.policy_params)
+    self._abstract = jax.eval_shape(
+      begin if of_one else _of_runs(begin, num_runs),
+      jax.random.PRNGKey(0),
+      algorithms.hyper(config),
+    )
     policy_params = algorithm.policy_params
     self._policy_params = jax.jit(
       policy_params if of_one else jax.vmap(policy_params)
@@ -183,8 +217,12 @@ class Iteration:
       else host.evaluate
     )
 
-    def evaluate(contest: _Contest, index: jax.Array) -> Any:
-      return _evaluate(play, contest, index)
+    episodes = config.run.eval_episodes
+
+    def evaluate(contest: best_lib.Contest, index: jax.Array) -> Any:
+      if host is None:
+        return best_lib.evaluate(play, contest, index, episodes)
+      return best_lib.evaluate_on_host(play, contest, index, episodes)
 
     timed = origin.Checked if debug_nans else timing.Timed
     self._timed = {
@@ -235,16 +273,16 @@ class Iteration:
 
     seconds['eval'] = 0.0
     if self._evaluates(index):
-      contest = _Contest(state.counters.key, *saved[1:])
-      result, values = self._call(self._evaluate, contest, np.int32(index))
-      saved = saved._replace(
-        best_policy=result.best_policy, best_return=result.best_return
-      )
+      contest = best_lib.Contest(state.counters.key, *saved[1:])
+      best, values = self._call(self._evaluate, contest, np.int32(index))
+      saved = saved._replace(**best._asdict())
       metrics.update(values)
       seconds['eval'] = self._evaluate.seconds
 
     metrics['env_steps'] = state.counters.env_steps
     metrics['eval/best_return'] = saved.best_return
+    metrics['eval/best_error'] = saved.best_error
+    metrics['eval/best_iteration'] = saved.best_iteration
     of_runs = self.split(jax.device_get(metrics))
     shared = {f'time/{name}_s': value for name, value in seconds.items()}
     shared['time/compile_s'] = self._compile_seconds() - compiled
@@ -258,6 +296,26 @@ class Iteration:
       }
       for own in of_runs
     ]
+
+  def footprints(self, only: str | None = None) -> dict[str, int]:
+    """Bytes that one device needs, before anything is compiled.
+
+    Args:
+      only: the part that is asked for, `state` or a program's name.
+
+    Returns:
+      By part: what is saved, `state`, and what each program needs beside it.
+    """
+    saved = self._abstract
+    found = {memory.STATE: footprint.of_tree(saved)}
+    for name, timed in self._timed.items():
+      if only in (None, name):
+        found[name] = timed.footprint(saved.state)
+    if only in (None, self._evaluate.name):
+      index = jax.ShapeDtypeStruct((), np.int32)
+      contest = best_lib.Contest(saved.state.counters.key, *saved[1:])
+      found[self._evaluate.name] = self._evaluate.footprint(contest, index)
+    return found
 
   def compiles(self, index: int) -> bool:
     """Whether iteration `index` has to compile something first."""
@@ -276,6 +334,7 @@ class Iteration:
     if not timed.compiled:
       self._progress.phase(timed.name, compiling=True)
       timed.compile(*args)
+      memory.check_program(timed.name, timed.extra_bytes, self._config)
     self._progress.phase(timed.name)
     with jax.profiler.TraceAnnotation(timed.name):
       return timed(*args)
@@ -287,39 +346,6 @@ class Iteration:
   def _compile_seconds(self) -> float:
     programs = (*self._timed.values(), self._evaluate)
     return sum(timed.compile_seconds for timed in programs)
-
-
-class _Contest(NamedTuple):
-  """What an evaluation compares: the policy of now with the best so far."""
-
-  key: jax.Array  # the state's own, which stays unused
-  policy: types.Params
-  best_policy: types.Params
-  best_return: jax.Array
-
-
-class _Result(NamedTuple):
-  """What came of it."""
-
-  value: jax.Array  # of the policy of now
-  best_policy: types.Params
-  best_return: jax.Array
-
-
-def _evaluate(
-  evaluate: evaluate_lib.Evaluate, contest: _Contest, index: jax.Array
-) -> tuple[_Result, types.Metrics]:
-  """The best policy once that of iteration `index` counts; the metrics."""
-  key = jax.random.fold_in(contest.key, _EVALUATION)
-  metrics = evaluate(contest.policy, jax.random.fold_in(key, index))
-  value = metrics['eval/return_mean'].astype(contest.best_return.dtype)
-  better = value > contest.best_return  # NaN never is.
-  best_policy, best_return = jax.tree.map(
-    lambda new, old: jnp.where(better, new, old),
-    (contest.policy, value),
-    (contest.best_policy, contest.best_return),
-  )
-  return _Result(value, best_policy, best_return), metrics
 
 
 def _throughput(

@@ -16,6 +16,7 @@ from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
+from mbmpo_jax.training import memory
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import soundness
@@ -86,8 +87,6 @@ def train(
   run = run_lib.Run(
     config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
   )
-  env = _make_env(config, mesh)
-  algorithm = make(make_algorithm, env, config, mesh)
   if progress is None:
     progress = (
       progress_lib.make()
@@ -95,18 +94,27 @@ def train(
       else progress_lib.Silent()
     )
   sharding = devices.replicated(mesh)
+  made: list[base.Algorithm] = []
+
+  def build(config: config_lib.Experiment) -> iteration_lib.Iteration:
+    env = _make_env(config, mesh)
+    made.append(make(make_algorithm, env, config, mesh))
+    return iteration_lib.Iteration(
+      env, config, made[-1], progress, mesh=mesh, debug_nans=debug_nans
+    )
+
+  iteration = memory.check(config, build, copies=devices.copies(mesh))
+  algorithm = made[0]
 
   def start(config: config_lib.Experiment) -> iteration_lib.Saved:
     key = jax.random.PRNGKey(config.seed)
     return iteration_lib.start(algorithm, key, base.hyper(config), sharding)
 
-  with contextlib.closing(run):
+  with contextlib.closing(run), memory.explained():
     run.create()
     (saved,) = run_lib.restore([run], start, sharding)
-    iterate(
-      iteration_lib.Iteration(
-        env, config, algorithm, progress, mesh=mesh, debug_nans=debug_nans
-      ),
+    done = iterate(
+      iteration,
       saved,
       [run],
       first=int(saved.state.counters.iteration),
@@ -117,10 +125,10 @@ def train(
     )
 
   rows = run.rows()
-  if config.run.render and len(rows) == config.run.num_iterations:
+  if config.run.render and done == config.run.num_iterations:
     progress.message('playing the best policy')
     run.render()
-  report(rows, run.folder, config.run.num_iterations, progress)
+  report(rows, run.folder, config.run.num_iterations, progress, done=done)
   return rows[-1] if rows else {}
 
 
@@ -164,7 +172,7 @@ def iterate(
   progress: progress_lib.Progress,
   trace: pathlib.Path | None = None,
   stop: signals.StopRequest | None = None,
-) -> None:
+) -> int:
   """Runs the iterations that are left, and keeps what they give.
 
   If a stop is asked for, the iteration is finished and saved.
@@ -178,9 +186,12 @@ def iterate(
     progress: is told how far the runs are, and their metrics as one run's.
     trace: a folder for the trace of one iteration.
     stop: asks for it; by default, signals do.
+
+  Returns:
+    Iterations that are done.
   """
   config = runs[0].config.run
-  total = config.num_iterations
+  total, done = config.num_iterations, first
   with contextlib.ExitStack() as stack:
     for run in runs:
       run.open(first)
@@ -198,6 +209,7 @@ def iterate(
         break
       with profiler.iteration(index, compiles=iteration.compiles(index)):
         saved, rows = iteration(saved, index)
+      done = index + 1
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
       watch.check(index, rows)
@@ -215,6 +227,7 @@ def iterate(
       if is_last or time.monotonic() - drawn > _DRAW_EVERY_S:
         draw()
         drawn = time.monotonic()
+  return done
 
 
 def report(
@@ -222,11 +235,23 @@ def report(
   folder: folder_lib.RunFolder,
   total: int,
   progress: progress_lib.Progress,
+  *,
+  done: int | None = None,
 ) -> None:
-  """Says how far the run is, what came out, and where to look."""
-  text = progress_lib.outcome(rows, total)
+  """Says how far the run is, what came out, and where to look.
+
+  Args:
+    rows: its metrics, of which some may have been lost.
+    folder: the run's.
+    total: iterations that it has.
+    progress: is told.
+    done: iterations that are done, by the state; as many as there are rows, if
+      left out.
+  """
+  done = len(rows) if done is None else done
+  text = progress_lib.outcome(rows, total, done=done)
   progress.message(f'{text}; everything is in {folder.root}')
-  if len(rows) < total:
+  if done < total:
     progress.message('the same command again continues')
   for path in (
     folder.curve,

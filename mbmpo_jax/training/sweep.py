@@ -5,6 +5,7 @@ a CPU one after the other (`stacked`).
 """
 
 import contextlib
+import math
 import pathlib
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import loop
+from mbmpo_jax.training import memory
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import stacked
@@ -86,11 +88,26 @@ def sweep(
       f"env.physics={config.env.physics!r}: must be 'mjx' in a sweep, whose"
       ' environments step under one more loop or vmap'
     )
-  env = envs.from_config(
-    config.env, episode_length=config.collect.episode_length
-  )
-  algorithm = loop.make(make_algorithm, env, config)
   progress = progress or progress_lib.make()
+  made: list[base.Algorithm] = []
+
+  def build(config: config_lib.Experiment) -> iteration_lib.Iteration:
+    env = envs.from_config(
+      config.env, episode_length=config.collect.episode_length
+    )
+    made.append(loop.make(make_algorithm, env, config))
+    return iteration_lib.Iteration(
+      env,
+      config,
+      made[-1],
+      progress,
+      num_runs=len(runs),
+      mesh=mesh,
+      debug_nans=debug_nans,
+    )
+
+  iteration = memory.check(config, build)
+  algorithm = made[0]
   on_devices = ''
   if jax.device_count() > 1:
     on_devices = f', on {parallel.size(mesh)} of {jax.device_count()} devices'
@@ -119,6 +136,7 @@ def sweep(
       )
 
   with contextlib.ExitStack() as stack:
+    stack.enter_context(memory.explained())
     stack.enter_context(lock.hold(folder.root))
     folder.check_resumable(grid)  # Nobody else writes from here on.
     folder.create(grid)
@@ -129,16 +147,7 @@ def sweep(
     first = int(restored[0].state.counters.iteration)
     saved = stacked.stack(restored, mesh)
     del restored
-    iteration = iteration_lib.Iteration(
-      env,
-      config,
-      algorithm,
-      progress,
-      num_runs=len(runs),
-      mesh=mesh,
-      debug_nans=debug_nans,
-    )
-    loop.iterate(
+    done = loop.iterate(
       iteration,
       saved,
       list(runs.values()),
@@ -151,7 +160,7 @@ def sweep(
       run.draw(algorithm.metrics)
 
   rows = {name: run.rows() for name, run in runs.items()}
-  _report(grid, rows, folder, progress)
+  _report(grid, rows, folder, progress, done)
   return {name: own[-1] if own else {} for name, own in rows.items()}
 
 
@@ -199,18 +208,20 @@ def _report(
   rows: dict[str, list[dict[str, float]]],
   folder: folder_lib.SweepFolder,
   progress: progress_lib.Progress,
+  done: int,
 ) -> None:
   """Says how far the sweep is, what came out, and where to look."""
-  done = min(len(own) for own in rows.values())
   total = grid.config.run.num_iterations
-  steps = sum(own[-1]['env_steps'] for own in rows.values() if own)
+  steps = sum(
+    own[-1].get('env_steps', math.nan) for own in rows.values() if own
+  )
   # The clock's metrics are of all runs together, the same in each.
   took = sum(map(progress_lib.seconds, next(iter(rows.values()))))
   progress.message(
     f'{done} of {total} iterations are done: {steps:,.0f} real transitions in'
     f' {pace.duration(took)}'
   )
-  if done:
+  if all(map(metrics_lib.evaluated, rows.values())):
     for line in table(grid, rows):
       progress.message(line)
   if done < total:

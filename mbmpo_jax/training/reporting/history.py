@@ -13,7 +13,7 @@ from mbmpo_jax.training.storage import folder as folder_lib
 
 _ALGORITHM = 'algorithm'
 # What makes two runs comparable; the host's side changes no number of a run.
-_APART = ('seed', 'run.')
+_APART = ('seed', 'run.', f'{folder_lib.ARITHMETIC}.')
 _NEEDED = ('iteration', 'env_steps', 'time/eval_s')
 # More settings than this are no label; the folder's name then is.
 _MOST_FIELDS = 3

@@ -222,21 +222,44 @@ def speed(metrics: Mapping[str, float]) -> str:
 
 def seconds(metrics: Mapping[str, float]) -> float:
   """What an iteration took, compilation included."""
-  return sum(v for k, v in metrics.items() if k.startswith('time/'))
+  return sum(
+    v for k, v in metrics.items() if k.startswith('time/') and math.isfinite(v)
+  )
 
 
-def outcome(rows: Sequence[Mapping[str, float]], total: int) -> str:
-  """How far a run of `total` iterations is, and what came of it, in a line."""
-  text = f'{len(rows)} of {total} iterations are done'
+def outcome(
+  rows: Sequence[Mapping[str, float]], total: int, *, done: int | None = None
+) -> str:
+  """How far a run of `total` iterations is, and what came of it, in a line.
+
+  Args:
+    rows: its metrics, of which some may have been lost.
+    total: iterations that it has.
+    done: those that are done, by the state; by default one per row.
+  """
+  done = len(rows) if done is None else done
+  text = f'{done} of {total} iterations are done'
   if not rows:
     return text
+  last = rows[-1]
   text += (
-    f': {rows[-1]["env_steps"]:,.0f} real transitions in'
+    f': {last.get("env_steps", math.nan):,.0f} real transitions in'
     f' {pace.duration(sum(map(seconds, rows)))}'
   )
-  means = [row['eval/return_mean'] for row in rows]
+  means = [row.get('eval/return_mean', math.nan) for row in rows]
   means = [mean for mean in means if math.isfinite(mean)]
   if means:
-    best = rows[-1]['eval/best_return']
-    text += f', evaluation return {means[-1]:.4g}, best {best:.4g}'
+    text += f', evaluation return {means[-1]:.4g}, {_best(last)}'
+  return text
+
+
+def _best(row: Mapping[str, float]) -> str:
+  """The best policy's return, how sure it is, and where it came from."""
+  text = f'best {row.get("eval/best_return", math.nan):.4g}'
+  error = row.get('eval/best_error', math.nan)
+  if math.isfinite(error):
+    text += f' ± {error:.2g}'
+  iteration = row.get('eval/best_iteration', math.nan)
+  if iteration >= 0:
+    text += f' (iteration {iteration + 1:.0f})'
   return text

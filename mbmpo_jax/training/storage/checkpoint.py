@@ -195,7 +195,11 @@ def steps(directory: pathlib.Path) -> list[int]:
   """The steps of the complete checkpoints in a folder, oldest first."""
   if not directory.is_dir():
     return []
-  return sorted(int(p.name) for p in directory.iterdir() if p.name.isdigit())
+  return sorted(
+    int(path.name)
+    for path in directory.iterdir()
+    if manifest.is_step(path.name)
+  )
 
 
 def read_part(
@@ -268,6 +272,45 @@ def _with_elements(x: Any) -> np.ndarray:
 
 
 def _read(path: pathlib.Path, abstract_tree: Any) -> Any:
+  """What was saved; a field that is new has its default.
+
+  Raises:
+    TypeError: if a number was saved in another precision: Orbax would cast it.
+  """
+  known = _orbax().metadata(path).item_metadata.tree
+  _check_types(known, abstract_tree)
+  new = {
+    name: jax.device_put(np.asarray(default, like.dtype), like.sharding)
+    for name, default in getattr(abstract_tree, '_field_defaults', {}).items()
+    for like in [getattr(abstract_tree, name)]
+    if name not in known
+  }
+  if new:
+    whole = {n: x for n, x in abstract_tree._asdict().items() if n not in new}
+    return type(abstract_tree)(**_read_all(path, whole), **new)
+  return _read_all(path, abstract_tree)
+
+
+def _check_types(known: Any, abstract_tree: Any) -> None:
+  found = {
+    _names(path): leaf.dtype
+    for path, leaf in jax.tree_util.tree_leaves_with_path(known)
+    if hasattr(leaf, 'dtype')
+  }
+  for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_tree):
+    name = _names(path)
+    if name in found and found[name] != leaf.dtype:
+      raise TypeError(
+        f'its {name} is of {np.dtype(found[name])}: must be of'
+        f' {np.dtype(leaf.dtype)}'
+      )
+
+
+def _names(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _read_all(path: pathlib.Path, abstract_tree: Any) -> Any:
   saved = jax.tree.map(
     lambda x: (
       x

@@ -2,23 +2,35 @@
 
 import contextlib
 import dataclasses
+import errno
 import json
 import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import validation
 from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training.storage import manifest
 
 # Fields of the host's side, which change no random number of a run.
 _FREE = ('run.', 'config.run.')
 _CONFIG, _SWEEP = 'config.json', 'sweep.json'
 # The name of the algorithm, beside the fields in both.
 _ALGORITHM = 'algorithm'
+# What of JAX's own configuration decides on the bits of a run, in both, too.
+ARITHMETIC = 'arithmetic'
+_DECIDES = (
+  'jax_enable_x64',
+  'jax_default_matmul_precision',
+  'jax_default_prng_impl',
+  'jax_threefry_partitionable',
+)
 
 
 class WriteError(errors.UserError, RuntimeError):
@@ -68,7 +80,9 @@ class RunFolder:
     """Whether a run has got as far as its first checkpoint here."""
     if not self.checkpoints.is_dir():
       return False
-    return any(path.name.isdigit() for path in self.checkpoints.iterdir())
+    return any(
+      manifest.is_step(path.name) for path in self.checkpoints.iterdir()
+    )
 
   def create(self, config: config_lib.Experiment) -> None:
     """Creates the folder and writes `config.json`.
@@ -88,7 +102,11 @@ class RunFolder:
         wrote it.
     """
     try:
-      fields = read_fields(self.config)
+      fields = {
+        name: value
+        for name, value in read_fields(self.config).items()
+        if not name.startswith(f'{ARITHMETIC}.')
+      }
     except (OSError, ValueError) as error:
       raise config_lib.ConfigError(
         f'--workdir={self.root}: must hold a run, but its {self.config.name}'
@@ -125,7 +143,7 @@ class RunFolder:
     """
     _check_unchanged(
       self.config,
-      _named(config) | config_lib.flatten(config),
+      _flatten(_named(config)) | config_lib.flatten(config),
       config_lib.flatten(type(config)()),
     )
 
@@ -179,7 +197,8 @@ class SweepFolder:
     Raises:
       ConfigError: naming the first field that differs, both values.
     """
-    if not any(self.root.glob('*/checkpoints/[0-9]*')):
+    found = self.root.glob('*/checkpoints/[0-9]*')
+    if not any(manifest.is_step(path.name) for path in found):
       return
     swept = {f'sweep.{name}': values for name, values in grid.values.items()}
     common, default = (
@@ -192,7 +211,10 @@ class SweepFolder:
     )
     _check_unchanged(
       self.sweep,
-      _named(grid.config) | {'num_seeds': grid.num_seeds} | swept | common,
+      _flatten(_named(grid.config))
+      | {'num_seeds': grid.num_seeds}
+      | swept
+      | common,
       default,
       but=[f'config.{name}' for name in grid.values],
     )
@@ -201,7 +223,14 @@ class SweepFolder:
 def _check_folder(root: pathlib.Path) -> None:
   """Nothing on the way to `root`, nor itself, is something else."""
   for path in (root, *root.absolute().parents):
-    if path.exists() and not path.is_dir():
+    try:
+      is_other = path.exists() and not path.is_dir()
+    except (OSError, ValueError) as error:  # Too long, or with a zero in it.
+      raise config_lib.ConfigError(
+        f'--workdir={str(root)[:100]}: must be a folder:'
+        f' {getattr(error, "strerror", None) or error}'
+      ) from error
+    if is_other:
       raise config_lib.ConfigError(
         f'--workdir={root}: must be a folder, but {path} is a file'
       )
@@ -249,6 +278,9 @@ def _check_unchanged(
   for name in [*new, *(name for name in old if name not in new)]:
     before = old.get(name, default.get(name, 'absent'))
     after = new.get(name, 'absent')
+    if name.startswith(f'{ARITHMETIC}.'):
+      _check_arithmetic(file, name, old.get(name, after), after)
+      continue
     if before != after and not name.startswith(_FREE) and name not in but:
       now = f'{name}={after!r}' if name in new else name
       then = f'with {before!r}' if before != 'absent' else 'without it'
@@ -260,7 +292,27 @@ def _check_unchanged(
 
 def _named(config: config_lib.Experiment) -> dict[str, Any]:
   """What both files say beside the fields."""
-  return {_ALGORITHM: config.algorithm}
+  return {
+    _ALGORITHM: config.algorithm,
+    ARITHMETIC: {name: getattr(jax.config, name) for name in _DECIDES},
+  }
+
+
+def _check_arithmetic(
+  file: pathlib.Path, name: str, before: Any, after: Any
+) -> None:
+  """A run goes on in the arithmetic that it was started in.
+
+  Files of earlier versions do not say it; checkpoints have their types.
+  """
+  if before == after:
+    return
+  variable = name.removeprefix(f'{ARITHMETIC}.').upper()
+  raise config_lib.ConfigError(
+    f'{variable}={after}: what is in {file.parent} was started with'
+    f' {variable}={before}, in other arithmetic; start it the same way or use'
+    ' another --workdir'
+  )
 
 
 def _check_names_algorithm(
@@ -281,7 +333,12 @@ def read_fields(file: pathlib.Path) -> dict[str, Any]:
     OSError: if the file cannot be read.
     ValueError: if it is not JSON, or no object.
   """
-  tree = json.loads(file.read_text(encoding='utf-8'))
+  if not file.is_file():  # A pipe would be waited for.
+    raise FileNotFoundError(errno.ENOENT, 'No such file', str(file))
+  try:
+    tree = json.loads(file.read_text(encoding='utf-8'))
+  except RecursionError:
+    raise ValueError('it is nested too deeply') from None
   if not isinstance(tree, dict):
     raise ValueError('it is no JSON object')
   return _flatten(tree)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import re
 
 NAME = 'SHA256SUMS'
 
@@ -41,6 +42,12 @@ def verify(folder: pathlib.Path) -> None:
     if before.get(name) != now[name]:
       raise ManifestError(f'its file {name} is not what {NAME} says')
   raise ManifestError(f'its file {NAME} is damaged')
+
+
+def is_step(name: str) -> bool:
+  """Whether a folder of this name is a checkpoint: a number, as written."""
+  # Not of other scripts, nor with zeros in front: `int` reads these, too.
+  return re.fullmatch(r'0|[1-9][0-9]{0,9}', name) is not None
 
 
 def flush_folder(folder: pathlib.Path) -> None:

@@ -1,0 +1,351 @@
+"""Whether a run fits into memory, asked before anything is compiled.
+
+What every phase and the evaluation need is read off their traces
+(`footprint.py`) and compared with what the process or its device may use. What
+does not fit is refused with the field to change and a value that would fit.
+"""
+
+import contextlib
+import math
+import operator
+import os
+import pathlib
+import resource
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
+
+import jax
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
+
+_GB = 1e9
+_EXHAUSTED = 'RESOURCE_EXHAUSTED'
+# What a program computes beside its arguments counts as this much of the
+# estimate, which takes less for fused than XLA does: 0.9 to 2.9 times what is
+# needed was seen. What is refused surely does not fit.
+_SURELY = 0.5
+# Fields that need no memory, or that nobody would change for its sake.
+_APART = ('seed', 'env.', 'run.')
+_EVALUATION = 'run.eval_episodes'
+# Traces until a value is found that fits.
+_TRIES = 6
+STATE = 'state'
+
+
+class OutOfMemoryError(errors.UserError, MemoryError):
+  """A run needs more memory than there is."""
+
+
+class Room(NamedTuple):
+  """What may be used: bytes, and who says so."""
+
+  size: int
+  said_by: str
+
+
+class Measured(Protocol):
+  """What knows its needs: `iteration.Iteration`."""
+
+  def footprints(self, only: str | None = None) -> dict[str, int]:
+    """Bytes by part: the `state`, and beside it each program."""
+    ...
+
+
+def check(
+  config: config_lib.Experiment,
+  build: Callable[[config_lib.Experiment], Measured],
+  *,
+  copies: int = 1,
+) -> Measured:
+  """Builds an iteration, and refuses it where it cannot fit into memory.
+
+  Args:
+    config: of the run.
+    build: an iteration of a configuration; compiles nothing.
+    copies: devices that have all of it in the same memory, those of a CPU.
+
+  Returns:
+    The iteration.
+
+  Raises:
+    OutOfMemoryError: in one line: the field to change, its value, bytes needed
+      and there, and a value that fits.
+  """
+  measured = build(config)
+  there = room()
+  if there is None:
+    return measured
+  total = _by_part(measured.footprints(), copies)
+  part, need = max(total.items(), key=operator.itemgetter(1))
+  if need <= there.size:
+    return measured
+
+  def needs(other: config_lib.Experiment) -> float:
+    """NaN where it is not allowed."""
+    try:
+      return _by_part(build(other).footprints(part), copies)[part]
+    except errors.UserError:
+      return math.nan
+
+  raise OutOfMemoryError(_refusal(config, part, need, there, needs))
+
+
+def _by_part(footprints: Mapping[str, int], copies: int) -> dict[str, float]:
+  """Bytes that are needed while each program runs."""
+  state = footprints[STATE]
+  # A checkpoint is written meanwhile: of a copy, on the host.
+  held = copies * state + (state if _on_host() else 0)
+  return {
+    name: held + copies * _SURELY * size
+    for name, size in footprints.items()
+    if name != STATE
+  } or {STATE: float(held)}
+
+
+def check_program(name: str, size: int, config: config_lib.Experiment) -> None:
+  """The same once a program is compiled, whose needs are then known.
+
+  Args:
+    name: of the phase.
+    size: bytes beside its arguments.
+    config: of the run.
+
+  Raises:
+    OutOfMemoryError: if there is less.
+  """
+  there = room()
+  if there is not None and size > there.size:
+    fields = dict.fromkeys(name for name, *_ in config.sizes()[1:])
+    smaller = ', '.join(['collect', *fields])
+    raise OutOfMemoryError(
+      f'{name}: needs {_gb(size)} of memory beside what is held, of'
+      f' {_gb(there.size)} there ({there.said_by}); make what it computes at'
+      f' once smaller: {smaller}'
+    )
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+  """Says in one line that memory has run out all the same.
+
+  Raises:
+    OutOfMemoryError: in place of XLA's own error.
+  """
+  try:
+    yield
+  except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    if isinstance(error, errors.UserError):
+      raise
+    said = said_of(error)
+    if said is None:
+      raise
+    raise OutOfMemoryError(said) from error
+
+
+def said_of(error: BaseException) -> str | None:
+  """A line about an error for want of memory; `None` of any other."""
+  text = str(error)
+  if not isinstance(error, MemoryError) and _EXHAUSTED not in text:
+    return None
+  what = ' '.join(text.split())[:200] or type(error).__name__
+  there = room()
+  left = f' of {_gb(there.size)} left ({there.said_by})' if there else ''
+  return (
+    f'memory has run out{left}: {what}; what was saved is whole. Make the run'
+    ' smaller, or give it more memory'
+  )
+
+
+def room() -> Room | None:
+  """What this process may still use; `None` where nobody says."""
+  found = _of_device() if not _on_host() else _of_process()
+  return min(found, default=None, key=lambda room: room.size)
+
+
+def _on_host() -> bool:
+  return jax.local_devices()[0].platform == 'cpu'
+
+
+def _of_device() -> list[Room]:
+  device = jax.local_devices()[0]
+  stats = device.memory_stats() or {}
+  if 'bytes_limit' not in stats:
+    return []
+  left = stats['bytes_limit'] - stats.get('bytes_in_use', 0)
+  return [Room(left, f'on {device.device_kind}')]
+
+
+def _of_process() -> list[Room]:
+  found = []
+  page = resource.getpagesize()
+  with contextlib.suppress(OSError, ValueError):
+    total, resident, _, _, _, data, _ = map(
+      int, pathlib.Path('/proc/self/statm').read_text().split()
+    )
+    for limit, used, words in (
+      (resource.RLIMIT_AS, total, 'address space, ulimit -v'),
+      (resource.RLIMIT_DATA, data, 'data, ulimit -d'),
+    ):
+      most, _ = resource.getrlimit(limit)
+      if most != resource.RLIM_INFINITY:
+        found.append(Room(max(most - used * page, 0), words))
+    del resident
+  found += _of_groups()
+  with contextlib.suppress(OSError, ValueError):
+    for line in pathlib.Path('/proc/meminfo').read_text().splitlines():
+      name, _, value = line.partition(':')
+      if name == 'MemAvailable':
+        return [*found, Room(int(value.split()[0]) * 1024, 'free on this host')]
+  with contextlib.suppress(OSError, ValueError):  # A Mac.
+    size = os.sysconf('SC_PHYS_PAGES') * page
+    found.append(Room(size, 'memory of this host'))
+  return found
+
+
+def _of_groups(root: pathlib.Path = pathlib.Path('/sys/fs/cgroup')) -> list:
+  """What control groups allow, a container's among them."""
+  found = []
+  with contextlib.suppress(OSError):
+    lines = pathlib.Path('/proc/self/cgroup').read_text().splitlines()
+    for line in lines:
+      _, kinds, path = line.split(':', 2)
+      if kinds and 'memory' not in kinds.split(','):
+        continue
+      top = root / 'memory' if kinds else root
+      names = (
+        ('memory.limit_in_bytes', 'memory.usage_in_bytes')
+        if kinds
+        else ('memory.max', 'memory.current')
+      )
+      folder = top / path.lstrip('/')
+      for group in (folder, *folder.parents):
+        if top not in (group, *group.parents):
+          break
+        with contextlib.suppress(OSError, ValueError):
+          found.append(_of_group(group, *names))
+  return found
+
+
+def _of_group(group: pathlib.Path, limit: str, usage: str) -> Room:
+  """Raises ValueError where there is no limit."""
+  most = int((group / limit).read_text())
+  used = int((group / usage).read_text())
+  with contextlib.suppress(OSError, ValueError):
+    for line in (group / 'memory.stat').read_text().splitlines():
+      name, _, value = line.partition(' ')
+      if name == 'inactive_file':  # Given up where memory is needed.
+        used -= int(value)
+        break
+  return Room(max(most - used, 0), "the control group's limit")
+
+
+def _refusal(
+  config: config_lib.Experiment,
+  part: str,
+  need: float,
+  there: Room,
+  needs: Callable[[config_lib.Experiment], float],
+) -> str:
+  """The line that says what to change."""
+  field, half = _to_change(config, need, there, needs)
+  said = (
+    f'needs about {_gb(need)} of memory while {part} runs, of'
+    f' {_gb(there.size)} there ({there.said_by})'
+  )
+  if field is None:
+    return f'the run {said}'
+  value = operator.attrgetter(field)(config)
+  fits = _that_fits(config, field, need, half, there, needs)
+  out = 'no value of it alone would fit'
+  if fits is not None:
+    out = f'{field}={fits!r} would fit'
+  return f'{field}={value!r}: the run {said}; {out}'
+
+
+def _to_change(
+  config: config_lib.Experiment,
+  need: float,
+  there: Room,
+  needs: Callable[[config_lib.Experiment], float],
+) -> tuple[str | None, float]:
+  """The field that needs most, and the needs with half of it."""
+  now = config_lib.flatten(config)
+  default = config_lib.flatten(type(config)())
+  found: tuple[str | None, float] = (None, need)
+  fields = [
+    name
+    for name, hint, _ in config_lib.leaves(type(config))
+    if _size(now[name]) > 1
+    and _counts(hint)
+    and (name == _EVALUATION or not name.startswith(_APART))
+  ]
+  # The one that was made largest is likely to be it.
+  fields.sort(key=lambda n: -_size(now[n]) / max(_size(default[n]), 1))
+  for field in fields:
+    half = needs(_with(config, field, 0.5))
+    if half < found[1]:
+      found = field, half
+    if half < 0.75 * need:
+      break
+  return found
+
+
+def _that_fits(
+  config: config_lib.Experiment,
+  field: str,
+  need: float,
+  half: float,
+  there: Room,
+  needs: Callable[[config_lib.Experiment], float],
+) -> Any:
+  """A value of a field with which everything fits; `None` if none is found."""
+  rest = max(2 * half - need, 0.0)  # What the field does not change.
+  share = 0.9 * (there.size - rest) / (need - rest)
+  for _ in range(_TRIES):
+    if share <= 0:
+      return None
+    other = _with(config, field, share)
+    if needs(other) <= there.size:
+      return operator.attrgetter(field)(other)
+    share /= 3
+  return None
+
+
+def _with(
+  config: config_lib.Experiment, field: str, share: float
+) -> config_lib.Experiment:
+  value = operator.attrgetter(field)(config)
+  return config_lib.replaced(
+    config,
+    {
+      field: tuple(_rounded(item * share) for item in value)
+      if isinstance(value, tuple)
+      else _rounded(value * share)
+    },
+  )
+
+
+def _rounded(value: float) -> int:
+  """Down to two digits."""
+  if value < 100:
+    return max(int(value), 1)
+  unit = 10 ** (int(math.log10(value)) - 1)
+  return int(value // unit) * unit
+
+
+def _size(value: Any) -> float:
+  if isinstance(value, tuple):
+    return max((_size(item) for item in value), default=0)
+  return 0 if isinstance(value, (bool, str, float)) or value is None else value
+
+
+def _counts(hint: Any) -> bool:
+  """Whether a field of this type is a count, or counts."""
+  return hint is int or int in typing.get_args(hint)
+
+
+def _gb(size: float) -> str:
+  """In gigabytes, as powers of ten."""
+  return f'{size / _GB:.3g} GB'
