@@ -22,6 +22,7 @@ from mbmpo_jax.policies import base
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_world
+from mbmpo_jax.training.storage import zoo
 
 # Where each is in what a checkpoint holds, `iteration.Saved`.
 _KEYS = {'best': ('best_policy',), 'latest': ('policy',)}
@@ -137,7 +138,7 @@ def load_policy(
   read-only disk, and a run may go on in it.
 
   Args:
-    workdir: a folder of `loop.train`, or of one run of a sweep.
+    workdir: a folder of `loop.train`, of one run of a sweep, or of the zoo.
     which: `best`, the policy with the best evaluation, or `latest`, that of the
       last iteration saved.
     env: the environment, where the folder cannot say what it is.
@@ -147,6 +148,7 @@ def load_policy(
       checkpoint yet, or a policy that does not fit its environment.
     UnknownEnvironmentError: if that is not registered (`envs.register`).
     CheckpointError: if no checkpoint can be read.
+    ZooError: if a file of the zoo is missing or altered.
   """
   if which not in _KEYS:
     raise config_lib.ConfigError(
@@ -154,10 +156,7 @@ def load_policy(
     )
   folder = folder_lib.RunFolder(pathlib.Path(workdir))
   config = folder.read_config()
-  found = checkpoint.read_part(folder.checkpoints, _KEYS[which])
-  if found is None:
-    raise config_lib.ConfigError(f'--workdir={workdir}: has no checkpoint yet')
-  iteration, tree = found
+  iteration, tree = _read(folder, which)
   if env is None:
     env = saved_world.environment(folder.root, config)
   policy = algorithms.make(config.algorithm, env, config, check=False).policy
@@ -170,6 +169,21 @@ def load_policy(
       f' {config.algorithm!r} in env.name={config.env.name!r}: {error}'
     ) from error
   return SavedPolicy(config, params, iteration, policy, env)
+
+
+def _read(folder: folder_lib.RunFolder, which: str) -> tuple[int, Any]:
+  """The iteration, and the policy's arrays as they were read."""
+  root = folder.root
+  if zoo.is_entry(root):
+    if which != 'best':
+      raise config_lib.ConfigError(
+        f"which={which!r}: must be 'best' for {root}, which holds no other"
+      )
+    return zoo.read_policy(root)
+  found = checkpoint.read_part(folder.checkpoints, _KEYS[which])
+  if found is None:
+    raise config_lib.ConfigError(f'--workdir={root}: has no checkpoint yet')
+  return found
 
 
 def export_policy(

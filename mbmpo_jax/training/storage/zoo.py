@@ -1,0 +1,165 @@
+"""Trained policies that are kept with the code: `zoo/<algorithm>/<env>/`.
+
+An entry is a folder of a few files, sealed by `SHA256SUMS`:
+
+  config.json     of the run
+  policy.npz      the arrays of its best policy, by their place in the tree
+  entry.json      what it reached, and how that was measured (`Entry`)
+  metrics.jsonl   of the run
+  policy.html     the policy at work, where the run has a page
+
+`load_policy` reads one as it reads a run's folder.
+"""
+
+import io
+import json
+import pathlib
+import shutil
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
+from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import manifest
+
+_POLICY, _ENTRY = 'policy.npz', 'entry.json'
+_COPIED = ('config.json', 'metrics.jsonl', 'policy.html', 'world.json')
+
+
+class ZooError(errors.UserError, ValueError):
+  """An entry of the zoo is not there, not whole, or does not fit."""
+
+
+class Entry(NamedTuple):
+  """What a kept policy reached.
+
+  Attributes:
+    iteration: of the run, after which it was saved.
+    env_steps: real transitions that the run had collected by then.
+    episodes: that it was evaluated by, with sampled actions.
+    seed: of these.
+    return_mean: undiscounted.
+    return_std: over episodes.
+    length_mean: steps.
+    made_with: versions and hardware, in words.
+  """
+
+  iteration: int
+  env_steps: int
+  episodes: int
+  seed: int
+  return_mean: float
+  return_std: float
+  length_mean: float
+  made_with: str
+
+  @property
+  def standard_error(self) -> float:
+    """Of `return_mean`."""
+    return self.return_std / self.episodes**0.5
+
+
+def is_entry(root: pathlib.Path) -> bool:
+  """Whether a folder is, or was meant to be, an entry."""
+  return (root / _ENTRY).exists() or (root / _POLICY).exists()
+
+
+def write(
+  root: pathlib.Path, run: pathlib.Path, params: Any, entry: Entry
+) -> None:
+  """Writes an entry; one that was there is replaced.
+
+  Args:
+    root: the entry's folder.
+    run: the folder of the run.
+    params: of the policy.
+    entry: what it reached.
+
+  Raises:
+    WriteError: if the file system does not allow it.
+  """
+  arrays: dict[str, Any] = {
+    _name(path): np.asarray(x) for path, x in _leaves(params)
+  }
+  buffer = io.BytesIO()
+  np.savez_compressed(buffer, **arrays)
+  with folder_lib.writing(root):
+    if root.exists():
+      shutil.rmtree(root)
+    root.mkdir(parents=True)
+    for name in _COPIED:
+      if (run / name).is_file():
+        shutil.copyfile(run / name, root / name)
+    (root / _POLICY).write_bytes(buffer.getvalue())
+    text = json.dumps(entry._asdict(), indent=2, allow_nan=False)
+    (root / _ENTRY).write_text(text + '\n', encoding='utf-8')
+    manifest.write(root)
+
+
+def read(root: pathlib.Path) -> Entry:
+  """Reads what a kept policy reached, after its files were found unaltered.
+
+  Raises:
+    ZooError: if a file is missing or altered, or no such description.
+  """
+  try:
+    manifest.verify(root)
+  except (manifest.ManifestError, OSError) as error:
+    raise ZooError(f'{root}: is not the entry that was made: {error}') from None
+  path = root / _ENTRY
+  try:
+    fields = folder_lib.read_fields(path)
+    entry = Entry(**fields)
+  except (OSError, ValueError, TypeError) as error:
+    raise ZooError(f'{path}: {error}') from None
+  for name, kind in Entry.__annotations__.items():
+    value = getattr(entry, name)
+    if type(value) is not kind or (kind is int and value < 0):
+      raise ZooError(
+        f'{path}: {name}={value!r}: must be a {kind.__name__}, not negative if'
+        ' an int'
+      )
+  if not entry.episodes:
+    raise ZooError(f'{path}: episodes=0: must be >= 1')
+  return entry
+
+
+def read_policy(root: pathlib.Path) -> tuple[int, Any]:
+  """The iteration and the arrays of a kept policy, nested by their names.
+
+  Raises:
+    ZooError: as `read` does.
+  """
+  entry = read(root)
+  tree: dict[Any, Any] = {}
+  with np.load(root / _POLICY, allow_pickle=False) as arrays:
+    for name in arrays.files:
+      *places, last = (int(x) if x.isdigit() else x for x in name.split('/'))
+      inner = tree
+      for place in places:
+        inner = inner.setdefault(place, {})
+      inner[last] = arrays[name]
+  return entry.iteration, tree
+
+
+def env_steps(run: pathlib.Path, iteration: int) -> int:
+  """Real transitions of a run's first iterations, by its metrics."""
+  rows = metrics.read_jsonl(run / 'metrics.jsonl')
+  if len(rows) < iteration:
+    raise config_lib.ConfigError(
+      f'--workdir={run}: its metrics.jsonl has {len(rows)} rows: must have'
+      f' {iteration}, one for each iteration until the policy was saved'
+    )
+  return int(rows[iteration - 1]['env_steps'])
+
+
+def _leaves(params: Any) -> Any:
+  return jax.tree_util.tree_flatten_with_path(params)[0]
+
+
+def _name(path: tuple[Any, ...]) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')

@@ -1,0 +1,128 @@
+"""The zoo: policies that are kept with the code, and what they reached."""
+
+import functools
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training import kept
+from mbmpo_jax.training import loop
+from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import manifest
+from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import zoo
+from tests import tiny
+
+_ZOO = pathlib.Path(__file__).parents[1] / 'zoo'
+_NAMES = [str(x.relative_to(_ZOO)) for x in kept.entries(_ZOO)]
+# Worlds without physics to compile.
+_LIGHT = ('point', 'point_direc', 'cartpole_swingup')
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+  """A finished run."""
+  folder = tmp_path_factory.mktemp('zoo') / 'run'
+  config = tiny.point_config(run__num_iterations=2)
+  loop.train(config, folder, progress=progress_lib.Silent())
+  return folder
+
+
+@pytest.fixture
+def entry(run: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+  return kept.add(run, tmp_path / 'zoo' / 'mbmpo', episodes=4).root
+
+
+def test_an_entry_is_the_policy_of_the_run(run, entry) -> None:
+  own, found = (saved_policy.load_policy(x) for x in (run, entry))
+  jax.tree.map(np.testing.assert_array_equal, own.params, found.params)
+  assert own.config == found.config
+  assert own.iteration == found.iteration == 2
+  made = zoo.read(entry)
+  assert made.env_steps == 2 * own.config.collect.steps
+  assert kept.entries(entry.parent) == [entry]
+  played = kept.replay(entry)
+  assert played.return_mean == pytest.approx(made.return_mean, rel=1e-5)
+  assert played.agrees and played.sentence.endswith(': as recorded')
+
+
+def test_another_return_is_told(entry) -> None:
+  """By four standard errors of the difference."""
+  made = zoo.Entry(1, 10, 100, 0, 50.0, 3.0, 5.0, '')
+  told = functools.partial(kept.Replay, entry, made, return_std=4.0)
+  assert told(return_mean=51.9).agrees and told(return_mean=48.1).agrees
+  assert not told(return_mean=52.2).agrees
+  assert 'NOT as recorded' in told(return_mean=47.8).sentence
+
+
+def _alter_policy(root: pathlib.Path) -> None:
+  data = bytearray((root / 'policy.npz').read_bytes())
+  data[len(data) // 2] ^= 1
+  (root / 'policy.npz').write_bytes(bytes(data))
+
+
+def _sealed(root: pathlib.Path, **fields) -> None:
+  """A description that somebody changed, sums and all."""
+  made = json.loads((root / 'entry.json').read_text()) | fields
+  (root / 'entry.json').write_text(json.dumps(made))
+  manifest.write(root)
+
+
+@pytest.mark.parametrize(
+  ('alter', 'said'),
+  [
+    (_alter_policy, 'its file policy.npz is not what SHA256SUMS says'),
+    (lambda x: (x / 'policy.npz').unlink(), 'its file policy.npz is missing'),
+    (lambda x: (x / 'SHA256SUMS').unlink(), 'it has no SHA256SUMS'),
+    (functools.partial(_sealed, episodes=0), 'episodes=0: must be >= 1'),
+    (
+      functools.partial(_sealed, return_mean='high'),
+      "return_mean='high': must",
+    ),
+    (functools.partial(_sealed, reward=1), "argument 'reward'"),
+  ],
+)
+def test_an_entry_that_was_altered_is_refused(entry, alter, said) -> None:
+  alter(entry)
+  with pytest.raises(zoo.ZooError, match=said) as error:
+    saved_policy.load_policy(entry)
+  assert '\n' not in str(error.value)
+
+
+def test_what_is_not_there_is_refused(run, entry, tmp_path) -> None:
+  with pytest.raises(config_lib.ConfigError, match="which='latest': must be"):
+    saved_policy.load_policy(entry, 'latest')
+  with pytest.raises(zoo.ZooError, match='holds no entry'):
+    kept.entries(tmp_path / 'nowhere')
+  (run / 'metrics.jsonl').rename(run / 'aside')
+  (run / 'metrics.jsonl').write_text((run / 'aside').read_text().split('\n')[0])
+  try:
+    with pytest.raises(config_lib.ConfigError, match='has 1 rows: must have 2'):
+      kept.add(run, tmp_path / 'x', episodes=2)
+  finally:
+    (run / 'aside').rename(run / 'metrics.jsonl')
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_every_entry_is_whole_and_fits_its_algorithm(name) -> None:
+  policy = saved_policy.load_policy(_ZOO / name)
+  assert zoo.read(_ZOO / name).return_mean
+  assert name.startswith(f'{policy.config.algorithm}/{policy.config.env.name}')
+  size = sum(file.stat().st_size for file in (_ZOO / name).iterdir())
+  assert size < 2**20
+
+
+@pytest.mark.parametrize(
+  'name',
+  [
+    pytest.param(n, marks=[] if n.split('/')[1] in _LIGHT else pytest.mark.slow)
+    for n in _NAMES
+  ],
+)
+def test_every_entry_reaches_what_was_recorded(name) -> None:
+  """The guard against changes of physics, of policies and of files."""
+  assert kept.replay(_ZOO / name).agrees, kept.replay(_ZOO / name).sentence
