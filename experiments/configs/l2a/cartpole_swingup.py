@@ -6,7 +6,7 @@ from mbmpo_jax.models import grbal_config
 
 
 def get_config() -> l2a.Config:
-  """The planner of `mb_mpc/cartpole_swingup`, and the episodes of GSSM's.
+  """The planner of `mb_mpc/cartpole_swingup` with a quarter of its predictions.
 
   An episode has 25 steps: 8 adapt, 4 are predicted. With so little data what
   is held out says little: a fit takes a fixed number of small batches instead
@@ -29,7 +29,11 @@ def get_config() -> l2a.Config:
       adapt_steps=8, predict_steps=4, inner_lr=0.05
     ),
     planner=l2a.Planner(
-      kind='cem', num_candidates=300, horizon=25, num_elites=30
+      kind='cem',
+      num_candidates=150,
+      horizon=25,
+      num_elites=15,
+      num_iterations=4,
     ),
-    run=config.Run(num_iterations=50, eval_every=5, eval_episodes=10),
+    run=config.Run(num_iterations=50, eval_every=10, eval_episodes=4),
   )
