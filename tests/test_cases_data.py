@@ -4,12 +4,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
+from flax import linen as nn
 
+from mbmpo_jax import config
+from mbmpo_jax import envs
 from mbmpo_jax import types
+from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics
+from mbmpo_jax.policies import distributions
+from mbmpo_jax.policies import flax_policy
 from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import real
 
 _COUNT = 10
 
@@ -158,3 +166,79 @@ def test_bounds_reach_beyond_what_was_observed_in_large_units():
   found = statistics.fit(obs, 0.1 * obs, obs, jnp.ones(50), clip_margin=None)
   assert found.low[0] < obs.min() and obs.max() < found.high[0]
   assert np.isfinite(jnp.square(found.high[0]))
+
+
+class _StateDependent(nn.Module):
+  """A deviation, or logits, that depend on the state."""
+
+  kind: type
+
+  @nn.compact
+  def __call__(self, obs):
+    hidden = nn.tanh(nn.Dense(16)(obs))
+    if self.kind is distributions.Categorical:
+      return self.kind(3 * nn.Dense(2)(hidden))
+    return self.kind(nn.Dense(2)(hidden), nn.Dense(2)(hidden))
+
+
+_KINDS = {
+  distributions.Gaussian: distributions.normal_noise,
+  distributions.TanhGaussian: distributions.normal_noise,
+  distributions.Categorical: distributions.gumbel_noise,
+}
+
+
+@pytest.mark.parametrize('kind', _KINDS)
+def test_stored_log_probabilities_are_those_of_the_state(kind, x64):
+  """Of real rollouts, by hand for a Gaussian."""
+  policy = flax_policy.make(_StateDependent(kind), 2, 2, noise=_KINDS[kind])
+  params = policy.init(jax.random.PRNGKey(1))
+  trajectory, _ = jax.jit(
+    lambda key: real.rollout(
+      envs.make('point'), policy, params, key, num_envs=3, horizon=4
+    )
+  )(jax.random.PRNGKey(2))
+  found = np.asarray(trajectory.log_prob)
+  densities = policy.over(params, trajectory)
+  np.testing.assert_allclose(
+    found, densities.log_prob(trajectory.action), atol=1e-8
+  )
+  assert np.ptp(found) > 1e-2
+  if kind is distributions.Gaussian:
+    expected = scipy.stats.norm.logpdf(
+      trajectory.action, densities.mean, np.exp(densities.log_std)
+    ).sum(-1)
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+class _Wrong(distributions.Gaussian):
+  """Of a deviation that is not the one it samples with."""
+
+  def log_prob_of_noise(self, noise, *, axis=-1):
+    first = self._replace(log_std=self.log_std[:1])
+    return distributions.Gaussian(*first).log_prob_of_noise(noise)
+
+
+class _Summed(distributions.Gaussian):
+  def log_prob_of_noise(self, noise, *, axis=-1):
+    return jnp.sum(distributions.Gaussian(*self).log_prob_of_noise(noise))
+
+
+class _Broken(distributions.Gaussian):
+  def log_prob(self, raw, *, axis=-1):
+    raise KeyError('mean')
+
+
+@pytest.mark.parametrize(
+  ('kind', 'said'),
+  [
+    (_Wrong, 'policy: _Wrong.log_prob of what `sample` makes of noise is'),
+    (_Summed, r'policy: log_prob and log_prob_of_noise of 5 actions have shap'),
+    (_Broken, 'policy: the log-probability of its actions cannot be computed'),
+  ],
+)
+def test_a_density_that_is_wrong_is_refused(kind, said):
+  policy = flax_policy.make(_StateDependent(kind), 2, 2)
+  with pytest.raises(config.ConfigError, match=said) as error:
+    model_based.check_policy(envs.make('point'), policy)
+  assert '\n' not in str(error.value)

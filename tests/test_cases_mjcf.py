@@ -205,6 +205,18 @@ def test_sensors_that_mjx_lacks_are_left_out_and_named(tmp_path):
   assert model.sensor('here').adr == 0
 
 
+def test_accelerations_that_mjx_leaves_at_zero_are_not_read(tmp_path):
+  """Without any constraint, MJX computes no sensor of that stage."""
+  text = """<mujoco><worldbody><body><joint/><geom size=".1"/><site name="s"/>
+    </body></worldbody><sensor><accelerometer name="x" site="s"/>
+    <gyro name="y" site="s"/></sensor></mujoco>"""
+  with pytest.warns(UserWarning, match=r"'x' \(accelerometer\);"):
+    model, _ = mjcf.load(_written(text, tmp_path))
+  assert model.nsensor == 1
+  bound = text.replace('<joint/>', '<joint frictionloss=".1"/>')
+  assert mjcf.load(_written(bound, tmp_path))[0].nsensor == 2
+
+
 _TWO = """
 <mujoco>
   <worldbody>

@@ -18,6 +18,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import policy_check
 from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import check as check_lib
@@ -37,6 +38,8 @@ from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
 
 _State = TypeVar('_State', bound=Any)
+
+check_policy = policy_check.check_policy
 
 
 class World(NamedTuple):
@@ -69,39 +72,6 @@ def check(
   validation.validate(config, env_max_episode_steps=env.max_episode_steps)
   if prove or (prove is None and not envs.is_own(env)):
     check_lib.check_environment(env)
-
-
-def check_policy(env: envs_base.Environment, policy: policies.Policy) -> None:
-  """Holds a policy's shapes to the environment's; nothing is computed.
-
-  Raises:
-    config.ConfigError: if it has no density, cannot act on an observation, or
-      its actions do not fit.
-  """
-  if policy.over is None or policy.distribution is None:
-    raise config_lib.ConfigError(
-      'policy: has no density: must have `distribution` and `over`'
-    )
-
-  def act(key: jax.Array, obs: jax.Array) -> jax.Array:
-    params = policy.init(key)
-    carry = policy.start(params, key, (), 1)
-    noise = policy.noise(key, (1,))
-    return policy.act(params, carry, obs, noise)[1].env
-
-  obs = jax.ShapeDtypeStruct((1, env.observation_size), jnp.zeros(()).dtype)
-  try:
-    action = jax.eval_shape(act, jax.random.PRNGKey(0), obs)
-  except Exception as error:  # A network of the user's may raise anything.
-    raise config_lib.ConfigError(
-      f'policy: cannot act on observations of shape {list(obs.shape)}:'
-      f' {" ".join(str(error).split())}'
-    ) from error
-  if action.shape != (1, env.action_size):
-    raise config_lib.ConfigError(
-      f'policy: its actions have shape {list(action.shape)}: must be'
-      f" {[1, env.action_size]}, the environment's"
-    )
 
 
 def check_imagined(

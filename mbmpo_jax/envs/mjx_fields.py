@@ -65,8 +65,8 @@ HARMLESS = tuple(
   skin_* tex_* text_* tuple_* *_group *_matid *_rgba *_user numeric_adr
   numeric_size signature stat.center stat.extent stat.meanmass stat.meansize
   B_* D_* mapD2M mapM2D mapM2M efm0_* efmC_perm flexedge_* flexvert_*
-  actuator_ctrladr actuator_ctrlspec actuator_historyadr actuator_length0
-  actuator_outadr
+  actuator_cranklength actuator_ctrladr actuator_ctrlspec actuator_historyadr
+  actuator_length0 actuator_outadr
   body_bvhadr body_bvhnum body_conaffinity body_contype body_jntadr body_jntnum
   body_margin body_sameframe body_simple body_treeid dof_M0 dof_Madr dof_length
   dof_simplenum dof_treeid flg_adhesion flg_surfacevel geom_aabb geom_gap
@@ -104,8 +104,6 @@ REFUSED = {
   ' joint that it moves',
   'actuator_dampingpoly': 'polynomial damping: keep its first number only',
   'actuator_plugin': 'a plugin: use an actuator of MuJoCo itself',
-  'actuator_cranklength': 'a slider-crank: model the crank of bodies and an'
-  ' <equality><connect/>',
   'actuator_ctrlnum': 'several controls: use an actuator of one control each',
   'actuator_outnum': 'several outputs: use an actuator for each',
   'body_plugin': 'a plugin: model it of bodies and joints',

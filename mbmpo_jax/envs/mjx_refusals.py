@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import mujoco
-from mujoco import mjx
 from mujoco.mjx._src import collision_driver
 from mujoco.mjx._src import types as mjx_types
 
@@ -49,11 +48,13 @@ def refusals(model: mujoco.MjModel) -> Iterator[str]:
 def sensors(model: mujoco.MjModel) -> list[int]:
   """The sensors that MJX does not have, or has without delay.
 
-  A sensor changes no motion.
+  A sensor changes no motion. Those of accelerations MJX leaves at 0 where
+  nothing constrains the motion.
   """
   known = {int(kind) for kind in mjx_types.SensorType}
   contact = mujoco.mjtSensor.mjSENS_CONTACT
   objects = mujoco.mjtObj
+  accelerations = mujoco.mjtStage.mjSTAGE_ACC
   found = []
   for i in range(model.nsensor):
     matched = (model.sensor_objtype[i], model.sensor_reftype[i])
@@ -65,9 +66,23 @@ def sensors(model: mujoco.MjModel) -> list[int]:
     )
     late = model.sensor_delay[i] > 0 or any(model.sensor_history[i])
     seldom = any(model.sensor_interval[i])
-    if int(model.sensor_type[i]) not in known or odd or late or seldom:
+    unknown = int(model.sensor_type[i]) not in known
+    of_forces = model.sensor_needstage[i] == accelerations
+    zero = of_forces and not _constrained(model)
+    if unknown or odd or late or seldom or zero:
       found.append(i)
   return found
+
+
+def _constrained(model: mujoco.MjModel) -> bool:
+  bound = (
+    model.eq_type.size,
+    model.jnt_limited.any(),
+    model.tendon_limited.any(),
+    model.dof_frictionloss.any(),
+    model.tendon_frictionloss.any(),
+  )
+  return any(bound) or any(True for _ in collision_driver.geom_pairs(model))
 
 
 def _options(option: mujoco.MjOption) -> Iterator[str]:
@@ -110,14 +125,14 @@ def _contacts(model: mujoco.MjModel) -> Iterator[str]:
   Which may, is up to what MJX asks as well: contype and conaffinity, pairs and
   excludes, parents and children, and bodies welded together.
   """
-  no_margin = (mjx.GeomType.MESH, mjx.GeomType.HFIELD)
+  no_margin = (mujoco.mjtGeom.mjGEOM_MESH, mujoco.mjtGeom.mjGEOM_HFIELD)
   for a, b, pair in collision_driver.geom_pairs(model):
-    kinds = [mjx.GeomType(model.geom_type[i]) for i in (a, b)]
+    kinds = [mujoco.mjtGeom(int(model.geom_type[i])) for i in (a, b)]
     first, second = (
-      f'geom {mjx_fields.name_of(model, "geom", int(i))} ({kind.name.lower()})'
+      f'geom {mjx_fields.name_of(model, "geom", int(i))} ({_shape(kind)})'
       for i, kind in zip((a, b), kinds, strict=True)
     )
-    if not collision_driver.has_collision_fn(*kinds):
+    if not _collide(*kinds):
       yield (
         f'contacts of {first} with {second}: {_other_shapes(first, *kinds)}'
         f'{_other_shapes(second, *kinds[::-1])}keep the two apart by contype'
@@ -136,20 +151,27 @@ def _contacts(model: mujoco.MjModel) -> Iterator[str]:
       return
 
 
-def _other_shapes(name: str, kind: mjx.GeomType, other: mjx.GeomType) -> str:
-  """`make geom 'x' (cylinder) a sphere or capsule, `."""
+def _other_shapes(
+  name: str, kind: mujoco.mjtGeom, other: mujoco.mjtGeom
+) -> str:
+  """`make geom 'x' a sphere or capsule, or `."""
   shapes = [
     shape.lower()
     for shape in _SHAPES
-    if shape != kind.name and _collide(mjx.GeomType[shape], other)
+    if shape.lower() != _shape(kind)
+    and _collide(getattr(mujoco.mjtGeom, f'mjGEOM_{shape}'), other)
   ]
-  if not shapes or kind in (mjx.GeomType.PLANE, mjx.GeomType.HFIELD):
+  if not shapes or _shape(kind) in ('plane', 'hfield'):
     return ''
   return f'make {name.split(" (")[0]} a {" or ".join(shapes)}, or '
 
 
-def _collide(a: mjx.GeomType, b: mjx.GeomType) -> bool:
-  return collision_driver.has_collision_fn(*sorted((a, b)))
+def _shape(kind: mujoco.mjtGeom) -> str:
+  return kind.name.removeprefix('mjGEOM_').lower()
+
+
+def _collide(a: mujoco.mjtGeom, b: mujoco.mjtGeom) -> bool:
+  return collision_driver.has_collision_fn(*sorted((int(a), int(b))))
 
 
 def _apart(model: mujoco.MjModel, a: int, b: int, pair: int) -> str:
