@@ -9,6 +9,7 @@ from mujoco import mjx as mujoco_mjx
 
 from mbmpo_jax import envs
 from mbmpo_jax.envs import contact
+from mbmpo_jax.envs import mjx
 
 _CAPSULE = """
 <mujoco>
@@ -71,3 +72,48 @@ def test_chains_are_not_fused():
     lambda data: mujoco_mjx.kinematics(env.model, data)
   )(data)
   assert 'optimization_barrier' not in str(kinematics)
+
+
+_TENDON = """
+<mujoco>
+  <option timestep="0.005" integrator="{}"/>
+  <worldbody>
+    <body><joint name="j" axis="0 1 0"/><site name="s" pos=".3 0 0"/>
+      <geom type="capsule" fromto="0 0 0 .3 0 0" size=".03"/></body>
+    <site name="w" pos=".3 0 .3"/>
+  </worldbody>
+  <tendon>{}</tendon>
+  <actuator><motor tendon="t" ctrlrange="-5 5"/></actuator>
+</mujoco>
+"""
+_FIXED = '<fixed name="t"><joint joint="j" coef="1"/></fixed>'
+_SPATIAL = '<spatial name="t"><site site="s"/><site site="w"/></spatial>'
+
+
+class _Pulled(mjx.MjxEnvironment):
+  max_episode_steps = 10
+  observation_size = 1
+
+  def initial_state(self, rng):
+    return self.data(jnp.zeros(1), jax.random.normal(rng, (1,)))
+
+  def observe(self, state):
+    return state.qpos
+
+  def reward(self, obs, action, next_obs):
+    return next_obs[..., 0]
+
+
+@pytest.mark.parametrize(
+  ('integrator', 'tendon'), [('Euler', _FIXED), ('RK4', _SPATIAL)]
+)
+def test_tendons_keep_their_types_in_double_precision(
+  x64, tmp_path, integrator, tendon
+):
+  path = tmp_path / 'pulled.xml'
+  path.write_text(_TENDON.format(integrator, tendon))
+  env = _Pulled(path, frame_skip=2)
+  state = jax.eval_shape(env.reset, jax.random.PRNGKey(0))
+  action = jax.ShapeDtypeStruct((1,), jnp.float64)
+  after = jax.eval_shape(env.step, state, action)
+  assert after == state

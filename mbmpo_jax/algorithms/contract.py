@@ -92,7 +92,8 @@ def differing(
   counts, parts = {}, _compared(env)
   if REWARD in parts:
     told = env.reward(rows.obs, rows.action, rows.next_obs)
-    size = jnp.sum(jnp.where(chosen > 0, jnp.abs(rows.reward), 0.0))
+    sound = (chosen > 0) & jnp.isfinite(rows.reward)
+    size = jnp.sum(jnp.where(sound, jnp.abs(rows.reward), 0.0))
     size /= jnp.maximum(jnp.sum(chosen), 1)
     allowed = _TOLERANCE * (jnp.abs(rows.reward) + size)
     wrong = ~(jnp.abs(told - rows.reward) <= allowed)
