@@ -3,6 +3,7 @@
 import functools
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -65,9 +66,13 @@ def test_a_policy_that_does_not_fit_is_one_line(name):
 
 
 @pytest.mark.parametrize('name', ['mbmpo', 'me_trpo'])
-def test_choices_need_a_distribution_over_choices(name):
-  with pytest.raises(config_lib.ConfigError, match='one of 3 choices'):
-    make(name, env=Choices())
+def test_choices_get_a_distribution_over_choices(name):
+  policy = make(name, env=Choices()).policy
+  dist = policy.distribution(
+    policy.init(jax.random.PRNGKey(0)), (), jnp.zeros((2, 2))
+  )
+  assert isinstance(dist, distributions.Categorical)
+  assert dist.logits.shape == (2, 3)
   policy = base.memoryless(
     lambda key: jnp.zeros((1, 3)),
     lambda params, obs: distributions.Categorical(obs @ params),

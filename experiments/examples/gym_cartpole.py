@@ -4,6 +4,7 @@ python experiments/examples/gym_cartpole.py
 """
 
 import gymnasium
+import jax
 import jax.numpy as jnp
 
 from mbmpo_jax.training import external
@@ -22,11 +23,17 @@ def reward(obs, action, next_obs):
   return jnp.ones_like(next_obs[..., 0])
 
 
+def initial_obs(key):
+  """Imagined poles start anywhere, so that the policy learns to come back."""
+  widths = jnp.array([2.0, 1.0, 0.15, 1.0])
+  return widths * jax.random.uniform(key, (4,), minval=-1.0)
+
+
 if __name__ == '__main__':
+  task = external.Task(reward, done, initial_obs=initial_obs)
   settings = external.quick(
-    transitions=18_000, episode_length=300, horizon=250, num_meta_steps=30
+    transitions=20_000, episode_length=500, horizon=100, num_meta_steps=30
   )
-  folder = 'runs/gym_cartpole'
-  external.train(make_env, external.Task(reward, done), settings, folder)
-  returns, _ = external.evaluate(folder, make_env)
+  external.train(make_env, task, settings, 'runs/gym_cartpole')
+  returns, _ = external.evaluate('runs/gym_cartpole', make_env)
   print(f'20 episodes of Gymnasium: {returns.mean():.0f}')
