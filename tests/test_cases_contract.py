@@ -18,6 +18,7 @@ from mbmpo_jax import algorithms
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import contract
+from mbmpo_jax.algorithms import notes
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -184,3 +185,42 @@ def test_a_run_is_told_once():
   (line,) = told
   assert "environment's `done`" in str(line.message)
   watch.check(5, [{**sound, contract.DONE: 30.0}])
+
+
+class Lab(envs.Environment):
+  """A drifting clock, a goal that stays and an angle in tiny units."""
+
+  observation_size = 3
+  action_size = 2
+  max_episode_steps = 9
+  dt = 0.1
+  initial_state = advance = observe = reward = None
+
+  def model_input(self, obs):
+    return obs[..., 1:]
+
+
+def test_what_is_taken_as_constant_is_named():
+  rng = np.random.default_rng(0)
+  angle = 1e-9 * rng.normal(size=40)
+  clock, goal = 1000 + 0.5 * np.arange(40), np.full(40, 0.3)
+  obs = np.stack([clock, goal, angle], -1)
+  rows = buffer_lib.init_transitions(40, 3, 2).data._replace(
+    obs=obs,
+    next_obs=obs + np.stack([0.5 + 0 * clock, 0 * goal, angle], -1),
+    action=np.stack([rng.uniform(-1, 1, 40), np.ones(40)], -1),
+  )
+  ring = buffer_lib.init_transitions(50, 3, 2)
+  counters = base.start_counters(jax.random.PRNGKey(0))
+  assert notes.constants(Lab(), State(counters, ring)) == []
+  (line,) = notes.constants(Lab(), State(counters, buffer_lib.add(ring, rows)))
+  assert line == (
+    'but for rounding, observation dimensions [0, 1] change alike in every'
+    ' step, and are predicted to; what models see of them is constant in [0];'
+    ' action dimensions [1] never change'
+  )
+
+
+def test_notes_are_of_worlds_that_people_bring(monkeypatch):
+  assert _made(_adapted(), monkeypatch).notes is not None
+  assert _made(envs.make('point'), monkeypatch).notes is None

@@ -91,9 +91,10 @@ def make(
   """
   # Not above: it imports JAX.
   from mbmpo_jax.algorithms import contract
+  from mbmpo_jax.algorithms import notes
 
   algorithm = _module(name, 'algorithm').make(env, config, **options)
-  return contract.counting(algorithm, env)
+  return notes.attached(contract.counting(algorithm, env), env)
 
 
 def metrics(name: str) -> 'dict[str, base.Metric]':

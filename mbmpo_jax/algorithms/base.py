@@ -110,6 +110,8 @@ class Algorithm(NamedTuple):
     adapt: `(state, trajectory [T, N, ...], key) -> (params, context)`, the
       policy adapted to this data at test time; `None` where there is no such.
     metrics: what the phases report, by name.
+    notes: state -> lines about its data, which the host says once, after the
+      first iteration; `None` where there are none.
   """
 
   init: Callable[[jax.Array, Hyper], Any]
@@ -120,6 +122,7 @@ class Algorithm(NamedTuple):
   add: Callable[[Any, types.Trajectory], Any]
   adapt: Callable[..., tuple[types.Params, Any]] | None
   metrics: Mapping[str, Metric]
+  notes: Callable[[Any], list[str]] | None = None
 
   def update(self, state: Any) -> tuple[Any, types.Metrics]:
     """One whole iteration: all phases in order; pure."""

@@ -188,6 +188,7 @@ class Iteration:
         phases named there and of the evaluation.
     """
     self.metrics = algorithm.metrics
+    self._notes = algorithm.notes if num_runs is None else None
     self._config = config
     self._run = config.run
     self._num_runs = num_runs
@@ -244,6 +245,10 @@ class Iteration:
       for name, function in host.phases.items():
         self._timed[name] = timing.OnHost(function, name=name)
       self._evaluate = timing.OnHost(evaluate, name='evaluate')
+
+  def notes(self, saved: Saved) -> list[str]:
+    """What is to be said of the data so far; of several runs, nothing."""
+    return [] if self._notes is None else self._notes(saved.state)
 
   def __call__(
     self, saved: Saved, index: int

@@ -213,6 +213,9 @@ def iterate(
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
       watch.check(index, rows)
+      if index == first:
+        for line in iteration.notes(saved):
+          progress.message(line)
       stopping = devices.any_process(stop.requested is not None)
       is_last = index + 1 == total or stopping
       for run in runs:
