@@ -10,7 +10,8 @@
 Such environments keep reward and termination inside `step`; a method that
 imagines needs them as functions of observations, which the caller writes down.
 By default they are only what imagination runs on: real steps keep the wrapped
-environment's own, and `check_environment` compares the two, on first steps.
+environment's own. `check_environment` compares the two on first steps, and
+collecting on all that follow (`algorithms/contract.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -58,6 +59,7 @@ class Adapted(base.Environment):
     dt: float | None = None,
     obs_key: str | None = None,
     model_input: Callable[[jax.Array], jax.Array] | None = None,
+    project: Callable[[jax.Array], jax.Array] | None = None,
     override_task: bool = False,
   ) -> None:
     """Adapts `env`, and traces its reset for the size of its observation.
@@ -73,6 +75,8 @@ class Adapted(base.Environment):
       dt: seconds per step; by default `env.dt`.
       obs_key: which of several observations, where `env` has a dict of them.
       model_input: what a dynamics model sees of `obs [..., O]`.
+      project: the observation nearest to a predicted one `[..., O]`, as with
+        unit quaternions.
       override_task: `step` pays and ends by `reward` and `done` instead of by
         the wrapped environment's, for a task of the caller's own.
 
@@ -89,6 +93,7 @@ class Adapted(base.Environment):
     self._reward = reward
     self._done = done or super().done
     self._model_input = model_input or super().model_input
+    self._project = project or super().project
     self._override_task = override_task
     self._name = type(env).__name__
     dt = getattr(env, 'dt', None) if dt is None else dt
@@ -147,6 +152,10 @@ class Adapted(base.Environment):
   def model_input(self, obs: jax.Array) -> jax.Array:
     """What a dynamics model sees of `obs` [..., O]."""
     return self._model_input(obs)
+
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """The given observation nearest to a predicted one [..., O]."""
+    return self._project(next_obs)
 
   def scene(self) -> mujoco.MjModel | None:
     """The wrapped environment's MuJoCo model, where it has one."""

@@ -39,6 +39,7 @@ class Elsewhere(base.Environment):
     done: types.DoneFn | str | None = PREDICTED,
     model_input: Callable[[jax.Array], jax.Array] | None = None,
     initial_obs: Callable[[jax.Array], jax.Array] | None = None,
+    project: Callable[[jax.Array], jax.Array] | None = None,
   ) -> None:
     """Nothing is called yet.
 
@@ -55,6 +56,7 @@ class Elsewhere(base.Environment):
       model_input: what a dynamics model sees of `obs [..., O]`.
       initial_obs: key -> an observation [O] at the start of an episode; without
         it, imagination starts as real episodes did.
+      project: the observation nearest to a predicted one `[..., O]`.
 
     Raises:
       ValueError: if `reward` or `done` is another string.
@@ -78,6 +80,7 @@ class Elsewhere(base.Environment):
     self._done = done
     self._model_input = model_input
     self._initial_obs = initial_obs
+    self._project = project
 
   def initial_state(self, rng: jax.Array) -> Any:
     """It starts elsewhere."""
@@ -122,6 +125,10 @@ class Elsewhere(base.Environment):
   def model_input(self, obs: jax.Array) -> jax.Array:
     """What a dynamics model sees of `obs` [..., O]."""
     return obs if self._model_input is None else self._model_input(obs)
+
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """The given observation nearest to a predicted one [..., O]."""
+    return next_obs if self._project is None else self._project(next_obs)
 
   def initial_obs(self, rng: jax.Array) -> jax.Array:
     """The given observation [O] at the start of an episode; consumes `rng`.
