@@ -1,92 +1,11 @@
-r"""Draws learning curves of one or many runs.
+"""Draws learning curves of one or many runs.
 
-  python experiments/plot.py runs/a runs/b --out=curves.png \
-    --line='paper at 100k=700'
-
-A path is a run's folder, a folder of runs as a sweep's, or a metrics.jsonl.
-Runs whose configurations differ in nothing but the seed (and in `run.`, which
-changes no number) are one curve: their mean, and a band from the lowest to the
-highest. --paper draws the evaluations alone, as the figures of
-`experiments/figures/` do: a panel for each environment, every method in its
-colour.
+The same as `mbmpo plot`; `--help` says more.
 """
 
-import math
-import pathlib
-from collections.abc import Sequence
-
-from absl import app
-from absl import flags
-
-from mbmpo_jax import errors
-from mbmpo_jax.training.launch import flags as training_flags
-from mbmpo_jax.training.reporting import history
-from mbmpo_jax.training.reporting import plot
-from mbmpo_jax.training.reporting import plot_paper
-from mbmpo_jax.training.reporting import plot_runs
-
-_OUT = flags.DEFINE_string(
-  'out', 'learning_curves.png', 'The picture: .png, .pdf or .svg.'
-)
-_LINE = flags.DEFINE_multi_string(
-  'line', [], "A published return, '<label>=<value>'; may be given repeatedly."
-)
-_TITLE = flags.DEFINE_string('title', '', 'Written above.')
-_PAPER = flags.DEFINE_boolean(
-  'paper', False, 'Whether to draw evaluations alone, as papers do.'
-)
-_LOG = flags.DEFINE_boolean(
-  'log', False, 'With --paper: whether transitions are on a logarithmic axis.'
-)
-
-
-def parse(argv: Sequence[str]) -> list[str]:
-  """Parses the command line; bad input exits with one line."""
-  with training_flags.one_line_errors():
-    try:
-      _, *paths = flags.FLAGS(list(argv))
-      return paths
-    except flags.Error as error:
-      raise errors.UserError(str(error)) from error
-
-
-def main(paths: list[str]) -> None:
-  """Draws, and says where."""
-  with training_flags.one_line_errors():
-    if not paths:
-      raise errors.UserError(
-        'no run is named; give folders of runs, or metrics.jsonl files'
-      )
-    published = dict(_published(text) for text in _LINE.value)
-    groups = history.group(history.find([pathlib.Path(p) for p in paths]))
-    out = pathlib.Path(_OUT.value)
-    if _PAPER.value:
-      picture = plot_runs.paper(
-        groups, published=published, title=_TITLE.value, log=_LOG.value
-      )
-      with plot_paper.paper():
-        plot.save(picture, out)
-    elif _LOG.value:
-      raise errors.UserError('--log: must come with --paper')
-    else:
-      plot_runs.compare(groups, out, published=published, title=_TITLE.value)
-  for entry in groups:
-    print(f'{entry.label}: {", ".join(str(run.path) for run in entry.runs)}')
-  print(out)
-
-
-def _published(text: str) -> tuple[str, float]:
-  label, _, value = text.rpartition('=')
-  try:
-    number = float(value)
-  except ValueError:
-    number = math.nan
-  if not label or not math.isfinite(number):
-    raise errors.UserError(
-      f"--line={text}: must be '<label>=<value>', as 'paper at 100k=700'"
-    )
-  return label, number
-
+import runpy
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  runpy.run_module(
+    'mbmpo_jax.training.commands.plot', run_name='__main__', alter_sys=True
+  )

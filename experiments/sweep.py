@@ -1,52 +1,11 @@
-r"""Trains with several hyperparameters and seeds, all at once.
+"""Trains with several hyperparameters and seeds, all at once.
 
-  python experiments/sweep.py --config=mbmpo/point \
-    --sweep.meta.inner_lr=0.001,0.01,0.1 --num_seeds=4 --workdir=runs/sweep
-
-Every combination of values is a setting, every setting runs with every seed,
-and all runs are one program, shared out over all devices of the host, on a CPU
-a device for each core, as far as the runs divide. The same command again
-continues a sweep that was interrupted; stopping one is as for train.py.
+The same as `mbmpo sweep`; `--help` says more.
 """
 
-import pathlib
-from collections.abc import Sequence
-
-from absl import app
-
-from mbmpo_jax.training.launch import flags as training_flags
-from mbmpo_jax.training.launch import sweep_flags
-
-_DEFAULT = pathlib.Path(__file__).resolve().parent / 'configs'
-_DEFAULT /= 'mbmpo/point.py'
-
-
-def parse(argv: Sequence[str]) -> sweep_flags.Arguments:
-  """Parses the command line; bad input exits with one line."""
-  with training_flags.one_line_errors():
-    return sweep_flags.parse(argv, default_config=_DEFAULT)
-
-
-def main(arguments: sweep_flags.Arguments) -> None:
-  """Trains, or goes on training."""
-  # Imported here: a mistyped flag need not wait for them.
-  from mbmpo_jax import backend
-  from mbmpo_jax.training import devices
-  from mbmpo_jax.training import signals
-  from mbmpo_jax.training import sweep
-  from mbmpo_jax.training.launch import cache
-
-  cache.enable()
-  grid, workdir, num_devices, debug_nans = arguments
-  num_runs = len(grid.runs())
-  with training_flags.one_line_errors():
-    if debug_nans and num_devices is None:
-      num_devices = 1
-    backend.split_cpu(num_devices or devices.divide_cores_by_run(num_runs))
-    mesh = devices.make_run_mesh(num_runs, num_devices)
-    with signals.exiting() as stop:
-      sweep.sweep(grid, workdir, mesh=mesh, stop=stop, debug_nans=debug_nans)
-
+import runpy
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  runpy.run_module(
+    'mbmpo_jax.training.commands.sweep', run_name='__main__', alter_sys=True
+  )

@@ -24,6 +24,7 @@ _MODULES = {
   'fit': 'mbmpo_jax.models.fit',
   'gaussian': 'mbmpo_jax.policies.gaussian',
   'imagined': 'mbmpo_jax.rollouts.imagined',
+  'loop': 'mbmpo_jax.training.loop',
   'maml': 'mbmpo_jax.objectives.maml',
   'normalizer': 'mbmpo_jax.models.normalizer',
   'real': 'mbmpo_jax.rollouts.real',

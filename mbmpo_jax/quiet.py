@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging as std_logging
+import os
 from collections.abc import Iterator
 
 from absl import flags
@@ -23,6 +24,15 @@ def quiet_imports() -> Iterator[None]:
     for line in printed.getvalue().splitlines():
       if not line.startswith(_NOISE):
         print(line)
+
+
+def quiet_xla() -> None:
+  """Drops what XLA logs itself, as that compiling is slow; before JAX starts.
+
+  What goes wrong in it is raised, or ends the process with a word all the same.
+  TF_CPP_MIN_LOG_LEVEL, where it is set, decides instead.
+  """
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def quiet_orbax() -> None:

@@ -72,6 +72,59 @@ def nearest(name: str, known: Iterable[str]) -> str:
   return f' (did you mean {close[0]!r}?)' if close else ''
 
 
+# What fields abbreviate.
+_WORDS = {
+  'cg': 'conjugate_gradient',
+  'coef': 'coefficient',
+  'dt': 'time_step',
+  'eval': 'evaluation',
+  'init': 'initial',
+  'kl': 'kl_divergence',
+  'lr': 'learning_rate',
+  'max': 'maximum',
+  'min': 'minimum',
+  'num': 'number_of',
+  'obs': 'observation',
+  'std': 'standard_deviation',
+}
+
+
+def nearest_field(name: str, known: Iterable[str]) -> str:
+  """As `nearest`, of dotted fields: with or without sections, spelt out or not.
+
+  Example:
+    >>> nearest_field('inner_learning_rate', ['seed', 'meta.inner_lr'])
+    " (did you mean 'meta.inner_lr'?)"
+  """
+  known = list(known)
+  spelt = _spelt_out(name)
+  last = spelt.rpartition('.')[2]
+
+  def likeness(field: str) -> float:
+    full = _spelt_out(field)
+    alike = [
+      difflib.SequenceMatcher(None, one, other).ratio()
+      for one, other in (
+        (name, field),
+        (spelt, full),
+        # In another section, which is a little less.
+        (last, full.rpartition('.')[2]),
+      )
+    ]
+    return max(alike[0], alike[1], 0.95 * alike[2])
+
+  best = max(known, key=likeness, default='')
+  close = bool(best) and likeness(best) >= 0.6
+  return f' (did you mean {best!r}?)' if close else ''
+
+
+def _spelt_out(name: str) -> str:
+  return '.'.join(
+    '_'.join(_WORDS.get(word, word) for word in part.split('_'))
+    for part in name.split('.')
+  )
+
+
 def _check_names(section: Any, kind: type, name: str = '') -> None:
   """Sections are of their own type and hold no attribute that is no field.
 

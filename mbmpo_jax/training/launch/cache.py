@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import jax
 
@@ -17,15 +18,34 @@ def enable() -> pathlib.Path | None:
   `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off.
 
   Returns:
-    The cache's folder, or `None` where that variable is set but empty.
+    The cache's folder, or `None` where that variable is set but empty, or there
+    is no home to have it in, which is said.
   """
   folder = os.environ.get('JAX_COMPILATION_CACHE_DIR')
   if folder is None:
-    base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
-    folder = str(pathlib.Path(base) / 'mbmpo_jax' / 'xla')
+    folder = _in_home()
+    if folder is None:
+      return None
     jax.config.update('jax_compilation_cache_dir', folder)
   if 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS' not in os.environ:
     jax.config.update(
       'jax_persistent_cache_min_compile_time_secs', _MIN_COMPILE_TIME_S
     )
   return pathlib.Path(folder) if folder else None
+
+
+def _in_home() -> str | None:
+  """The folder, which is there."""
+  try:
+    base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
+    folder = pathlib.Path(base) / 'mbmpo_jax' / 'xla'
+    folder.mkdir(parents=True, exist_ok=True)
+  except (OSError, RuntimeError) as error:
+    warnings.warn(
+      'compiled programs are not kept for the next start:'
+      f' {getattr(error, "strerror", None) or error}; JAX_COMPILATION_CACHE_DIR'
+      ' names a folder for them',
+      stacklevel=3,
+    )
+    return None
+  return str(folder)

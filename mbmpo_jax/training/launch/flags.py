@@ -5,6 +5,7 @@ what is allowed.
 """
 
 import contextlib
+import os
 import pathlib
 import re
 import sys
@@ -21,8 +22,10 @@ from mbmpo_jax import errors
 from mbmpo_jax import quiet
 from mbmpo_jax import validation
 from mbmpo_jax.training.launch import device_flags
+from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import presets
 from mbmpo_jax.training.launch import tiny
+from mbmpo_jax.training.reporting import output
 
 # Belong to the binary that calls `parse`, and so to its --help.
 flags.disclaim_key_flags()
@@ -43,7 +46,7 @@ def parse(
   argv: Sequence[str],
   *,
   default_config: pathlib.Path,
-  default_workdir: str = 'runs/{config}',
+  default_workdir: str = 'runs/{config}{seed}',
   devices: bool = True,
   further: Sequence[str] = (),
   define: Callable[[type[config_lib.Experiment]], Sequence[str]] | None = None,
@@ -51,11 +54,14 @@ def parse(
 ) -> Arguments:
   """Defines `--config`, its overrides and the others, and parses them.
 
+  The first argument may be the configuration's name, without `--config=`.
+
   Args:
     argv: the program's name and its arguments.
     default_config: the preset where `--config` is not given.
     default_workdir: the folder where `--workdir` is not given; `{config}`
-      stands for the preset's name, see `presets.load`.
+      stands for the preset's name, see `presets.load`, `{seed}` for
+      `,seed=<n>` where that is not the preset's.
     devices: whether there are the flags about devices and processes.
     further: names of the program's other flags, which it has defined.
     define: defines those that depend on the class of the configuration, and
@@ -69,6 +75,7 @@ def parse(
     argv = flag_values.read_flags_from_files(list(argv), force_gnu=False)
   except flags.Error as error:
     raise config_lib.ConfigError(_one_line(error)) from error
+  argv = _named_first(argv, 'config')
   text, overrides = _split(argv[1:], default=str(default_config))
   preset, name = presets.load(text, default_config)
   kind = type(preset)
@@ -76,23 +83,28 @@ def parse(
   overrides, cleared = _take_none(overrides, kind)
   argv = [argv[0], *overrides]
   _define(argv, preset, default_config, default_workdir, flag_values)
+  if any(re.fullmatch('--?help(full|xml)', text) for text in argv):
+    _define_fields(preset, flag_values)
   if define is not None:
     further = (*further, *define(kind))
   if devices:
     device_flags.define(flag_values)
     further = (*device_flags.DeviceFlags._fields, *further)
-  known = ['config', 'config.<field>', 'workdir', 'debug_nans', *further]
+  known = ['config', 'config.<field>', 'workdir', imports.FLAG, 'debug_nans']
+  known += further
   _check_no_rest(_parse_flags(argv, known, flag_values, kind))
   config: Any = flag_values['config'].value
   config = config_lib.replaced(config, dict.fromkeys(cleared))
   validation.validate(config)
   if tiny.wanted():
     config = tiny.shrink(config)
+  imports.check(flag_values)
   workdir = flag_values['workdir'].value
   if workdir == '':
     raise config_lib.ConfigError("--workdir='': must name a folder")
   quiet.quiet_logging(flag_values)
-  workdir = workdir or default_workdir.format(config=name)
+  seed = '' if config.seed == preset.seed else f',seed={config.seed}'
+  workdir = workdir or default_workdir.format(config=name, seed=seed)
   shared = device_flags.NONE
   if devices:
     shared = device_flags.read(flag_values)
@@ -105,6 +117,7 @@ def parse_defined(
   names: Sequence[str],
   *,
   required: Sequence[str] = (),
+  of_run: bool = False,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> None:
   """Parses the flags of a program that has no configuration.
@@ -113,13 +126,21 @@ def parse_defined(
     argv: the program's name and its arguments.
     names: of the flags, which it has defined.
     required: those that have no default.
+    of_run: whether it reads a run's folder: the first argument may then be that
+      folder, without `--workdir=`, and there is `--import`.
     flag_values: the program's own flags by default.
 
   Raises:
     ConfigError: one line about what is wrong.
   """
-  rest = _parse_flags(list(argv), names, flag_values)
-  _check_no_rest(rest)
+  argv = list(argv)
+  if of_run:
+    argv = _named_first(argv, 'workdir')
+    imports.define(flag_values)
+    names = (*names, imports.FLAG)
+  _check_no_rest(_parse_flags(argv, names, flag_values))
+  if of_run:
+    imports.check(flag_values)
   for name in required:
     if not flag_values[name].value:
       raise config_lib.ConfigError(f'--{name}: is missing')
@@ -134,13 +155,55 @@ def one_line_errors() -> Iterator[None]:
   except errors.UserError as error:
     lines = [f'error: {_one_line(error)}', *getattr(error, '__notes__', ())]
     _exit('\n  '.join(lines), error.exit_code)
+  except BrokenPipeError:
+    output.give_up()  # Whoever read has what they wanted.
+    sys.exit(0)
+  except (RuntimeError, MemoryError) as error:
+    said = _of_jax(error)
+    if said is None:
+      raise
+    _exit(f'error: {said}', errors.UserError.exit_code)
   except KeyboardInterrupt:
     _exit('interrupted; the same command continues from the last save', 130)
 
 
+def _of_jax(error: BaseException) -> str | None:
+  """A line about what JAX finds no other words for; `None` of a fault."""
+  found = re.search(r"[Uu]nable to initialize backend '(\w+)'", str(error))
+  known = re.search(r'[Uu]nknown backend:? .*', str(error))
+  if found or known:
+    asked = os.environ.get('JAX_PLATFORMS', '')
+    return (
+      f'JAX_PLATFORMS={asked}: must name platforms that this JAX has a device'
+      f' of, such as cpu; {_one_line(error)[:300]}'
+    )
+  if 'RESOURCE_EXHAUSTED' in str(error) or isinstance(error, MemoryError):
+    from mbmpo_jax.training import memory  # With JAX, which failed already.
+
+    return memory.said_of(error)
+  return None
+
+
 def _exit(message: str, code: int) -> NoReturn:
-  print(message, file=sys.stderr)
+  # A name in a file may have anything in it, such as a terminal's own codes.
+  lines = [
+    ''.join(
+      c if c.isprintable() else c.encode('unicode_escape').decode()
+      for c in line
+    )
+    for line in message.split('\n')
+  ]
+  with contextlib.suppress(OSError, ValueError):
+    print('\n'.join(lines), file=sys.stderr)
   sys.exit(code)
+
+
+def _named_first(argv: Sequence[str], flag: str) -> list[str]:
+  """Writes out the flag whose value is the first argument, if it is no flag."""
+  program, *arguments = argv
+  if arguments and not arguments[0].startswith('-') and '=' not in arguments[0]:
+    arguments[0] = f'--{flag}={arguments[0]}'
+  return [program, *arguments]
 
 
 def _split(arguments: Sequence[str], *, default: str) -> tuple[str, list[str]]:
@@ -176,9 +239,10 @@ def _check_overrides(
       raise config_lib.ConfigError(
         f'{argument}: {name} is a section; its fields are {", ".join(inside)}'
       )
+    near = validation.nearest_field(name, allowed)
     raise config_lib.ConfigError(
       f'{argument}: algorithm {kind.algorithm!r} has no such field'
-      f'{validation.nearest(name, allowed) or _siblings(name, allowed)}'
+      f'{near or _siblings(name, allowed)}'
     )
 
 
@@ -236,7 +300,7 @@ def _define(
     preset,
     "A preset's name, <algorithm>/<preset>, or a Python file whose"
     " get_config() returns an algorithm's Config; --config.<field>=<value>"
-    ' changes a field.',
+    ' changes a field; --helpfull lists them.',
     flag_values=flag_values,
     sys_argv=argv,
   )
@@ -246,10 +310,13 @@ def _define(
     'workdir',
     None,
     'Where everything is kept; what is found there is continued. By default '
-    + default_workdir.format(config="<the preset's name>")
+    + default_workdir.format(
+      config="<the preset's name>", seed='[,seed=<another seed>]'
+    )
     + '.',
     flag_values=flag_values,
   )
+  imports.define(flag_values)
   flags.DEFINE_boolean(
     'debug_nans',
     False,
@@ -258,6 +325,21 @@ def _define(
     ' more memory.',
     flag_values=flag_values,
   )
+
+
+def _define_fields(
+  preset: config_lib.Experiment, flag_values: flags.FlagValues
+) -> None:
+  """Every field of the configuration, for `--helpfull`."""
+  values = config_lib.flatten(preset)
+  for name, allowed in validation.allowed_values(type(preset)).items():
+    if f'config.{name}' not in flag_values:
+      flags.DEFINE_string(
+        f'config.{name}',
+        str(values[name]),
+        f'Must be {allowed}.',
+        flag_values=flag_values,
+      )
 
 
 def _check_no_rest(rest: Sequence[str]) -> None:

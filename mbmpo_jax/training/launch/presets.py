@@ -11,6 +11,7 @@ import sys
 import traceback
 from types import ModuleType
 
+import mbmpo_jax
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import validation
@@ -19,13 +20,27 @@ from mbmpo_jax import validation
 _MODULE = 'config_file'
 
 
+def named(name: str) -> pathlib.Path:
+  """The file of the preset `<algorithm>/<preset>`.
+
+  They are in `experiments/configs`, and in the wheel within the package.
+  """
+  package = pathlib.Path(mbmpo_jax.__file__).resolve().parent
+  packed = package / 'presets'
+  root = (
+    packed if packed.is_dir() else package.parent / 'experiments' / 'configs'
+  )
+  return root / f'{name}.py'
+
+
 def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
   """Finds and runs the file that `--config=<text>` names.
 
   Args:
     text: a file's path; or a preset's name, `mbmpo/half_cheetah`; or such a
-      name without the algorithm, which is then that of the default. What stands
-      after a colon is handed to `get_config`.
+      name without the algorithm, which is then that of the default, or else the
+      only one that has such a preset. What stands after a colon is handed to
+      `get_config`.
     default: the default preset, which lies among the others.
 
   Returns:
@@ -70,9 +85,22 @@ def _find(name: str, default: pathlib.Path) -> pathlib.Path | None:
       root / f'{name}.py',
       default.parent / f'{name}.py',
     ):
-      if path.is_file():
+      if _is_file(path):
         return path
-  return None
+  owners = _owners(name, root)
+  return root / owners[0] / f'{name}.py' if len(owners) == 1 else None
+
+
+def _owners(name: str, root: pathlib.Path) -> list[str]:
+  """The algorithms that have a preset of this name."""
+  return [a for a, own in _presets(root).items() if name in own]
+
+
+def _is_file(path: pathlib.Path) -> bool:
+  try:
+    return path.is_file()
+  except (OSError, ValueError):  # Too long, or with a zero in it.
+    return False
 
 
 def _nothing(name: str, default: pathlib.Path) -> str:
@@ -92,6 +120,9 @@ def _nothing(name: str, default: pathlib.Path) -> str:
       f'no such algorithm{validation.nearest(folder, presets)}; there are'
       f' presets of {", ".join(presets)}'
     )
+  if owners := _owners(name, default.parent.parent):
+    several = [f'{owner}/{name}' for owner in owners]
+    return f'several algorithms have it; must be one of {", ".join(several)}'
   everything = [f'{a}/{p}' for a, own in presets.items() for p in own]
   hint = validation.nearest(name, presets.get(default.parent.name, ()))
   return f'no such file or preset{hint}; there are {", ".join(everything)}'

@@ -1,0 +1,1 @@
+"""What `mbmpo <command>` and `experiments/<command>.py` run."""

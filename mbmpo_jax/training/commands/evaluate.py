@@ -1,0 +1,142 @@
+r"""Evaluates the policy of a run: returns of fresh episodes, in one line.
+
+  mbmpo evaluate runs/cheetah --episodes=100
+
+The run's folder says which environment and how long. The actions are sampled,
+as in the run's own evaluations. --export=policy.bin writes the policy besides,
+as a program for `jax.export.deserialize`.
+
+  mbmpo evaluate runs/cartpole --tasks=test --context=50
+
+evaluates over a task family's fixed test tasks, each held for its episodes;
+--context=50 first collects 50 transitions of each, to which the algorithm
+adapts, as its last state has learned to.
+"""
+
+import pathlib
+import zipfile
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import config
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import waits
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+)
+_WHICH = flags.DEFINE_enum(
+  'which', 'best', ['best', 'latest'],
+  'The policy with the best evaluation, or that of the newest checkpoint.',
+)  # fmt: skip
+_EPISODES = flags.DEFINE_integer(
+  'episodes', None, "Episodes; by default the run's run.eval_episodes.",
+  lower_bound=1, upper_bound=10**6,
+)  # fmt: skip
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of starts and actions.', lower_bound=0, upper_bound=2**31 - 1
+)
+_EXPORT = flags.DEFINE_string(
+  'export',
+  None,
+  'A file to write the policy to, by jax.export; it acts greedily.',
+)
+_TASKS = flags.DEFINE_enum(
+  'tasks', None, ['test'],
+  'Evaluates over the fixed test tasks of a task family, instead of the'
+  ' environment of the run.',
+)  # fmt: skip
+_CONTEXT = flags.DEFINE_integer(
+  'context', None,
+  'Transitions of each task that the algorithm adapts to first.',
+  lower_bound=1, upper_bound=10**7,
+)  # fmt: skip
+_NAMES = (
+  'workdir', 'which', 'episodes', 'seed', 'export', 'tasks', 'context'
+)  # fmt: skip
+
+
+def parse(argv: Sequence[str]) -> None:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(
+      argv, _NAMES, required=['workdir'], of_run=True
+    )
+    if _CONTEXT.value and not _TASKS.value:
+      raise config.ConfigError(
+        f'--context={_CONTEXT.value}: must come with --tasks=test'
+      )
+    if _CONTEXT.value and _WHICH.present and _WHICH.value == 'best':
+      raise config.ConfigError(
+        '--which=best: must be latest with --context: what adapts is the'
+        ' last state'
+      )
+
+
+def main(_: None) -> None:
+  """Evaluates, and exports if asked to."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  import jax
+
+  from mbmpo_jax.training import evaluate
+  from mbmpo_jax.training import evaluate_tasks
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import saved_policy
+
+  cache.enable()
+  which = 'latest' if _CONTEXT.value else _WHICH.value
+  with training_flags.one_line_errors():
+    with waits.announced('reading the policy'):
+      imports.run()
+      policy = saved_policy.load_policy(_WORKDIR.value or '', which)
+    if _EXPORT.value:
+      path = pathlib.Path(_EXPORT.value)
+      with waits.announced('exporting the policy'):
+        saved_policy.export_policy(policy, path)
+      print(f'{path}: the {which} policy, {_written(path)}', flush=True)
+    episodes = _EPISODES.value or policy.config.run.eval_episodes
+    key = jax.random.PRNGKey(_SEED.value)
+    playing = waits.announced(f'compiling and playing {episodes} episodes')
+    if _TASKS.value:
+      with playing:
+        said = evaluate_tasks.on_test_tasks(
+          _WORKDIR.value or '',
+          policy,
+          key,
+          num_episodes=episodes,
+          context=_CONTEXT.value or 0,
+        )
+    else:
+      run = evaluate.make_evaluate(
+        policy.make_env(),
+        policy.policy,
+        num_episodes=episodes,
+        episode_length=policy.config.collect.episode_length,
+      )
+      with playing:
+        metrics = run(policy.params, key)
+        mean, std, length = (float(metrics[name]) for name in evaluate.METRICS)
+      said = (
+        f'{episodes} episodes: return {mean:.4g} mean, {std:.4g} std;'
+        f' length {length:.4g}'
+      )
+    print(f'{which} policy after {policy.iteration} iterations, {said}')
+
+
+def _written(path: pathlib.Path) -> str:
+  """What `export_policy` made: one program, or two in a zip."""
+  kind = (
+    'a zip of start.bin and step.bin'
+    if zipfile.is_zipfile(path)
+    else 'a program'
+  )
+  return f'{kind} for jax.export.deserialize, {path.stat().st_size:,} bytes'
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,79 @@
+r"""Trains in an environment of Gymnasium, and evaluates there.
+
+  mbmpo external mbmpo/gymnasium --gym=Pendulum-v1 \
+    --task=my_tasks:pendulum --workdir=runs/pendulum
+
+--task is an `external.Task` in a module that can be imported: reward and
+termination, written down. Without it, the models learn to predict both.
+--config.env is not read. The same command again continues; stopping, exit codes
+and the folder are train.py's.
+"""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import presets
+
+_DEFAULT = presets.named('mbmpo/gymnasium')
+_GYM = flags.DEFINE_string('gym', None, "An environment's id in Gymnasium.")
+_TASK = flags.DEFINE_string(
+  'task', None, 'module:attribute, an external.Task; by default it is learned.'
+)
+
+
+def parse(argv: Sequence[str]) -> training_flags.Arguments:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    arguments = training_flags.parse(
+      argv, default_config=_DEFAULT, devices=False, further=('gym', 'task')
+    )
+    if not _GYM.value:
+      raise config_lib.ConfigError('--gym: is missing')
+    return arguments
+
+
+def main(arguments: training_flags.Arguments) -> None:
+  """Trains, or goes on training."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training import external
+  from mbmpo_jax.training import signals
+  from mbmpo_jax.training.external import gym
+  from mbmpo_jax.training.launch import cache
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    imports.run()
+    make_env = gym.by_id(_GYM.value or '')
+    task: Any = external.Task() if _TASK.value is None else _load(_TASK.value)
+    with signals.exiting() as stop:
+      external.train(
+        make_env, task, arguments.config, arguments.workdir, stop=stop
+      )
+    if not stop.obeyed:
+      returns, _ = external.evaluate(arguments.workdir, make_env, task=task)
+      print(f'20 episodes of {_GYM.value}: return {returns.mean():.4g} mean')
+
+
+def _load(name: str) -> Any:
+  module, _, attribute = name.partition(':')
+  sys.path.insert(0, '')  # As `python -m` does.
+  try:
+    return getattr(importlib.import_module(module), attribute)
+  except (ImportError, AttributeError, ValueError) as error:
+    raise config_lib.ConfigError(
+      f'--task={name}: must be module:attribute: {error}'
+    ) from error
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,80 @@
+r"""Plays the policy of a run in a page that opens in any browser.
+
+  mbmpo render runs/cheetah --out=cheetah.html
+
+The run's folder says which environment and how long. The page needs no
+network. --mp4=cheetah.mp4 writes a video besides, where there is a GL library.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import waits
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+)
+_OUT = flags.DEFINE_string(
+  'out', None, 'The page to write; by default policy.html in the folder.'
+)
+_MP4 = flags.DEFINE_string('mp4', None, 'A video to write besides.')
+_WHICH = flags.DEFINE_enum(
+  'which', 'best', ['best', 'latest'],
+  'The policy with the best evaluation, or that of the newest checkpoint.',
+)  # fmt: skip
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of starts and actions.', lower_bound=0, upper_bound=2**31 - 1
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', None, "How many; by default the run's collect.episode_length.",
+  lower_bound=1,
+)  # fmt: skip
+_NAMES = ('workdir', 'out', 'mp4', 'which', 'seed', 'steps')
+
+
+def parse(argv: Sequence[str]) -> None:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(
+      argv, _NAMES, required=['workdir'], of_run=True
+    )
+
+
+def main(_: None) -> None:
+  """Writes the page, and a video if asked to."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import folder
+  from mbmpo_jax.training.storage import saved_policy
+  from mbmpo_jax.training.viewing import render
+  from mbmpo_jax.training.viewing import video
+
+  cache.enable()
+  workdir = pathlib.Path(_WORKDIR.value or '')
+  with training_flags.one_line_errors():
+    with waits.announced('reading the policy'):
+      imports.run()
+      policy = saved_policy.load_policy(workdir, _WHICH.value)
+    with waits.announced('compiling and playing an episode'):
+      recording = render.record_policy(
+        policy, seed=_SEED.value, num_steps=_STEPS.value
+      )
+    page = pathlib.Path(_OUT.value or folder.RunFolder(workdir).page)
+    title = render.title(policy, _WHICH.value)
+    render.write_page(recording, page, title=title)
+    print(page)
+    if _MP4.value:
+      with waits.announced('drawing the video'):
+        video.write_video(recording, pathlib.Path(_MP4.value))
+      print(_MP4.value)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,81 @@
+r"""Trains a policy and keeps everything about it in one folder.
+
+  mbmpo train mbmpo/half_cheetah --config.meta.inner_lr=0.005 \
+    --workdir=runs/cheetah
+
+The first argument, or --config, is a preset of `experiments/configs/`,
+`<algorithm>/<preset>`, or a file of your own with a `get_config()`.
+--import=my_module runs a module of yours first, which registers environments.
+
+The same command again continues a run that was interrupted. All devices of the
+host share the work, on a CPU a device for each core; so do those of several
+hosts, where each runs the command with --distributed on a cluster, or else with
+--coordinator_address, --num_processes and --process_id.
+
+SIGTERM and Ctrl-C let the iteration finish and save it, then exit with 75; a
+second one stops at once, with 128 + its number. Bad input, a full disk and the
+like are one line, and exit with 2.
+"""
+
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import presets
+
+_DEFAULT = presets.named('mbmpo/half_cheetah_quick')
+_PROFILE = flags.DEFINE_boolean(
+  'profile',
+  False,
+  "Whether to write a jax.profiler trace of one iteration to the run's folder:"
+  ' the first that compiles nothing.',
+)
+
+
+def parse(argv: Sequence[str]) -> training_flags.Arguments:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    return training_flags.parse(
+      argv, default_config=_DEFAULT, further=('profile',)
+    )
+
+
+def main(arguments: training_flags.Arguments) -> None:
+  """Trains, or goes on training."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax import backend
+  from mbmpo_jax.training import devices
+  from mbmpo_jax.training import loop
+  from mbmpo_jax.training import signals
+  from mbmpo_jax.training.launch import cache
+
+  cache.enable()
+  config, workdir, where, debug_nans = arguments
+  with training_flags.one_line_errors():
+    if where.distributed:
+      devices.join(
+        where.coordinator_address, where.num_processes, where.process_id
+      )
+    else:
+      cpu_devices = 1 if debug_nans else devices.divide_cores(config)
+      backend.split_cpu(where.num_devices or cpu_devices)
+    imports.run()  # It may compute something: the devices are made by now.
+    mesh = devices.make_mesh(config, where.num_devices)
+    with signals.exiting() as stop:
+      loop.train(
+        config,
+        workdir,
+        mesh=mesh,
+        stop=stop,
+        profile=_PROFILE.value,
+        debug_nans=debug_nans,
+      )
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,85 @@
+r"""Keeps policies of runs in the zoo, and plays those that are there.
+
+  mbmpo zoo runs/cheetah
+
+evaluates the best policy of a run and keeps it in zoo/<algorithm>/<env>, or in
+the folder that --out names. Without --workdir every entry of --out, by default
+of the whole zoo, is played again; it exits with 2 where one does not reach what
+was recorded.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import waits
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'The folder of a run whose policy is to be kept.'
+)
+_OUT = flags.DEFINE_string(
+  'out',
+  None,
+  'With --workdir the folder of its entry, which is replaced; without, that of'
+  ' the entries to play.',
+)
+_EPISODES = flags.DEFINE_integer(
+  'episodes', None,
+  'Episodes; by default 100, or as many as were recorded.',
+  lower_bound=2, upper_bound=100_000,
+)  # fmt: skip
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of the evaluation of a policy that is to be kept.',
+  lower_bound=0, upper_bound=2**31 - 1,
+)  # fmt: skip
+_NAMES = ('workdir', 'out', 'episodes', 'seed')
+
+
+def parse(argv: Sequence[str]) -> None:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(argv, _NAMES, of_run=True)
+
+
+def main(_: None) -> None:
+  """Keeps a policy, or plays those that are kept."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training import kept
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import zoo
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    imports.run()
+    if _WORKDIR.value:
+      out = pathlib.Path(_OUT.value) if _OUT.value else None
+      with waits.announced('playing the policy'):
+        made = kept.add(
+          pathlib.Path(_WORKDIR.value),
+          out,
+          episodes=_EPISODES.value or 100,
+          seed=_SEED.value,
+        )
+      print(made.sentence)
+      return
+    altered = []
+    for root in kept.entries(pathlib.Path(_OUT.value or 'zoo')):
+      with waits.announced(f'playing {root}'):
+        found = kept.replay(root, episodes=_EPISODES.value)
+      print(found.sentence, flush=True)
+      if not found.agrees:
+        altered.append(str(root))
+    if altered:
+      raise zoo.ZooError(
+        f'{", ".join(altered)}: must reach what was recorded, and does not'
+      )
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,134 @@
+"""`--import`: modules of the user's, run for what they register.
+
+  mbmpo train --import=my_worlds --config.env.name=maze
+  mbmpo evaluate runs/maze --import=my_worlds
+
+A module registers environments (`envs.register`) and algorithms
+(`algorithms.register`). Only what the command line names is ever imported: a
+run's folder says which module its environment came from, for the message that
+asks for it, but folders are sent around, and importing runs code.
+"""
+
+import importlib
+import importlib.util
+import pathlib
+import sys
+import traceback
+from collections.abc import Iterable
+
+from absl import flags
+
+from mbmpo_jax import config as config_lib
+
+FLAG = 'import'
+
+# Belongs to the binary that calls `define`.
+flags.disclaim_key_flags()
+
+
+def define(flag_values: flags.FlagValues) -> None:
+  """Defines `--import`."""
+  flags.DEFINE_multi_string(
+    FLAG,
+    [],
+    'A module, or a Python file, of your own that registers environments or'
+    ' algorithms; it is run. May be given repeatedly.',
+    flag_values=flag_values,
+  )
+
+
+def check(flag_values: flags.FlagValues) -> None:
+  """Refuses a file that is not there, without running anything.
+
+  Raises:
+    ConfigError: naming it.
+  """
+  for text in flag_values[FLAG].value:
+    if _is_file(text) and not pathlib.Path(text).is_file():
+      raise config_lib.ConfigError(f'--import={text}: no such file')
+
+
+def run(flag_values: flags.FlagValues = flags.FLAGS) -> None:
+  """Imports what `--import` names; a module that is there already, not again.
+
+  Raises:
+    ConfigError: one line about what is wrong with a module.
+  """
+  load(flag_values[FLAG].value)
+
+
+def load(names: Iterable[str]) -> None:
+  """Imports modules by name, found from the working folder too, or by file.
+
+  Raises:
+    ConfigError: one line about what is wrong with one.
+  """
+  for text in names:
+    try:
+      if _is_file(text):
+        _run_file(pathlib.Path(text).resolve())
+      else:
+        _import_from_here(text)
+    except config_lib.ConfigError:
+      raise
+    except (Exception, SystemExit) as error:  # It may raise anything.
+      raise config_lib.ConfigError(
+        f'--import={text}: {_where(error)}{type(error).__name__}:'
+        f' {" ".join(str(error).split())}'
+      ) from error
+
+
+def _is_file(text: str) -> bool:
+  return text.endswith('.py') or '/' in text
+
+
+def _import_from_here(name: str) -> None:
+  # As `python -m` does; a script's path begins with its own folder.
+  sys.path.insert(0, str(pathlib.Path.cwd()))
+  try:
+    importlib.import_module(name)
+  finally:
+    sys.path.remove(str(pathlib.Path.cwd()))
+
+
+def _run_file(path: pathlib.Path) -> None:
+  """Runs a file as the module of its name, once; its neighbours are found."""
+  if not path.is_file():
+    raise config_lib.ConfigError(f'--import={path}: no such file')
+  name = path.stem
+  there = sys.modules.get(name)
+  if there is not None:
+    if _file(there) == path:
+      return
+    name = f'imported.{name}'
+    if name in sys.modules:
+      return
+  spec = importlib.util.spec_from_file_location(name, path)
+  if spec is None or spec.loader is None:
+    raise config_lib.ConfigError(f'--import={path}: must be a Python file')
+  module = importlib.util.module_from_spec(spec)
+  # Where dataclasses look for the names in their annotations.
+  sys.modules[name] = module
+  sys.path.append(str(path.parent))
+  try:
+    spec.loader.exec_module(module)
+  except BaseException:
+    del sys.modules[name]
+    raise
+
+
+def _file(module: object) -> pathlib.Path | None:
+  file = getattr(module, '__file__', None)
+  return pathlib.Path(file).resolve() if file else None
+
+
+def _where(error: BaseException) -> str:
+  """The innermost line of code that raised it, unless that is ours."""
+  frames = traceback.extract_tb(error.__traceback__)
+  for frame in reversed(frames):
+    if frame.filename.startswith('<') or frame.filename == __file__:
+      continue
+    if 'importlib' in frame.filename:
+      continue
+    return f'{pathlib.Path(frame.filename).name} line {frame.lineno}: '
+  return ''
