@@ -69,7 +69,7 @@ def test_a_policy_that_does_not_fit_is_one_line(name):
 def test_choices_get_a_distribution_over_choices(name):
   policy = make(name, env=Choices()).policy
   dist = policy.distribution(
-    policy.init(jax.random.PRNGKey(0)), (), jnp.zeros((2, 2))
+    policy.init(jax.random.PRNGKey(0)), (), jnp.zeros((2, 1))
   )
   assert isinstance(dist, distributions.Categorical)
   assert dist.logits.shape == (2, 3)
