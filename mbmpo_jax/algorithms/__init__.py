@@ -6,6 +6,7 @@ JAX, and `algorithm.py` with `METRICS`, what its phases report, and
 """
 
 import importlib
+import inspect
 import typing
 from typing import Any
 
@@ -81,19 +82,32 @@ def make(
     name: one of `names()`.
     env: the real world.
     config: of the class `config(name)`.
-    **options: `mesh`, devices to share the work out over, and `check`, whether
-      to prove `env` against its contract first.
+    **options: `mesh`, devices to share the work out over; `check`, whether to
+      prove `env` against its contract first; and, for those that improve a
+      policy with a density (mbmpo, me_trpo, trpo, ppo, acktr), `policy`, one of
+      your own in place of the configuration's.
 
   Raises:
     UnknownAlgorithmError: if there is none.
-    config.ConfigError: if a value is not allowed.
+    config.ConfigError: if a value is not allowed, `config.env` names another
+      world than `env`, or the algorithm takes no policy.
     envs.ContractError: if the environment breaks its contract.
   """
-  # Not above: it imports JAX.
+  # Not above: they import JAX.
+  from mbmpo_jax import envs
   from mbmpo_jax.algorithms import contract
   from mbmpo_jax.algorithms import notes
 
-  algorithm = _module(name, 'algorithm').make(env, config, **options)
+  if isinstance(config, config_lib.Experiment):
+    envs.check_named(env, config.env)
+  build = _module(name, 'algorithm').make
+  if options.get('policy') is None:
+    options.pop('policy', None)
+  elif 'policy' not in inspect.signature(build).parameters:
+    raise config_lib.ConfigError(
+      f'policy: algorithm {name!r} takes none: must be left out'
+    )
+  algorithm = build(env, config, **options)
   return notes.attached(contract.counting(algorithm, env), env)
 
 

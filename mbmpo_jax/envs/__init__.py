@@ -1,5 +1,9 @@
 """The real world: environments by name, and the contract they keep."""
 
+import contextlib
+import importlib.machinery
+import pathlib
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -87,6 +91,10 @@ _OWN = frozenset(_FACTORIES.values())
 _MADE: weakref.WeakKeyDictionary[base.Environment, dict[str, Any]] = (
   weakref.WeakKeyDictionary()
 )
+# By which name and variant `make` built an environment.
+_NAMED: weakref.WeakKeyDictionary[base.Environment, tuple[str, str | None]] = (
+  weakref.WeakKeyDictionary()
+)
 
 
 class UnknownEnvironmentError(config.ConfigError):
@@ -149,6 +157,8 @@ def make(
         )
   if _FACTORIES[name] in _OWN:
     _MADE[env] = dict(vars(env))
+  with contextlib.suppress(TypeError):  # A user's may not be hashable.
+    _NAMED[env] = name, variant
   return env
 
 
@@ -277,6 +287,73 @@ def is_own(env: base.Environment) -> bool:
     return False
   then, now = _MADE[env], vars(env)
   return then.keys() == now.keys() and all(now[k] is then[k] for k in then)
+
+
+def check_named(env: base.Environment, section: config.Env) -> None:
+  """Refuses a configuration that names another world than `env`.
+
+  A run is read back by that name. An environment that `make` has not built, and
+  whose class is not registered, may go by any.
+
+  Raises:
+    config.ConfigError: naming both.
+  """
+  built, variant = section.name, section.variant
+  with contextlib.suppress(TypeError):
+    built, variant = _NAMED.get(env, (built, variant))
+  if (built, variant) == (section.name, section.variant):
+    classes = [name for name, made in _FACTORIES.items() if made is type(env)]
+    if not classes or section.name in classes:
+      return
+    built = classes[0]
+  said = (built, variant), (section.name, section.variant)
+  if built != section.name:
+    raise config.ConfigError(
+      f'env.name={section.name!r}: must be {built!r}, as the environment that'
+      ' is given'
+    )
+  ours, theirs = (
+    v if v is not None else next(iter(variants(n)), None) for n, v in said
+  )
+  if ours != theirs:
+    raise config.ConfigError(
+      f'env.variant={section.variant!r}: must be {variant!r}, as the'
+      ' environment that is given'
+    )
+
+
+def origin(name: str) -> tuple[str, str] | None:
+  """Where an environment that was registered by a user comes from.
+
+  Args:
+    name: as registered.
+
+  Returns:
+    What `--import` takes, a module's name or a file's path, and the name of the
+    factory in it; `None` for this package's own.
+  """
+  factory = _FACTORIES.get(name)
+  if factory is None or factory in _OWN:
+    return None
+  kind = factory if hasattr(factory, '__qualname__') else type(factory)
+  module = sys.modules.get(kind.__module__)
+  file = getattr(module, '__file__', None)
+  spec = getattr(module, '__spec__', None)
+  # Only what the import system finds by its name again is told by it.
+  if file and (kind.__module__ == '__main__' or not _found(spec)):
+    return str(pathlib.Path(file).resolve()), kind.__qualname__
+  return kind.__module__, kind.__qualname__
+
+
+def _found(spec: Any) -> bool:
+  """Whether the import system finds the module by its name, too."""
+  if spec is None:
+    return False
+  # Not `find_spec` of importlib.util, which answers from `sys.modules`.
+  parent, _, _ = spec.name.rpartition('.')
+  path = getattr(sys.modules.get(parent), '__path__', None) if parent else None
+  found = importlib.machinery.PathFinder.find_spec(spec.name, path)
+  return found is not None and found.origin == spec.origin
 
 
 def names() -> tuple[str, ...]:

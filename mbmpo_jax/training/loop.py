@@ -6,6 +6,7 @@ import functools
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 
@@ -14,16 +15,19 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import memory
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import soundness
+from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import profiling
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import saved_world
 
 _DRAW_EVERY_S = 30.0
 
@@ -36,6 +40,7 @@ def train(
   workdir: str | pathlib.Path,
   *,
   make_algorithm: MakeAlgorithm | None = None,
+  policy: policies.Policy | None = None,
   mesh: jax.sharding.Mesh | None = None,
   progress: progress_lib.Progress | None = None,
   profile: bool = False,
@@ -55,6 +60,8 @@ def train(
     workdir: the run's folder, created where missing.
     make_algorithm: `(env, config) -> algorithm`, given `mesh` too where there
       is one; by default `algorithms.make` of the name `config.algorithm`.
+    policy: one of your own in place of the configuration's, which
+      `algorithms.make` is given; `load_policy` takes it again.
     mesh: devices that share the work, from `devices.make_mesh`; by default one
       does it. They may be those of several processes, each of which calls
       this; the first of them writes the folder, which all must see.
@@ -81,7 +88,14 @@ def train(
     NonFiniteError: if `run.max_rejected_iterations` in a row taught nothing, or
       with `debug_nans`.
   """
+  cache.enable()
   devices.check_debug_nans(mesh, debug_nans)
+  if policy is not None:
+    if make_algorithm is not None:
+      raise config_lib.ConfigError(
+        'policy: must be left out where make_algorithm is given'
+      )
+    make_algorithm = functools.partial(_with_policy, policy)
   config = copy.deepcopy(config)
   validation.validate(config)
   run = run_lib.Run(
@@ -97,7 +111,7 @@ def train(
   made: list[base.Algorithm] = []
 
   def build(config: config_lib.Experiment) -> iteration_lib.Iteration:
-    env = _make_env(config, mesh)
+    env = _make_env(config, mesh, run.folder.root)
     made.append(make(make_algorithm, env, config, mesh))
     return iteration_lib.Iteration(
       env, config, made[-1], progress, mesh=mesh, debug_nans=debug_nans
@@ -127,7 +141,7 @@ def train(
   rows = run.rows()
   if config.run.render and done == config.run.num_iterations:
     progress.message('playing the best policy')
-    run.render()
+    run.render(policy)
   report(rows, run.folder, config.run.num_iterations, progress, done=done)
   return rows[-1] if rows else {}
 
@@ -145,12 +159,23 @@ def make(
   return make_algorithm(env, config, **options)
 
 
-def _make_env(
-  config: config_lib.Experiment, mesh: jax.sharding.Mesh | None
-) -> envs.Environment:
-  env = envs.from_config(
-    config.env, episode_length=config.collect.episode_length
+def _with_policy(
+  policy: policies.Policy,
+  env: envs.Environment,
+  config: config_lib.Experiment,
+  **options: Any,
+) -> base.Algorithm:
+  return algorithms.make(
+    config.algorithm, env, config, policy=policy, **options
   )
+
+
+def _make_env(
+  config: config_lib.Experiment,
+  mesh: jax.sharding.Mesh | None,
+  root: pathlib.Path,
+) -> envs.Environment:
+  env = saved_world.registered(root, config, config.collect.episode_length)
   if config.env.physics == 'mjx':
     return env
   if mesh is not None:

@@ -10,6 +10,7 @@ import jax
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training.reporting import metrics
@@ -19,6 +20,7 @@ from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import lock
 from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import saved_world
 from mbmpo_jax.training.viewing import render
 from mbmpo_jax.training.viewing import video
 
@@ -72,6 +74,7 @@ class Run:
         self._held.enter_context(lock.hold(self.folder.root))
         self._check_resumable()  # Nobody else writes from here on.
         self.folder.create(self.config)
+        saved_world.remember(self.folder.root, self.config)
       except errors.UserError as error:
         refusal = error
     if devices.any_process(refusal is not None):
@@ -103,8 +106,11 @@ class Run:
       self._writer.write(step, row)
 
   def rows(self) -> list[dict[str, float]]:
-    """The metrics of all iterations so far."""
-    return metrics.read_jsonl(self.folder.metrics)
+    """The metrics of all iterations so far, of which some may be lost."""
+    try:
+      return metrics.read_jsonl(self.folder.metrics)
+    except OSError:  # Gone; whoever needs them finds none.
+      return []
 
   def draw(self, declared: Mapping[str, base.Metric]) -> None:
     """Draws the learning curve; `declared` says which metrics belong in it."""
@@ -119,16 +125,19 @@ class Run:
         title=f'{config.algorithm} on {config.env.name}, seed {config.seed}',
       )
 
-  def render(self) -> None:
+  def render(self, own_policy: policies.Policy | None = None) -> None:
     """Writes the page that plays the best policy; warns where it cannot.
 
     And a video, where there is an OpenGL and the extra `video`.
+
+    Args:
+      own_policy: as of `saved_policy.load_policy`.
     """
     if not devices.is_first_process():
       return
     path = self.folder.page
     try:
-      policy = saved_policy.load_policy(self.folder.root)
+      policy = saved_policy.load_policy(self.folder.root, policy=own_policy)
       recording = render.record_policy(policy)
       render.write_page(recording, path, title=render.title(policy, 'best'))
       path = self.folder.video
@@ -199,8 +208,10 @@ def restore(
         f' as {aside}',
         stacklevel=2,
       )
+  # Waited for: a state that finds no memory is an error only then, and who
+  # reads a number of it without that waits without end.
   return [
-    start(run.config) if one is None else one[1]
+    jax.block_until_ready(start(run.config)) if one is None else one[1]
     for run, one in zip(runs, found, strict=True)
   ]
 

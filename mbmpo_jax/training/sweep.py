@@ -13,7 +13,6 @@ import jax
 import numpy as np
 
 from mbmpo_jax import config as config_lib
-from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training import devices
@@ -24,12 +23,14 @@ from mbmpo_jax.training import memory
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import stacked
+from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import lock
+from mbmpo_jax.training.storage import saved_world
 
 
 def sweep(
@@ -73,6 +74,7 @@ def sweep(
     NonFiniteError: if `run.max_rejected_iterations` in a row taught nothing in
       every run, or with `debug_nans`.
   """
+  cache.enable()
   config = grid.config
   devices.check_debug_nans(mesh, debug_nans)
   devices.check_run_mesh(mesh, len(grid.runs()))
@@ -92,8 +94,10 @@ def sweep(
   made: list[base.Algorithm] = []
 
   def build(config: config_lib.Experiment) -> iteration_lib.Iteration:
-    env = envs.from_config(
-      config.env, episode_length=config.collect.episode_length
+    env = saved_world.registered(
+      next(iter(runs.values())).folder.root,
+      config,
+      config.collect.episode_length,
     )
     made.append(loop.make(make_algorithm, env, config))
     return iteration_lib.Iteration(

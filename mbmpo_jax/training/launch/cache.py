@@ -12,16 +12,19 @@ _MIN_COMPILE_TIME_S = 0.5
 def enable() -> pathlib.Path | None:
   """Makes XLA keep what took over half a second to compile, and reuse it.
 
-  The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, otherwise
-  `mbmpo_jax/xla` in the user's cache folder (`XDG_CACHE_HOME` or `~/.cache`).
-  JAX's own variables win over everything set here; in particular
-  `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off.
+  The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, or what the
+  program has set in JAX's configuration, otherwise `mbmpo_jax/xla` in the
+  user's cache folder (`XDG_CACHE_HOME` or `~/.cache`). JAX's own variables win
+  over everything set here; in particular `JAX_ENABLE_COMPILATION_CACHE=false`
+  turns the cache off.
 
   Returns:
     The cache's folder, or `None` where that variable is set but empty, or there
     is no home to have it in, which is said.
   """
   folder = os.environ.get('JAX_COMPILATION_CACHE_DIR')
+  if folder is None:
+    folder = jax.config.jax_compilation_cache_dir  # type: ignore[attr-defined]
   if folder is None:
     folder = _in_home()
     if folder is None:

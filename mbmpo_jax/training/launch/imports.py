@@ -43,7 +43,7 @@ def check(flag_values: flags.FlagValues) -> None:
   Raises:
     ConfigError: naming it.
   """
-  for text in flag_values[FLAG].value:
+  for text in _named(flag_values):
     if _is_file(text) and not pathlib.Path(text).is_file():
       raise config_lib.ConfigError(f'--import={text}: no such file')
 
@@ -54,7 +54,11 @@ def run(flag_values: flags.FlagValues = flags.FLAGS) -> None:
   Raises:
     ConfigError: one line about what is wrong with a module.
   """
-  load(flag_values[FLAG].value)
+  load(_named(flag_values))
+
+
+def _named(flag_values: flags.FlagValues) -> Iterable[str]:
+  return flag_values[FLAG].value or ()
 
 
 def load(names: Iterable[str]) -> None:

@@ -130,6 +130,7 @@ def load_policy(
   workdir: str | pathlib.Path,
   which: str = 'best',
   env: envs.Environment | None = None,
+  policy: base.Policy | None = None,
 ) -> SavedPolicy:
   """Reads a policy from a run's folder, which says everything about it.
 
@@ -142,6 +143,7 @@ def load_policy(
     which: `best`, the policy with the best evaluation, or `latest`, that of the
       last iteration saved.
     env: the environment, where the folder cannot say what it is.
+    policy: your own, where the run was one of `loop.train(..., policy=...)`.
 
   Raises:
     ConfigError: if `which` is neither, or the folder holds no run, no
@@ -159,16 +161,18 @@ def load_policy(
   iteration, tree = _read(folder, which)
   if env is None:
     env = saved_world.environment(folder.root, config)
-  policy = algorithms.make(config.algorithm, env, config, check=False).policy
-  expected = jax.eval_shape(policy.init, jax.random.PRNGKey(0))
+  made = algorithms.make(
+    config.algorithm, env, config, check=False, policy=policy
+  ).policy
+  expected = jax.eval_shape(made.init, jax.random.PRNGKey(0))
   try:
-    params = as_in(expected, tree)
+    params = as_in(expected, tree, finite=True)
   except ValueError as error:
     raise config_lib.ConfigError(
       f'--workdir={workdir}: its policy does not fit algorithm'
       f' {config.algorithm!r} in env.name={config.env.name!r}: {error}'
     ) from error
-  return SavedPolicy(config, params, iteration, policy, env)
+  return SavedPolicy(config, params, iteration, made, env)
 
 
 def _read(folder: folder_lib.RunFolder, which: str) -> tuple[int, Any]:
@@ -289,7 +293,7 @@ def export_policy(
   folder_lib.write_output(pathlib.Path(path), data)
 
 
-def as_in(expected: Any, tree: Any) -> Any:
+def as_in(expected: Any, tree: Any, *, finite: bool = False) -> Any:
   """The arrays of a tree as it was read, in the structure that was saved.
 
   Checkpoints are read as dictionaries and lists.
@@ -297,9 +301,11 @@ def as_in(expected: Any, tree: Any) -> Any:
   Args:
     expected: that structure, with the shapes of its arrays.
     tree: as it was read.
+    finite: whether all numbers must be.
 
   Raises:
-    ValueError: if an array is missing or has another shape.
+    ValueError: if an array is missing, has another shape or kind of numbers, or
+      one that is not finite and has to be.
   """
 
   def take(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -314,12 +320,30 @@ def as_in(expected: Any, tree: Any) -> Any:
         found = found[step]
       except (KeyError, IndexError, TypeError):
         raise ValueError(f'it has no {name}') from None
-    shape = np.shape(found)
-    if shape != leaf.shape:
-      raise ValueError(f'{name} has the shape {shape}, not {leaf.shape}')
-    return jnp.asarray(found)
+    return _held(name, found, leaf, finite=finite)
 
   return jax.tree_util.tree_map_with_path(take, expected)
+
+
+def _held(
+  name: str, found: Any, leaf: jax.ShapeDtypeStruct, *, finite: bool
+) -> jax.Array:
+  """An array that was read, if it is what its place is for."""
+  if not isinstance(found, (np.ndarray, jax.Array)):
+    raise ValueError(f'{name} is no array')
+  if found.shape != leaf.shape:
+    raise ValueError(f'{name} has the shape {found.shape}, not {leaf.shape}')
+  # Of a run in double precision, single precision will do to act.
+  kinds = [
+    'real' if jnp.issubdtype(x.dtype, jnp.floating) else str(x.dtype)
+    for x in (found, leaf)
+  ]
+  if kinds[0] != kinds[1]:
+    raise ValueError(f'{name} is of {found.dtype}, not {leaf.dtype}')
+  array = jnp.asarray(found, leaf.dtype)
+  if finite and kinds[0] == 'real' and not jnp.all(jnp.isfinite(array)):
+    raise ValueError(f'{name} has numbers that are not finite')
+  return array
 
 
 def _float_type(tree: Any) -> Any:

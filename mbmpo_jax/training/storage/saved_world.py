@@ -1,10 +1,14 @@
-"""What a run's folder says of a world that is not JAX: `world.json`.
+"""What a run's folder says of a world that is not among this package's own.
 
-A policy can be read back by it without the world, and without its task.
+`world.json` has the sizes of one that is not JAX: a policy can be read back by
+it without the world, and without its task. `environment.json` names the module
+that registered one, which is told to whoever reads the folder without it; no
+module is imported because a folder names it.
 """
 
 import json
 import pathlib
+import shlex
 from typing import Any
 
 from mbmpo_jax import config as config_lib
@@ -14,6 +18,8 @@ from mbmpo_jax.envs import spaces
 from mbmpo_jax.training.storage import folder as folder_lib
 
 _NAME = 'world.json'
+_ORIGIN = 'environment.json'
+_LONGEST = 500
 _TYPES = {
   'name': str,
   'observation_size': int,
@@ -57,6 +63,58 @@ def read(root: pathlib.Path) -> dict[str, Any]:
   return sizes
 
 
+def remember(root: pathlib.Path, config: config_lib.Experiment) -> None:
+  """Writes which module an environment of the user's was registered by."""
+  found = envs.origin(config.env.name)
+  if found is None:
+    return
+  module, factory = found
+  tree = {'import': module, 'environment': f'{module}:{factory}'}
+  with folder_lib.writing(root):
+    folder_lib.write_text(root / _ORIGIN, json.dumps(tree, indent=2) + '\n')
+
+
+def registered(
+  root: pathlib.Path,
+  config: config_lib.Experiment,
+  episode_length: int | None = None,
+) -> envs.Environment:
+  """The environment by its name.
+
+  Args:
+    root: of the run.
+    config: of the run.
+    episode_length: as of `envs.from_config`.
+
+  Raises:
+    UnknownEnvironmentError: if it is not registered; it says what registered
+      it when the run was made.
+  """
+  try:
+    return envs.from_config(config.env, episode_length=episode_length)
+  except envs.UnknownEnvironmentError as error:
+    module = _remembered(root)
+    if module is None or config.env.name in envs.names():
+      raise
+    raise envs.UnknownEnvironmentError(
+      f'env.name={config.env.name!r}: is not registered; the run in {root} had'
+      f' it of a module that must be imported first, --import={module}, which'
+      ' runs its code'
+    ) from error
+
+
+def _remembered(root: pathlib.Path) -> str | None:
+  """What `--import` was or would have been given, if that can be read."""
+  try:
+    module = folder_lib.read_fields(root / _ORIGIN).get('import')
+  except (OSError, ValueError):
+    return None
+  # It may be a stranger's, and goes to a terminal.
+  if not isinstance(module, str) or not module.isprintable():
+    return None
+  return shlex.quote(module) if 0 < len(module) <= _LONGEST else None
+
+
 def environment(
   root: pathlib.Path, config: config_lib.Experiment
 ) -> envs.Environment:
@@ -66,7 +124,7 @@ def environment(
     ConfigError: if it is not registered, or the sizes cannot be read.
   """
   if not (root / _NAME).exists():
-    return envs.from_config(config.env)
+    return registered(root, config)
   sizes = read(root)
   space = spaces.Discrete if sizes['discrete'] else spaces.Box
   model = getattr(config, 'model', None)

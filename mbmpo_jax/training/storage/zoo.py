@@ -27,7 +27,10 @@ from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import manifest
 
 _POLICY, _ENTRY = 'policy.npz', 'entry.json'
-_COPIED = ('config.json', 'metrics.jsonl', 'policy.html', 'world.json')
+_COPIED = (
+  *('config.json', 'metrics.jsonl', 'policy.html'),
+  *('world.json', 'environment.json'),
+)
 
 
 class ZooError(errors.UserError, ValueError):
