@@ -31,6 +31,7 @@ from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import tally
+from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.sac import algorithm as sac
 from mbmpo_jax.algorithms.sac import config as sac_config
 from mbmpo_jax.algorithms.sac import learner as learner_lib
@@ -65,7 +66,9 @@ def make_config(env_name: str, scale: str) -> sac_config.Config:
   return config_lib.replaced(sac_config.Config(), values)
 
 
-def must_flops(config: sac_config.Config, env: envs.Environment) -> int:
+def must_flops(
+  config: sac_config.Config | m3po_config.Config, env: envs.Environment
+) -> int:
   """What the matrix products of an update must do.
 
   Targets: policy and critics forward. Critics: forward, and backward to their

@@ -14,6 +14,8 @@ import pytest
 from benchmarks import compile as compile_lib
 from benchmarks import counts
 from benchmarks import flops
+from benchmarks import gssm
+from benchmarks import m3po
 from benchmarks import off_policy
 from benchmarks import pieces as pieces_lib
 from benchmarks import reports
@@ -521,6 +523,33 @@ def test_off_policy_measures_both_updates_and_steps():
   rows, hidden, observations = 8, 8, 2
   excess = 2 * 2 * rows * hidden * observations
   assert report['does_flops'] == report['must_flops'] + excess
+
+
+@pytest.mark.slow
+def test_gssm_measures_fit_imagination_and_adaptation():
+  report = json.loads(json.dumps(gssm.run('tiny', repeats=1)))
+  _check_header(report, 'gssm')
+  results = {result['name']: result for result in report['results']}
+  assert list(results) == ['fit', 'imagine', 'adapt']
+  # 2 contexts, 2 rollouts of each, 5 steps.
+  assert results['imagine']['work'] == 2 * 2 * 5
+  assert results['fit']['fractions'] and results['imagine']['fractions']
+  assert set(report['context_bytes']) == {'2', '5'}
+
+
+@pytest.mark.slow
+def test_m3po_measures_updates_rollouts_and_rounds():
+  report = json.loads(json.dumps(m3po.run('tiny', repeats=1)))
+  _check_header(report, 'm3po')
+  results = {result['name']: result for result in report['results']}
+  pieces = ('updates', 'rollouts', 'rounds')
+  assert list(results) == [f'{x}, L={n}' for n in (0, 3) for x in pieces]
+  for length in (0, 3):
+    assert results[f'updates, L={length}']['fractions']
+    assert results[f'rollouts, L={length}']['work'] == 10
+    assert results[f'rounds, L={length}']['work'] == 5
+  # A GRU is read besides.
+  assert results['updates, L=3']['flops'] > results['updates, L=0']['flops']
 
 
 def test_processors_of_one_name_are_told_apart(tmp_path):
