@@ -27,5 +27,5 @@ def get_config() -> m3po.Config:
     critic=m3po.Critic(hidden_sizes=(64, 64), learning_rate=1e-3),
     temperature=sac.Temperature(learning_rate=1e-3, initial=0.1),
     learn=m3po.Learn(num_updates=5, batch_size=128, discount=0.9),
-    run=off_policy_config.Run(num_iterations=15, chunk=120),
+    run=off_policy_config.Run(num_iterations=30, chunk=120),
   )
