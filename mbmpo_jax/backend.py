@@ -16,6 +16,8 @@ import jax
 
 from mbmpo_jax import parallel
 
+# Each has threads of its own.
+_MOST_OF_A_CPU = 256
 _SIMULATED = '--xla_force_host_platform_device_count'
 
 
@@ -75,11 +77,11 @@ def num_cores() -> int:
 def split_cpu(num_devices: int) -> None:
   """Makes so many devices of the CPU; before anything else touches JAX.
 
-  They share the cores. Without effect on other devices, and where XLA_FLAGS
-  says how many there are.
+  They share the cores; more than 256 are not made. Without effect on other
+  devices, and where XLA_FLAGS says how many there are.
   """
   if _SIMULATED not in os.environ.get('XLA_FLAGS', ''):
-    jax.config.update('jax_num_cpu_devices', num_devices)
+    jax.config.update('jax_num_cpu_devices', min(num_devices, _MOST_OF_A_CPU))
 
 
 def compiler_options(sharding: jax.sharding.Sharding) -> dict[str, str]:

@@ -114,6 +114,8 @@ def train(
   )
   capacity = inputs.shape[0]
   num_samples = jnp.sum(valid > 0, dtype=jnp.int32)
+  # All rows to learn from are before this one.
+  filled = jnp.max(jnp.where(valid > 0, jnp.arange(1, capacity + 1), 0))
   # One table: a minibatch is then one gather.
   table = jnp.concatenate([inputs, targets], -1)
   num_held_out = jnp.clip(
@@ -237,7 +239,14 @@ def train(
       params: types.Params, optimizer_state: optax.OptState, key: jax.Array
     ) -> tuple[_Member, jax.Array]:
       # An order of all valid rows: the first `num_train` train the member.
-      order = permutations.permutation(key, valid > 0)
+      order = permutations.by_size(
+        lambda size: jnp.pad(
+          permutations.permutation(key, valid[:size] > 0),
+          (0, capacity - size),
+        ),
+        filled,
+        permutations.sizes(capacity),
+      )
       info = Info(
         val_loss=jnp.full((), jnp.nan, table.dtype),
         epochs=jnp.int32(0),

@@ -31,6 +31,7 @@ from mbmpo_jax import types
 from mbmpo_jax.models import base
 from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import permutations
 from mbmpo_jax.models import starts as starts_lib
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -127,39 +128,32 @@ def fit_dynamics(
   chex.assert_rank([data.obs, data.action, data.next_obs, stored], [2, 2, 2, 1])
   chex.assert_equal_shape([data.obs, data.next_obs])
   chex.assert_equal_shape_prefix([data.obs, data.action, stored], 1)
-  inputs = jnp.concatenate([model_input(data.obs), data.action], -1)
-  targets = deltas = data.next_obs - data.obs
-  # `buffer.add` keeps NaN out, but there are other ways in.
-  sound = masking.sound_rows((data, inputs, targets))
-  valid = jnp.where(sound, stored, 0.0)
-  statistics = statistics_lib.fit(
-    inputs,
-    deltas,
-    data.next_obs,
-    valid,
-    clip_margin=section.clip_margin,
-    reward=data.reward if predict_reward or history else None,
-    bound_reward=bound_reward,
-  )
-  if num_starts:
-    first = jnp.where(data.time == 0, valid, 0.0)
-    statistics = statistics._replace(
-      starts=starts_lib.choose(
-        data.obs, first, jax.random.fold_in(key, _STARTS), count=num_starts
-      )
+  capacity = stored.shape[0]
+
+  def prepare(size: int) -> _Prepared:
+    return _prepare(
+      jax.tree.map(lambda x: x[:size], data),
+      stored[:size],
+      jax.random.fold_in(key, _STARTS),
+      capacity=capacity,
+      model_input=model_input,
+      clip_margin=section.clip_margin,
+      with_reward=predict_reward or history > 0,
+      bound_reward=bound_reward,
+      num_starts=num_starts,
     )
+
+  # Of a large buffer no more than what is filled is gone through.
+  filled = jnp.max(jnp.where(stored > 0, jnp.arange(1, capacity + 1), 0))
+  prepared = permutations.by_size(prepare, filled, permutations.sizes(capacity))
+  statistics, inputs, targets, reward, valid, unsound = prepared
   fresh = init(dynamics, optimizer, jax.random.fold_in(key, _RENEWAL))
   blank = statistics_lib.identity(
     inputs.shape[-1],
-    deltas.shape[-1],
+    targets.shape[-1],
     reward=statistics.reward is not None,
   )
   members, renewed = renew(state, fresh, dynamics.ready(state.params, blank))
-  inputs = normalizer.standardize(statistics.inputs, inputs)
-  targets = normalizer.standardize(statistics.targets, deltas)
-  reward = data.reward[:, None]
-  if statistics.reward is not None:
-    reward = normalizer.standardize(statistics.reward, reward)
   if predict_reward:
     targets = jnp.concatenate([targets, reward], -1)
   if predict_done:
@@ -200,13 +194,74 @@ def fit_dynamics(
     'model/epochs': jnp.mean(info.epochs.astype(float)),
     'model/gradient_steps': jnp.mean(info.gradient_steps.astype(float)),
     'model/rejected': jnp.sum(info.rejected),
-    'nonfinite/stored': jnp.sum((stored > 0) & ~sound, dtype=float),
+    'nonfinite/stored': unsound,
     'nonfinite/members': jnp.sum(renewed, dtype=float),
   }
   model = dynamics.ready(params, statistics)
   if dynamics.perturb is not None:
     model = dynamics.perturb(model, jax.random.fold_in(key, _PERTURBATION))
   return FitState(params, optimizer_state), model, metrics
+
+
+class _Prepared(NamedTuple):
+  """What members are fitted to; [C] rows, of which many may be blank."""
+
+  statistics: statistics_lib.Statistics
+  inputs: jax.Array  # standardised, [C, I]
+  targets: jax.Array  # the same, [C, O]
+  reward: jax.Array  # the same where models predict it, [C, 1]
+  valid: jax.Array  # [C]
+  unsound: jax.Array  # rows left out
+
+
+def _prepare(
+  data: types.Transition,
+  stored: jax.Array,
+  key: jax.Array,
+  *,
+  capacity: int,
+  model_input: Callable[[jax.Array], jax.Array],
+  clip_margin: float | None,
+  with_reward: bool,
+  bound_reward: bool,
+  num_starts: int,
+) -> _Prepared:
+  """Of the first rows of a buffer, as `fit_dynamics` has them."""
+  inputs = jnp.concatenate([model_input(data.obs), data.action], -1)
+  deltas = data.next_obs - data.obs
+  # `buffer.add` keeps NaN out, but there are other ways in.
+  sound = masking.sound_rows((data, inputs, deltas))
+  valid = jnp.where(sound, stored, 0.0)
+  statistics = statistics_lib.fit(
+    inputs,
+    deltas,
+    data.next_obs,
+    valid,
+    clip_margin=clip_margin,
+    reward=data.reward if with_reward else None,
+    bound_reward=bound_reward,
+  )
+  if num_starts:
+    first = jnp.where(data.time == 0, valid, 0.0)
+    statistics = statistics._replace(
+      starts=starts_lib.choose(data.obs, first, key, count=num_starts)
+    )
+  reward = data.reward[:, None]
+  if statistics.reward is not None:
+    reward = normalizer.standardize(statistics.reward, reward)
+
+  def whole(rows: jax.Array) -> jax.Array:
+    more = [(0, capacity - rows.shape[0])] + [(0, 0)] * (rows.ndim - 1)
+    return jnp.pad(rows, more)
+
+  return _Prepared(
+    statistics,
+    whole(normalizer.standardize(statistics.inputs, inputs)),
+    whole(normalizer.standardize(statistics.targets, deltas)),
+    whole(reward),
+    whole(valid),
+    jnp.sum((stored > 0) & ~sound, dtype=float),
+  )
 
 
 def renew(

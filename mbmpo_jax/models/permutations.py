@@ -6,9 +6,14 @@ that this takes.
 """
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+# A table of more rows is a large one; that of no preset's fit is.
+_LARGE = 2**18
 
 
 def permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
@@ -40,7 +45,8 @@ def prefix_permutation(
   """The indices below `count` in a random order, then anything, [capacity].
 
   Sorts a sixteenth, a quarter or all of the table, the least that holds
-  `count`; all three where `count` is vmapped, as over seeds.
+  `count`, of a large one less (`sizes`); all of these where `count` is vmapped,
+  as over seeds.
 
   Args:
     key: consumed.
@@ -52,10 +58,40 @@ def prefix_permutation(
     order = permutation(key, jnp.arange(size) < count)
     return jnp.pad(order, (0, capacity - size))
 
-  sizes = [-(-capacity // 16), -(-capacity // 4), capacity]
+  parts = {-(-capacity // 16), -(-capacity // 4), *sizes(capacity)}
+  return by_size(of_size, count, sorted(parts))
+
+
+def sizes(capacity: int) -> list[int]:
+  """How many rows of a table are looked at where so few are filled.
+
+  All, unless it is large; the last is all.
+  """
+  if capacity <= _LARGE:
+    return [capacity]
+  found = []
+  size = _LARGE // 8
+  while size < capacity:
+    found.append(size)
+    size *= 8
+  return [*found, capacity]
+
+
+def by_size(
+  function: Callable[[int], Any], count: jax.Array, sizes: Sequence[int]
+) -> Any:
+  """`function(size)` with the least of some sizes that is at least `count`.
+
+  Args:
+    function: its results have the same shapes for all sizes.
+    count: at most the last size; traced.
+    sizes: in order.
+  """
+  if len(sizes) == 1:
+    return function(sizes[0])
   branch = sum((count > size).astype(jnp.int32) for size in sizes[:-1])
   return jax.lax.switch(
-    branch, [functools.partial(of_size, size) for size in sizes]
+    branch, [functools.partial(function, size) for size in sizes]
   )
 
 

@@ -16,6 +16,9 @@ from mbmpo_jax.rollouts import real
 
 Evaluate = Callable[[types.Params, jax.Array], types.Metrics]
 
+# Numbers of the trajectories that are there at once: 256 MiB of them.
+_AT_ONCE = 2**26
+
 METRICS = ('eval/return_mean', 'eval/return_std', 'eval/length_mean')
 
 
@@ -45,16 +48,15 @@ def make_evaluate(
   """
 
   def evaluate(policy_params: types.Params, key: jax.Array) -> types.Metrics:
-    trajectory, _ = real.rollout(
+    returns, lengths = _play(
       env,
       policy,
       policy_params,
       key,
-      num_envs=num_episodes,
-      horizon=episode_length,
+      num_episodes=num_episodes,
+      episode_length=episode_length,
       mesh=mesh,
     )
-    returns, lengths = _first_returns(trajectory)
     values = (jnp.mean(returns), jnp.std(returns), jnp.mean(lengths))
     return dict(zip(METRICS, values, strict=True))
 
@@ -120,16 +122,15 @@ def make_evaluate_tasks(
         time_limit=episode_length,
       )
       params, context = adapt(state, trajectory, adapt_key)
-    trajectory, _ = real.rollout(
+    returns, lengths = _play(
       env,
       policy,
       params,
       key,
-      num_envs=num_episodes,
-      horizon=episode_length,
+      num_episodes=num_episodes,
+      episode_length=episode_length,
       context=context,
     )
-    returns, lengths = _first_returns(trajectory)
     return OfTasks(jnp.mean(returns), jnp.mean(lengths))
 
   def evaluate(
@@ -141,6 +142,42 @@ def make_evaluate_tasks(
     )
 
   return jax.jit(evaluate)
+
+
+def _play(
+  env: base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  key: jax.Array,
+  *,
+  num_episodes: int,
+  episode_length: int,
+  context: Any = (),
+  mesh: jax.sharding.Mesh | None = None,
+) -> tuple[jax.Array, jax.Array]:
+  """Returns and lengths of episodes, [N]; many in turn, as memory allows."""
+
+  def of_some(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
+    trajectory, _ = real.rollout(
+      env,
+      policy,
+      params,
+      key,
+      num_envs=count,
+      horizon=episode_length,
+      context=context,
+      mesh=mesh,
+    )
+    return _first_returns(trajectory)
+
+  # What a step leaves in a trajectory, about.
+  numbers = 2 * env.observation_size + 3 * env.action_size + 8
+  count = max(_AT_ONCE // (episode_length * numbers), 1)
+  if count >= num_episodes:
+    return of_some(key, num_episodes)
+  keys = jax.random.split(key, -(-num_episodes // count))
+  found = jax.lax.map(lambda key: of_some(key, count), keys)
+  return jax.tree.map(lambda x: x.reshape(-1)[:num_episodes], found)
 
 
 def _first_returns(

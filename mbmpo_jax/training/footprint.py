@@ -101,16 +101,17 @@ def _peak(program: _Program, owned: set[int]) -> int:
   owned = set(owned)
   held = {v: size[v] for v in (*program.inputs, *program.constants)}
   dying: dict[int, list[int]] = {}
-  for variable, step in last.items():
-    dying.setdefault(step, []).append(variable)
-  peak, known = live, {}
+  for variable, end in last.items():
+    dying.setdefault(end, []).append(variable)
+  peak = live
+  known: dict[int, int] = {}
   for index, step in enumerate(program.steps):
     if step.name == 'platform_index':
       known[step.written[0]] = _platform(step.params)
     elif step.name in ('convert_element_type', 'clamp', 'copy'):
-      for variable in step.read:
-        if variable in known:
-          known[step.written[0]] = known[variable]
+      for source in step.read:
+        if source is not None and source in known:
+          known[step.written[0]] = known[source]
     ends = [
       v
       for v in dict.fromkeys(step.read)
@@ -146,8 +147,9 @@ def _inner(step: _Step, known: Mapping[int, int]) -> int:
   bodies = [*_jaxprs(step.params)]
   if not bodies:
     return 0
-  if step.name == 'cond' and step.read[0] in known:
-    bodies = [bodies[known[step.read[0]]]]
+  chosen = step.read[0] if step.name == 'cond' else None
+  if chosen is not None and chosen in known:
+    bodies = [bodies[known[chosen]]]
   needs = []
   for body in bodies:
     program = _flatten(body)

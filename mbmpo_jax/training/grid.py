@@ -1,11 +1,15 @@
 """The runs of a sweep: every combination of values, each with every seed."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import validation
+
+# Each has a folder of its own, and a share of every program's memory.
+MOST_RUNS = 10_000
 
 
 class Setting(NamedTuple):
@@ -57,6 +61,12 @@ class Grid:
     if num_seeds < 1:
       raise config_lib.ConfigError(
         f'num_seeds={num_seeds}: must be an int >= 1'
+      )
+    total = math.prod(map(len, values.values())) * num_seeds
+    if total > MOST_RUNS:
+      raise config_lib.ConfigError(
+        f'num_seeds={num_seeds}: makes {total} runs, with the values of'
+        f' {len(values)} fields: must be at most {MOST_RUNS} in one sweep'
       )
     self.config = config
     self.values = {name: tuple(swept) for name, swept in values.items()}

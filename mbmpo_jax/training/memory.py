@@ -13,7 +13,7 @@ import pathlib
 import resource
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 
@@ -53,12 +53,15 @@ class Measured(Protocol):
     ...
 
 
+_Measured = TypeVar('_Measured', bound=Measured)
+
+
 def check(
   config: config_lib.Experiment,
-  build: Callable[[config_lib.Experiment], Measured],
+  build: Callable[[config_lib.Experiment], _Measured],
   *,
   copies: int = 1,
-) -> Measured:
+) -> _Measured:
   """Builds an iteration, and refuses it where it cannot fit into memory.
 
   Args:
@@ -181,7 +184,7 @@ def _of_process() -> list[Room]:
   found = []
   page = resource.getpagesize()
   with contextlib.suppress(OSError, ValueError):
-    total, resident, _, _, _, data, _ = map(
+    total, *_, data, _ = map(
       int, pathlib.Path('/proc/self/statm').read_text().split()
     )
     for limit, used, words in (
@@ -191,7 +194,6 @@ def _of_process() -> list[Room]:
       most, _ = resource.getrlimit(limit)
       if most != resource.RLIM_INFINITY:
         found.append(Room(max(most - used * page, 0), words))
-    del resident
   found += _of_groups()
   with contextlib.suppress(OSError, ValueError):
     for line in pathlib.Path('/proc/meminfo').read_text().splitlines():
@@ -204,9 +206,10 @@ def _of_process() -> list[Room]:
   return found
 
 
-def _of_groups(root: pathlib.Path = pathlib.Path('/sys/fs/cgroup')) -> list:
+def _of_groups() -> list[Room]:
   """What control groups allow, a container's among them."""
   found = []
+  root = pathlib.Path('/sys/fs/cgroup')
   with contextlib.suppress(OSError):
     lines = pathlib.Path('/proc/self/cgroup').read_text().splitlines()
     for line in lines:

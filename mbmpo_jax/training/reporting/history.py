@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -114,14 +115,18 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
 
 def _read(file: pathlib.Path) -> History:
   try:
-    rows = metrics.read_jsonl(file)
-    unlike = any(name not in row for row in rows for name in _NEEDED)
+    found, damaged = metrics.read_rows(file)
+    rows = [row for row in found if all(name in row for name in _NEEDED)]
+    empty = not file.stat().st_size
   except OSError as error:
     raise HistoryError(f'{file}: cannot be read: {error.strerror}') from error
-  except (ValueError, AttributeError, TypeError):
-    unlike = True
-  if unlike or (not rows and file.stat().st_size):
+  if not rows and not empty:
     raise HistoryError(f'{file}: is not the metrics.jsonl of a run')
+  damaged += len(found) - len(rows)
+  if damaged:
+    warnings.warn(
+      f'{file}: {damaged} lines are damaged, and left out', stacklevel=2
+    )
   config = file.with_name('config.json')
   try:
     fields = folder_lib.read_fields(config) if config.exists() else None

@@ -1,10 +1,13 @@
 """Where an iteration's metrics go: JSON lines, TensorBoard, or several."""
 
+import bisect
+import errno
 import json
 import math
 import os
 import pathlib
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -39,11 +42,30 @@ class JsonlWriter:
     """Opens the file; rows of `first_step` and later are dropped.
 
     Those were written after the checkpoint that the run resumes from, and will
-    be written again. A last row cut short by a crash goes with them.
+    be written again. A last row cut short by a crash goes with them. Where
+    others are damaged, that is said, and the file is kept beside the new one.
     """
     if path.exists():
-      kept = [row for row in read_jsonl(path) if row['iteration'] < first_step]
+      rows, damaged = read_rows(path)
+      if damaged:
+        aside = _aside(path)
+        path.rename(aside)
+        warnings.warn(
+          f'{path}: {damaged} lines are damaged, and left out; the file as it'
+          f' was is kept as {aside}',
+          stacklevel=2,
+        )
+      kept = [row for row in rows if row['iteration'] < first_step]
       folder.write_text(path, ''.join(_to_line(row) for row in kept))
+      rows = kept
+    else:
+      rows = []
+    if len(rows) < first_step:
+      warnings.warn(
+        f'{path}: has rows of {len(rows)} of the {first_step} iterations that'
+        ' are done; the others are lost',
+        stacklevel=2,
+      )
     self._file = path.open('a', encoding='utf-8')
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -106,22 +128,80 @@ class Tee:
 
 
 def read_jsonl(path: pathlib.Path) -> list[dict[str, float]]:
-  """The rows of a `metrics.jsonl`, `null` as NaN, up to one cut short."""
-  rows = []
-  for line in path.read_text(encoding='utf-8').splitlines():
-    try:
-      row = json.loads(line)
-    except json.JSONDecodeError:
-      break
-    rows.append({k: math.nan if v is None else v for k, v in row.items()})
-  return rows
+  """The rows of a `metrics.jsonl`, `null` as NaN, without damaged ones.
+
+  Raises:
+    OSError: if the file cannot be read.
+  """
+  return read_rows(path)[0]
+
+
+def read_rows(path: pathlib.Path) -> tuple[list[dict[str, float]], int]:
+  """The same, and how many lines are damaged.
+
+  A line is, if it is no object of numbers with an iteration, or out of order. A
+  last one that a crash cut short is left out, but not counted.
+
+  Raises:
+    OSError: if the file cannot be read.
+  """
+  if not path.is_file():  # A pipe would be waited for.
+    raise FileNotFoundError(errno.ENOENT, 'No such file', str(path))
+  *lines, last = path.read_bytes().split(b'\n')
+  found = [_row(line) for line in (*lines, last)]
+  rows = _in_order([row for row in found if row is not None])
+  return rows, len(lines) + (found[-1] is not None) - len(rows)
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+  try:
+    row = json.loads(line)
+  except (ValueError, RecursionError):  # Not UTF-8 is a ValueError, too.
+    return None
+  if not isinstance(row, dict):
+    return None
+  numbers = {k: math.nan if v is None else v for k, v in row.items()}
+  if any(type(v) not in (int, float) for v in numbers.values()):
+    return None
+  index = numbers.get('iteration')
+  return numbers if type(index) is int and 0 <= index < 2**31 else None
+
+
+def _in_order(rows: list[dict[str, float]]) -> list[dict[str, float]]:
+  """The most rows of which each is of a later iteration than the one before.
+
+  One that says a wrong iteration thus costs no other.
+  """
+  ends: list[int] = []  # By length, the row that such a sequence ends with.
+  before: list[int | None] = []
+  for index, row in enumerate(rows):
+    place = bisect.bisect_left(
+      ends, row['iteration'], key=lambda i: rows[i]['iteration']
+    )
+    before.append(ends[place - 1] if place else None)
+    ends[place : place + 1] = [index]
+  kept = []
+  at: int | None = ends[-1] if ends else None
+  while at is not None:
+    kept.append(rows[at])
+    at = before[at]
+  return kept[::-1]
+
+
+def _aside(path: pathlib.Path) -> pathlib.Path:
+  """A name beside it that is free."""
+  target, count = path.with_name(f'{path.name}.damaged'), 1
+  while target.exists():
+    count += 1
+    target = path.with_name(f'{path.name}.damaged.{count}')
+  return target
 
 
 def evaluated(
   rows: Sequence[Mapping[str, float]],
 ) -> list[Mapping[str, float]]:
   """The rows of iterations that were evaluated, whatever came of it."""
-  return [row for row in rows if row['time/eval_s'] > 0]
+  return [row for row in rows if row.get('time/eval_s', 0) > 0]
 
 
 def over_runs(

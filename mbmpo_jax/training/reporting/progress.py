@@ -11,6 +11,7 @@ import rich.progress
 import rich.text
 
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.training.reporting import output
 from mbmpo_jax.training.reporting import pace
 
 _EVALUATION = ('eval', 'eval/return_mean')
@@ -105,8 +106,8 @@ class Lines:
     self.message('  '.join(part for part in parts if part))
 
   def message(self, text: str) -> None:
-    """A line."""
-    print(text, flush=True)
+    """A line, if anybody still reads."""
+    output.say(text)
 
   def close(self) -> None:
     """Nothing is open."""
@@ -186,9 +187,17 @@ class _Left(rich.progress.ProgressColumn):
     return rich.text.Text(text, style='cyan')
 
 
+class _Console(rich.console.Console):
+  """A terminal that may go away without ending the run."""
+
+  def on_broken_pipe(self) -> None:
+    """Goes on in silence, where rich would end the program."""
+    output.give_up()
+
+
 def make() -> Progress:
   """A live display on a terminal, plain lines elsewhere."""
-  console = rich.console.Console()
+  console = _Console()
   if console.is_terminal and not console.is_dumb_terminal:
     return Live(console)
   return Lines()
