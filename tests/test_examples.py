@@ -40,3 +40,25 @@ def test_own_environment_is_learned(tmp_path):
   # Of a horizon of 100 steps.
   assert rows[0]['imagined/length'] < 60
   assert rows[-1]['imagined/length'] > 80
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('name', 'least'),
+  [
+    ('gym_pendulum', -200),
+    ('gym_pendulum_learned_reward', -250),
+    ('gym_inverted_pendulum', 900),
+    ('gym_cartpole', 450),
+  ],
+)
+def test_worlds_of_gymnasium_are_learned(name, least, tmp_path):
+  """The mean return of 20 whole episodes, played by Gymnasium itself."""
+  done = subprocess.run(
+    [sys.executable, str(_EXAMPLES / f'{name}.py')],
+    cwd=tmp_path,
+    check=True,
+    capture_output=True,
+    text=True,
+  )
+  assert float(done.stdout.strip().rpartition(' ')[2]) >= least

@@ -30,14 +30,17 @@ class Task(NamedTuple):
     done: `next_obs -> [...]`, 1. where it ends the episode; `PREDICTED`; or
       `None`, where nothing but a time limit does.
     model_input: what the models see of an observation; all of it, by default.
-    initial_obs: key -> an observation at the start of an episode; by default
-      imagination starts as real episodes did.
+    initial_obs: key -> an observation at the start of an imagined episode; by
+      default these start as real ones did.
+    project: the observation nearest to a prediction, where not all numbers are
+      observations (`Environment.project`).
   """
 
   reward: types.RewardFn | str = elsewhere.PREDICTED
   done: types.DoneFn | str | None = elsewhere.PREDICTED
   model_input: Callable[[jax.Array], jax.Array] | None = None
   initial_obs: Callable[[jax.Array], jax.Array] | None = None
+  project: Callable[[jax.Array], jax.Array] | None = None
 
 
 class Sizes(NamedTuple):
