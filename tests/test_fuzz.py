@@ -24,8 +24,11 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.training import iteration
+from mbmpo_jax.training import memory
 from mbmpo_jax.training.launch import flags as training_flags
 from mbmpo_jax.training.launch import tiny as tiny_lib
+from mbmpo_jax.training.reporting import progress
 from tests import tiny
 
 _PRESETS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'
@@ -312,3 +315,78 @@ def test_what_is_accepted_runs(name):
         assert np.all(np.isfinite(leaf))
 
   _up_to(6, name, run)
+
+
+@st.composite
+def _large_configs(draw, algorithm: str) -> config_lib.Experiment:
+  """A tiny one with some sizes anywhere in their range, up to its bounds."""
+  if algorithm == 'mbmpo':
+    config: config_lib.Experiment = tiny.point_config()
+  else:
+    config = tiny_lib.shrink(_parse(_a_preset(algorithm)))
+  sizes = {
+    name: known
+    for name, known in _FIELDS[algorithm].items()
+    if int in (*_kinds(known[0]), *typing.get_args(known[0]))
+    and not name.startswith(('seed', 'env.'))
+  }
+  names = draw(
+    st.lists(st.sampled_from(list(sizes)), min_size=1, max_size=3, unique=True)
+  )
+  values = {}
+  for name in names:
+    hint, bounds = sizes[name]
+    least, most = (
+      (st.just(bounds[k]) for k in ('low', 'high'))
+      if int in _kinds(hint) and {'low', 'high'} <= set(bounds)
+      else (st.nothing(), st.nothing())
+    )
+    values[name] = draw(st.one_of(_good(hint, bounds), least, most))
+  return config_lib.replaced(config, values)
+
+
+def _fits_or_is_refused(name: str, count: int, monkeypatch) -> None:
+  """So many configurations; nothing is compiled, and nothing large made."""
+  there = memory.Room(2 * 10**9, 'the test')
+  monkeypatch.setattr(memory, 'room', lambda: there)
+  outcomes = {'fits': 0, 'too large': 0}
+
+  def build(config: config_lib.Experiment) -> iteration.Iteration:
+    env = envs.from_config(
+      config.env, episode_length=config.collect.episode_length
+    )
+    algorithm = algorithms.make(config.algorithm, env, config, check=False)
+    return iteration.Iteration(env, config, algorithm, progress.Silent())
+
+  @_settings(8 * count)
+  @hypothesis.given(_large_configs(name))
+  def run(config):
+    if sum(outcomes.values()) >= count or _make(config) is None:
+      return
+    try:
+      made = memory.check(config, build)
+    except memory.OutOfMemoryError as error:
+      outcomes['too large'] += 1
+      _check_refusal(str(error), _FIELDS[name])
+      return
+    outcomes['fits'] += 1
+    state = sum(
+      math.prod(x.shape) * x.dtype.itemsize
+      for x in jax.tree.leaves(made._abstract)
+    )
+    assert state < there.size / 2
+
+  run()
+  assert sum(outcomes.values()) > 0
+
+
+def test_sizes_up_to_their_bounds_fit_or_are_refused(monkeypatch):
+  """Two of MB-MPO's; none hangs, none is killed for its memory."""
+  _fits_or_is_refused('mbmpo', 2, monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', algorithms.names())
+def test_more_sizes_up_to_their_bounds_fit_or_are_refused(name, monkeypatch):
+  """Ten of each algorithm's."""
+  _fits_or_is_refused(name, 10, monkeypatch)
