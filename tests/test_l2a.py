@@ -407,7 +407,8 @@ def test_the_step_size_is_the_states():
 )
 def test_settings_that_do_not_fit_are_refused(values, message):
   config = config_lib.replaced(
-    l2a.Config(), {'collect.episode_length': 60, **values}
+    l2a.Config(),
+    {'env.name': 'point_direc', 'collect.episode_length': 60, **values},
   )
   with pytest.raises(config_lib.ConfigError, match=message):
     algorithms.make('l2a', envs.make('point_direc'), config)
@@ -415,7 +416,12 @@ def test_settings_that_do_not_fit_are_refused(values, message):
 
 def test_a_world_without_tasks_is_refused():
   config = config_lib.replaced(
-    l2a.Config(), {'collect.episode_length': 30, 'adaptation.adapt_steps': 8}
+    l2a.Config(),
+    {
+      'env.name': 'point',
+      'collect.episode_length': 30,
+      'adaptation.adapt_steps': 8,
+    },
   )
   with pytest.raises(
     envs.TaskError, match=r'env: Point has no task parameters: must be .* l2a'
