@@ -383,10 +383,11 @@ def learned(iterations: int) -> float:
     collect=gssm_config.Collect(episode_length=25, buffer_capacity=10_000),
     model_rollouts=gssm_config.ModelRollouts(horizon=25),
     advantage=on_policy_config.Advantage(discount=1.0),
-    learn=gssm_config.Learn(learning_rate=5e-3),
+    improve=gssm_config.Improve(num_updates=50),
+    learn=gssm_config.Learn(learning_rate=2e-3),
   )
   algorithm = gssm.make(world(), config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state = algorithm.init(jax.random.PRNGKey(1), base.hyper(config))
   update = jax.jit(algorithm.update)
   for _ in range(iterations):
     state, _ = update(state)
@@ -408,11 +409,10 @@ def learned(iterations: int) -> float:
 def test_it_learns_to_swing_up_and_not_with_the_sign_flipped(monkeypatch):
   """A policy that hangs has -1 at every step.
 
-  Seed and settings are those with which it was seen to learn: with a discount
-  of 0.99 and 300 gradient steps it did not, nor does another seed in as many
-  iterations, which never leaves the plateau of the reward.
+  The seed is one that never left the plateau of the reward while the policy
+  began with actions a hundred times as strong.
   """
-  assert learned(20) > -0.9
+  assert learned(15) > -0.9
   gradient = bptt.gradient
 
   def downhill(*args: Any, **kwargs: Any) -> Any:
@@ -420,4 +420,4 @@ def test_it_learns_to_swing_up_and_not_with_the_sign_flipped(monkeypatch):
     return jax.tree.map(jnp.negative, found), info
 
   monkeypatch.setattr(bptt, 'gradient', downhill)
-  assert learned(20) < -0.95
+  assert learned(15) < -0.95

@@ -50,6 +50,23 @@ def test_it_begins_as_deep_pilco_does():
   np.testing.assert_array_equal(params['log_squares'], [1, 1, 1])
 
 
+def test_its_first_force_and_widths_are_chosen():
+  """The same draws, 0.01 of the weights; l^2 of each feature."""
+  params, small = (
+    rbf.make(3, 1, init_scale=scale, init_widths=widths).init(
+      jax.random.PRNGKey(0)
+    )['params']
+    for scale, widths in ((1.0, None), (0.01, (1.0, 1.0, 4.0)))
+  )
+  np.testing.assert_allclose(
+    small['output']['kernel'], 0.01 * params['output']['kernel'], rtol=1e-5
+  )
+  np.testing.assert_array_equal(small['centres'], params['centres'])
+  np.testing.assert_allclose(
+    np.exp(small['log_squares']), np.e * np.asarray([1, 1, 4]), rtol=1e-6
+  )
+
+
 def test_it_may_look_at_features():
   """A pole that has turned once more is where it was."""
   env = envs.make('cartpole_swingup')
