@@ -124,7 +124,9 @@ def test_lines_say_speed_and_time_left(
   rows = history.find([tmp_path])[0].rows
   for text in (
     f'return {rows[-1]["eval/return_mean"]:.4g}, ',
-    f'best {max(row["eval/return_mean"] for row in rows):.4g}; ',
+    f'best {rows[-1]["eval/best_return"]:.4g} ± '
+    f'{rows[-1]["eval/best_error"]:.2g} '
+    f'(iteration {rows[-1]["eval/best_iteration"] + 1}); ',
     f'everything is in {tmp_path}',
   ):
     assert text in last

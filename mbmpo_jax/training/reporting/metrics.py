@@ -45,25 +45,20 @@ class JsonlWriter:
     be written again. A last row cut short by a crash goes with them. Where
     others are damaged, that is said, and the file is kept beside the new one.
     """
+    kept: list[dict[str, float]] = []
+    found = ''
     if path.exists():
       rows, damaged = read_rows(path)
       if damaged:
         aside = _aside(path)
         path.rename(aside)
-        warnings.warn(
-          f'{path}: {damaged} lines are damaged, and left out; the file as it'
-          f' was is kept as {aside}',
-          stacklevel=2,
-        )
+        found = f'{damaged} lines are damaged; the file is kept as {aside.name}'
       kept = [row for row in rows if row['iteration'] < first_step]
       folder.write_text(path, ''.join(_to_line(row) for row in kept))
-      rows = kept
-    else:
-      rows = []
-    if len(rows) < first_step:
+    if found or len(kept) < first_step:
       warnings.warn(
-        f'{path}: has rows of {len(rows)} of the {first_step} iterations that'
-        ' are done; the others are lost',
+        f'{path}: has rows of {len(kept)} of the {first_step} iterations that'
+        f' are done; {found or "the others are lost"}',
         stacklevel=2,
       )
     self._file = path.open('a', encoding='utf-8')
