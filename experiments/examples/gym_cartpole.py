@@ -15,7 +15,9 @@ def make_env():
 
 
 def done(next_obs):
-  beyond = jnp.abs(next_obs) > jnp.array([2.4, jnp.inf, 0.2095, jnp.inf])
+  beyond = jnp.abs(next_obs) > jnp.array(
+    [2.4, jnp.inf, 12 * jnp.pi / 180, jnp.inf]
+  )
   return jnp.any(beyond, -1).astype(next_obs.dtype)
 
 

@@ -18,12 +18,14 @@ from mbmpo_jax.envs import elsewhere
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import loop
+from mbmpo_jax.training import memory
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training.external import gym
 from mbmpo_jax.training.external import host as host_lib
 from mbmpo_jax.training.external import robot as robot_lib
 from mbmpo_jax.training.external import task as task_lib
+from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import saved_policy
 from mbmpo_jax.training.storage import saved_world
@@ -67,36 +69,27 @@ def train(
       be handed data from outside; and as `loop.train`, whose other errors are
       raised, too.
   """
+  cache.enable()
   config = copy.deepcopy(config)
   world = make_world(make_env, max_episode_steps=max_episode_steps)
-  with contextlib.closing(world):
+  with contextlib.closing(world), memory.explained():
     _fill_in(config, world.sizes, task)
     validation.validate(
       config, env_max_episode_steps=world.sizes.max_episode_steps
     )
     env = task_lib.environment(world.sizes, task)
-    sharding = devices.replicated(None)
-    # It cannot be stepped for a proof; each batch of real steps is compared.
-    algorithm = algorithms.make(config.algorithm, env, config, check=False)
-    start = functools.partial(_start, algorithm, sharding)
-    host_lib.check(algorithm, config)
     run = run_lib.Run(
       config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
     )
-    if progress is None:
-      progress = progress_lib.make()
+    progress = progress or progress_lib.make()
+    iteration, algorithm = _build(world, env, config, progress)
+    start = functools.partial(_start, algorithm, devices.replicated(None))
     with contextlib.closing(run):
       run.create()
       saved_world.write(run.folder.root, world.sizes._asdict())
-      (saved,) = run_lib.restore([run], start, sharding)
-      loop.iterate(
-        iteration_lib.Iteration(
-          env,
-          config,
-          algorithm,
-          progress,
-          host=host_lib.make(world, env, config, algorithm),
-        ),
+      (saved,) = run_lib.restore([run], start, devices.replicated(None))
+      done = loop.iterate(
+        iteration,
         saved,
         [run],
         first=int(saved.state.counters.iteration),
@@ -105,7 +98,7 @@ def train(
         stop=stop,
       )
   rows = run.rows()
-  loop.report(rows, run.folder, config.run.num_iterations, progress)
+  loop.report(rows, run.folder, config.run.num_iterations, progress, done=done)
   return rows[-1] if rows else {}
 
 
@@ -171,6 +164,27 @@ def _fill_in(
         f' {config.algorithm!r}, whose models do not predict it'
       )
     setattr(model, f'predict_{part}', True)
+
+
+def _build(
+  world: task_lib.World,
+  env: elsewhere.Elsewhere,
+  config: config_lib.Experiment,
+  progress: progress_lib.Progress,
+) -> tuple[iteration_lib.Iteration, base.Algorithm]:
+  """An iteration that fits into memory, and its algorithm."""
+  made: list[base.Algorithm] = []
+
+  def build(config: config_lib.Experiment) -> iteration_lib.Iteration:
+    # It cannot be stepped for a proof; all its real steps are compared.
+    algorithm = algorithms.make(config.algorithm, env, config, check=False)
+    host_lib.check(algorithm, config)
+    made.append(algorithm)
+    host = host_lib.make(world, env, config, algorithm)
+    return iteration_lib.Iteration(env, config, algorithm, progress, host=host)
+
+  iteration = memory.check(config, build, copies=devices.copies(None))
+  return iteration, made[0]
 
 
 def _start(
