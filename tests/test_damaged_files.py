@@ -348,17 +348,17 @@ def test_a_name_too_long_is_one_line(name, tmp_path):
 def test_a_closed_output_does_not_stop_a_run(tmp_path):
   """Nor does it end otherwise than well."""
   program = _X64.format(root=str(runs.ROOT), run=str(tmp_path / 'run'))
-  process = subprocess.Popen(
+  with subprocess.Popen(
     [sys.executable, '-c', program],
     env=runs.environment(),
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
-  )
-  assert process.stdout is not None and process.stderr is not None
-  process.stdout.close()
-  said = process.stderr.read()
-  assert process.wait(timeout=300) == 0, said
+  ) as process:
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+  assert process.returncode == 0, said
   assert said == ''
   assert len(runs.rows(tmp_path / 'run')) == 6
 
@@ -402,9 +402,14 @@ def test_a_platform_that_is_not_there_is_one_line(tmp_path):
     assert line.startswith(f'error: JAX_PLATFORMS={platform}: must name')
 
 
-def test_without_a_home_nothing_is_cached(monkeypatch, tmp_path):
+def test_without_a_home_nothing_is_cached(monkeypatch, tmp_path, request):
   """That is said, once, and the rest goes on."""
   monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+  before = jax.config.jax_compilation_cache_dir
+  jax.config.update('jax_compilation_cache_dir', None)
+  request.addfinalizer(
+    lambda: jax.config.update('jax_compilation_cache_dir', before)
+  )
   (tmp_path / 'file').touch()
   for home in ('/proc/nowhere', str(tmp_path / 'file')):
     monkeypatch.setenv('XDG_CACHE_HOME', home)

@@ -9,6 +9,7 @@ import os
 import pathlib
 import re
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, NoReturn
@@ -158,7 +159,7 @@ def one_line_errors() -> Iterator[None]:
   except BrokenPipeError:
     output.give_up()  # Whoever read has what they wanted.
     sys.exit(0)
-  except (RuntimeError, MemoryError) as error:
+  except (RuntimeError, AssertionError, MemoryError) as error:
     said = _of_jax(error)
     if said is None:
       raise
@@ -171,11 +172,16 @@ def _of_jax(error: BaseException) -> str | None:
   """A line about what JAX finds no other words for; `None` of a fault."""
   found = re.search(r"[Uu]nable to initialize backend '(\w+)'", str(error))
   known = re.search(r'[Uu]nknown backend:? .*', str(error))
-  if found or known:
+  trace = traceback.extract_tb(error.__traceback__)
+  # What JAX 0.10 raises where no platform of several is there.
+  unsaid = isinstance(error, AssertionError) and trace[-1].filename.endswith(
+    'jax/_src/xla_bridge.py'
+  )
+  if found or known or unsaid:
     asked = os.environ.get('JAX_PLATFORMS', '')
     return (
       f'JAX_PLATFORMS={asked}: must name platforms that this JAX has a device'
-      f' of, such as cpu; {_one_line(error)[:300]}'
+      f' of, such as cpu: {_one_line(error)[:300] or "none is there"}'
     )
   if 'RESOURCE_EXHAUSTED' in str(error) or isinstance(error, MemoryError):
     from mbmpo_jax.training import memory  # With JAX, which failed already.

@@ -222,6 +222,10 @@ class SweepFolder:
 
 def _check_folder(root: pathlib.Path) -> None:
   """Nothing on the way to `root`, nor itself, is something else."""
+  if '\0' in str(root):
+    raise config_lib.ConfigError(
+      f'--workdir={str(root)[:100]!r}: must be a folder, whose name has no zero'
+    )
   for path in (root, *root.absolute().parents):
     try:
       is_other = path.exists() and not path.is_dir()
