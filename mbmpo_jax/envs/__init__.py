@@ -299,19 +299,23 @@ def check_named(env: base.Environment, section: config.Env) -> None:
     config.ConfigError: naming both.
   """
   built, variant = section.name, section.variant
+  named = None
   with contextlib.suppress(TypeError):
-    built, variant = _NAMED.get(env, (built, variant))
-  if (built, variant) == (section.name, section.variant):
+    named = _NAMED.get(env)
+  if named is not None:
+    built, variant = named
+  else:
     classes = [name for name, made in _FACTORIES.items() if made is type(env)]
-    if not classes or section.name in classes:
-      return
-    built = classes[0]
+    if classes and section.name not in classes:
+      built = classes[0]
   said = (built, variant), (section.name, section.variant)
   if built != section.name:
     raise config.ConfigError(
       f'env.name={section.name!r}: must be {built!r}, as the environment that'
       ' is given'
     )
+  if variant == section.variant:
+    return
   ours, theirs = (
     v if v is not None else next(iter(variants(n)), None) for n, v in said
   )

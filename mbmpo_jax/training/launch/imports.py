@@ -70,6 +70,8 @@ def load(names: Iterable[str]) -> None:
   for text in names:
     try:
       if _is_file(text):
+        if not pathlib.Path(text).is_file():
+          raise config_lib.ConfigError(f'--import={text}: no such file')
         _run_file(pathlib.Path(text).resolve())
       else:
         _import_from_here(text)
@@ -97,8 +99,6 @@ def _import_from_here(name: str) -> None:
 
 def _run_file(path: pathlib.Path) -> None:
   """Runs a file as the module of its name, once; its neighbours are found."""
-  if not path.is_file():
-    raise config_lib.ConfigError(f'--import={path}: no such file')
   name = path.stem
   there = sys.modules.get(name)
   if there is not None:
@@ -113,12 +113,16 @@ def _run_file(path: pathlib.Path) -> None:
   module = importlib.util.module_from_spec(spec)
   # Where dataclasses look for the names in their annotations.
   sys.modules[name] = module
+  # For the time being: a run's folder is to name the file, as nothing else
+  # finds it (`envs.origin`).
   sys.path.append(str(path.parent))
   try:
     spec.loader.exec_module(module)
   except BaseException:
     del sys.modules[name]
     raise
+  finally:
+    sys.path.remove(str(path.parent))
 
 
 def _file(module: object) -> pathlib.Path | None:
