@@ -1,0 +1,196 @@
+"""Times GSSM: steps of its fit, imagined steps, adaptation to a new task.
+
+  python benchmarks/gssm.py --scale=paper
+
+At scale `paper` in the acrobot, with decoders of 5x400; at `quick` in the
+cart-pole, with 2x200; `--env` is not read. How much memory a context takes is
+listed, too: similarities of C points are C^2 numbers.
+"""
+
+import dataclasses
+import pathlib
+import runpy
+import statistics
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks import flops as counting
+from benchmarks import options
+from benchmarks import reports
+from benchmarks import timing
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.gssm import algorithm as gssm
+from mbmpo_jax.algorithms.gssm import config as gssm_config
+from mbmpo_jax.models.neural_process import sets
+from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
+from mbmpo_jax.rollouts import imagined
+from mbmpo_jax.rollouts import real
+from mbmpo_jax.training.launch import tiny as tiny_lib
+
+_PRESETS = pathlib.Path(__file__).parents[1] / 'experiments/configs/gssm'
+_WORLDS = {'paper': 'acrobot', 'quick': 'cartpole_swingup'}
+_CONTEXTS = {'paper': (50, 500, 2000), 'quick': (50, 500), 'tiny': (2, 5)}
+_GRADIENT_STEPS = {'paper': 20, 'quick': 50, 'tiny': 2}
+_EPISODES = 5
+_AT_LEAST_S = 0.5
+
+
+def make_config(scale: str) -> gssm_config.Config:
+  """What is measured at a scale: a preset, and fewer gradient steps."""
+  world = _WORLDS.get(scale, 'cartpole_swingup')
+  config = runpy.run_path(str(_PRESETS / f'{world}.py'))['get_config']()
+  if scale == 'tiny':
+    config = tiny_lib.shrink(config)
+  config.model.gradient_steps = _GRADIENT_STEPS[scale]
+  return config
+
+
+def programs(
+  config: gssm_config.Config,
+) -> tuple[list[timing.Program], Any]:
+  """The three, compiled, for a model that knows a few episodes; the model."""
+  env = envs.make(config.env.name)
+  algorithm = gssm.make(env, config)
+  surrogate = surrogate_lib.make(env, config.model)
+  key = jax.random.PRNGKey(0)
+  state = jax.jit(algorithm.init)(key, base.hyper(config))
+  collect = jax.jit(algorithm.phases['collect'].function)
+  for _ in range(_EPISODES):
+    state, _ = collect(state)
+  fit = algorithm.phases['fit'].function
+  fitting = timing.compile_program(
+    'fit',
+    fit,
+    state,
+    work=config.model.gradient_steps,
+    unit='gradient steps',
+    flops=counting.matmul_flops(fit, state),
+  )
+  state, _ = fitting.compiled(state)
+  model = jax.tree.map(lambda x: x[0], state.model)
+  known, _ = real.rollout(
+    env,
+    algorithm.policy,
+    algorithm.policy_params(state),
+    key,
+    num_envs=1,
+    horizon=config.model.context_size,
+    time_limit=config.collect.episode_length,
+  )
+
+  def adapt(state: Any, key: jax.Array) -> Any:
+    assert algorithm.adapt is not None
+    return algorithm.adapt(state, known, key)
+
+  rollouts = config.model_rollouts
+  num = rollouts.num_contexts * rollouts.num_rollouts
+  context = points(env, config, config.model.context_size)
+
+  def imagine(model: Any, params: Any, key: jax.Array) -> Any:
+    obs = jax.vmap(env.initial_obs)(jax.random.split(key, num))
+    return imagined.rollout(
+      algorithm.policy,
+      params,
+      surrogate.dynamics,
+      model,
+      key,
+      obs,
+      horizon=rollouts.horizon,
+      reward_fn=env.reward,
+      done_fn=env.done,
+      context=context,
+      policy_context=(),
+    ).reward
+
+  args = (model, algorithm.policy_params(state), key)
+  compiled = [
+    fitting,
+    timing.compile_program(
+      'imagine',
+      imagine,
+      *args,
+      work=num * rollouts.horizon,
+      unit='imagined steps',
+      flops=counting.matmul_flops(imagine, *args),
+    ),
+    timing.compile_program(
+      'adapt', adapt, state, key, work=1, unit='adaptations'
+    ),
+  ]
+  return compiled, model
+
+
+def points(
+  env: envs.Environment, config: gssm_config.Config, count: int
+) -> sets.Points:
+  """A context of so many points; their numbers do not matter here."""
+  seen = jax.eval_shape(env.model_input, jnp.zeros(env.observation_size))
+  blank = sets.empty(
+    count, seen.shape[0] + env.action_size, env.observation_size
+  )
+  return blank._replace(mask=jnp.ones(count))
+
+
+def context_bytes(
+  config: gssm_config.Config, model: Any, sizes: tuple[int, ...]
+) -> dict[int, int]:
+  """Memory that inferring z from so many points takes, beside its inputs."""
+  env = envs.make(config.env.name)
+  surrogate = surrogate_lib.make(env, config.model)
+  assert surrogate.encode is not None
+  key = jax.random.PRNGKey(0)
+  found = {}
+  for count in sizes:
+    program: Any = timing.compiled(
+      surrogate.encode, model, points(env, config, count), key
+    )
+    found[count] = int(program.memory_analysis().temp_size_in_bytes)
+  return found
+
+
+def run(scale: str, repeats: int) -> dict[str, Any]:
+  """Measures, and prints a line for each program and each context."""
+  config = make_config(scale)
+  rate = timing.MatmulRate(config.model.precision)
+  compiled, model = programs(config)
+  timings = timing.alternate(
+    compiled,
+    rate=rate,
+    repeats=repeats,
+    at_least_s=0.0 if scale == 'tiny' else _AT_LEAST_S,
+  )
+  print(timing.HEADER)
+  for timed in timings:
+    print(timed.row(), flush=True)
+  matmul = statistics.median(rate.history)
+  print(f'matmul rate, median: {matmul / 1e9:,.0f} GFLOP/s')
+  taken = context_bytes(config, model, _CONTEXTS[scale])
+  for count, size in taken.items():
+    print(f'a context of {count}: {size / 2**20:.3g} MiB')
+  return reports.make(
+    'gssm',
+    env=config.env.name,
+    scale=scale,
+    precision=config.model.precision,
+    config=dataclasses.asdict(config),
+    matmul_flops_per_s=matmul,
+    results=[
+      dataclasses.asdict(timed) | {'median_s': timed.median_s}
+      for timed in timings
+    ],
+    context_bytes=taken,
+  )
+
+
+def main(argv: list[str]) -> None:
+  """Measures and writes the JSON."""
+  del argv
+  report = run(options.SCALE.value, options.REPEATS.value)
+  reports.write(report, options.OUT.value)
+
+
+if __name__ == '__main__':
+  options.run(main)
