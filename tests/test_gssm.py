@@ -409,8 +409,8 @@ def learned(iterations: int) -> float:
 def test_it_learns_to_swing_up_and_not_with_the_sign_flipped(monkeypatch):
   """A policy that hangs has -1 at every step.
 
-  The seed is one that never left the plateau of the reward while the policy
-  began with actions a hundred times as strong.
+  The seed is one that did not leave the plateau of the reward in 35 iterations
+  before the policy began with little force.
   """
   assert learned(15) > -0.9
   gradient = bptt.gradient
