@@ -60,10 +60,10 @@ _ALL_KINDS = """
     </fixed>
   </tendon>
   <actuator>
-    <motor joint="hinge" gear="3"/>
-    <motor joint="ball" gear="1 2 3"/>
-    <motor tendon="tendon" gear="2"/>
-    <motor joint="slide"/>
+    <motor joint="hinge" gear="3" ctrlrange="-1 1"/>
+    <motor joint="ball" gear="1 2 3" ctrlrange="-1 1"/>
+    <motor tendon="tendon" gear="2" ctrlrange="-1 1"/>
+    <motor joint="slide" ctrlrange="-1 1"/>
   </actuator>
 </mujoco>
 """
@@ -77,7 +77,7 @@ _POLE = """
       <geom type="capsule" size=".05" fromto="0 0 0 0 0 1"/>
     </body>
   </worldbody>
-  <actuator><motor joint="hinge" gear="20"/></actuator>
+  <actuator><motor joint="hinge" gear="20" ctrlrange="-1 1"/></actuator>
 </mujoco>
 """
 
