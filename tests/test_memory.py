@@ -98,7 +98,7 @@ def _build(config: config_lib.Experiment) -> iteration.Iteration:
   ('field', 'value', 'part'),
   [
     ('collect.buffer_capacity', 10**8, 'fit'),
-    ('collect.num_trajectories', 10**6, 'collect'),
+    ('collect.num_trajectories', 5 * 10**5, 'collect'),
     ('model_rollouts.rollouts_per_task', 10**6, 'improve'),
   ],
 )
@@ -106,10 +106,10 @@ def test_what_cannot_fit_is_refused_with_what_would(
   field, value, part, monkeypatch
 ):
   """The field that was made too large; the value given is accepted."""
-  there = memory.Room(10**9, 'as the test says')
+  there = memory.Room(6 * 10**8, 'as the test says')
   monkeypatch.setattr(memory, 'room', lambda: there)
   config = tiny.point_config(
-    collect__buffer_capacity=10**7 if part == 'collect' else 100
+    collect__buffer_capacity=5 * 10**6 if part == 'collect' else 100
   )
   config = config_lib.replaced(config, {field: value})
   validation.validate(config)
@@ -118,7 +118,7 @@ def test_what_cannot_fit_is_refused_with_what_would(
   said = str(refused.value)
   assert '\n' not in said
   assert said.startswith(f'{field}={value!r}: the run needs about ')
-  assert f' while {part} runs, of 1 GB there (as the test says); ' in said
+  assert f' while {part} runs, of 0.6 GB there (as the test says); ' in said
   fits = said.rpartition('; ')[2].removesuffix(' would fit')
   name, _, number = fits.partition('=')
   assert name == field

@@ -126,7 +126,7 @@ def test_lines_say_speed_and_time_left(
     f'return {rows[-1]["eval/return_mean"]:.4g}, ',
     f'best {rows[-1]["eval/best_return"]:.4g} ± '
     f'{rows[-1]["eval/best_error"]:.2g} '
-    f'(iteration {rows[-1]["eval/best_iteration"] + 1}); ',
+    f'(iteration {rows[-1]["eval/best_iteration"] + 1:.0f}); ',
     f'everything is in {tmp_path}',
   ):
     assert text in last

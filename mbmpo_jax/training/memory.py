@@ -85,12 +85,13 @@ def check(
   if need <= there.size:
     return measured
 
-  def needs(other: config_lib.Experiment) -> float:
-    """NaN where it is not allowed."""
+  def needs(other: config_lib.Experiment, only: str | None = part) -> float:
+    """Of a part or of all; NaN where it is not allowed."""
     try:
-      return _by_part(build(other).footprints(part), copies)[part]
+      found = build(other).footprints(only)
     except errors.UserError:
       return math.nan
+    return max(_by_part(found, copies).values())
 
   raise OutOfMemoryError(_refusal(config, part, need, there, needs))
 
@@ -249,7 +250,7 @@ def _refusal(
   part: str,
   need: float,
   there: Room,
-  needs: Callable[[config_lib.Experiment], float],
+  needs: Callable[..., float],
 ) -> str:
   """The line that says what to change."""
   field, half = _to_change(config, need, there, needs)
@@ -271,7 +272,7 @@ def _to_change(
   config: config_lib.Experiment,
   need: float,
   there: Room,
-  needs: Callable[[config_lib.Experiment], float],
+  needs: Callable[..., float],
 ) -> tuple[str | None, float]:
   """The field that needs most, and the needs with half of it."""
   now = config_lib.flatten(config)
@@ -301,7 +302,7 @@ def _that_fits(
   need: float,
   half: float,
   there: Room,
-  needs: Callable[[config_lib.Experiment], float],
+  needs: Callable[..., float],
 ) -> Any:
   """A value of a field with which everything fits; `None` if none is found."""
   rest = max(2 * half - need, 0.0)  # What the field does not change.
@@ -310,7 +311,8 @@ def _that_fits(
     if share <= 0:
       return None
     other = _with(config, field, share)
-    if needs(other) <= there.size:
+    # First the part at fault, then all the others, which take longer.
+    if all(needs(other, *only) <= there.size for only in ((), (None,))):
       return operator.attrgetter(field)(other)
     share /= 3
   return None
