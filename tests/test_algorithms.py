@@ -102,6 +102,18 @@ def programs(request: pytest.FixtureRequest) -> Programs:
   return Programs(name, config, algorithm, phases, traces, start, rows, state)
 
 
+def _few(*names: str) -> pytest.MarkDecorator:
+  """For all algorithms, but these alone where tests are to be fast."""
+  return pytest.mark.parametrize(
+    'programs',
+    [
+      pytest.param(name, marks=[] if name in names else pytest.mark.slow)
+      for name in NAMES
+    ],
+    indirect=True,
+  )
+
+
 def test_every_program_is_traced_once(programs):
   assert set(programs.traces.values()) == {1}
 
@@ -142,14 +154,7 @@ def test_the_state_keeps_its_shapes(programs):
   )
 
 
-@pytest.mark.parametrize(
-  'programs',
-  [
-    pytest.param(n, marks=[] if n in ('mbmpo', 'ppo') else pytest.mark.slow)
-    for n in NAMES
-  ],
-  indirect=True,
-)
+@_few('ppo')
 def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
   """In float64: two runs at once, each as it is alone.
 
@@ -234,29 +239,37 @@ def test_behaviour_is_a_policy_per_environment(programs):
   )
 
 
+def train(programs, workdir, progress) -> None:
+  """By the host, with an algorithm whose phases are traced once for all."""
+  loop.train(
+    programs.config,
+    workdir,
+    make_algorithm=lambda env, config: programs.algorithm,
+    progress=progress,
+  )
+
+
 @pytest.fixture(scope='module')
 def trained(programs, tmp_path_factory) -> Any:
   """The folder of a whole run, by the host."""
   workdir = tmp_path_factory.mktemp(programs.name) / 'whole'
-  loop.train(programs.config, workdir, progress=fake.progress_lib.Silent())
+  train(programs, workdir, fake.progress_lib.Silent())
   return workdir
 
 
+@_few('mbmpo', 'ppo', 'sac')
 def test_a_run_that_was_cut_off_goes_on_to_the_bit(programs, trained, tmp_path):
   """As if it had not been; what it says and all that it saves."""
   first = next(iter(programs.algorithm.phases))
   with pytest.raises(RuntimeError, match='power failure'):
-    loop.train(
-      programs.config,
-      tmp_path,
-      progress=fake.Interrupt(2, first, fake.crash),
-    )
+    train(programs, tmp_path, fake.Interrupt(2, first, fake.crash))
   resumed = fake.Interrupt(99, first, fake.crash)
-  loop.train(programs.config, tmp_path, progress=resumed)
+  train(programs, tmp_path, resumed)
   assert resumed.done == 2
   runs.assert_same(tmp_path, trained)
 
 
+@_few('mbmpo', 'ppo', 'sac')
 def test_the_saved_policy_acts_as_it_did(programs, trained, tmp_path):
   """Loaded, and exported as a program."""
   policy = saved_policy.load_policy(trained, 'latest')

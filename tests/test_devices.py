@@ -149,6 +149,7 @@ def test_rejected_tasks_are_rejected_on_every_device(one, eight, x64):
   tiny.assert_close((policy, metrics), improve(one))
 
 
+@pytest.mark.slow
 def test_a_device_does_an_eighth_of_the_products(one, eight, x64):
   """In improve, with the trip counts of the one."""
   whole, share = (
@@ -322,6 +323,7 @@ def test_one_device_fits_unless_others_have_members(num_models, count, fits):
   assert alone == ['fit'] * fits
 
 
+@pytest.mark.slow
 def test_an_iteration_fits_on_one_device_what_all_do(x64, monkeypatch):
   """And its other phases find the state where they share it out.
 

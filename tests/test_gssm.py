@@ -195,6 +195,7 @@ def fit() -> Fit:
   return Fit(section, surrogate, hyper, state, data, run)
 
 
+@pytest.mark.slow
 def test_the_fit_raises_the_evidence_bound_of_tasks_that_it_has_not_seen(fit):
   after, model, metrics = fit.run(fit.state, fit.hyper)
   assert metrics['model/gradient_steps'] == 300

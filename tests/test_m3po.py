@@ -226,6 +226,7 @@ MIXED = {
 }
 
 
+@pytest.mark.slow
 def test_results_do_not_depend_on_the_chunk():
   """To the bit; exploration ends within a program."""
   short, _ = run(**MIXED, run__chunk=4)
@@ -238,6 +239,7 @@ def test_results_do_not_depend_on_the_chunk():
   assert int(long.imagined.size) == 200
 
 
+@pytest.mark.slow
 def test_full_rollouts_are_as_many_steps():
   """10 of 10 steps in every tenth round: 10 a round, as if they branched."""
   state, rows = run(

@@ -458,12 +458,14 @@ def learn_point() -> float:
   return float(metrics['real/return'])
 
 
+@pytest.mark.slow
 def test_learns_point():
   # Standing still gets -80 in expectation, the optimum -14.7; from 20 starts
   # the latter varies by about 2.5.
   assert learn_point() > -30
 
 
+@pytest.mark.slow
 def test_does_not_learn_with_the_advantage_reversed(monkeypatch):
   standardize = returns.standardize
   monkeypatch.setattr(

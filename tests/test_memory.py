@@ -272,6 +272,7 @@ def test_a_large_table_costs_what_is_filled(monkeypatch):
     assert found == size
 
 
+@pytest.mark.slow
 def test_a_fit_of_a_large_buffer_is_that_of_a_small_one(monkeypatch):
   """But for the order of the rows: statistics, counts, what is learned."""
   results = []

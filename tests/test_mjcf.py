@@ -34,7 +34,10 @@ def _world(option: str = '', a: str = 'sphere', b: str = 'sphere') -> str:
   ('text', 'said'),
   [
     (_world('solver="PGS"'), ['PGS', 'solver="Newton"']),
-    (_world('integrator="implicit"'), ['integrator="implicit"', 'implicitfast']),
+    (
+      _world('integrator="implicit"'),
+      ['integrator="implicit"', 'implicitfast'],
+    ),
     (_world(a='cylinder', b='box'), ["'a' (cylinder)", "'b' (box)", 'capsule']),
     (_world(a='box', b='cylinder'), ["'b' (cylinder)", "'a' (box)", 'exclude']),
     (_world('gravitty="0 0 0"'), ['gravitty', 'line 3']),

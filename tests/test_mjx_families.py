@@ -23,7 +23,7 @@ from mbmpo_jax.envs import mjx
 _SLOW = pytest.mark.slow
 _NAMES = (
   pytest.param('half_cheetah_fwd_bwd', marks=_SLOW),
-  'half_cheetah_mass_damping',
+  pytest.param('half_cheetah_mass_damping', marks=_SLOW),
   pytest.param('half_cheetah_pier', marks=_SLOW),
   pytest.param('ant_fwd_bwd', marks=_SLOW),
   pytest.param('ant_crippled_leg', marks=_SLOW),

@@ -181,6 +181,7 @@ class Holder:
     self.buffer = buffer
 
 
+@pytest.mark.slow
 def test_contexts_are_the_transitions_before_and_of_the_same_episode():
   """Walked back through the ring, o' included."""
   buffer = ring()
