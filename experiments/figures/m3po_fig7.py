@@ -42,7 +42,7 @@ def _group(size: str, env: str, key: str) -> study.Group:
   values: dict[str, Any] = {}
   if key == _MIXED_LONG:
     values['batches.kind'] = 'mixed'
-  made = methods_lib.config(algorithm, env, size, long=long, values=values)
+  made: Any = methods_lib.config(algorithm, env, size, long=long, values=values)
   if key == _MIXED_LONG:
     # No imagined data are left in its minibatches at the end.
     made.batches.decay_steps = made.run.num_iterations * made.collect.steps

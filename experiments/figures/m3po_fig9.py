@@ -32,7 +32,7 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
 
 
 def _group(size: str, env: str, key: str) -> study.Group:
-  made = methods_lib.config('m3po', env, size)
+  made: Any = methods_lib.config('m3po', env, size)
   color = appearance.PALETTE[_METHODS.index(key)]
   if key == _BEST:
     # The very runs of figure 7, which share a folder with these.
