@@ -66,7 +66,8 @@ def test_time_left_goes_by_what_runs_took(tmp_path) -> None:
   folder = tmp_path / runs[1].name
   folder.mkdir(parents=True)
   row = {'env_steps': 1, 'time/learn_s': 15.0, 'time/eval_s': 5.0}
-  (folder / 'metrics.jsonl').write_text(f'{json.dumps(row)}\n' * 2)
+  lines = [json.dumps({'iteration': index} | row) for index in range(2)]
+  (folder / 'metrics.jsonl').write_text('\n'.join([*lines, '']))
   assert left() == pytest.approx(2 * (120 - 20))
 
 

@@ -385,14 +385,15 @@ def _evaluate(*arguments: str) -> subprocess.CompletedProcess[str]:
   )
 
 
-def test_binary_prints_one_line(
+def test_binary_prints_a_line_for_each_result(
   trained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   """Of the folder alone; and writes the export beside."""
   path = tmp_path / 'policy.bin'
   done = _evaluate(f'--workdir={trained}', '--episodes=7', f'--export={path}')
   assert done.returncode == 0, done.stderr
-  (line,) = done.stdout.splitlines()
+  written, line = done.stdout.splitlines()
+  assert written.startswith(f'{path}: the best policy, ')
   assert line.startswith('best policy after 6 iterations, 7 episodes: return -')
   assert line.endswith('length 10')
   assert path.stat().st_size > 0

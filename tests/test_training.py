@@ -607,7 +607,9 @@ def test_cache_folder_follows_the_environment(
   before = jax.config.jax_compilation_cache_dir
   assert str(cache.enable()) == os.environ['JAX_COMPILATION_CACHE_DIR']
   monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR')
+  assert str(cache.enable()) == before, 'what a program has set stays'
   monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  jax.config.update('jax_compilation_cache_dir', None)
   try:
     assert cache.enable() == tmp_path / 'mbmpo_jax' / 'xla'
     folder = jax.config.jax_compilation_cache_dir
