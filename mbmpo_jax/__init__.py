@@ -17,6 +17,7 @@ __version__ = '0.1.0'
 _MODULES = {
   'algorithms': 'mbmpo_jax.algorithms',
   'buffer': 'mbmpo_jax.rollouts.buffer',
+  'cache': 'mbmpo_jax.training.launch.cache',
   'config': 'mbmpo_jax.config',
   'distributions': 'mbmpo_jax.policies.distributions',
   'ensemble': 'mbmpo_jax.models.ensemble',

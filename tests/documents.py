@@ -19,14 +19,18 @@ PARSE_ONLY = ROOT / 'tests' / 'parse_only.py'
 
 _FENCE = re.compile(r'^```([^`\n]*)\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r'(?<!`)`([^`]+)`(?!`)')
-_PROGRAMS = ('make', 'pip', 'python', '.venv/bin/python')
+_PROGRAMS = ('make', 'mbmpo', 'pip', 'python', '.venv/bin/python')
 _COPIED = (
   *('Makefile', 'pyproject.toml', 'constraints.txt', 'README.md'),
   *('CHANGELOG.md', 'WORKSPACE.md', 'LICENSE', 'mbmpo_jax', 'experiments'),
   *('benchmarks', 'docs', 'tests'),
 )
 # Programs of `.venv/bin`, and what Python is given to be one.
-_TOOLS = (('python', ()), ('mypy', ('-m', 'mypy')), ('ruff', ('-m', 'ruff')))
+_TOOLS = (
+  ('python', ()),
+  *((name, ('-m', name)) for name in ('mypy', 'ruff')),
+  ('mbmpo', ('-m', 'mbmpo_jax')),
+)
 
 
 class Block(NamedTuple):

@@ -68,6 +68,9 @@ def _in_a_fork(arguments: list[str]) -> tuple[int, str]:
 
 def _run(arguments: list[str]) -> None:
   program, *rest = arguments
+  if (program, rest[:1]) == ('-m', ['mbmpo_jax']):
+    program, rest = f'experiments/{rest[1]}.py', rest[2:]
+    arguments = [program, *rest]
   if program == '-m':
     if rest[0] not in _TOOLS:
       sys.exit(f'No module named {rest[0]}')

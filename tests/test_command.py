@@ -419,6 +419,17 @@ def test_who_takes_no_policy_says_so(name: str) -> None:
   assert '\n' not in str(e.value)
 
 
+@pytest.mark.parametrize('name', ['train', 'sweep', 'evaluate', 'external'])
+def test_what_xla_logs_is_off_before_jax_reads_it(name: str) -> None:
+  """No command imports JAX before its `main` has begun."""
+  program = (
+    f'import sys, mbmpo_jax.training.commands.{name}\n'
+    'sys.exit("jax" in sys.modules)'
+  )
+  done = subprocess.run([sys.executable, '-c', program], cwd=_ROOT, check=False)
+  assert done.returncode == 0
+
+
 @pytest.mark.slow
 def test_commands_share_an_environment_of_ones_own(
   world: pathlib.Path,

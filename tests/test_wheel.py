@@ -1,5 +1,6 @@
 """The wheel holds the package, all of it, and works without the repository."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -8,6 +9,8 @@ import venv
 import zipfile
 
 import pytest
+
+from mbmpo_jax.training.launch import tiny
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -62,6 +65,9 @@ def test_the_wheel_trains_outside_the_repository(tmp_path, monkeypatch) -> None:
   for path in (_ROOT / 'mbmpo_jax').rglob('*'):
     if path.is_file() and '__pycache__' not in path.parts:
       assert str(path.relative_to(_ROOT)) in packed
+  configs = _ROOT / 'experiments' / 'configs'
+  for path in configs.rglob('*.py'):
+    assert f'mbmpo_jax/presets/{path.relative_to(configs)}' in packed
 
   venv.create(tmp_path / 'venv', symlinks=True)
   python = tmp_path / 'venv' / 'bin' / 'python'
@@ -80,3 +86,13 @@ def test_the_wheel_trains_outside_the_repository(tmp_path, monkeypatch) -> None:
   (outside / 'program.py').write_text(_PROGRAM)
   _run(python, 'program.py', cwd=outside)
   assert (outside / 'run' / 'metrics.jsonl').exists()
+
+  mbmpo = python.with_name('mbmpo')
+  small = {**os.environ, tiny.VARIABLE: '1'}
+  for words in (
+    ('train', 'mbmpo/point', '--config.run.num_iterations=1'),
+    ('evaluate', 'runs/mbmpo/point'),
+    ('render', 'runs/mbmpo/point', '--out=played.html'),
+  ):
+    _run(mbmpo, *words, cwd=outside, env=small)
+  assert (outside / 'played.html').exists()

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo_config
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.optim import fisher
@@ -20,6 +20,7 @@ from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import flax_policy
 from mbmpo_jax.rollouts import real
+from mbmpo_jax.training.launch import cache
 
 
 class Network(nn.Module):
@@ -46,7 +47,7 @@ def meta_learn(key: jax.Array) -> None:
   settings.model.hidden_sizes = (64, 64)
   settings.collect.episode_length = settings.model_rollouts.horizon = 30
   settings.meta.inner_lr, settings.meta.num_meta_steps = 0.1, 10
-  algorithm = mbmpo.make(ENV, settings, policy=POLICY)
+  algorithm = algorithms.make('mbmpo', ENV, settings, policy=POLICY)
   state = algorithm.init(key, base.hyper(settings))
   update = jax.jit(algorithm.update)
   for iteration in range(5):
@@ -69,6 +70,7 @@ def step(theta, key: jax.Array):
 
 
 if __name__ == '__main__':
+  cache.enable()
   meta_learn(jax.random.PRNGKey(0))
   theta = POLICY.init(jax.random.PRNGKey(0))
   for index in range(30):

@@ -29,7 +29,7 @@ flags.disclaim_key_flags()
 def define(flag_values: flags.FlagValues) -> None:
   """Defines `--import`."""
   flags.DEFINE_multi_string(
-    FLAG,
+    'import',
     [],
     'A module, or a Python file, of your own that registers environments or'
     ' algorithms; it is run. May be given repeatedly.',
