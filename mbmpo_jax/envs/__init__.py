@@ -350,12 +350,15 @@ def origin(name: str) -> tuple[str, str] | None:
 
 
 def _found(spec: Any) -> bool:
-  """Whether the import system finds the module by its name, too."""
+  """Whether the import system finds the module by its name from anywhere."""
   if spec is None:
     return False
-  # Not `find_spec` of importlib.util, which answers from `sys.modules`.
-  parent, _, _ = spec.name.rpartition('.')
-  path = getattr(sys.modules.get(parent), '__path__', None) if parent else None
+  if '.' in spec.name:  # A part of a package, which is nothing as a file.
+    return True
+  main = getattr(sys.modules['__main__'], '__file__', None) or ''
+  here = {pathlib.Path.cwd(), pathlib.Path(main).resolve().parent}
+  path = [p for p in sys.path if pathlib.Path(p).resolve() not in here]
+  # Not by importlib.util, which answers from `sys.modules`.
   found = importlib.machinery.PathFinder.find_spec(spec.name, path)
   return found is not None and found.origin == spec.origin
 

@@ -23,6 +23,7 @@ from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import soundness
 from mbmpo_jax.training.launch import cache
+from mbmpo_jax.training.launch import waits
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import profiling
 from mbmpo_jax.training.reporting import progress as progress_lib
@@ -117,7 +118,8 @@ def train(
       env, config, made[-1], progress, mesh=mesh, debug_nans=debug_nans
     )
 
-  iteration = memory.check(config, build, copies=devices.copies(mesh))
+  with waits.announced('tracing the programs'):
+    iteration = memory.check(config, build, copies=devices.copies(mesh))
   algorithm = made[0]
 
   def start(config: config_lib.Experiment) -> iteration_lib.Saved:
@@ -126,7 +128,8 @@ def train(
 
   with contextlib.closing(run), memory.explained():
     run.create()
-    (saved,) = run_lib.restore([run], start, sharding)
+    with waits.announced('preparing the state'):
+      (saved,) = run_lib.restore([run], start, sharding)
     done = iterate(
       iteration,
       saved,

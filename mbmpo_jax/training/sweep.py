@@ -24,6 +24,7 @@ from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import stacked
 from mbmpo_jax.training.launch import cache
+from mbmpo_jax.training.launch import waits
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot
@@ -110,7 +111,8 @@ def sweep(
       debug_nans=debug_nans,
     )
 
-  iteration = memory.check(config, build)
+  with waits.announced('tracing the programs'):
+    iteration = memory.check(config, build)
   algorithm = made[0]
   on_devices = ''
   if jax.device_count() > 1:
@@ -147,7 +149,8 @@ def sweep(
     for run in runs.values():
       stack.enter_context(contextlib.closing(run))
       run.create()
-    restored = run_lib.restore(list(runs.values()), start, sharding)
+    with waits.announced('preparing the states'):
+      restored = run_lib.restore(list(runs.values()), start, sharding)
     first = int(restored[0].state.counters.iteration)
     saved = stacked.stack(restored, mesh)
     del restored

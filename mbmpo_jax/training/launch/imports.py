@@ -104,7 +104,7 @@ def _run_file(path: pathlib.Path) -> None:
   if there is not None:
     if _file(there) == path:
       return
-    name = f'imported.{name}'
+    name = f'imported_{name}'
     if name in sys.modules:
       return
   spec = importlib.util.spec_from_file_location(name, path)
