@@ -333,7 +333,6 @@ def learn_point_direc(seed: int, **values) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason='with a history it gets 37% of the told agent')
 @pytest.mark.parametrize('seed', [0, 1, 2])
 def test_a_history_tells_what_is_hidden(seed):
   """At least 80% of what the agent gets that is told; without, under 50%."""

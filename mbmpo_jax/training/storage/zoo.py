@@ -60,11 +60,6 @@ class Entry(NamedTuple):
   length_mean: float
   made_with: str
 
-  @property
-  def standard_error(self) -> float:
-    """Of `return_mean`."""
-    return self.return_std / self.episodes**0.5
-
 
 def is_entry(root: pathlib.Path) -> bool:
   """Whether a folder is, or was meant to be, an entry."""
