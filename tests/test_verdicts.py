@@ -90,6 +90,7 @@ def _rows(returns, steps: int = 100, seconds: float = 2.0):
   """A run that evaluates at every second iteration."""
   return [
     {
+      'iteration': i,
       'env_steps': steps * (i + 1),
       'eval/return_mean': float(returns[i // 2]) if i % 2 else math.nan,
       'time/learn_s': seconds,

@@ -105,7 +105,7 @@ class Study(NamedTuple):
       for run, rows in zip(entry.group.runs, entry.rows, strict=True):
         if not is_done(run, rows):
           total = run.config.run.num_iterations
-          found[run.name] = f'{run.name}: {len(rows)} of {total} iterations'
+          found[run.name] = f'{run.name}: {num_done(rows)} of {total} iterations'
     return list(found.values())
 
   @property
@@ -210,4 +210,9 @@ def rows_of(root: pathlib.Path, run: Run) -> list[dict[str, float]]:
 
 def is_done(run: Run, rows: Sequence[Mapping[str, float]]) -> bool:
   """Whether a run has all its iterations."""
-  return len(rows) >= run.config.run.num_iterations
+  return num_done(rows) >= run.config.run.num_iterations
+
+
+def num_done(rows: Sequence[Mapping[str, float]]) -> int:
+  """How many iterations a run has; rows of some may have been lost."""
+  return int(rows[-1]['iteration']) + 1 if rows else 0
