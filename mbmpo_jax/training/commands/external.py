@@ -9,8 +9,6 @@ termination, written down. Without it, the models learn to predict both.
 and the folder are train.py's.
 """
 
-import importlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +17,7 @@ from absl import flags
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import attributes
 from mbmpo_jax.training.launch import flags as training_flags
 from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import presets
@@ -54,7 +53,9 @@ def main(arguments: training_flags.Arguments) -> None:
   with training_flags.one_line_errors():
     imports.run()
     make_env = gym.by_id(_GYM.value or '')
-    task: Any = external.Task() if _TASK.value is None else _load(_TASK.value)
+    task: Any = external.Task()
+    if _TASK.value is not None:
+      task = attributes.load('task', _TASK.value)
     with signals.exiting() as stop:
       external.train(
         make_env, task, arguments.config, arguments.workdir, stop=stop
@@ -62,17 +63,6 @@ def main(arguments: training_flags.Arguments) -> None:
     if not stop.obeyed:
       returns, _ = external.evaluate(arguments.workdir, make_env, task=task)
       print(f'20 episodes of {_GYM.value}: return {returns.mean():.4g} mean')
-
-
-def _load(name: str) -> Any:
-  module, _, attribute = name.partition(':')
-  sys.path.insert(0, '')  # As `python -m` does.
-  try:
-    return getattr(importlib.import_module(module), attribute)
-  except (ImportError, AttributeError, ValueError) as error:
-    raise config_lib.ConfigError(
-      f'--task={name}: must be module:attribute: {error}'
-    ) from error
 
 
 if __name__ == '__main__':

@@ -39,7 +39,7 @@ def make(space: Any, name: str) -> Actions:
   """
   kind = type(space).__name__
   if kind == 'Discrete':
-    return _discrete(int(space.n), int(space.start))
+    return discrete(int(space.n), int(space.start))
   if kind != 'Box':
     raise task.WorldError(
       f'{name}: its actions are {space}: must be a Box or a Discrete; wrap the'
@@ -56,12 +56,18 @@ def make(space: Any, name: str) -> Actions:
       ' have finite bounds, the lower ones below; wrap it in'
       ' gymnasium.wrappers.RescaleAction or give its Box bounds'
     )
-  return _box(low, high, space.shape, space.dtype)
+  return box(low, high, space.shape, space.dtype)
 
 
-def _box(
-  low: np.ndarray, high: np.ndarray, shape: tuple[int, ...], dtype: Any
+def box(
+  low: Any,
+  high: Any,
+  shape: tuple[int, ...] | None = None,
+  dtype: Any = np.float32,
 ) -> Actions:
+  """Of the bounds `low` and `high` [A], arrays of this shape and type."""
+  low, high = (np.ravel(x).astype(np.float64) for x in (low, high))
+  shape = low.shape if shape is None else shape
   middle, half = (high + low) / 2, (high - low) / 2
 
   def to_world(actions: np.ndarray) -> np.ndarray:
@@ -77,7 +83,9 @@ def _box(
   return Actions(low.size, False, to_world, from_world)
 
 
-def _discrete(count: int, start: int) -> Actions:
+def discrete(count: int, start: int = 0) -> Actions:
+  """One of `count` choices, of which `start` is the first."""
+
   def to_world(actions: np.ndarray) -> np.ndarray:
     return start + np.argmax(actions, -1)
 

@@ -26,6 +26,7 @@ from mbmpo_jax.training.external import host as host_lib
 from mbmpo_jax.training.external import robot as robot_lib
 from mbmpo_jax.training.external import task as task_lib
 from mbmpo_jax.training.launch import cache
+from mbmpo_jax.training.launch import waits
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import saved_policy
 from mbmpo_jax.training.storage import saved_world
@@ -73,7 +74,7 @@ def train(
   config = copy.deepcopy(config)
   world = make_world(make_env, max_episode_steps=max_episode_steps)
   with contextlib.closing(world), memory.explained():
-    _fill_in(config, world.sizes, task)
+    fill_in(config, world.sizes, task)
     validation.validate(
       config, env_max_episode_steps=world.sizes.max_episode_steps
     )
@@ -82,12 +83,14 @@ def train(
       config, pathlib.Path(workdir), keep=config.run.keep_checkpoints
     )
     progress = progress or progress_lib.make()
-    iteration, algorithm = _build(world, env, config, progress)
-    start = functools.partial(_start, algorithm, devices.replicated(None))
+    with waits.announced('tracing the programs'):
+      iteration, algorithm = _build(world, env, config, progress)
+    start = functools.partial(begin, algorithm, devices.replicated(None))
     with contextlib.closing(run):
       run.create()
       saved_world.write(run.folder.root, world.sizes._asdict())
-      (saved,) = run_lib.restore([run], start, devices.replicated(None))
+      with waits.announced('preparing the state'):
+        (saved,) = run_lib.restore([run], start, devices.replicated(None))
       done = loop.iterate(
         iteration,
         saved,
@@ -149,10 +152,14 @@ def make_world(
   return gym.Gym(make_env, max_episode_steps=max_episode_steps)
 
 
-def _fill_in(
+def fill_in(
   config: config_lib.Experiment, sizes: task_lib.Sizes, task: task_lib.Task
 ) -> None:
-  """What the world says in place of the configuration."""
+  """What the world says in place of the configuration, which is changed.
+
+  Raises:
+    ConfigError: if the algorithm's models cannot predict what they are to.
+  """
   config.env = config_lib.Env(name=sizes.name)
   for part in ('reward', 'done'):
     if getattr(task, part) != elsewhere.PREDICTED:
@@ -187,10 +194,11 @@ def _build(
   return iteration, made[0]
 
 
-def _start(
+def begin(
   algorithm: base.Algorithm,
   sharding: jax.sharding.Sharding,
   config: config_lib.Experiment,
 ) -> iteration_lib.Saved:
+  """What a run starts from, on the devices of `sharding`."""
   key = jax.random.PRNGKey(config.seed)
   return iteration_lib.start(algorithm, key, base.hyper(config), sharding)

@@ -1,0 +1,131 @@
+"""How far predictions go astray that are fed back into the model.
+
+From a state of the data, under the actions of the data,
+
+  s^_0 = s_0,   s^_{h+1} = f(s^_h, a_h),
+
+and the error of dimension d after h steps is a root mean square over windows n,
+in units of what that dimension varies by in the data,
+
+  e_{h,d} = sqrt(1/N sum_n ((s^_{n,h,d} - s_{n,h,d}) / sigma_d)^2).
+
+Two predictors that know no dynamics are its measure: the state stays, s_0, and
+the mean of the data.
+"""
+
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import types
+from mbmpo_jax.models import base
+from mbmpo_jax.models import normalizer
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import windows
+
+
+class Errors(NamedTuple):
+  """By steps ahead, from 1; D is O, and one more where rewards are predicted.
+
+  Attributes:
+    model: of each member, [K, T, D].
+    stays: of the state that stays, [T, D]; NaN for a reward.
+    mean: of the mean of the data, [T, D].
+  """
+
+  model: jax.Array
+  stays: jax.Array
+  mean: jax.Array
+
+
+def choose(
+  buffer: buffer_lib.Buffer, key: jax.Array, *, length: int, count: int
+) -> tuple[types.Transition, jax.Array]:
+  """At most `count` whole windows of an episode, uniformly without repeat.
+
+  Args:
+    buffer: of transitions.
+    key: consumed.
+    length: steps of a window, T.
+    count: N; not more than the buffer's capacity are chosen.
+
+  Returns:
+    Steps, leaves `[N, T, ...]`, the oldest first, and a mask `[N]`, 0 where
+    there are fewer such windows.
+  """
+  whole = windows.whole(buffer, length=length) * buffer_lib.mask(buffer)
+  rank = jnp.where(whole > 0, jax.random.uniform(key, whole.shape), -1.0)
+  rank, slots = jax.lax.top_k(rank, min(count, whole.shape[0]))
+  steps, _ = windows.ending(buffer, slots, length=length)
+  return steps, (rank >= 0).astype(float)
+
+
+def errors(
+  dynamics: base.Dynamics,
+  model: Any,
+  steps: types.Transition,
+  mask: jax.Array,
+  obs: normalizer.Moments,
+  reward: normalizer.Moments,
+  key: jax.Array,
+) -> Errors:
+  """The errors above, after 1 to T steps.
+
+  Args:
+    dynamics: of one member.
+    model: of all, leaves `[K, ...]`.
+    steps: windows of consecutive steps, leaves `[N, T, ...]`.
+    mask: `[N]`, 1. where a window counts; at least one does.
+    obs: moments of the data's observations, `[O]`. Where nothing varies, the
+      unit is 1.
+    reward: the same of rewards, `[1]`.
+    key: consumed, by models that draw.
+  """
+  chex.assert_rank([steps.obs, steps.action, mask], [3, 3, 1])
+  chex.assert_equal_shape_prefix([steps.obs, mask], 1)
+  first, actions = steps.obs[:, 0], jnp.swapaxes(steps.action, 0, 1)
+  num_models = jax.tree.leaves(model)[0].shape[0]
+
+  def member(model: Any, key: jax.Array) -> jax.Array:
+    start_key, key = jax.random.split(key)
+    carry = dynamics.start(model, start_key, (), first.shape[0])
+
+    def step(state: Any, x: tuple[jax.Array, jax.Array]) -> tuple[Any, Any]:
+      carry, obs = state
+      action, key = x
+      carry, predicted = dynamics.predict(model, carry, obs, action, key)
+      seen = predicted.next_obs
+      if predicted.reward is not None:
+        seen = jnp.concatenate([seen, predicted.reward[:, None]], -1)
+      return (carry, predicted.next_obs), seen
+
+    keys = jax.random.split(key, actions.shape[0])
+    return jax.lax.scan(step, (carry, first), (actions, keys))[1]
+
+  predicted = jax.vmap(member)(model, jax.random.split(key, num_models))
+  truth = jnp.swapaxes(steps.next_obs, 0, 1)
+  mean, scale = obs.mean, normalizer.scale(obs)
+  stays = first
+  if predicted.shape[-1] > truth.shape[-1]:
+    paid = jnp.swapaxes(steps.reward, 0, 1)[..., None]
+    truth = jnp.concatenate([truth, paid], -1)
+    mean = jnp.concatenate([mean, reward.mean])
+    scale = jnp.concatenate([scale, normalizer.scale(reward)])
+    stays = jnp.pad(first, ((0, 0), (0, 1)), constant_values=jnp.nan)
+
+  def size(difference: jax.Array) -> jax.Array:
+    """Over the windows [..., N, D] that count."""
+    scaled = difference / jnp.reshape(
+      scale, (1,) * (difference.ndim - 1) + scale.shape
+    )
+    counts = jnp.reshape(mask, (1,) * (difference.ndim - 2) + (*mask.shape, 1))
+    squares = jnp.where(counts > 0, jnp.square(scaled), 0.0)
+    return jnp.sqrt(jnp.sum(squares, -2) / jnp.sum(mask))
+
+  return Errors(
+    model=size(predicted - truth[None]),
+    stays=size(stays[None] - truth),
+    mean=size(mean[None, None] - truth),
+  )

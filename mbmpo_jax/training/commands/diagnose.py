@@ -1,0 +1,85 @@
+r"""Reports how far the models of a run can be trusted.
+
+  mbmpo diagnose runs/cheetah --steps=50
+
+Of a run of an algorithm with models, in its newest checkpoint: the error of
+predictions that are fed back, over 1 to --steps steps, for each dimension of
+the observation, beside two predictors that know nothing: the state stays, and
+the mean of the data. Compared are new episodes of the policy; of a run that
+learned from a log, the rows that it held out; of another world that is not JAX,
+episodes that the models were fitted to. --data compares with another log.
+
+A table is printed; open_loop.json and open_loop.png are written into the run's
+folder, or that of --out.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import config
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import log_flags
+from mbmpo_jax.training.launch import waits
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+)
+_DATA = flags.DEFINE_string(
+  'data', None, 'A log to compare with: .npz, .hdf5, or a folder.'
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', 50, 'Steps that are predicted ahead.', lower_bound=1,
+  upper_bound=10_000,
+)  # fmt: skip
+_SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of what is drawn.', lower_bound=0, upper_bound=2**31 - 1
+)
+_OUT = flags.DEFINE_string(
+  'out', None, "A folder for numbers and picture; by default the run's."
+)
+_NAMES = ('workdir', 'data', 'steps', 'seed', 'out', *log_flags.NAMES)
+
+
+def parse(argv: Sequence[str]) -> None:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    log_flags.define(flags.FLAGS)
+    training_flags.parse_defined(
+      argv, _NAMES, required=['workdir'], of_run=True
+    )
+
+
+def main(_: None) -> None:
+  """Prints the table, and writes the files."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training import logs
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.logs import diagnosis
+  from mbmpo_jax.training.reporting import output
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    imports.run()
+    out = pathlib.Path(_OUT.value or _WORKDIR.value or '')
+    if not out.is_dir():
+      raise config.ConfigError(f'--out={out}: must be a folder that is there')
+    actions = log_flags.read(flags.FLAGS)[0]
+    with waits.announced('predicting'):
+      found = logs.diagnose(
+        _WORKDIR.value or '',
+        data=_DATA.value,
+        actions=actions,
+        steps=_STEPS.value,
+        seed=_SEED.value,
+      )
+    diagnosis.report(found, out, output.say)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,302 @@
+"""Whether a log can be learned from; what can be mended safely is.
+
+A row is left out where a number of it is not finite, where the observation that
+followed is not known, and nothing else; each finding is a line. What would be
+learned wrongly is refused.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mbmpo_jax import types
+from mbmpo_jax.training.external import actions as actions_lib
+from mbmpo_jax.training.logs import columns as columns_lib
+from mbmpo_jax.training.logs import files as files_lib
+from mbmpo_jax.training.logs import log as log_lib
+from mbmpo_jax.training.logs import scaling as scaling_lib
+
+# As `masking.sound_rows`.
+_LARGEST = 1e10
+# Where an episode goes on, its next observation is the next row's: to this much
+# of what the column spans, and of its size.
+_SPAN, _ROUNDING = 1e-4, 1e-6
+_LATE = 0.5  # Of the step of a clock.
+_FEWEST = 10
+
+
+class Checked(NamedTuple):
+  """A log that can be learned from, and what was found on the way.
+
+  Attributes:
+    log: sound rows.
+    findings: a line each.
+    has_reward: whether the file says what was paid; otherwise it is 0.
+    ends_known: whether the last step of an episode is among the rows.
+  """
+
+  log: log_lib.Log
+  findings: list[str]
+  has_reward: bool
+  ends_known: bool
+
+
+class _Steps(NamedTuple):
+  """All rows of the file, [B, ...]."""
+
+  obs: np.ndarray
+  action: np.ndarray
+  reward: np.ndarray
+  next_obs: np.ndarray
+  terminated: np.ndarray  # bool
+  truncated: np.ndarray  # bool
+  last: np.ndarray  # bool, where an episode ends
+  gap: np.ndarray  # bool, where the next row is not what followed
+
+
+def check(
+  raw: files_lib.Raw, actions: actions_lib.Actions | None = None
+) -> Checked:
+  """Checks shapes, ranges, episodes and columns.
+
+  Args:
+    raw: what was read.
+    actions: bounds of the actions in the file; by default what the file says
+      of them, or else [-1, 1], and of whole numbers choices from 0.
+
+  Raises:
+    LogError: naming the file and the array or column.
+  """
+  findings: list[str] = []
+  arrays = _flat(raw)
+  count = len(arrays['obs'])
+  scaling, action = scaling_lib.scaled(raw, arrays['action'], actions, findings)
+  steps = _steps(raw, arrays, action, findings)
+  unknown = steps.last & ('next_obs' not in arrays)
+  if 'next_obs' not in arrays:
+    unknown = unknown | steps.gap
+  sound = _sound(raw, steps, unknown, findings)
+  if unknown.any():
+    ends = int(np.sum(unknown & steps.terminated))
+    findings.append(
+      f'{raw.file}: has no {files_lib.wanted("next_obs")}: {unknown.sum()} rows'
+      f' whose next observation is not known are left out, {ends} terminations'
+      ' among them'
+    )
+  kept = sound & ~unknown
+  if kept.sum() < _FEWEST:
+    raise log_lib.LogError(
+      f'{raw.file}: {kept.sum()} of {count} rows can be used: must be at least'
+      f' {_FEWEST}'
+    )
+  labels = tuple(
+    files_lib.label(raw, 'obs', i) for i in range(steps.obs.shape[1])
+  )
+  findings += columns_lib.findings(
+    raw.file, steps.obs[kept], labels, np.flatnonzero(kept)
+  )
+  findings += columns_lib.of_actions(
+    raw.file,
+    steps.action[kept],
+    tuple(
+      files_lib.label(raw, 'action', i) for i in range(steps.action.shape[1])
+    ),
+    choices=scaling.discrete,
+  )
+  log = _log(raw, steps, kept, labels, scaling)
+  return Checked(log, findings, 'reward' in arrays, not unknown.any())
+
+
+def _flat(raw: files_lib.Raw) -> dict[str, np.ndarray]:
+  """Numbers, of as many rows everywhere; observations [B, O]."""
+  count = len(raw.arrays['obs']) if raw.arrays['obs'].ndim else 0
+  if not count:
+    raise log_lib.LogError(f'{raw.file}: {raw.names["obs"]} has no rows')
+  found: dict[str, np.ndarray] = {}
+  for field, array in raw.arrays.items():
+    name = raw.names[field]
+    if array.dtype.kind not in 'biuf':
+      raise log_lib.LogError(
+        f'{raw.file}: {name} is of {array.dtype}: must be of numbers'
+      )
+    if not array.ndim or len(array) != count:
+      raise log_lib.LogError(
+        f'{raw.file}: {name} has {len(array) if array.ndim else "no"} rows:'
+        f' must have {count}, as {raw.names["obs"]} has'
+      )
+    if field in ('obs', 'next_obs', 'action'):
+      found[field] = array.reshape(count, -1)
+    elif array.size != count:
+      raise log_lib.LogError(
+        f'{raw.file}: {name} has shape {list(array.shape)}: must be [{count}]'
+      )
+    else:
+      found[field] = array.reshape(count)
+    if not found[field].size:
+      raise log_lib.LogError(f'{raw.file}: {name} has no columns')
+  if 'next_obs' in found and found['next_obs'].shape != found['obs'].shape:
+    raise log_lib.LogError(
+      f'{raw.file}: {raw.names["next_obs"]} has {found["next_obs"].shape[1]}'
+      f' columns: must have {found["obs"].shape[1]}, as {raw.names["obs"]} has'
+    )
+  return found
+
+
+def _steps(
+  raw: files_lib.Raw,
+  arrays: dict[str, np.ndarray],
+  action: np.ndarray,
+  findings: list[str],
+) -> _Steps:
+  obs = arrays['obs'].astype(np.float64)
+  count = len(obs)
+  ends = {}
+  for field in ('terminated', 'truncated'):
+    flags = arrays.get(field, np.zeros(count))
+    if not np.all((flags == 0) | (flags == 1)):
+      odd = flags[(flags != 0) & (flags != 1)][0]
+      raise log_lib.LogError(
+        f'{raw.file}: {raw.names[field]} has {odd}: must be 0 or 1'
+      )
+    ends[field] = flags > 0
+  if raw.names.get('terminated') == 'dones':
+    findings.append(
+      f'{raw.file}: dones are taken for terminations; if some are time limits,'
+      ' call those timeouts'
+    )
+  last = ends['terminated'] | ends['truncated']
+  if 'episode' in arrays:
+    last = last | np.append(np.diff(arrays['episode']) != 0, True)
+  elif not last.any():
+    findings.append(
+      f'{raw.file}: says of no episode that it ends: all rows are taken for one'
+    )
+  last[-1] = True
+  following = np.append(obs[1:], np.full_like(obs[:1], np.nan), 0)
+  next_obs = arrays.get('next_obs')
+  gap = _late(raw, arrays, last)
+  if next_obs is None:
+    next_obs = following
+  else:
+    next_obs = next_obs.astype(np.float64)
+    allowed = _allowed(obs)
+    with np.errstate(invalid='ignore'):
+      gap |= ~last & np.any(np.abs(next_obs - following) > allowed[None], 1)
+  if gap.any():
+    findings.append(
+      f'{raw.file}: {gap.sum()} rows are not followed by what came next, the'
+      f' first is row {np.argmax(gap)}: episodes are cut there'
+    )
+  reward = arrays.get('reward', np.zeros(count)).astype(np.float64)
+  return _Steps(obs, action, reward, next_obs, **ends, last=last, gap=gap)
+
+
+def _allowed(obs: np.ndarray) -> np.ndarray:
+  """What numbers of a column may differ by that are the same, [O]."""
+  sound = np.abs(obs) <= _LARGEST
+  count = np.maximum(sound.sum(0), 1)
+  mean = np.sum(np.where(sound, obs, 0.0), 0) / count
+  centred = np.where(sound, obs - mean[None], 0.0)
+  std = np.sqrt(np.sum(centred**2, 0) / count)
+  return _SPAN * std + _ROUNDING * (np.abs(mean) + std)
+
+
+def _late(
+  raw: files_lib.Raw, arrays: dict[str, np.ndarray], last: np.ndarray
+) -> np.ndarray:
+  """Where the clock says that rows are missing after this one."""
+  late = np.zeros(len(last), bool)
+  if 'time' not in arrays:
+    return late
+  passed = np.diff(arrays['time'].astype(np.float64))
+  within = passed[~last[:-1]]
+  if not within.size:
+    return late
+  usual = np.median(within)
+  if not usual > 0:
+    raise log_lib.LogError(
+      f'{raw.file}: {raw.names["time"]} goes back within an episode: must grow'
+    )
+  late[:-1] = ~last[:-1] & ~(np.abs(passed - usual) <= _LATE * usual)
+  return late
+
+
+def _sound(
+  raw: files_lib.Raw, steps: _Steps, unknown: np.ndarray, findings: list[str]
+) -> np.ndarray:
+  """Rows [B] whose numbers are finite, and of a size."""
+  sound = np.ones(len(steps.reward), bool)
+  first: tuple[int, str] | None = None
+  for field in ('obs', 'action', 'reward', 'next_obs'):
+    values = getattr(steps, field)
+    values = values.reshape(len(values), -1)
+    fine = np.abs(values) <= _LARGEST
+    if field == 'next_obs':
+      fine |= unknown[:, None]
+    for column in np.flatnonzero(~fine.any(0)):
+      raise log_lib.LogError(
+        f'{raw.file}: {_name(raw, field, int(column))} has no finite number:'
+        ' must be left out of the file'
+      )
+    bad = ~fine.all(1)
+    if bad.any() and (first is None or np.argmax(bad) < first[0]):
+      row = int(np.argmax(bad))
+      first = row, _name(raw, field, int(np.argmax(~fine[row])))
+    sound &= ~bad
+  if first is not None:
+    findings.append(
+      f'{raw.file}: {np.sum(~sound)} of {len(sound)} rows have numbers that are'
+      f' not finite, or beyond 1e10, the first is {first[1]} in row {first[0]}:'
+      ' left out, and their episodes cut there'
+    )
+  return sound
+
+
+def _name(raw: files_lib.Raw, field: str, column: int) -> str:
+  if field == 'next_obs' and field not in raw.names:
+    field = 'obs'
+  return (
+    raw.names[field]
+    if field == 'reward'
+    else files_lib.label(raw, field, column)
+  )
+
+
+def _log(
+  raw: files_lib.Raw,
+  steps: _Steps,
+  kept: np.ndarray,
+  labels: tuple[str, ...],
+  scaling: actions_lib.Actions,
+) -> log_lib.Log:
+  """The rows that are kept, with their place in their episode."""
+  row = np.arange(len(kept))
+  before = np.append(False, steps.last[:-1])
+  episode = np.cumsum(before)
+  start = np.maximum.accumulate(np.where(before, row, 0))
+  # A gap is as a row that was left out.
+  missing = np.cumsum(np.append(False, steps.gap[:-1]))
+  time = row - start + missing - missing[start]
+  if not np.any(time[kept] == 0):
+    # Imagination must begin somewhere: where the first rows that are kept do.
+    _, first, index = np.unique(
+      episode[kept], return_index=True, return_inverse=True
+    )
+    time[kept] -= time[kept][first][index]
+  dtype = log_lib.float_type()
+  numbers: Any = dict(
+    obs=steps.obs,
+    action=steps.action,
+    reward=steps.reward,
+    next_obs=steps.next_obs,
+    terminated=steps.terminated,
+    truncated=steps.truncated & ~steps.terminated,
+  )
+  places: Any = dict(episode=episode, time=time)
+  rows = types.Transition(
+    **{name: x[kept].astype(dtype) for name, x in numbers.items()},
+    **{name: x[kept].astype(np.int32) for name, x in places.items()},
+  )
+  return log_lib.Log(
+    raw.file, rows, labels, scaling.discrete, *scaling_lib.bounds(scaling)
+  )

@@ -1,0 +1,87 @@
+"""What is odd about columns of a log, a line each; nothing is changed."""
+
+import numpy as np
+
+_EPS = 4 * float(np.finfo(np.float32).eps)  # As `models.normalizer`.
+# Beyond so many times the median distance from the median a value is odd.
+_FAR = 1e4
+_NAMED = 8
+
+
+def findings(
+  file: str, obs: np.ndarray, labels: tuple[str, ...], numbers: np.ndarray
+) -> list[str]:
+  """Constant, duplicated and far-off columns of observations.
+
+  Args:
+    file: its name.
+    obs: sound rows, `[B, O]`.
+    labels: what the columns are called.
+    numbers: of these rows in the file, `[B]`.
+  """
+  said = []
+  steady = constant(obs)
+  if steady.any():
+    said.append(
+      f'{file}: {_listed(labels, steady)} never varies: scaled by 1, and'
+      ' predicted to stay'
+    )
+  for same in _copies(obs, ~steady):
+    names = [labels[i] for i in same]
+    said.append(
+      f'{file}: {", ".join(names[1:])} is a copy of {names[0]}: kept; it counts'
+      ' as often in the error that models minimise'
+    )
+  for column in np.flatnonzero(~steady):
+    middle = np.median(obs[:, column])
+    away = np.abs(obs[:, column] - middle)
+    usual = np.median(away)
+    if usual > 0 and away.max() > _FAR * usual:
+      row = int(np.argmax(away))
+      said.append(
+        f'{file}: {labels[column]} is {obs[row, column]:.4g} in row'
+        f' {numbers[row]}, where half of all are within {usual:.2g} of'
+        f' {middle:.4g}: kept; leave the row out if it is a fault'
+      )
+  return said
+
+
+def of_actions(
+  file: str, action: np.ndarray, labels: tuple[str, ...], *, choices: bool
+) -> list[str]:
+  """Actions [B, A] that were never tried."""
+  steady = constant(action)
+  if choices:
+    never = steady & (action[0] == 0)
+    if not never.any():
+      return []
+    return [
+      f'{file}: choices {", ".join(map(str, np.flatnonzero(never)))} were never'
+      ' taken: no model can know what they do'
+    ]
+  if not steady.any():
+    return []
+  return [
+    f'{file}: {_listed(labels, steady)} never varies: no model can know what'
+    ' other actions do'
+  ]
+
+
+def constant(values: np.ndarray) -> np.ndarray:
+  """Whether a column of `values` [B, D] is one number, up to rounding."""
+  return np.std(values, 0) <= _EPS * np.max(np.abs(values), 0)
+
+
+def _copies(obs: np.ndarray, varying: np.ndarray) -> list[list[int]]:
+  """Columns that are the same number in every row."""
+  groups: dict[bytes, list[int]] = {}
+  for column in np.flatnonzero(varying):
+    key = np.ascontiguousarray(obs[:, column]).tobytes()
+    groups.setdefault(key, []).append(int(column))
+  return [same for same in groups.values() if len(same) > 1]
+
+
+def _listed(labels: tuple[str, ...], chosen: np.ndarray) -> str:
+  names = [labels[i] for i in np.flatnonzero(chosen)]
+  more = f' and {len(names) - _NAMED} more' if len(names) > _NAMED else ''
+  return ', '.join(names[:_NAMED]) + more

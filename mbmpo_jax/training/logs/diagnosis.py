@@ -1,0 +1,309 @@
+"""The open-loop error of a run's models, as numbers, a table and a picture."""
+
+import functools
+import json
+import pathlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import elsewhere
+from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import open_loop
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import real
+from mbmpo_jax.training.external import actions as actions_lib
+from mbmpo_jax.training.logs import checks as check_lib
+from mbmpo_jax.training.logs import files as files_lib
+from mbmpo_jax.training.logs import log as log_lib
+from mbmpo_jax.training.logs import models as models_lib
+from mbmpo_jax.training.logs import picture
+from mbmpo_jax.training.logs import remembered
+from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import saved_state
+from mbmpo_jax.training.storage import saved_world
+
+STEPS = 50
+_WINDOWS, _EPISODES = 512, 10
+_SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+_LINES = 40
+JSON, PICTURE = 'open_loop.json', 'open_loop.png'
+
+
+class Diagnosis(NamedTuple):
+  """Errors by steps ahead and dimension, in units of each one's spread.
+
+  Attributes:
+    source: what the predictions are compared with.
+    columns: what the dimensions are called, D.
+    spread: the units, [D]; 1 where nothing varies.
+    steady: whether nothing does, bool [D].
+    windows: stretches that were predicted.
+    errors: `open_loop.Errors` of them, NumPy arrays.
+  """
+
+  source: str
+  columns: tuple[str, ...]
+  spread: np.ndarray
+  steady: np.ndarray
+  windows: int
+  errors: open_loop.Errors
+
+  @property
+  def model(self) -> np.ndarray:
+    """The root mean square over members, [T, D]."""
+    return np.sqrt(np.mean(np.square(self.errors.model), 0))
+
+  @property
+  def better(self) -> np.ndarray:
+    """Steps for which models beat both trivial predictors, [D]."""
+    trivial = np.fmin(self.errors.stays, self.errors.mean)
+    worse = ~(self.model < trivial)
+    return np.where(worse.any(0), np.argmax(worse, 0), len(worse))
+
+
+def of_run(
+  workdir: str | pathlib.Path,
+  *,
+  data: str | pathlib.Path | None = None,
+  actions: actions_lib.Actions | None = None,
+  steps: int = STEPS,
+  seed: int = 0,
+) -> Diagnosis:
+  """Diagnoses the models in a run's newest checkpoint.
+
+  Args:
+    workdir: a folder of `loop.train`, `external.train` or `logs.train`.
+    data: a log to compare with; by default the rows that a run of
+      `logs.train` held out, new episodes of the policy where the world is JAX,
+      and else episodes that the models were fitted to.
+    actions: bounds of the actions in `data`.
+    steps: predicted ahead, T; not more than the longest stretch of the data.
+    seed: of what is drawn.
+
+  Raises:
+    ConfigError: if there is no such run, or it has no models, or no data yet.
+    LogError: if the log cannot be used, or is of another world.
+  """
+  root = pathlib.Path(workdir)
+  saved = saved_state.load_state(root)
+  env = saved_world.environment(root, saved.config)
+  models_lib.of_run(env, saved.config)  # Refused before anything is played.
+  state: Any = saved.state
+  if not int(state.buffer.size):
+    raise config_lib.ConfigError(f'--workdir={root}: has no data yet')
+  if data is None and (root / remembered.HELD_OUT).is_file():
+    data, source = root / remembered.HELD_OUT, 'held-out rows of the log'
+  else:
+    source = str(data)
+  if data is not None:
+    log = check_lib.check(files_lib.read(data), actions).log
+    _check_sizes(log, env)
+  elif isinstance(env, elsewhere.Elsewhere):
+    log = _of_buffer(state.buffer)
+    source = 'episodes that the models were fitted to'
+  else:
+    log = _played(env, saved.config, saved.algorithm, state, seed)
+    source = f'{_EPISODES} new episodes of the policy'
+  return of_state(
+    env,
+    saved.algorithm,
+    saved.config,
+    state,
+    log,
+    source=source,
+    steps=steps,
+    seed=seed,
+  )
+
+
+def of_state(
+  env: envs_base.Environment,
+  algorithm: base.Algorithm,
+  config: Any,
+  state: Any,
+  log: log_lib.Log,
+  *,
+  source: str,
+  steps: int = STEPS,
+  seed: int = 0,
+) -> Diagnosis:
+  """Diagnoses the models of a state, on a log.
+
+  Args:
+    env: of the run.
+    algorithm: of the run.
+    config: of the run.
+    state: of the algorithm, with `model` and `buffer`.
+    log: what is predicted.
+    source: what that is, in words.
+    steps: as of `of_run`.
+    seed: as of `of_run`.
+  """
+  del algorithm
+  dynamics = models_lib.of_run(env, config)
+  length = max(1, min(steps, log_lib.longest_run(log)))
+  choose_key, key = jax.random.split(jax.random.PRNGKey(seed))
+  ring = log_lib.to_buffer(log)
+  chosen, mask = jax.jit(
+    functools.partial(open_loop.choose, length=length, count=_WINDOWS)
+  )(ring, choose_key)
+
+  @jax.jit
+  def found(model: Any, own: buffer_lib.Buffer, key: jax.Array) -> Any:
+    stored = buffer_lib.mask(own)
+    obs = normalizer.fit(own.data.obs, stored)
+    reward = normalizer.fit(own.data.reward[:, None], stored)
+    errors = open_loop.errors(dynamics, model, chosen, mask, obs, reward, key)
+    return errors, obs, reward
+
+  errors, obs, reward = jax.tree.map(
+    np.asarray, found(state.model, state.buffer, key)
+  )
+  columns, std = log.columns, obs.std
+  if errors.stays.shape[-1] > len(columns):
+    columns, std = (*columns, 'reward'), np.append(std, reward.std)
+  return Diagnosis(
+    source=source,
+    columns=columns,
+    spread=np.where(std > 0, std, 1.0),
+    steady=std == 0,
+    windows=int(mask.sum()),
+    errors=errors,
+  )
+
+
+def report(
+  found: Diagnosis, root: pathlib.Path, say: Callable[[str], None]
+) -> None:
+  """Says the table, and writes numbers and picture into a folder.
+
+  Raises:
+    WriteError: if it cannot be written.
+  """
+  for line in table(found):
+    say(line)
+  folder_lib.write_output(root / JSON, (numbers(found) + '\n').encode())
+  picture.open_loop(found, root / PICTURE)
+  say(f'numbers and picture are in {root / JSON} and {root / PICTURE}')
+
+
+def table(found: Diagnosis) -> list[str]:
+  """Lines, one for each dimension; of many, the worst."""
+  total = len(found.errors.stays)
+  shown = [step for step in _SHOWN if step < total] + [total]
+  width = max(map(len, found.columns))
+  lines = [
+    f'open-loop error on {found.source}, {found.windows} stretches of {total}'
+    " steps, in units of each dimension's spread, after",
+    f'{"steps":>{width}}'
+    + ''.join(f'{step:>9}' for step in shown)
+    + f'{"stays":>9}{"mean":>9}  beats both for',
+  ]
+  order = np.arange(len(found.columns))
+  if len(order) > _LINES:
+    worst = np.argsort(-found.model[-1], kind='stable')[:_LINES]
+    order = np.sort(worst)
+  for index in order:
+    cells = [found.model[step - 1, index] for step in shown]
+    cells += [found.errors.stays[-1, index], found.errors.mean[-1, index]]
+    steps = found.better[index]
+    said = 'constant' if found.steady[index] else f'{steps} steps'
+    lines.append(
+      f'{found.columns[index]:>{width}}'
+      + ''.join(f'{_cell(x):>9}' for x in cells)
+      + f'  {said}'
+    )
+  if len(order) < len(found.columns):
+    lines.append(f'the {_LINES} worst of {len(found.columns)} dimensions')
+  return lines
+
+
+def _cell(value: float) -> str:
+  return '-' if np.isnan(value) else f'{value:.3g}'
+
+
+def numbers(found: Diagnosis) -> str:
+  """All of it as JSON; what is not finite is null."""
+
+  def rounded(x: Any) -> Any:
+    if x.ndim:
+      return [rounded(row) for row in x]
+    return float(f'{x:.6g}') if np.isfinite(x) else None
+
+  tree = dict(
+    source=found.source,
+    windows=found.windows,
+    columns=list(found.columns),
+    spread=rounded(found.spread),
+    constant=found.steady.tolist(),
+    beats_both_for_steps=found.better.tolist(),
+    steps=list(range(1, len(found.errors.stays) + 1)),
+    model=rounded(found.model),
+    members=rounded(found.errors.model),
+    stays=rounded(found.errors.stays),
+    mean=rounded(found.errors.mean),
+  )
+  return json.dumps(tree)
+
+
+def _check_sizes(log: log_lib.Log, env: envs_base.Environment) -> None:
+  for what, found, wanted in (
+    ('observations', log.rows.obs.shape[1], env.observation_size),
+    ('actions', log.rows.action.shape[1], env.action_size),
+  ):
+    if found != wanted:
+      raise log_lib.LogError(
+        f'{log.name}: {what} have {found} columns: must have {wanted}, as the'
+        " run's have"
+      )
+
+
+def _of_buffer(ring: buffer_lib.Buffer) -> log_lib.Log:
+  """What the models were fitted to, the oldest row first."""
+  size, position = int(ring.size), int(ring.position)
+  order = (position + np.arange(size)) % size if size else np.arange(0)
+  if size < ring.data.reward.shape[0]:
+    order = np.arange(size)
+  return _log(jax.tree.map(lambda x: np.asarray(x)[order], ring.data))
+
+
+def _played(
+  env: envs_base.Environment,
+  config: Any,
+  algorithm: base.Algorithm,
+  state: Any,
+  seed: int,
+) -> log_lib.Log:
+  """New episodes of the policy."""
+
+  @jax.jit
+  def play(params: types.Params, key: jax.Array) -> types.Transition:
+    trajectory, _ = real.rollout(
+      env,
+      algorithm.policy,
+      params,
+      key,
+      num_envs=_EPISODES,
+      horizon=config.collect.episode_length,
+    )
+    return real.to_transitions(trajectory, jnp.int32(0))[0]
+
+  # Apart from what the windows are chosen by.
+  key = jax.random.fold_in(jax.random.PRNGKey(seed), 0x706C6179)
+  rows = play(algorithm.policy_params(state), key)
+  return _log(jax.tree.map(np.asarray, rows))
+
+
+def _log(rows: types.Transition) -> log_lib.Log:
+  rows = rows._replace(extras=())
+  bound = np.ones(rows.action.shape[1])
+  columns = tuple(f'obs[{i}]' for i in range(rows.obs.shape[1]))
+  return log_lib.Log('episodes', rows, columns, False, -bound, bound)
