@@ -108,6 +108,9 @@ class GaussianPolicy:
     init_std: initial standard deviation of every action dimension.
     min_std: floor of the standard deviation, applied when it is read.
     learn_std: whether the standard deviation is learned or stays `init_std`.
+    bound_mean: whether the mean is the tanh of the network's output, within the
+      bounds of the actions. Beyond them, where actions are clipped, a mean that
+      grows changes nothing but the policy's derivatives.
   """
 
   hidden_sizes: tuple[int, ...] = setting(
@@ -116,6 +119,7 @@ class GaussianPolicy:
   init_std: float = setting(1.0, above=0, high=1e3)
   min_std: float = setting(1e-6, low=1e-8, high=1e3)
   learn_std: bool = True
+  bound_mean: bool = False
 
   def check(self) -> None:
     """The deviation starts above its floor."""

@@ -50,6 +50,10 @@ class Metric(NamedTuple):
     log: whether that panel's axis is logarithmic.
     per_second_of: the phase whose seconds divide it: the host then reports
       `throughput/<name>_per_s` besides. For counts of steps.
+    against: the metric of the real world that this one of a model foretells:
+      the host then reports their ratio as `<name>_ratio` besides, and warns
+      once where it stays high (`training/promises.py`). For returns.
+    advice: what the warning tells a user to do.
   """
 
   text: str
@@ -60,6 +64,8 @@ class Metric(NamedTuple):
   panel: str = ''
   log: bool = False
   per_second_of: str = ''
+  against: str = ''
+  advice: str = ''
 
 
 @dataclasses.dataclass(frozen=True)

@@ -128,6 +128,34 @@ def remembering(
   )
 
 
+def among_seen(
+  initial_obs: jax.Array, seen: jax.Array, key: jax.Array, *, count: int
+) -> jax.Array:
+  """Puts states that were seen in the place of the first `count` starts.
+
+  Args:
+    initial_obs: where rollouts are to begin, `[N, O]`.
+    seen: observations in the middle of real episodes, `[S, O]`; one with a
+      number that is not finite replaces nothing.
+    key: consumed.
+    count: how many.
+
+  Returns:
+    `[N, O]`.
+
+  Example:
+    >>> resets, seen = jnp.zeros((3, 1)), jnp.ones((5, 1))
+    >>> among_seen(resets, seen, jax.random.PRNGKey(0), count=2)[:, 0].tolist()
+    [1.0, 1.0, 0.0]
+  """
+  chex.assert_rank([initial_obs, seen], 2)
+  chex.assert_equal_shape_suffix([initial_obs, seen], 1)
+  chosen = seen[jax.random.randint(key, (count,), 0, seen.shape[0])]
+  finite = jnp.all(jnp.isfinite(chosen), -1, keepdims=True)
+  chosen = jnp.where(finite, chosen, initial_obs[:count])
+  return initial_obs.at[:count].set(chosen)
+
+
 def draw(
   env: envs.Environment,
   dynamics: base.Dynamics,

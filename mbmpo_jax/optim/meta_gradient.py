@@ -4,15 +4,15 @@ With theta_i' the result of task i's inner step at theta, J_i its Jacobian, g_i
 the gradient of task i's surrogate at theta_i' and F_i the Fisher matrix there
 (`fisher`),
 
-  J_i = I + alpha Hessian of L_i,
+  J_i = I + alpha_i Hessian of L_i,
   gradient = mean_i J_i^T g_i,    H v = mean_i J_i^T F_i J_i v,
 
-symbols as in `maml`. The kl is at its minimum at theta, so that H is its whole
-Hessian. All derivatives are JAX's own, for any policy that has a density; none
-is nested deeper than the inner step's Hessian. What they need of the samples is
-recorded once; a product then costs two inner Hessian products, one forward and
-one reverse derivative of the policy; v'Hv alone, one Hessian product and the
-forward derivative.
+symbols as in `maml`; alpha_i is alpha, or a task's own (`inner_rate`). The kl
+is at its minimum at theta, so that H is its whole Hessian. All derivatives are
+JAX's own, for any policy that has a density; none is nested deeper than the
+inner step's Hessian. What they need of the samples is recorded once; a product
+then costs two inner Hessian products, one forward and one reverse derivative of
+the policy; v'Hv alone, one Hessian product and the forward derivative.
 """
 
 import functools
@@ -26,6 +26,7 @@ from mbmpo_jax import types
 from mbmpo_jax.objectives import maml
 from mbmpo_jax.objectives import policy_gradient
 from mbmpo_jax.optim import fisher as fisher_lib
+from mbmpo_jax.optim import inner_rate
 from mbmpo_jax.optim import linearization
 from mbmpo_jax.optim import trpo
 from mbmpo_jax.policies import base
@@ -36,6 +37,7 @@ class Adaptation(NamedTuple):
 
   dist: Any  # of theta on T_i
   jacobian: linearization.Record  # of J_i
+  rate: jax.Array | None = None  # alpha_i, where it is a task's own
 
 
 def adapt(
@@ -45,12 +47,25 @@ def adapt(
   advantages: jax.Array,
   *,
   inner_lr: jax.Array | float,
+  max_kl: float | None = None,
   objective: str = 'log_likelihood',
 ) -> tuple[types.Params, Adaptation]:
   """theta_i', as `maml.adapt` has it, and what it came from.
 
-  Arguments are those of `maml.adapt`.
+  Arguments are those of `maml.adapt`; with `max_kl` the step is that of
+  `inner_rate.bounded`.
   """
+  rate = None
+  if max_kl is not None:
+    rate = inner_lr = inner_rate.bounded(
+      policy,
+      params,
+      trajectory,
+      advantages,
+      inner_lr=inner_lr,
+      max_kl=max_kl,
+      objective=objective,
+    )
 
   def inner(params: types.Params) -> types.Params:
     return maml.adapt(
@@ -64,7 +79,7 @@ def adapt(
 
   adapted, jacobian = linearization.record(inner, params)
   dist = policy_gradient.over(policy, params, trajectory)
-  return adapted, Adaptation(dist, jacobian)
+  return adapted, Adaptation(dist, jacobian, rate)
 
 
 def plasticity(
@@ -93,6 +108,7 @@ def differentiate(
   batch: maml.MetaBatch,
   *,
   inner_lr: jax.Array | float,
+  max_kl: float | None = None,
   objective: str = 'log_likelihood',
   entropy_coef: jax.Array | float = 0.0,
   adaptations: Adaptation | None = None,
@@ -104,6 +120,7 @@ def differentiate(
     params: theta.
     batch: sampled at theta.
     inner_lr: alpha.
+    max_kl: of the inner step, as in `adapt`.
     objective: of the inner step.
     entropy_coef: weight of the adapted policies' mean entropy.
     adaptations: what `adapt` gave beside `batch.adapted`, leading [K, P]; by
@@ -117,12 +134,28 @@ def differentiate(
     lambda x: jax.ShapeDtypeStruct(x.shape[2:], x.dtype), batch
   )
   about = fisher_lib.products(policy, params, task.post)
-  inner_step = functools.partial(
-    maml.adapt, policy, inner_lr=inner_lr, objective=objective
-  )
+
+  def inner_step(
+    params: types.Params,
+    trajectory: types.Trajectory,
+    advantages: jax.Array,
+    rate: jax.Array | None,
+  ) -> types.Params:
+    return maml.adapt(
+      policy,
+      params,
+      trajectory,
+      advantages,
+      inner_lr=inner_lr if rate is None else rate,
+      objective=objective,
+    )
+
+  rate = None
+  if max_kl is not None:
+    rate = jax.ShapeDtypeStruct((), batch.weight.dtype)
   # A step up a gradient has a symmetric Jacobian: this is J_i^T, too.
   jacobian = linearization.replay(
-    inner_step, params, task.pre, task.pre_advantages
+    inner_step, params, task.pre, task.pre_advantages, rate
   )
 
   def adaptation(task: maml.MetaBatch) -> Adaptation:
@@ -132,6 +165,7 @@ def differentiate(
       task.pre,
       task.pre_advantages,
       inner_lr=inner_lr,
+      max_kl=max_kl,
       objective=objective,
     )
     return kept
@@ -152,10 +186,13 @@ def differentiate(
     return value, jacobian(adaptation.jacobian)(gradient), fisher
 
   def elsewhere(
-    params: types.Params, task: maml.MetaBatch, old: Any
+    params: types.Params,
+    task: maml.MetaBatch,
+    old: Any,
+    rate: jax.Array | None,
   ) -> tuple[jax.Array, jax.Array]:
     """Task i's surrogate and kl."""
-    adapted = inner_step(params, task.pre, task.pre_advantages)
+    adapted = inner_step(params, task.pre, task.pre_advantages, rate)
     new = policy_gradient.over(policy, adapted, task.post)
     kl = policy_gradient.mean_kl(old, new, task.post.mask)
     return surrogate(task, new), kl
@@ -190,6 +227,9 @@ def differentiate(
     curvature=curvature,
     quadratic=quadratic,
     objective=lambda params: mean_over_tasks(
-      functools.partial(elsewhere, params), batch, fishers.dist
+      functools.partial(elsewhere, params),
+      batch,
+      fishers.dist,
+      adaptations.rate,
     ),
   )

@@ -29,7 +29,7 @@ def make(
   Args:
     observation_size: O.
     action_size: A.
-    section: its sizes and its deviation.
+    section: its sizes, its deviation, and whether its mean is bounded.
 
   Example:
     >>> policy = make(17, 6, config_lib.GaussianPolicy())
@@ -46,7 +46,10 @@ def make(
       init_std=section.init_std,
     ),
     functools.partial(
-      apply, min_std=section.min_std, learn_std=section.learn_std
+      apply,
+      min_std=section.min_std,
+      learn_std=section.learn_std,
+      bound_mean=section.bound_mean,
     ),
     noise=functools.partial(
       distributions.normal_noise, action_size=action_size
@@ -54,7 +57,10 @@ def make(
   )
   policy = policy._replace(
     over=functools.partial(
-      over, min_std=section.min_std, learn_std=section.learn_std
+      over,
+      min_std=section.min_std,
+      learn_std=section.learn_std,
+      bound_mean=section.bound_mean,
     )
   )
   if backend.spreads_biases():
@@ -94,6 +100,7 @@ def apply(
   *,
   min_std: float = 1e-6,
   learn_std: bool = True,
+  bound_mean: bool = False,
 ) -> distributions.Gaussian:
   """The action distribution at `obs` [..., O].
 
@@ -102,8 +109,11 @@ def apply(
     obs: observations.
     min_std: floor of the standard deviation.
     learn_std: False keeps every derivative away from `log_std`.
+    bound_mean: whether the mean is tanh of the network's output, in [-1, 1].
   """
   mean = mlp.apply(params['layers'], obs)
+  if bound_mean:
+    mean = jnp.tanh(mean)
   return to_distribution(
     mean, params['log_std'], min_std=min_std, learn_std=learn_std
   )
@@ -115,10 +125,13 @@ def over(
   *,
   min_std: float = 1e-6,
   learn_std: bool = True,
+  bound_mean: bool = False,
 ) -> samples_last.Gaussian:
   """That of `apply` at all steps [T, N], in the layout of policy steps."""
   obs = trajectory.obs
   mean = samples_last.apply(params['layers'], obs.reshape(-1, obs.shape[-1]).T)
+  if bound_mean:
+    mean = samples_last.tanh(mean)
   dist = to_distribution(
     mean.T, params['log_std'], min_std=min_std, learn_std=learn_std
   )

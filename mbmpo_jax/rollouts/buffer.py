@@ -137,6 +137,15 @@ def sample(buffer: Buffer, key: jax.Array, *, count: int) -> Any:
   return rows_at(buffer, slots)
 
 
+def sample_newest(
+  buffer: Buffer, key: jax.Array, *, count: int, newest: int
+) -> Any:
+  """The same of the `newest` rows alone, or of all where there are fewer."""
+  most = jnp.clip(buffer.size, 1, newest)
+  age = jax.random.randint(key, (count,), 0, most)
+  return rows_at(buffer, (buffer.position - 1 - age) % _capacity(buffer))
+
+
 def sample_by_task(
   buffer: Buffer,
   key: jax.Array,

@@ -19,6 +19,7 @@ from mbmpo_jax.policies import base as policies
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import memory
+from mbmpo_jax.training import promises
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import soundness
@@ -229,6 +230,7 @@ def iterate(
     progress.start(total=total, done=first, metrics=iteration.metrics)
     profiler = stack.enter_context(profiling.Profiler(trace, progress))
     watch = soundness.Watch(runs, iteration.metrics, first)
+    kept = promises.Watch(runs, iteration.metrics, first)
     drawn = time.monotonic()
     stopping = devices.any_process(stop.requested is not None)
     for index in range(first, total):
@@ -241,6 +243,7 @@ def iterate(
       for run, row in zip(runs, rows, strict=True):
         run.write(index, row)
       watch.check(index, rows)
+      kept.check(index, rows)
       if index == first:
         for line in iteration.notes(saved):
           progress.message(line)

@@ -53,3 +53,12 @@ class Config(on_policy_config.Config):
 
   policy_step: Kfac = dataclasses.field(default_factory=Kfac)
   value_step: ValueKfac = dataclasses.field(default_factory=ValueKfac)
+
+  def check(self, *, env_max_episode_steps: int | None = None) -> None:
+    """Holds fields to their relations; see `config.Experiment.check`."""
+    super().check(env_max_episode_steps=env_max_episode_steps)
+    if self.policy.bound_mean:
+      raise config.ConfigError(
+        'policy.bound_mean=True: must be False, as the Kronecker factors are of'
+        " the network's output itself"
+      )

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import backend
+from mbmpo_jax import config as config_base
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
@@ -29,12 +30,23 @@ from mbmpo_jax.algorithms.mbmpo import meta_step
 from mbmpo_jax.algorithms.mbmpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.mbmpo import state as state_lib
 from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.models import disagreement
 from mbmpo_jax.objectives import maml
 from mbmpo_jax.objectives import returns
+from mbmpo_jax.optim import inner_rate
 from mbmpo_jax.policies import base as policies
+from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import real
 
 METRICS = metrics_lib.METRICS
+
+# States of the buffer that an iteration's rollouts begin at, and what keeps
+# their key apart from those that it is split into.
+_NUM_STATES = 4096
+_STATES = 0x73746174
+# The same of the transitions at which the members are compared.
+_NUM_ALONG = 512
+_ALONG = 0x616C6F6E
 
 
 def make(
@@ -102,11 +114,27 @@ def make(
     # No two leaves share memory: XLA refuses to be donated it twice.
     return jax.tree.map(jnp.copy, state)
 
+  def states_seen(state: state_lib.State, key: jax.Array) -> jax.Array | None:
+    """Where the rollouts begin that do so in the middle of episodes, [S, O]."""
+    section = config.model_rollouts
+    if not section.num_seen:
+      return None
+    return buffer_lib.sample_newest(
+      state.buffer,
+      jax.random.fold_in(key, _STATES),
+      count=_NUM_STATES,
+      newest=section.newest_starts,
+    ).obs
+
   def behaviour(state: state_lib.State, key: jax.Array) -> types.Params:
     """The adapted policies, each in its share of the environments."""
 
-    def adapted(theta: types.Params, model: Any) -> types.Params:
-      rollouts = meta.rollout(theta, model, state.hyper, key, per_task=False)
+    def adapted(
+      theta: types.Params, model: Any, seen: jax.Array | None
+    ) -> types.Params:
+      rollouts = meta.rollout(
+        theta, model, state.hyper, key, per_task=False, seen=seen
+      )
       return meta.adapt(theta, rollouts, state.hyper)[0]
 
     if config.collect.policy == 'meta':
@@ -116,9 +144,9 @@ def make(
       )
     params = share_out(
       adapted,
-      in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
+      in_specs=(parallel.REPLICATED, parallel.BY_MODEL, parallel.REPLICATED),
       out_specs=parallel.BY_TASK,
-    )(state.policy, state.model)
+    )(state.policy, state.model, states_seen(state, key))
     share = config.collect.num_trajectories // config.num_tasks
     return jax.tree.map(
       lambda x: jnp.repeat(
@@ -148,27 +176,36 @@ def make(
 
   def improve(state: state_lib.State) -> tuple[state_lib.State, types.Metrics]:
     """All meta-steps of an iteration; metrics are means, counts are sums."""
+    if config.model_rollouts.num_seen:
+      _refuse_empty(state.buffer, config.model_rollouts.buffer_starts)
     counters = state.counters
     key, steps_key = jax.random.split(counters.key)
 
     def meta_steps(
-      theta: types.Params, model: Any
+      theta: types.Params, model: Any, seen: jax.Array | None
     ) -> tuple[types.Params, types.Metrics]:
       return jax.lax.scan(
-        lambda theta, key: meta.step(theta, model, state.hyper, key),
+        lambda theta, key: meta.step(theta, model, state.hyper, key, seen),
         theta,
         jax.random.split(steps_key, config.meta.num_meta_steps),
       )
 
     theta, values = share_out(
       meta_steps,
-      in_specs=(parallel.REPLICATED, parallel.BY_MODEL),
+      in_specs=(parallel.REPLICATED, parallel.BY_MODEL, parallel.REPLICATED),
       out_specs=parallel.REPLICATED,
-    )(state.policy, state.model)
+    )(state.policy, state.model, states_seen(state, steps_key))
     metrics = {
       name: (jnp.sum if name.startswith('nonfinite/') else jnp.nanmean)(value)
       for name, value in values.items()
     }
+    disagreement_key = jax.random.fold_in(steps_key, _ALONG)
+    newest = buffer_lib.sample_newest(
+      state.buffer,
+      disagreement_key,
+      count=_NUM_ALONG,
+      newest=config.collect.steps,
+    )
     stuck = (metrics['nonfinite/steps'] > 0) & (
       metrics['meta/accept_rate'] == 0
     )
@@ -180,6 +217,10 @@ def make(
     )
     return state, {
       **metrics,
+      'imagined/promise': values['imagined/return_post'][0],
+      'model/disagreement': disagreement.along(
+        dynamics, state.model, newest, disagreement_key
+      ),
       'imagined_steps': jnp.asarray(
         2 * config.meta.num_meta_steps * imagined, float
       ),
@@ -196,19 +237,31 @@ def make(
   ) -> tuple[types.Params, Any]:
     """One inner step from theta on real rollouts of it."""
     del key
+    section = config.meta
     advantages = returns.advantages(
       trajectory,
       discount=state.hyper['advantage.discount'],
       gae_lambda=state.hyper['advantage.gae_lambda'],
       ridge=state.hyper['advantage.baseline_ridge'],
     )
+    rate = state.hyper['meta.inner_lr']
+    if section.max_inner_kl is not None:
+      rate = inner_rate.bounded(
+        policy,
+        state.policy,
+        trajectory,
+        advantages,
+        inner_lr=rate,
+        max_kl=section.max_inner_kl,
+        objective=section.inner_objective,
+      )
     adapted = maml.adapt(
       policy,
       state.policy,
       trajectory,
       advantages,
-      inner_lr=state.hyper['meta.inner_lr'],
-      objective=config.meta.inner_objective,
+      inner_lr=rate,
+      objective=section.inner_objective,
     )
     return adapted, ()
 
@@ -230,3 +283,12 @@ def make(
     adapt=adapt,
     metrics=model_based.metrics(METRICS, config.model),
   )
+
+
+def _refuse_empty(buffer: buffer_lib.Buffer, share: float) -> None:
+  """What is traced has no size to look at."""
+  if not isinstance(buffer.size, jax.core.Tracer) and not buffer.size:
+    raise config_base.ConfigError(
+      f'model_rollouts.buffer_starts={share}: must be 0 while the buffer is'
+      ' empty, as it has no states to begin at'
+    )

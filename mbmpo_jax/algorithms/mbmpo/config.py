@@ -29,12 +29,23 @@ class ModelRollouts:
     horizon: steps H of a rollout.
     restart: whether a rollout that ends early goes on as a new episode;
       otherwise it stands still to the horizon.
+    buffer_starts: share of the rollouts that begin at states of the buffer, in
+      the middle of real episodes, those that failed among them; the others
+      begin as episodes do.
+    newest_starts: how many of the newest transitions these states are of.
   """
 
   tasks_per_model: int = config.setting(4, low=1, high=10_000)
   rollouts_per_task: int = config.setting(25, low=1, high=10**6, tiny=2)
   horizon: int = config.setting(200, low=1, high=10**6, tiny=5)
   restart: bool = False
+  buffer_starts: float = config.setting(0.0, low=0, high=1)
+  newest_starts: int = config.setting(20_000, low=1, high=config.INT32_MAX)
+
+  @property
+  def num_seen(self) -> int:
+    """Rollouts of a task that begin at states of the buffer."""
+    return round(self.buffer_starts * self.rollouts_per_task)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -47,6 +58,9 @@ class Meta:
     inner_objective: `log_likelihood`, mean of log pi * A as in the paper, or
       `likelihood_ratio`, the same gradient at theta but other curvature.
     entropy_coef: weight of the adapted policies' entropy in the objective.
+    max_inner_kl: how far adaptation may move the policy, as a KL in nats to
+      second order: the step of a task that goes further is shortened to it.
+      `None` is no limit, as in the paper.
   """
 
   num_meta_steps: int = config.setting(30, low=1, high=10**6, tiny=1)
@@ -55,6 +69,7 @@ class Meta:
     'log_likelihood', choices=('log_likelihood', 'likelihood_ratio')
   )
   entropy_coef: float = config.setting(0.0, low=0, high=1e3, sweep=True)
+  max_inner_kl: float | None = config.setting(None, above=0, high=100)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -99,6 +114,11 @@ class Config(config.Experiment):
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.policy.check()
+    if self.meta.max_inner_kl is not None and self.meta.inner_lr == 0:
+      raise config.ConfigError(
+        f'meta.max_inner_kl={self.meta.max_inner_kl}: must be None where'
+        ' meta.inner_lr=0, as nothing is adapted then'
+      )
     count = self.collect.num_trajectories
     if self.collect.policy == 'adapted' and count % self.num_tasks:
       raise config.ConfigError(

@@ -40,19 +40,22 @@ class Sampled(NamedTuple):
 class MetaStep(NamedTuple):
   """A meta-step and its pieces; `hyper` is `state.hyper`, keys are consumed.
 
+  `seen` are the states `[S, O]` at which a share of the rollouts begin, where
+  `model_rollouts.buffer_starts` asks for such.
+
   Over a mesh they run inside `parallel.share_out`, and [K, P] is the device's
   own share.
   """
 
-  # (params, model, hyper, key, per_task=) -> TaskRollouts
+  # (params, model, hyper, key, per_task=, seen=None) -> TaskRollouts
   rollout: Callable[..., task_rollouts.TaskRollouts]
   # (theta, rollouts, hyper) -> theta_i', how it came about, whether usable
   adapt: Callable[..., tuple[types.Params, meta_gradient.Adaptation, jax.Array]]
-  # (theta, model, hyper, key) -> Sampled
+  # (theta, model, hyper, key, seen=None) -> Sampled
   sample: Callable[..., Sampled]
   # (theta, sampled, hyper) -> the outer objective about theta
   derivatives: Callable[..., trpo.Expansion]
-  # (theta, model, hyper, key) -> theta after, metrics
+  # (theta, model, hyper, key, seen=None) -> theta after, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
 
 
@@ -99,6 +102,7 @@ def make(
         trajectory,
         advantages,
         inner_lr=hyper['meta.inner_lr'],
+        max_kl=config.meta.max_inner_kl,
         objective=config.meta.inner_objective,
       )
 
@@ -109,12 +113,16 @@ def make(
     return adapted, adaptations, usable
 
   def sample(
-    theta: types.Params, model: Any, hyper: algorithms.Hyper, key: jax.Array
+    theta: types.Params,
+    model: Any,
+    hyper: algorithms.Hyper,
+    key: jax.Array,
+    seen: jax.Array | None = None,
   ) -> Sampled:
     pre_key, post_key = jax.random.split(key)
-    pre = rollout(theta, model, hyper, pre_key, per_task=False)
+    pre = rollout(theta, model, hyper, pre_key, per_task=False, seen=seen)
     adapted, adaptations, usable_adaptation = adapt(theta, pre, hyper)
-    post = rollout(adapted, model, hyper, post_key, per_task=True)
+    post = rollout(adapted, model, hyper, post_key, per_task=True, seen=seen)
     usable = usable_adaptation & post.usable
     batch = maml.MetaBatch(
       pre=pre.trajectory,
@@ -134,6 +142,7 @@ def make(
       theta,
       sampled.batch,
       inner_lr=hyper['meta.inner_lr'],
+      max_kl=config.meta.max_inner_kl,
       objective=config.meta.inner_objective,
       entropy_coef=hyper['meta.entropy_coef'],
       adaptations=sampled.adaptations,
@@ -149,9 +158,13 @@ def make(
     return tasks.mean(per_task, sampled.batch.weight)
 
   def step(
-    theta: types.Params, model: Any, hyper: algorithms.Hyper, key: jax.Array
+    theta: types.Params,
+    model: Any,
+    hyper: algorithms.Hyper,
+    key: jax.Array,
+    seen: jax.Array | None = None,
   ) -> tuple[types.Params, types.Metrics]:
-    sampled = sample(theta, model, hyper, key)
+    sampled = sample(theta, model, hyper, key, seen)
     pre, post, batch, _, usable_adaptation, usable = sampled
     updated, info = trpo.trpo_step(
       theta,
@@ -163,8 +176,13 @@ def make(
       max_backtracks=trust_region.max_backtracks,
       all_sum=all_sum,
     )
-    return_pre, _ = task_rollouts.episode_means(pre, batch.weight)
-    return_post, length = task_rollouts.episode_means(post, batch.weight)
+    means = functools.partial(
+      task_rollouts.episode_means,
+      weight=batch.weight,
+      num_seen=config.model_rollouts.num_seen,
+    )
+    return_pre, _ = means(pre)
+    return_post, length = means(post)
     episodes, sums = all_sum(
       (
         {

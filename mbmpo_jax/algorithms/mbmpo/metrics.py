@@ -6,6 +6,10 @@ from mbmpo_jax.algorithms import shared_metrics
 METRICS = {
   **shared_metrics.COLLECT,
   **shared_metrics.FIT,
+  'model/disagreement': base.Metric(
+    "deviation of the models' predictions from their mean at transitions of the"
+    " newest episodes, in units of the changes' deviation"
+  ),
   'imagined_steps': base.Metric(
     "model steps of the iteration's meta-steps",
     over_runs='sum',
@@ -19,6 +23,13 @@ METRICS = {
     imagined=True,
   ),
   'imagined/return_post': base.Metric('the same of the adapted policies'),
+  'imagined/promise': base.Metric(
+    'the same at the first meta-step alone, of the policies that collected the'
+    " iteration's data; in iteration 0, whose actions are uniform, of others",
+    against='real/return',
+    advice='turn up model_rollouts.buffer_starts, or turn down'
+    ' trust_region.max_kl or meta.num_meta_steps',
+  ),
   'imagined/length': base.Metric(
     "length of the adapted policies' imagined episodes, in steps, mean"
   ),

@@ -25,6 +25,9 @@ from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagined
 
+# Keeps the key of these apart from those that it is split into.
+_SEEN = 0x7365656E
+
 
 class TaskRollouts(NamedTuple):
   """Rollouts of every task, all masked where they are not finite.
@@ -49,6 +52,7 @@ def rollout_tasks(
   policy: policies.Policy,
   dynamics: models.Dynamics,
   per_task: bool,
+  seen: jax.Array | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> TaskRollouts:
   """Imagines rollouts of every task on its member, and their advantages.
@@ -63,6 +67,9 @@ def rollout_tasks(
     policy: acts.
     dynamics: predicts.
     per_task: whether `params` has one policy per task.
+    seen: `[S, O]`, states of real episodes at which the first
+      `model_rollouts.num_seen` rollouts of a task begin; episodes that follow
+      one that ended begin as real ones do. `None`: so do all.
     mesh: of the devices among which the tasks are shared out; [K, P] is then
       this device's share of them. No task's rollouts depend on its device.
   """
@@ -74,6 +81,13 @@ def rollout_tasks(
     initial_obs = starts.draw(
       env, dynamics, model, initial_key, (num_rollouts,)
     )
+    if seen is not None:
+      initial_obs = starts.among_seen(
+        initial_obs,
+        seen,
+        jax.random.fold_in(key, _SEEN),
+        count=section.num_seen,
+      )
     restart_obs = None
     if section.restart and env.can_terminate:
       rollout_key, restart_key = jax.random.split(rollout_key)
@@ -148,18 +162,26 @@ def keep_usable(
 
 
 def episode_means(
-  rollouts: TaskRollouts, weight: jax.Array
+  rollouts: TaskRollouts, weight: jax.Array, *, num_seen: int = 0
 ) -> tuple[jax.Array, jax.Array]:
   """Mean undiscounted return and length of the imagined episodes.
 
   Args:
     rollouts: leading [K, P].
     weight: of the tasks, `tasks.weights`.
+    num_seen: the first so many rollouts of a task, which begin in the middle of
+      episodes, are left out, unless all do: real ones do not.
 
   Returns:
     Two scalars, 0 if no task has weight.
   """
   trajectory = rollouts.trajectory
+  if 0 < num_seen < trajectory.mask.shape[-1]:
+    trajectory = trajectory._replace(
+      reward=trajectory.reward[..., num_seen:],
+      terminated=trajectory.terminated[..., num_seen:],
+      mask=trajectory.mask[..., num_seen:],
+    )
 
   def over_episodes(x: jax.Array) -> jax.Array:
     per_task = tasks.over_tasks(episodes.mean)(x, trajectory.terminated)

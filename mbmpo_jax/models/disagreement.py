@@ -1,0 +1,62 @@
+"""How far the members of an ensemble are from each other where data are."""
+
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from mbmpo_jax import broadcasting
+from mbmpo_jax import masking
+from mbmpo_jax import types
+from mbmpo_jax.models import base
+
+
+def along(
+  dynamics: base.Dynamics,
+  model: Any,
+  transitions: types.Transition,
+  key: jax.Array,
+) -> jax.Array:
+  """The members' deviation from their mean, in units of the changes' own.
+
+  With f_k the prediction of member k and d the change of a step,
+
+    sqrt( mean over dimensions of  E[var over k of f_k(s, a)] / var[d] ),
+
+  expectation and variance over the transitions. 0 where members agree; 1 where
+  they differ as much as steps do. Dimensions that never change are left out.
+
+  Args:
+    dynamics: of one member.
+    model: the members, leaves `[K, ...]`.
+    transitions: `[B, ...]`; of these, what is not finite is left out.
+    key: consumed.
+
+  Returns:
+    A scalar; 0 without transitions that are finite.
+  """
+  chex.assert_rank([transitions.obs, transitions.action], 2)
+  sound = masking.sound_rows(transitions)
+  rows = jax.tree.map(
+    lambda x: jnp.where(broadcasting.trailing(sound, x.ndim), x, 0), transitions
+  )
+  weight = sound[:, None].astype(rows.obs.dtype)
+  total = jnp.maximum(jnp.sum(weight), 1.0)
+
+  def member(model: Any) -> jax.Array:
+    start_key, predict_key = jax.random.split(key)
+    carry = dynamics.start(model, start_key, (), rows.obs.shape[0])
+    _, predicted = dynamics.predict(
+      model, carry, rows.obs, rows.action, predict_key
+    )
+    return predicted.next_obs
+
+  spread = jnp.var(jax.vmap(member)(model), 0)
+  change = rows.next_obs - rows.obs
+  mean = jnp.sum(weight * change, 0) / total
+  variance = jnp.sum(weight * jnp.square(change - mean[None]), 0) / total
+  varies = variance > 0
+  ratio = jnp.sum(weight * spread, 0) / total / jnp.where(varies, variance, 1.0)
+  count = jnp.maximum(jnp.sum(varies), 1)
+  return jnp.sqrt(jnp.sum(jnp.where(varies, ratio, 0.0)) / count)
