@@ -8,9 +8,12 @@ policy has learned what the model gets wrong, and more of it will not help.
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.training import run as run_lib
+
+if TYPE_CHECKING:  # It imports `iteration`, which imports this.
+  from mbmpo_jax.training import run as run_lib
 
 # A promise of so many times the real return, in so many iterations in a row,
 # is worth a warning: while learning is fast one iteration says little.
@@ -54,7 +57,7 @@ class Watch:
 
   def __init__(
     self,
-    runs: Sequence[run_lib.Run],
+    runs: 'Sequence[run_lib.Run]',
     declared: Mapping[str, base.Metric],
     first: int,
   ) -> None:
