@@ -181,7 +181,10 @@ def _steps(
     next_obs = next_obs.astype(np.float64)
     allowed = _allowed(obs)
     with np.errstate(invalid='ignore'):
-      gap |= ~last & np.any(np.abs(next_obs - following) > allowed[None], 1)
+      apart = np.abs(next_obs - following)
+      # What is not finite is left out for that.
+      far = (apart > allowed[None]) & (apart <= _LARGEST)
+    gap |= ~last & np.any(far, 1)
   if gap.any():
     findings.append(
       f'{raw.file}: {gap.sum()} rows are not followed by what came next, the'

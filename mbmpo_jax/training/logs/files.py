@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mbmpo_jax import validation
 from mbmpo_jax.training.external import actions as actions_lib
 from mbmpo_jax.training.logs import log as log_lib
 
@@ -123,8 +122,8 @@ def _of_arrays(
     if field not in found:
       name = wanted(field)
       raise log_lib.LogError(
-        f'{path}: has no {name}{validation.nearest(name, arrays)}; there'
-        f' are {", ".join(sorted(arrays)) or "no arrays"}'
+        f'{path}: has no {name}; there are'
+        f' {", ".join(sorted(arrays)) or "no arrays"}'
       )
   if 'columns' in arrays and arrays['columns'].dtype.kind == 'U':
     known['columns'] = tuple(str(x) for x in np.ravel(arrays['columns']))
