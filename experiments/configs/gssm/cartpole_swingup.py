@@ -18,9 +18,15 @@ def get_config() -> gssm.Config:
     ),
     model=gssm.Model(decoder_sizes=(200, 200), context_size=50),
     model_rollouts=gssm.ModelRollouts(horizon=25),
-    improve=gssm.Improve(kind='bptt', num_updates=50),
+    improve=gssm.Improve(
+      kind='bptt',
+      num_updates=50,
+      data='all',
+      num_learners=2,
+      restart_every=5,
+    ),
     advantage=on_policy_config.Advantage(discount=1.0),
-    learn=gssm.Learn(learning_rate=2e-3),
+    learn=gssm.Learn(learning_rate=1e-2),
     adaptation=gssm.Adaptation(num_updates=5, num_rollouts=1),
     run=config.Run(num_iterations=100, eval_every=5, eval_episodes=50),
   )

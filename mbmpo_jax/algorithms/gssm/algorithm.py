@@ -9,13 +9,14 @@ An iteration has three phases:
   collect   episodes of the task of the moment, which is drawn anew every
             `collect.task_every` iterations; random actions at first
   fit       the surrogate, by its evidence lower bound
-  improve   updates of the policy inside it, given contexts of the task
+  improve   updates of the policy inside it, given contexts of tasks
 
 `adapt` infers a new task from its transitions: an amortised policy is told the
 latent, and takes no gradient step; another one takes some inside the model.
 """
 
 import copy
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -28,10 +29,10 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import shared_metrics
-from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.algorithms.gssm import config as config_lib
 from mbmpo_jax.algorithms.gssm import contexts
 from mbmpo_jax.algorithms.gssm import fit as fit_lib
+from mbmpo_jax.algorithms.gssm import learners as learners_lib
 from mbmpo_jax.algorithms.gssm import policy_step
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import fit as models_fit
@@ -43,14 +44,15 @@ from mbmpo_jax.rollouts import real
 
 _IMPROVE = {
   'imagined/return': base.Metric(
-    'return of imagined episodes, discounted by BPTT and not by PPO, mean over'
-    ' updates',
+    'return of imagined episodes of the policy that acts, discounted by BPTT'
+    ' and not by PPO, mean over updates',
     label='imagined',
     curve='imagined',
     imagined=True,
   ),
   'policy/updates': base.Metric(
-    'gradient updates of the policy that were taken', over_runs='sum'
+    'gradient updates of all policies that learn which were taken',
+    over_runs='sum',
   ),
   'nonfinite/rollouts': base.Metric(
     'imagined rollouts that were left out; sum over policy updates',
@@ -81,7 +83,7 @@ class State(NamedTuple):
   hyper: base.Hyper
   task: Any  # of the moment
   task_index: jax.Array  # int32, its number; -1 before the first
-  learner: policy_step.Learner
+  learners: learners_lib.Learners  # of `policy_step.Learner`
   ensemble: models_fit.FitState  # one member and its optimiser's state
   model: Any  # the member as last fitted, leaves [1, ...]
   buffer: buffer_lib.Buffer  # `extras` are tasks' numbers
@@ -137,7 +139,9 @@ def make(
       hyper=hyper,
       task=family.sample_task(task_key),
       task_index=jnp.full((), -1, jnp.int32),
-      learner=policy_step.init(made, config.learn, hyper, policy_key),
+      learners=learners_lib.init(
+        drawing(hyper), policy_key, num=config.improve.num_learners
+      ),
       ensemble=ensemble,
       model=fit_lib.before_data(
         surrogate, ensemble, statistics.before_data(env)
@@ -149,6 +153,11 @@ def make(
     )
     # No two leaves share memory: XLA refuses to be donated it twice.
     return jax.tree.map(jnp.copy, state)
+
+  def drawing(
+    hyper: base.Hyper,
+  ) -> Callable[[jax.Array], policy_step.Learner]:
+    return lambda key: policy_step.init(made, config.learn, hyper, key)
 
   def member(state: State) -> Any:
     return jax.tree.map(lambda x: x[0], state.model)
@@ -182,7 +191,7 @@ def make(
     trajectory, _ = real.rollout(
       envs.fixed(family, task),
       made.acting,
-      state.learner.policy,
+      state.learners.best.policy,
       rollout_key,
       num_envs=config.collect.num_trajectories,
       horizon=config.collect.episode_length,
@@ -219,14 +228,20 @@ def make(
   def improve(state: State) -> tuple[State, types.Metrics]:
     """All updates of an iteration; metrics are means, counts are sums."""
     counters = state.counters
-    key, updates_key = jax.random.split(counters.key)
+    key, draw_key, updates_key = jax.random.split(counters.key, 3)
     data = contexts.of_buffer(state.buffer, env, config.model)
     model = member(state)
+    due = counters.iteration % config.improve.restart_every == 0
+    learners = learners_lib.restarted(
+      state.learners,
+      due & (counters.iteration > 0),
+      drawing(state.hyper),
+      draw_key,
+    )
 
     def update(
-      carry: tuple[policy_step.Learner, tally_lib.Tally], key: jax.Array
-    ) -> tuple[tuple[policy_step.Learner, tally_lib.Tally], None]:
-      learner, tally = carry
+      learner: policy_step.Learner, key: jax.Array
+    ) -> tuple[policy_step.Learner, types.Metrics]:
       task_key, context_key, key = jax.random.split(key, 3)
       num = rollouts.num_contexts
       tasks = contexts.choose(
@@ -237,29 +252,31 @@ def make(
           data, task, key, section=config.model
         )
       )(tasks, jax.random.split(context_key, num))
-      learner, metrics = steps.update(
+      return steps.update(
         learner, model, known, state.hyper, key, rollouts.num_rollouts
       )
-      return (learner, tally_lib.add(tally, metrics)), None
 
-    (learner, tally), _ = jax.lax.scan(
+    learners, metrics = learners_lib.learn(
+      learners,
       update,
-      (state.learner, tally_lib.start(_IMPROVE)),
       jax.random.split(updates_key, config.improve.num_updates),
+      metrics=tuple(_IMPROVE),
+      judged_by='imagined/return',
+      sums=('policy/updates',),
     )
-    metrics = tally_lib.summary(tally, sums=('policy/updates',))
     stuck = (metrics['policy/updates'] == 0) & (
       metrics['nonfinite/updates'] > 0
     )
     imagined = (
-      config.improve.num_updates
+      config.improve.num_learners
+      * config.improve.num_updates
       * rollouts.num_contexts
       * rollouts.num_rollouts
       * rollouts.horizon
     )
     state = state._replace(
       counters=counters._replace(key=key, iteration=counters.iteration + 1),
-      learner=learner,
+      learners=learners,
     )
     return state, {
       **metrics,
@@ -289,7 +306,7 @@ def make(
     points = sets.pad(points, room)
     if config.policy.amortised:
       z = steps.latents(member(state), points, key, 1)[0]
-      return state.learner.policy, z
+      return state.learners.best.policy, z
     each = jax.tree.map(lambda x: x[None], points)
 
     def update(
@@ -307,7 +324,7 @@ def make(
 
     learner, _ = jax.lax.scan(
       update,
-      state.learner,
+      state.learners.best,
       jax.random.split(key, config.adaptation.num_updates),
     )
     return learner.policy, ()
@@ -320,7 +337,7 @@ def make(
       'improve': base.Phase(parallel.replicating(improve, mesh)),
     },
     policy=made.acting,
-    policy_params=lambda state: state.learner.policy,
+    policy_params=lambda state: state.learners.best.policy,
     behaviour=None,
     add=lambda state, trajectory: store(state, trajectory)[0],
     adapt=adapt,

@@ -91,11 +91,17 @@ class Improve:
     kind: `bptt`, the gradient through the model (equation 12), or `ppo`.
     num_updates: per iteration, N of algorithm 1.
     data: of which tasks contexts are: the `current` one, or `all` so far.
+    num_learners: policies that learn side by side; the one that earns most in
+      the model acts.
+    restart_every: iterations after which all learners but that one are drawn
+      anew.
   """
 
   kind: str = config.setting('bptt', choices=('bptt', 'ppo'))
   num_updates: int = config.setting(20, low=1, high=10**6, tiny=2)
   data: str = config.setting('current', choices=('all', 'current'))
+  num_learners: int = config.setting(1, low=1, high=1_000, tiny=2)
+  restart_every: int = config.setting(10, low=1, high=10**6, tiny=2)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
