@@ -5,6 +5,7 @@ tests start inherit them.
 """
 
 import functools
+import gc
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -14,12 +15,23 @@ import jax
 import pytest
 from mujoco import mjx
 
-# Sharding is tested on eight simulated devices; a count already chosen stays.
-_flags = os.environ.get('XLA_FLAGS', '')
-if '--xla_force_host_platform_device_count' not in _flags:
-  os.environ['XLA_FLAGS'] = (
-    f'{_flags} --xla_force_host_platform_device_count=8'.strip()
-  )
+# Sharding is tested on eight simulated devices.
+_flags = {'--xla_force_host_platform_device_count': '8'}
+if os.environ.get('JAX_DISABLE_MOST_OPTIMIZATIONS'):
+  # A third of the time to compile; XLA of later versions lacks the second.
+  _flags['--xla_cpu_parallel_codegen_split_count'] = '1'
+  if jax.__version_info__ < (0, 11):
+    _flags['--xla_cpu_use_fusion_emitters'] = 'false'
+# What is already chosen stays.
+_chosen = os.environ.get('XLA_FLAGS', '')
+os.environ['XLA_FLAGS'] = ' '.join(
+  [_chosen, *(f'{k}={v}' for k, v in _flags.items() if k not in _chosen)]
+).strip()
+
+# Tracing makes millions of objects that live: looking through all of them for
+# garbage, as often as Python does, is a sixth of the suite's time.
+gc.freeze()
+gc.set_threshold(50_000, 20, 50)
 
 # Most of the suite's time is compilation; a second run saves most of it.
 _cache = pathlib.Path(__file__).resolve().parent.parent / '.cache' / 'xla'
@@ -48,7 +60,10 @@ def _lenient(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 # MJX broadcasts on purpose; what calls it stays strict.
-for _name in ('put_model', 'put_data', 'make_data', 'forward', 'step'):
+for _name in (
+  *('put_model', 'put_data', 'make_data', 'forward', 'step'),
+  *('com_pos', 'com_vel', 'rne_postconstraint'),
+):
   setattr(mjx, _name, _lenient(getattr(mjx, _name)))
 
 

@@ -106,8 +106,8 @@ def test_episodes_end_beyond_their_limits(name, variant, index, value, done):
     (
       'hopper',
       'gymnasum',
-      r"env.variant='gymnasum': must be one of paper, gymnasium"
-      r" \(did you mean 'gymnasium'\?\)",
+      r"env.variant='gymnasum': must be one of paper, gymnasium,"
+      r" benchmark \(did you mean 'gymnasium'\?\)",
     ),
     ('point', 'paper', "env.variant='paper': must be None: 'point' has no"),
   ],

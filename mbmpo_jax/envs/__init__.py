@@ -12,35 +12,18 @@ from typing import Any
 from mbmpo_jax.envs import base  # isort: skip
 from mbmpo_jax import config
 from mbmpo_jax import validation
-from mbmpo_jax.envs import acrobot
 from mbmpo_jax.envs import adapters
-from mbmpo_jax.envs import ant
-from mbmpo_jax.envs import ant_crippled_leg
-from mbmpo_jax.envs import ant_fwd_bwd
-from mbmpo_jax.envs import cartpole_swingup
 from mbmpo_jax.envs import check
 from mbmpo_jax.envs import elsewhere
 from mbmpo_jax.envs import families
-from mbmpo_jax.envs import half_cheetah
-from mbmpo_jax.envs import half_cheetah_fwd_bwd
-from mbmpo_jax.envs import half_cheetah_mass_damping
-from mbmpo_jax.envs import half_cheetah_pier
-from mbmpo_jax.envs import hopper
-from mbmpo_jax.envs import humanoid_direc
 from mbmpo_jax.envs import mjcf
 from mbmpo_jax.envs import of_family
 from mbmpo_jax.envs import physics
-from mbmpo_jax.envs import point
-from mbmpo_jax.envs import point_direc
-from mbmpo_jax.envs import pr2_reacher
 from mbmpo_jax.envs import randomized
-from mbmpo_jax.envs import slim_humanoid
 from mbmpo_jax.envs import spaces
-from mbmpo_jax.envs import swimmer
 from mbmpo_jax.envs import tasked
-from mbmpo_jax.envs import walker2d
-from mbmpo_jax.envs import walker2d_randparams
 from mbmpo_jax.envs import warp
+from mbmpo_jax.envs import worlds
 
 Adapted = adapters.Adapted
 Box = spaces.Box
@@ -61,30 +44,10 @@ fixed = tasked.fixed
 require_known = of_family.require_known
 on_warp = warp.on_warp
 
-_Factory = Callable[..., base.Environment | families.Family]
+_Factory = worlds.Factory
 
-# Of environments, and of task families.
-_FACTORIES: dict[str, _Factory] = {
-  'acrobot': acrobot.Masses,
-  'ant': ant.Ant,
-  'ant_crippled_leg': ant_crippled_leg.CrippledLeg,
-  'ant_fwd_bwd': ant_fwd_bwd.FwdBwd,
-  'cartpole_swingup': cartpole_swingup.CartpoleSwingup,
-  'cartpole_swingup_masses': cartpole_swingup.Masses,
-  'half_cheetah': half_cheetah.HalfCheetah,
-  'half_cheetah_fwd_bwd': half_cheetah_fwd_bwd.FwdBwd,
-  'half_cheetah_mass_damping': half_cheetah_mass_damping.HalfCheetahs,
-  'half_cheetah_pier': half_cheetah_pier.Piers,
-  'hopper': hopper.Hopper,
-  'humanoid_direc': humanoid_direc.Directions,
-  'point': point.Point,
-  'point_direc': point_direc.Directions,
-  'pr2_reacher': pr2_reacher.Pr2Reacher,
-  'slim_humanoid': slim_humanoid.SlimHumanoids,
-  'swimmer': swimmer.Swimmer,
-  'walker2d': walker2d.Walker2d,
-  'walker2d_randparams': walker2d_randparams.RandParams,
-}
+# Those of this package, and what users register.
+_FACTORIES: dict[str, _Factory] = dict(worlds.FACTORIES)
 # Those of this package, whatever is registered later, and what `make` built of
 # them, with its attributes.
 _OWN = frozenset(_FACTORIES.values())

@@ -40,8 +40,8 @@ from mbmpo_jax.envs import spaces
 _GRAVITY = 9.8  # m/s^2
 _CENTRE = 0.5  # m, c
 _INERTIA = 1.0  # kg m^2, I
-_MAX_SPEEDS = (4 * jnp.pi, 9 * jnp.pi)  # rad/s
-_RESET_WIDTH = 0.1
+MAX_SPEEDS = (4 * jnp.pi, 9 * jnp.pi)  # rad/s
+RESET_WIDTH = 0.1
 
 
 class Acrobot(base.Environment):
@@ -70,27 +70,30 @@ class Acrobot(base.Environment):
   def initial_state(self, rng: jax.Array) -> jax.Array:
     """All but hanging and at rest: U(0.1) in every number."""
     return jax.random.uniform(
-      rng, (4,), minval=-_RESET_WIDTH, maxval=_RESET_WIDTH
+      rng, (4,), minval=-RESET_WIDTH, maxval=RESET_WIDTH
     )
 
   def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
     """A Runge-Kutta step under the torque of a choice; none at the goal."""
-    torque = action[2] - action[0]
+    after = self.swung(pipeline_state, action[2] - action[0])
+    return jnp.where(_at_goal(pipeline_state), pipeline_state, after)
+
+  def swung(self, state: jax.Array, torque: jax.Array) -> jax.Array:
+    """The state [4] a step later, under a torque [] in N m, goal or not."""
     h = self.dt
 
     def rates(state: jax.Array) -> jax.Array:
       return self._rates(state, torque)
 
-    first = rates(pipeline_state)
-    second = rates(pipeline_state + h / 2 * first)
-    third = rates(pipeline_state + h / 2 * second)
-    fourth = rates(pipeline_state + h * third)
-    after = pipeline_state + h / 6 * (first + 2 * second + 2 * third + fourth)
+    first = rates(state)
+    second = rates(state + h / 2 * first)
+    third = rates(state + h / 2 * second)
+    fourth = rates(state + h * third)
+    after = state + h / 6 * (first + 2 * second + 2 * third + fourth)
     angles = after[:2] - 2 * jnp.pi * jnp.round(after[:2] / (2 * jnp.pi))
-    fastest = jnp.asarray(_MAX_SPEEDS)
+    fastest = jnp.asarray(MAX_SPEEDS)
     speeds = jnp.clip(after[2:], -fastest, fastest)
-    after = jnp.concatenate([angles, speeds])
-    return jnp.where(_at_goal(pipeline_state), pipeline_state, after)
+    return jnp.concatenate([angles, speeds])
 
   def observe(self, pipeline_state: jax.Array) -> jax.Array:
     """[theta1, theta2, theta1', theta2'], in rad and rad/s."""

@@ -8,6 +8,19 @@ from mujoco import mjx as mujoco_mjx
 
 from mbmpo_jax.envs import locomotion
 
+_BENCHMARK = locomotion.Variant(
+  frame_skip=5,
+  control_cost=0.1,
+  alive_bonus=1.0,
+  position_noise=locomotion.Noise(0.1),
+  benchmark=True,
+  height_cost=3.0,
+  height=0.57,
+  ends=False,
+)
+# The benchmark's world with early termination.
+EARLY = _BENCHMARK._replace(ends=True, alive_if_healthy=True)
+
 
 class Ant(locomotion.Locomotion):
   """27 observations, 8 actions; done where the torso leaves its heights.
@@ -33,6 +46,7 @@ class Ant(locomotion.Locomotion):
       gymnasium=True,
       contact_cost=5e-4,
     ),
+    'benchmark': _BENCHMARK,
   }
 
   @property

@@ -29,4 +29,10 @@ class HalfCheetah(locomotion.Locomotion):
       position_noise=_UNIFORM,
       gymnasium=True,
     ),
+    'benchmark': locomotion.Variant(
+      frame_skip=5,
+      control_cost=0.1,
+      position_noise=_UNIFORM,
+      benchmark=True,
+    ),
   }

@@ -9,6 +9,10 @@ forward velocity in the next observation, `alive` is paid at every step.
 `gymnasium` is Gymnasium's own version 5: v is the distance of the step over
 its duration, `alive` is not paid where the episode ends. So that a model can
 imagine that reward, this v is observed as well, as the last number.
+`benchmark` is that of the public benchmark (Wang et al. 2019, MBBL): v is the
+forward velocity in the observation *before* the step, and its height z there is
+paid for, too, -3 (z - z0)^2. Episodes end only where a world's name ends in
+`_et`, early termination; velocities are observed as they are.
 """
 
 from collections.abc import Mapping
@@ -49,6 +53,12 @@ class Variant(NamedTuple):
   contact_cost: float = 0.0  # of the ant's contact forces
   gymnasium: bool = False  # Gymnasium's reward, see above
   pays_the_end: bool = False  # alive in that reward even where an episode ends
+  benchmark: bool = False  # the benchmark's reward and observation, see above
+  height_cost: float = 0.0  # weight of (z - z0)^2 in it
+  height: float = 0.0  # z0, m
+  ends: bool = True  # episodes end where the body is not healthy
+  alive_if_healthy: bool = False  # alive in that reward only where it is
+  reach: float = 0.0  # m, of the swimmer's point by which distance is measured
 
 
 class Locomotion(mjx.MjxEnvironment):
@@ -79,6 +89,7 @@ class Locomotion(mjx.MjxEnvironment):
     if not isinstance(variant, Variant):
       variant = self.variants[variant or next(iter(self.variants))]
     self.variant = variant
+    self.can_terminate = type(self).can_terminate and variant.ends
     super().__init__(
       mjx.ASSETS / self.asset, frame_skip=self.variant.frame_skip
     )
@@ -121,10 +132,9 @@ class Locomotion(mjx.MjxEnvironment):
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
     """Positions, velocities and what the variant adds, [O]."""
     qvel = pipeline_state.qvel
-    if self.max_observed_velocity is not None:
-      qvel = jnp.clip(
-        qvel, -self.max_observed_velocity, self.max_observed_velocity
-      )
+    most = self._most_velocity
+    if most is not None:
+      qvel = jnp.clip(qvel, -most, most)
     parts = [pipeline_state.qpos[self.hidden_coordinates :], qvel]
     if self.variant.gymnasium:
       parts.append(pipeline_state.userdata[:1])
@@ -135,17 +145,23 @@ class Locomotion(mjx.MjxEnvironment):
   ) -> jax.Array:
     """w * d * v + alive - cost * ||a||^2, [...]."""
     variant = self.variant
+    read = obs if variant.benchmark else next_obs
     index = -1 if variant.gymnasium else self._velocity_index
     forward = variant.velocity_weight * self.direction
-    reward = forward * next_obs[..., index] + variant.alive_bonus
-    if variant.gymnasium and not variant.pays_the_end:
+    reward = forward * read[..., index] + variant.alive_bonus
+    if variant.benchmark:
+      off = jnp.square(read[..., 0] - variant.height)
+      reward -= variant.height_cost * off
+      if variant.alive_if_healthy:
+        reward -= variant.alive_bonus * ~self.healthy(read)
+    elif variant.gymnasium and not variant.pays_the_end:
       reward -= variant.alive_bonus * self.done(next_obs)
     return reward - variant.control_cost * jnp.sum(jnp.square(action), -1)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
     """Unit quaternions, and velocities within those that are observed."""
     next_obs = super().project(next_obs)
-    most = self.max_observed_velocity
+    most = self._most_velocity
     if most is None:
       return next_obs
     velocities = slice(self._velocity_index, self._body_size)
@@ -157,10 +173,16 @@ class Locomotion(mjx.MjxEnvironment):
     first = self.hidden_coordinates
     return tuple(x - first for x in quaternions.addresses(self.mj_model))
 
+  @property
+  def _most_velocity(self) -> float | None:
+    return None if self.variant.benchmark else self.max_observed_velocity
+
   def healthy(self, obs: jax.Array) -> jax.Array:
     """Whether the body has not fallen, bool [...], by `obs` [..., O]."""
     return jnp.ones(obs.shape[:-1], bool)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """1. where the body is not healthy."""
+    """1. where the body is not healthy, in variants whose episodes end."""
+    if not self.variant.ends:
+      return super().done(next_obs)
     return (~self.healthy(next_obs)).astype(next_obs.dtype)

@@ -8,6 +8,19 @@ import jax.numpy as jnp
 from mbmpo_jax.envs import locomotion
 
 _UNIFORM = locomotion.Noise(0.005)
+_BENCHMARK = locomotion.Variant(
+  frame_skip=4,
+  control_cost=0.1,
+  alive_bonus=1.0,
+  position_noise=_UNIFORM,
+  velocity_noise=_UNIFORM,
+  benchmark=True,
+  height_cost=3.0,
+  height=1.3,
+  ends=False,
+)
+# The benchmark's world with early termination.
+EARLY = _BENCHMARK._replace(ends=True, alive_if_healthy=True)
 
 
 class Walker2d(locomotion.Locomotion):
@@ -32,6 +45,7 @@ class Walker2d(locomotion.Locomotion):
       velocity_noise=_UNIFORM,
       gymnasium=True,
     ),
+    'benchmark': _BENCHMARK,
   }
 
   def healthy(self, obs: jax.Array) -> jax.Array:

@@ -1,0 +1,28 @@
+"""Angles in observations as a cosine and a sine, which predictions are not."""
+
+import jax
+import jax.numpy as jnp
+
+# A pair this short has no direction worth keeping.
+_SHORTEST = 1e-6
+
+
+def normalized(
+  obs: jax.Array, places: tuple[tuple[int, int], ...]
+) -> jax.Array:
+  """`obs` [..., O] whose pairs of a cosine and a sine are of unit length.
+
+  Args:
+    obs: may be a prediction.
+    places: of the two numbers of each pair.
+
+  Example:
+    >>> normalized(jnp.array([3.0, 7.0, 4.0]), ((0, 2),)).round(6).tolist()
+    [0.6000000238418579, 7.0, 0.800000011920929]
+  """
+  for pair in places:
+    part = obs[..., pair]
+    squared = jnp.sum(jnp.square(part), -1, keepdims=True)
+    length = jnp.sqrt(jnp.maximum(squared, _SHORTEST**2))
+    obs = obs.at[..., pair].set(part / length)
+  return obs
