@@ -448,6 +448,128 @@ def test_plasticity(x64):
   np.testing.assert_allclose(np.ravel(actual), moves, rtol=1e-11)
 
 
+def _rates(
+  problem: reference.Problem, inner_lr: float, kind: str, max_kl: float
+) -> np.ndarray:
+  """Every task's step size within a KL: `inner_rate` in float64 NumPy."""
+  theta, scale = problem.params, reference.log_std(problem.params)
+  rates = []
+  for task in problem.tasks:
+    gradient = reference.inner_gradient(theta, task.pre, kind)
+    # The distribution's derivative along the gradient, by an imaginary step.
+    moved = reference.flatten(theta) + 1e-30j * reference.flatten(gradient)
+    there = reference.unflatten(moved, theta)
+    d_mean = np.imag(reference.mean(there, task.pre.obs)) / 1e-30
+    d_scale = np.imag(reference.log_std(there)) / 1e-30
+    metric = np.sum(d_mean**2 / np.exp(2 * scale) + 2 * d_scale**2, -1)
+    kl = inner_lr**2 * np.mean(metric) / 2
+    rates.append(inner_lr * min(1.0, np.sqrt(max_kl / kl)))
+  return np.array(rates)
+
+
+@pytest.mark.parametrize('kind', _KINDS)
+def test_bounded_adaptation(x64, kind):
+  """Its rates, and the outer objective's derivatives with these held."""
+  inner_lr = 1.0
+  problem = reference.make_problem(inner_lr, kind)
+  unbounded = [
+    np.mean(reference.kl(problem.params, old, task.pre.obs))
+    for task, old in zip(problem.tasks, problem.old, strict=True)
+  ]
+  max_kl = float(np.median(unbounded))
+  rates = _rates(problem, inner_lr, kind, max_kl)
+  assert 0 < np.sum(rates == inner_lr) < len(rates)
+  old = [
+    reference.adapt(problem.params, task.pre, rate, kind)
+    for task, rate in zip(problem.tasks, rates, strict=True)
+  ]
+  problem = problem._replace(old=old)
+
+  def outer(vector, value):
+    params = reference.unflatten(vector, problem.params)
+    total = 0.0
+    for task, rate, before in zip(problem.tasks, rates, old, strict=True):
+      share = task.weight / np.sum(problem.weights)
+      total += share * value(
+        reference.adapt(params, task.pre, rate, kind), task, before
+      )
+    return total
+
+  def surrogate(vector):
+    return outer(
+      vector,
+      lambda adapted, task, _: np.mean(
+        reference._ratio(adapted, task.post) * task.post.advantages
+      ),
+    )
+
+  def kl(vector):
+    return outer(
+      vector,
+      lambda adapted, task, before: np.mean(
+        reference.kl(before, adapted, task.post.obs)
+      ),
+    )
+
+  theta = reference.flatten(problem.params)
+  moved = theta + _shift(problem.params)
+  batch = _batch(problem)
+
+  @_jit
+  def evaluate(params, batch, points, directions):
+    settings: Any = dict(inner_lr=inner_lr, max_kl=max_kl, objective=kind)
+    adapted, adaptations = tasks.map_tasks(
+      functools.partial(meta_gradient.adapt, _policy(), params, **settings),
+      batch.pre,
+      batch.pre_advantages,
+    )
+    about = meta_gradient.differentiate(
+      _policy(), params, batch, **settings, adaptations=adaptations
+    )
+    return (
+      adaptations.rate,
+      adapted,
+      about.surrogate,
+      about.gradient,
+      jax.vmap(about.curvature)(directions),
+      jax.vmap(about.objective)(points),
+    )
+
+  rate, adapted, value, gradient, curvature, nearby = evaluate(
+    jax.tree.map(jnp.asarray, problem.params),
+    batch,
+    _unrows(np.stack([theta, moved]), problem.params),
+    _unrows(np.eye(len(theta)), problem.params),
+  )
+  np.testing.assert_allclose(np.ravel(rate), rates, rtol=1e-10)
+  for ours, theirs in zip(
+    jax.tree.leaves(adapted), jax.tree.leaves(batch.adapted), strict=True
+  ):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+  np.testing.assert_allclose(value, surrogate(theta), rtol=1e-10)
+  exact = reference.jacobian(surrogate, theta)
+  one = jax.tree.map(lambda x: x[None], gradient)
+  assert _distance(_rows(one)[0], exact) < 1e-10
+  assert _distance(_rows(curvature), reference.hessian(kl, theta)) < 1e-6
+  np.testing.assert_allclose(
+    nearby,
+    [[fn(theta), fn(moved)] for fn in (surrogate, kl)],
+    rtol=1e-9,
+    atol=1e-14,
+  )
+
+
+def test_bounded_adaptation_stays_within(x64):
+  """The KL that is measured, where the bound is small enough for it to be."""
+  problem = reference.make_problem(1.0, 'log_likelihood')
+  for task, rate in zip(
+    problem.tasks, _rates(problem, 1.0, 'log_likelihood', 1e-6), strict=True
+  ):
+    adapted = reference.adapt(problem.params, task.pre, rate, 'log_likelihood')
+    measured = np.mean(reference.kl(problem.params, adapted, task.pre.obs))
+    np.testing.assert_allclose(measured, 1e-6, rtol=0.02)
+
+
 def test_unknown_objective_is_named():
   problem = reference.make_problem(0.1, 'log_likelihood')
   with pytest.raises(ValueError, match=r"'reward'.*likelihood_ratio"):

@@ -1,0 +1,278 @@
+"""What keeps MB-MPO from believing its models, piece by piece.
+
+The adaptation that is bounded in KL is in `test_maml.py`.
+"""
+
+import math
+import types
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import reference
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax import types as types_lib
+from mbmpo_jax.algorithms import base as algorithms
+from mbmpo_jax.algorithms.acktr import config as acktr
+from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
+from mbmpo_jax.algorithms.mbmpo import meta_step
+from mbmpo_jax.algorithms.mbmpo import task_rollouts
+from mbmpo_jax.models import base as models
+from mbmpo_jax.models import disagreement
+from mbmpo_jax.models import ensemble
+from mbmpo_jax.models import starts
+from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.training import promises
+from tests import tiny
+
+
+def _transitions(count: int, seed: int = 0) -> types_lib.Transition:
+  rng = np.random.default_rng(seed)
+  return types_lib.Transition(
+    obs=rng.normal(size=(count, 2)).astype(np.float32),
+    action=rng.uniform(-1, 1, (count, 2)).astype(np.float32),
+    reward=np.zeros(count, np.float32),
+    next_obs=rng.normal(size=(count, 2)).astype(np.float32),
+    terminated=np.zeros(count, np.float32),
+    truncated=np.zeros(count, np.float32),
+    episode=np.zeros(count, np.int32),
+    time=np.arange(count, dtype=np.int32),
+  )
+
+
+# --- rollouts that begin at states of the buffer
+
+
+@pytest.mark.parametrize('filled', [2, 5, 12])
+def test_the_newest_rows_alone_are_drawn(filled):
+  """Of a ring of 5 that may have wrapped; all of what there is, no more."""
+  buffer = buffer_lib.init_transitions(5, 2, 2)
+  for index in range(filled):
+    row = _transitions(1)._replace(time=np.array([index], np.int32))
+    buffer = buffer_lib.add(buffer, row)
+  drawn = buffer_lib.sample_newest(
+    buffer, jax.random.PRNGKey(0), count=200, newest=3
+  )
+  expected = range(max(0, filled - 3), filled)
+  assert set(np.asarray(drawn.time).tolist()) == set(expected)
+
+
+def test_a_share_begins_in_the_middle():
+  resets = jnp.zeros((6, 2))
+  seen = jnp.arange(1.0, 9.0).reshape(4, 2).at[0].set(jnp.nan)
+  drawn = np.stack(
+    [
+      starts.among_seen(resets, seen, jax.random.PRNGKey(i), count=4)
+      for i in range(20)
+    ]
+  )
+  assert np.all(drawn[:, 4:] == 0)
+  found = {tuple(row) for row in drawn[:, :4].reshape(-1, 2).tolist()}
+  # What is not finite leaves the reset in its place.
+  assert found == {(0.0, 0.0), (3.0, 4.0), (5.0, 6.0), (7.0, 8.0)}
+
+
+@pytest.fixture(scope='module')
+def shared():
+  """A third of the rollouts of `point`, which resets within a square."""
+  config = tiny.point_config(model_rollouts__buffer_starts=0.34)
+  env = envs.make('point')
+  algorithm = mbmpo.make(env, config, check=False)
+  state = jax.jit(algorithm.init)(
+    jax.random.PRNGKey(0), algorithms.hyper(config)
+  )
+  return env, config, algorithm, state
+
+
+def test_imagination_begins_there(shared):
+  env, config, _, state = shared
+  policy = gaussian.make(2, 2, config.policy)
+  meta = meta_step.make(env, config, policy, ensemble.make(env, config.model))
+  seen = jnp.full((7, 2), 50.0) + jnp.arange(7.0)[:, None]
+
+  @jax.jit
+  def imagine(state, seen):
+    rollouts = meta.rollout(
+      state.policy,
+      state.model,
+      state.hyper,
+      jax.random.PRNGKey(1),
+      per_task=False,
+      seen=seen,
+    )
+    weight = jnp.full((2, 2), 0.25)
+    return rollouts, [
+      task_rollouts.episode_means(rollouts, weight, num_seen=n)[0]
+      for n in (0, 1, 3)
+    ]
+
+  rollouts, means = imagine(state, seen)
+  first = np.asarray(rollouts.trajectory.obs)[:, :, 0]  # [K, P, N, O]
+  assert np.all(first[:, :, 0] >= 50)
+  assert np.all(abs(first[:, :, 1:]) < 10)
+  # Returns are of those that begin as real episodes do, if there are any.
+  reward = np.sum(np.asarray(rollouts.trajectory.reward), 2).mean((0, 1))
+  np.testing.assert_allclose(
+    means, [reward.mean(), reward[1:].mean(), reward.mean()], rtol=1e-5
+  )
+
+
+def test_it_learns_from_there_and_refuses_an_empty_buffer(shared):
+  _, _, algorithm, state = shared
+  improve = algorithm.phases['improve']
+  message = r'model_rollouts\.buffer_starts=0\.34: must be 0 while the buffer'
+  with pytest.raises(config_lib.ConfigError, match=message):
+    improve(state)
+  filled = buffer_lib.add(state.buffer, _transitions(20))
+  after, metrics = jax.jit(improve)(state._replace(buffer=filled))
+  assert metrics['meta/rejected_tasks'] == 0
+  assert metrics['meta/accept_rate'] > 0
+  assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after.policy))
+
+
+# --- settings that contradict each other
+
+
+def test_contradictions_are_refused():
+  config = tiny.point_config(meta__max_inner_kl=0.01, meta__inner_lr=0.0)
+  with pytest.raises(config_lib.ConfigError, match=r'meta\.max_inner_kl=0\.01'):
+    config.check()
+  factors = acktr.Config()
+  factors.policy.bound_mean = True
+  with pytest.raises(config_lib.ConfigError, match=r'policy\.bound_mean=True'):
+    factors.check()
+
+
+# --- means within the bounds
+
+
+def test_a_bounded_mean(x64):
+  """Acting and learning, against tanh of the reference's mean."""
+  rng = np.random.default_rng(0)
+  params = reference.make_params(rng, (3, 5, 4, 2))
+  obs = 3 * rng.normal(size=(4, 6, 3))
+  policy = gaussian.make(3, 2, config_lib.GaussianPolicy(bound_mean=True))
+  expected = np.tanh(reference.mean(params, obs.reshape(-1, 3)))
+  assert np.max(abs(expected)) > 0.7
+  ours = jax.tree.map(jnp.asarray, params)
+  acted = policy.distribution(ours, (), jnp.asarray(obs))
+  np.testing.assert_allclose(
+    acted.mean.reshape(-1, 2), expected, rtol=1e-12, atol=1e-12
+  )
+  nothing = jnp.zeros((4, 6))
+  trajectory = types_lib.Trajectory(
+    obs=jnp.asarray(obs),
+    action=jnp.zeros((4, 6, 2)),
+    env_action=jnp.zeros((4, 6, 2)),
+    log_prob=nothing,
+    reward=nothing,
+    next_obs=jnp.asarray(obs),
+    terminated=nothing,
+    mask=nothing,
+  )
+
+  def total(params):
+    return jnp.sum(jnp.sin(policy.over(params, trajectory).mode()))
+
+  def of_vector(vector):
+    tree = reference.unflatten(vector, params)
+    return np.sum(np.sin(np.tanh(reference.mean(tree, obs.reshape(-1, 3)))))
+
+  theta = reference.flatten(params)
+  np.testing.assert_allclose(total(ours), of_vector(theta), rtol=1e-12)
+  slope = jax.tree.map(np.asarray, jax.grad(total)(ours))
+  np.testing.assert_allclose(
+    reference.flatten(slope),
+    reference.jacobian(of_vector, theta),
+    rtol=1e-10,
+    atol=1e-12,
+  )
+
+
+# --- what the members disagree about
+
+
+def test_disagreement(x64):
+  """Of members that add what is theirs, against NumPy."""
+  offsets = np.array([[0.0, 1.0], [0.5, -1.0], [1.0, 3.0]])
+
+  def predict(model, carry, obs, env_action, key):
+    del key
+    return carry, models.Prediction(obs + model[None] * env_action)
+
+  dynamics = models.Dynamics(
+    init=lambda key: key,
+    ready=lambda *args: args,
+    start=lambda *args: (),
+    predict=predict,
+    loss=lambda *args: jnp.zeros(()),
+  )
+  rows = jax.tree.map(np.float64, _transitions(9))
+  rows.obs[4, 0] = np.nan  # left out
+  # The second dimension never changes, and counts for nothing.
+  rows.next_obs[:, 1] = rows.obs[:, 1]
+  kept = np.arange(9) != 4
+  predicted = rows.obs[kept] + offsets[:, None] * rows.action[kept]
+  change = (rows.next_obs - rows.obs)[kept, 0]
+  expected = np.sqrt(np.mean(np.var(predicted, 0)[:, 0]) / np.var(change))
+  actual = disagreement.along(
+    dynamics,
+    jnp.asarray(offsets),
+    jax.tree.map(jnp.asarray, rows),
+    jax.random.PRNGKey(0),
+  )
+  np.testing.assert_allclose(actual, expected, rtol=1e-12)
+
+
+# --- promises that are not kept
+
+
+_DECLARED = {
+  'real/gain': algorithms.Metric('as it is'),
+  'dream/gain': algorithms.Metric(
+    'as dreamt', against='real/gain', advice='wake up'
+  ),
+}
+
+
+def _row(index: int, dreamt: float, real: float) -> dict[str, float]:
+  row = {'iteration': index, 'dream/gain': dreamt, 'real/gain': real}
+  return row | promises.ratios(_DECLARED, row)
+
+
+def _watch(*before: dict[str, float], first: int = 0) -> promises.Watch:
+  run = types.SimpleNamespace(
+    rows=lambda: list(before),
+    folder=types.SimpleNamespace(root=types.SimpleNamespace(name='mine')),
+  )
+  return promises.Watch([run], _DECLARED, first)
+
+
+def test_ratios():
+  assert _row(0, 3.0, 2.0)['dream/gain_ratio'] == 1.5
+  for real in (0.0, -1.0, math.nan):
+    assert math.isnan(_row(0, 3.0, real)['dream/gain_ratio'])
+
+
+def test_what_runs_away_is_named_once():
+  """In the third iteration in a row, by a run that is continued, too."""
+  high, low = (1.6, 1.0), (1.4, 1.0)
+  rows = [_row(i, *x) for i, x in enumerate([high, high, low, high, high])]
+  watch = _watch(*rows[:4], first=4)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    watch.check(4, [rows[4]])
+  last = _row(5, *high)
+  with pytest.warns(UserWarning, match='iteration 5: imagination') as caught:
+    watch.check(5, [last])
+  assert 'wake up' in str(caught[0].message)
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    for told in (watch, _watch(*rows, last, first=6)):
+      told.check(6, [_row(6, *high)])
+      told.check(7, [_row(7, *low)])
