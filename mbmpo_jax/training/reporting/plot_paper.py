@@ -57,7 +57,7 @@ class Series(NamedTuple):
 
 
 class Level(NamedTuple):
-  """A horizontal line."""
+  """A horizontal line, or a vertical one."""
 
   label: str
   value: float
@@ -75,6 +75,7 @@ class Panel(NamedTuple):
     y: the label of the vertical axis.
     log: whether the horizontal axis is logarithmic.
     levels: horizontal lines.
+    marks: vertical lines.
   """
 
   title: str
@@ -83,6 +84,7 @@ class Panel(NamedTuple):
   y: str = 'return per episode'
   log: bool = False
   levels: Sequence[Level] = ()
+  marks: Sequence[Level] = ()
 
 
 def curves(
@@ -124,6 +126,11 @@ def curves(
           level.value, color=level.color, ls=level.style, lw=1.0, zorder=1
         )
         handles.setdefault(level.label, line)
+      for mark in panel.marks:
+        line = axes.axvline(
+          mark.value, color=mark.color, ls=mark.style, lw=1.0, zorder=1
+        )
+        handles.setdefault(mark.label, line)
       _finish(axes, panel)
       if index % columns == 0:
         axes.set_ylabel(panel.y)

@@ -1,0 +1,123 @@
+r"""Figure 2 of GSSM's paper: what is earned while models are learned.
+
+  python experiments/figures/gssm_fig2.py --quick
+
+Over real transitions, the mean return of the last ten iterations' episodes, an
+episode per iteration of GSSM and the other surrogates; the task is drawn anew
+all the time. The claim: GSSM ends at least as high as every other model. The
+runs are those of the tables, in their folder.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from experiments.figures import gssm_methods as methods_lib
+from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.figures import verdicts
+from mbmpo_jax.training.reporting import plot_paper
+
+_OURS = 'gssm'
+
+
+def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
+  return [
+    methods_lib.group(world, method, size)
+    for world in methods_lib.WORLDS[size]
+    for method in methods
+  ]
+
+
+def claims(found: study.Study) -> list[report.Claim]:
+  made = []
+  for world, entries in found.panels.items():
+    by_key = {entry.group.key: entry for entry in entries}
+    for key, entry in by_key.items():
+      if _OURS in by_key and key != _OURS:
+        made.append(higher(by_key[_OURS], entry, world))
+  return [
+    verdicts.all_of('GSSM ends higher than the other models', made),
+    *made,
+  ]
+
+
+def higher(ours: study.Found, other: study.Found, world: str) -> report.Claim:
+  """That the episodes which our runs end with earn more."""
+  text = f'{ours.group.label} ends higher than {other.group.label} in {world}'
+  if not ours.finished or not other.finished:
+    return verdicts.missing(text, ours, other)
+  mine, theirs = (methods_lib.ends(entry, world) for entry in (ours, other))
+  gain = intervals.difference(mine, theirs)
+  reason = (
+    f'they end with {np.mean(mine):.4g} and {np.mean(theirs):.4g}, the'
+    f' difference is {gain.text()}'
+  )
+  numbers = {
+    'panel': ours.group.panel,
+    'method': other.group.key,
+    'difference': gain,
+    'ours': mine,
+    'theirs': theirs,
+  }
+  return report.Claim(text, report.verdict(gain, 0.0), reason, numbers)
+
+
+def draw(found: study.Study):
+  return plot_paper.curves(panels(found))
+
+
+def panels(found: study.Study) -> list[plot_paper.Panel]:
+  """A panel of a study's curves for each of its own."""
+  made = []
+  for title, entries in found.panels.items():
+    world = methods_lib.world_of(entries[0])
+    unit = 'step' if world in methods_lib.PER_STEP else 'episode'
+    series = []
+    for entry in entries:
+      curves = methods_lib.collected(entry, world)
+      series.append(
+        plot_paper.Series(
+          entry.group.label,
+          entry.group.color,
+          [curve.steps for curve in curves],
+          [curve.returns for curve in curves],
+        )
+      )
+    made.append(
+      plot_paper.Panel(
+        title.replace('_', ' '), series, y=f'return per {unit}, as collected'
+      )
+    )
+  return made
+
+
+def numbers(found: study.Study) -> Any:
+  return {
+    title: {
+      entry.group.key: [
+        {'steps': curve.steps, 'returns': curve.returns}
+        for curve in methods_lib.collected(entry, methods_lib.world_of(entry))
+      ]
+      for entry in entries
+    }
+    for title, entries in found.panels.items()
+  }
+
+
+FIGURE = command.Figure(
+  name='gssm_fig2',
+  about='what is earned while models and policies are learned',
+  methods=tuple(methods_lib.MODEL_BASED),
+  groups=groups,
+  claims=claims,
+  draw=draw,
+  numbers=numbers,
+  costs=methods_lib.seconds,
+  home='gssm',
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

@@ -1,0 +1,81 @@
+r"""Figure 3 of GSSM's paper: whether the policy is told the task, and by what.
+
+  python experiments/figures/gssm_fig3.py --quick
+
+GSSM in the acrobot: with a policy that is told z and one that is not, and with
+z of 16, 32 and 64 numbers. The claim: told, it ends higher.
+"""
+
+from experiments.figures import gssm_fig2 as fig2
+from experiments.figures import gssm_methods as methods_lib
+from mbmpo_jax.algorithms import appearance
+from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import study
+
+_AMORTISED, _LATENT = 'amortised', 'dim z'
+_SIZES = {'tiny': (2, 3), 'quick': (16, 32, 64), 'full': (16, 32, 64)}
+
+
+def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
+  world = methods_lib.CARTPOLE if size == 'tiny' else methods_lib.ACROBOT
+  made = []
+  if _AMORTISED in methods:
+    # The very runs of the tables, which share a folder with these.
+    made.append(
+      methods_lib.group(world, 'gssm', size, label='told z', panel=_AMORTISED)
+    )
+    made.append(
+      methods_lib.group(
+        world,
+        'gssm',
+        size,
+        key='not_amortised',
+        label='not told',
+        color=appearance.PALETTE[1],
+        values={'policy.amortised': False},
+        panel=_AMORTISED,
+      )
+    )
+  if _LATENT in methods:
+    first, *others = _SIZES[size]
+    made.append(
+      methods_lib.group(world, 'gssm', size, label=f'{first}', panel=_LATENT)
+    )
+    for number, color in zip(others, appearance.PALETTE[3:], strict=False):
+      made.append(
+        methods_lib.group(
+          world,
+          'gssm',
+          size,
+          key=f'latent_{number}',
+          label=f'{number}',
+          color=color,
+          values={'model.latent_size': number},
+          panel=_LATENT,
+        )
+      )
+  return made
+
+
+def claims(found: study.Study) -> list[report.Claim]:
+  if _AMORTISED not in found.panels:
+    return []
+  told, other = found.panels[_AMORTISED]
+  return [fig2.higher(told, other, methods_lib.world_of(told))]
+
+
+FIGURE = command.Figure(
+  name='gssm_fig3',
+  about='a policy that is told the task or not, and sizes of z',
+  methods=(_AMORTISED, _LATENT),
+  groups=groups,
+  claims=claims,
+  draw=fig2.draw,
+  numbers=fig2.numbers,
+  costs=methods_lib.seconds,
+  home='gssm',
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

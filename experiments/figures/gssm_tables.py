@@ -1,0 +1,402 @@
+r"""Tables 1, 2 and 6 of GSSM's paper, and error against the context's size.
+
+  python experiments/figures/gssm_tables.py --quick
+
+In tasks that no run has seen: the error of the learned models, the returns of
+the policies, the seconds that adaptation takes, beside the published values.
+The errors of all models are on the same transitions, half of random actions,
+half of a trained policy of GSSM, compared task by task. The claims: GSSM's
+model tells tasks apart, its error is below those of MLSM-v0 and M-DPILCO, its
+returns are the paper's, and it adapts in no time.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from experiments.figures import gssm_methods as methods_lib
+from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.figures import unseen_tasks
+from mbmpo_jax.training.reporting import plot_paper
+
+_OURS = 'gssm'
+_BELOW = ('mlsm_v0', 'm_dpilco')
+# A return per step, where the paper has such.
+_AIMS = {'cartpole_swingup': -0.60, 'acrobot': -0.47}
+_MOST_SECONDS = 0.01
+# A planner predicts tens of thousands of steps before each of its own.
+_PLANNED_EPISODES = 2
+_MODEL, _RETURN, _SECONDS = 'model error', 'return', 'adaptation, s'
+# By world, then method: mean and deviation over tasks (tables 1, 2 and 6).
+_PUBLISHED: dict[str, dict[str, dict[str, str]]] = {
+  _MODEL: {
+    'cartpole_swingup': {
+      'gssm': '0.0291 ± 0.040',
+      'm_dpilco': '0.0475 ± 0.051',
+      'mlsm_v0': '0.0626 ± 0.081',
+      'mlsm_v1': '0.0310 ± 0.036',
+      'l2a': '0.0397 ± 0.040',
+    },
+    'acrobot': {
+      'gssm': '0.0022 ± 0.00082',
+      'm_dpilco': '0.0056 ± 0.0039',
+      'mlsm_v0': '0.0058 ± 0.0011',
+      'mlsm_v1': '0.0023 ± 0.0013',
+      'l2a': '0.0039 ± 0.0017',
+    },
+    'half_cheetah_mass_damping': {
+      'gssm': '0.530 ± 0.22',
+      'm_dpilco': '0.678 ± 0.14',
+      'mlsm_v0': '0.533 ± 0.14',
+      'mlsm_v1': '0.636 ± 0.14',
+      'l2a': '0.785 ± 0.084',
+    },
+    'slim_humanoid': {
+      'gssm': '1.680 ± 0.19',
+      'm_dpilco': '1.991 ± 0.34',
+      'mlsm_v0': '1.728 ± 0.16',
+      'mlsm_v1': '1.638 ± 0.19',
+      'l2a': '2.364 ± 0.078',
+    },
+  },
+  _RETURN: {
+    'cartpole_swingup': {
+      'gssm': '-0.5957 ± 0.058',
+      'm_dpilco': '-0.6354 ± 0.077',
+      'mlsm_v0': '-0.6406 ± 0.098',
+      'mlsm_v1': '-0.5935 ± 0.082',
+      'l2a': '-0.892 ± 0.033',
+    },
+    'acrobot': {
+      'gssm': '-0.4658 ± 0.061',
+      'm_dpilco': '-0.9444 ± 0.089',
+      'mlsm_v0': '-0.5524 ± 0.096',
+      'mlsm_v1': '-0.5286 ± 0.053',
+      'l2a': '-0.7775 ± 0.054',
+      'dr_ppo': '-0.433 ± 0.043',
+      'pe_ppo': '-0.420 ± 0.050',
+    },
+    'half_cheetah_mass_damping': {
+      'gssm': '1597 ± 200',
+      'm_dpilco': '862 ± 280',
+      'mlsm_v0': '827 ± 190',
+      'mlsm_v1': '1227 ± 64',
+      'l2a': '-17.9 ± 13',
+      'dr_ppo': '1360 ± 130',
+      'pe_ppo': '608 ± 73',
+    },
+    'slim_humanoid': {
+      'gssm': '1659 ± 110',
+      'm_dpilco': '1181 ± 54',
+      'mlsm_v0': '486 ± 85',
+      'mlsm_v1': '780 ± 170',
+      'l2a': '125 ± 570',
+      'dr_ppo': '3533 ± 110',
+      'pe_ppo': '1248 ± 150',
+    },
+  },
+  _SECONDS: {
+    'cartpole_swingup': {
+      'gssm': 'none',
+      'm_dpilco': '0.26',
+      'mlsm_v0': '0.34',
+      'mlsm_v1': '0.55',
+    },
+    'acrobot': {
+      'gssm': 'none',
+      'm_dpilco': '4.3',
+      'mlsm_v0': '5.2',
+      'mlsm_v1': '6.5',
+    },
+    'half_cheetah_mass_damping': {
+      'gssm': 'none',
+      'm_dpilco': '2.5',
+      'mlsm_v0': '2.9',
+      'mlsm_v1': '4.6',
+    },
+    'slim_humanoid': {
+      'gssm': 'none',
+      'm_dpilco': '2.4',
+      'mlsm_v0': '3.1',
+      'mlsm_v1': '4.9',
+    },
+  },
+}
+
+
+def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
+  return [
+    methods_lib.group(world, method, size)
+    for world in methods_lib.WORLDS[size]
+    for method in methods_lib.compared(world, methods)
+  ]
+
+
+def _sizes(world: str, size: str, method: str) -> unseen_tasks.Sizes:
+  context = methods_lib.context(world, size)
+  standardized = world not in methods_lib.PER_STEP
+  if size == 'tiny':
+    return unseen_tasks.Sizes(context, 6, 1, 2, standardized)
+  episodes = methods_lib.EPISODES
+  if method == 'l2a':
+    episodes = _PLANNED_EPISODES
+  return unseen_tasks.Sizes(
+    context, episodes=episodes, standardized=standardized
+  )
+
+
+class _Measured:
+  """What was measured of a study's runs that are done, each once."""
+
+  def __init__(self, found: study.Study) -> None:
+    self._found: dict[tuple[str, str], list[unseen_tasks.Found]] = {}
+    for world, entries in found.panels.items():
+      by_key = {entry.group.key: entry for entry in entries}
+      pools = self._pools(found, world, entries)
+      for key, entry in by_key.items():
+        knows = bool(methods_lib.METHODS[key].kind)
+        self._found[world, key] = [
+          unseen_tasks.kept(
+            found.root / run.name,
+            pools if knows else None,
+            _sizes(world, found.size, key),
+          )
+          for run in _done(entry)
+        ]
+
+  def _pools(
+    self, found: study.Study, world: str, entries: list[study.Found]
+  ) -> unseen_tasks.Pools | None:
+    """Of GSSM's first run that is done, or of the first other's."""
+    runs = [
+      run
+      for entry in entries
+      if methods_lib.METHODS[entry.group.key].kind
+      for run in _done(entry)
+    ]
+    if not runs:
+      return None
+    return unseen_tasks.kept_pools(
+      found.root / world / 'unseen_tasks.npz',
+      found.root / runs[0].name,
+      _sizes(world, found.size, _OURS),
+    )
+
+  def of(self, world: str, key: str) -> list[unseen_tasks.Found]:
+    """By seed."""
+    return self._found.get((world, key), [])
+
+
+def _done(entry: study.Found) -> list[study.Run]:
+  return [
+    run
+    for run, rows in zip(entry.group.runs, entry.rows, strict=True)
+    if study.is_done(run, rows)
+  ]
+
+
+def _per_task(values: list[list[float]]) -> np.ndarray:
+  """Means over seeds, [M]."""
+  return np.mean(np.asarray(values, float), 0)
+
+
+def _returns(
+  entry: study.Found, measured: list[unseen_tasks.Found]
+) -> list[list[float]]:
+  """By seed and task, in the paper's units."""
+  world = entry.group.panel
+  unit = methods_lib.unit(world, entry.group.runs[0])
+  return [[value / unit for value in x.returns] for x in measured]
+
+
+def table(found: study.Study) -> list[tuple[str, ...]]:
+  measured = _Measured(found)
+  rows: list[tuple[str, ...]] = [
+    ('world', 'what', 'method', 'here', 'paper', 'seeds')
+  ]
+  for what in (_MODEL, _RETURN, _SECONDS):
+    for world, entries in found.panels.items():
+      for entry in entries:
+        key = entry.group.key
+        values = measured.of(world, key)
+        here = _here(what, entry, values)
+        paper = _PUBLISHED[what].get(world, {}).get(key, '')
+        if here or paper:
+          rows.append(
+            (
+              world,
+              what,
+              entry.group.label,
+              here or 'not measured',
+              paper or 'none',
+              str(len(values)),
+            )
+          )
+  return rows
+
+
+def _here(
+  what: str, entry: study.Found, values: list[unseen_tasks.Found]
+) -> str:
+  """Mean and deviation over tasks of means over seeds; '' where none."""
+  if not values:
+    return ''
+  if what == _SECONDS:
+    seconds = float(np.mean([x.seconds for x in values]))
+    return '' if math.isnan(seconds) else f'{seconds:.3g}'
+  each = _returns(entry, values)
+  if what == _MODEL:
+    each = [x.own for x in values]
+  if not each[0]:
+    return ''
+  tasks = _per_task(each)
+  return f'{np.mean(tasks):.4g} ± {np.std(tasks):.2g}'
+
+
+def claims(found: study.Study) -> list[report.Claim]:
+  measured = _Measured(found)
+  made = []
+  for world, entries in found.panels.items():
+    by_key = {entry.group.key: entry for entry in entries}
+    if _OURS not in by_key:
+      continue
+    ours = measured.of(world, _OURS)
+    made.append(_apart(world, ours))
+    made += [
+      _lower(world, ours, measured.of(world, key), by_key[key].group.label)
+      for key in _BELOW
+      if key in by_key
+    ]
+    made.append(_reached(world, by_key[_OURS], ours))
+    made.append(_fast(world, ours))
+  return made
+
+
+def _apart(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
+  text = (
+    "GSSM's error with transitions of the task is at most half of that with"
+    f' those of another one, in {world}'
+  )
+  if not ours:
+    return report.undecided(text, 'runs are missing')
+  own, other = (
+    _per_task([getattr(x, name) for x in ours]) for name in ('own', 'other')
+  )
+  # Of means over tasks: single tasks may be alike.
+  gap = intervals.mean((0.5 * other - own).tolist())
+  reason = (
+    f'it is {np.mean(own):.3g} and {np.mean(other):.3g}; half of the one less'
+    f' the other is {gap.text()} tasks'
+  )
+  return report.Claim(
+    text, report.verdict(gap, 0.0), reason, {'own': own, 'other': other}
+  )
+
+
+def _lower(
+  world: str,
+  ours: list[unseen_tasks.Found],
+  others: list[unseen_tasks.Found],
+  label: str,
+) -> report.Claim:
+  text = f"GSSM's error is below {label}'s in {world}"
+  if not ours or not others:
+    return report.undecided(text, 'runs are missing')
+  mine, theirs = (_per_task([x.own for x in runs]) for runs in (ours, others))
+  gap = intervals.mean((theirs - mine).tolist())
+  reason = (
+    f'it is {np.mean(mine):.3g}, the other {np.mean(theirs):.3g}; task by task'
+    f' the difference is {gap.text()} tasks'
+  )
+  return report.Claim(
+    text, report.verdict(gap, 0.0), reason, {'ours': mine, 'theirs': theirs}
+  )
+
+
+def _reached(
+  world: str, entry: study.Found, ours: list[unseen_tasks.Found]
+) -> report.Claim:
+  published = _PUBLISHED[_RETURN][world][_OURS]
+  aim = _AIMS.get(world, float(published.split()[0]))
+  text = f'GSSM returns at least {aim:g} in {world}'
+  if not ours:
+    return report.undecided(text, 'runs are missing')
+  each = [float(np.mean(values)) for values in _returns(entry, ours)]
+  mean = intervals.mean(each)
+  reason = f'it returns {mean.text()} seeds; published is {published}'
+  return report.Claim(text, report.verdict(mean, aim), reason, {'each': each})
+
+
+def _fast(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
+  most = 1000 * _MOST_SECONDS
+  text = f'GSSM adapts in less than {most:g} ms in {world}'
+  if not ours:
+    return report.undecided(text, 'runs are missing')
+  each = [1000 * x.seconds for x in ours]
+  verdict = report.HELD if max(each) < most else report.FAILED
+  return report.Claim(
+    text, verdict, f'it takes at most {max(each):.3g} ms', {'each': each}
+  )
+
+
+def draw(found: study.Study):
+  measured = _Measured(found)
+  panels = []
+  for world, entries in found.panels.items():
+    series = []
+    for entry in entries:
+      runs = [x for x in measured.of(world, entry.group.key) if x.by_size]
+      if runs:
+        sizes = np.asarray(list(runs[0].by_size), float)
+        values = [
+          np.asarray([np.mean(v) for v in x.by_size.values()]) for x in runs
+        ]
+        series.append(
+          plot_paper.Series(
+            entry.group.label, entry.group.color, [sizes] * len(runs), values
+          )
+        )
+    panels.append(
+      plot_paper.Panel(
+        world.replace('_', ' '),
+        series,
+        x='context points',
+        y='squared error in unseen tasks',
+        log=True,
+      )
+    )
+  return plot_paper.curves(panels)
+
+
+def numbers(found: study.Study) -> Any:
+  measured = _Measured(found)
+  return {
+    world: {
+      entry.group.key: [
+        x._asdict() for x in measured.of(world, entry.group.key)
+      ]
+      for entry in entries
+    }
+    for world, entries in found.panels.items()
+  }
+
+
+FIGURE = command.Figure(
+  name='gssm_tables',
+  about='what GSSM and others know of unseen tasks, and what they earn there',
+  methods=tuple(methods_lib.METHODS),
+  groups=groups,
+  claims=claims,
+  draw=draw,
+  numbers=numbers,
+  costs=methods_lib.seconds,
+  home='gssm',
+  table=table,
+)
+
+if __name__ == '__main__':
+  command.run(FIGURE)

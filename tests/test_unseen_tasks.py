@@ -1,0 +1,112 @@
+"""What is measured of a run in tasks that it has not seen."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.training.figures import unseen_tasks
+from mbmpo_jax.training.storage import saved_state
+from tests import test_gssm
+
+_SIZES = unseen_tasks.Sizes(context=5, targets=6, episodes=1, tasks=3)
+
+
+@pytest.fixture(scope='module')
+def run() -> saved_state.SavedState:
+  """GSSM with what it began with."""
+  config: Any = test_gssm.tiny_config()
+  algorithm = algorithms.make('gssm', envs.make(config.env.name), config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  return saved_state.SavedState(config, algorithm, state, 0)
+
+
+@pytest.fixture(scope='module')
+def pools(run) -> unseen_tasks.Pools:
+  return unseen_tasks.make_pools(run, _SIZES, jax.random.PRNGKey(1))
+
+
+def test_pools_are_transitions_of_their_tasks(run, pools):
+  """Of as many tasks; the world of each says so. Half of it is random."""
+  family = envs.family_of(envs.make(run.config.env.name), 'test')
+  tasks = unseen_tasks.test_tasks(family, _SIZES)
+  for part, num in zip(pools, (5, 6), strict=True):
+    assert part.obs.shape == (3, num, 4)
+    for index in range(3):
+      task = jax.tree.map(lambda x, i=index: x[i], tasks)
+      found = jax.vmap(envs.fixed(family, task).advance)(
+        part.obs[index], part.action[index]
+      )
+      np.testing.assert_allclose(
+        found, part.next_obs[index], rtol=1e-4, atol=1e-5
+      )
+  # The policy begins with little force; random actions are not little.
+  size = np.abs(pools.targets.action[:, :, 0])
+  assert size[:, :3].max() > 0.1 > size[:, 3:].max()
+
+
+def test_errors_by_hand(run, pools):
+  """A model whose change is always 0 is wrong by the change itself."""
+  zero = jax.tree.map(jnp.zeros_like, run.state.model)
+  wide = jnp.full_like(zero.statistics.low, 1e6)
+  zero = zero._replace(
+    statistics=zero.statistics._replace(low=-wide, high=wide)
+  )
+  still = run._replace(state=run.state._replace(model=zero))
+  found = unseen_tasks.errors(
+    still, pools, jax.random.PRNGKey(0), points=5, scale=2.0
+  )
+  change = np.asarray(pools.targets.next_obs - pools.targets.obs, float)
+  np.testing.assert_allclose(found, np.mean(change**2 / 4, (1, 2)), rtol=1e-4)
+
+
+def test_contexts_of_another_task_and_fewer_points(run, pools):
+  """Only the context is another: of a pool of one task it makes no change."""
+  key = jax.random.PRNGKey(0)
+  of = jax.jit(
+    lambda points, shift: unseen_tasks.errors(
+      run, pools, key, points=points, shift=shift
+    )
+  )
+  own = of(5, 0)
+  assert own.shape == (3,) and np.all(np.isfinite(own))
+  np.testing.assert_array_equal(of(5, 3), own)
+  assert np.any(of(5, 1) != own) and np.any(of(1, 0) != own)
+
+
+def test_pools_and_what_was_found_are_kept(tmp_path, run, pools, monkeypatch):
+  """Made once; anew where sizes are others."""
+  loaded = []
+
+  def load(folder):
+    loaded.append(folder)
+    return run
+
+  monkeypatch.setattr(saved_state, 'load_state', load)
+  found = [
+    unseen_tasks.kept_pools(tmp_path / 'pools.npz', tmp_path, _SIZES)
+    for _ in range(2)
+  ]
+  assert len(loaded) == 1 and found[0].digest == found[1].digest
+  assert found[0].targets.obs.shape == pools.targets.obs.shape
+  nothing = unseen_tasks.Found([1.0], [2.0], [3.0], {5: [2.0]}, float('nan'))
+  monkeypatch.setattr(unseen_tasks, 'measure', lambda *args: nothing)
+  made = [unseen_tasks.kept(tmp_path, found[0], _SIZES) for _ in range(2)]
+  assert len(loaded) == 2 and made[0][:-1] == made[1][:-1]
+  assert np.isnan(made[1].seconds)
+  unseen_tasks.kept(tmp_path, None, _SIZES)
+  assert len(loaded) == 3
+
+
+def test_what_is_measured_of_a_run(run, pools):
+  found = unseen_tasks.measure(run, pools, _SIZES)
+  assert list(found.by_size) == [1, 2, 5]
+  assert found.own == found.by_size[5] != found.other
+  assert len(found.returns) == 3 and found.seconds > 0
+  assert isinstance(run.config, config_lib.Experiment)
