@@ -1,0 +1,150 @@
+r"""Trains on the public benchmark, and prints our rows beside its own.
+
+  mbmpo benchmark_suite --algorithm=mbmpo,sac --envs=pendulum,cartpole
+
+Any algorithms in any of its worlds (docs/environments.md), for 200,000 real
+transitions as there, by the sizes of the presets `<algorithm>/benchmark`. The
+same command again goes on where it was interrupted, and repeats nothing; with
+--only_plot it trains nothing, and shows what is there.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import benchmark
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import tiny
+
+_ALGORITHM = flags.DEFINE_list(
+  'algorithm', ['mbmpo'], 'Algorithms, separated by commas.'
+)
+_ENVS = flags.DEFINE_list(
+  'envs',
+  list(benchmark.SMALL),
+  'Worlds of the benchmark, separated by commas; all is all of them.',
+)
+_NUM_SEEDS = flags.DEFINE_integer(
+  'num_seeds', 2, 'Runs of each.', lower_bound=1, upper_bound=1000
+)
+_TRANSITIONS = flags.DEFINE_integer(
+  'transitions', benchmark.TRANSITIONS, 'Real ones of a run.',
+  lower_bound=1, upper_bound=2**31 - 1,
+)  # fmt: skip
+_TINY = flags.DEFINE_boolean(
+  'tiny', False, 'Smallest sizes, which teach nothing: whether it runs.'
+)
+_WORKDIR = flags.DEFINE_string(
+  'workdir',
+  'runs/benchmark',
+  'Where everything is kept; what is found there is continued.',
+)
+_ONLY_PLOT = flags.DEFINE_boolean(
+  'only_plot', False, 'Whether to show what is there, and train nothing.'
+)
+_NAMES = (
+  *('algorithm', 'envs', 'num_seeds', 'transitions'),
+  *('tiny', 'workdir', 'only_plot'),
+)
+
+
+class Arguments(NamedTuple):
+  """A parsed command line.
+
+  Attributes:
+    algorithms: their names.
+    worlds: of the benchmark.
+    num_seeds: runs of each.
+    transitions: of a run.
+    is_tiny: whether sizes are cut to a few.
+    root: the folder of all runs.
+    only_plot: whether nothing is trained.
+  """
+
+  algorithms: tuple[str, ...]
+  worlds: tuple[str, ...]
+  num_seeds: int
+  transitions: int
+  is_tiny: bool
+  root: pathlib.Path
+  only_plot: bool
+
+
+def parse(argv: Sequence[str]) -> Arguments:
+  """Parses the command line; bad input exits with one line."""
+  from mbmpo_jax import algorithms
+
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(argv, _NAMES)
+    worlds = tuple(_ENVS.value)
+    if worlds == ('all',):
+      worlds = benchmark.WORLDS
+    for flag, given in (('algorithm', _ALGORITHM.value), ('envs', worlds)):
+      if not given:
+        raise config_lib.ConfigError(f'--{flag}=: must name at least one')
+    for world in worlds:
+      benchmark.check(world, f'--envs={",".join(worlds)}')
+    for name in _ALGORITHM.value:
+      algorithms.config(name)
+    if not _WORKDIR.value:
+      raise config_lib.ConfigError("--workdir='': must name a folder")
+    is_tiny = _TINY.value or tiny.wanted()
+    return Arguments(
+      tuple(dict.fromkeys(_ALGORITHM.value)),
+      tuple(dict.fromkeys(worlds)),
+      _NUM_SEEDS.value,
+      _TRANSITIONS.value,
+      is_tiny,
+      pathlib.Path(_WORKDIR.value, *(['tiny'] if is_tiny else [])),
+      _ONLY_PLOT.value,
+    )
+
+
+def main(arguments: Arguments) -> None:
+  """Trains what is not done, and shows all."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax import backend
+  from mbmpo_jax.training import signals
+  from mbmpo_jax.training.figures import benchmark as figure
+  from mbmpo_jax.training.figures import costs
+  from mbmpo_jax.training.figures import estimate
+  from mbmpo_jax.training.figures import make
+  from mbmpo_jax.training.figures import study
+  from mbmpo_jax.training.launch import cache
+
+  cache.enable()
+  root = arguments.root
+  with training_flags.one_line_errors():
+    groups = figure.groups(
+      arguments.algorithms,
+      arguments.worlds,
+      num_seeds=arguments.num_seeds,
+      transitions=arguments.transitions,
+      is_tiny=arguments.is_tiny,
+    )
+    if not arguments.only_plot:
+      backend.split_cpu(backend.num_cores())
+      runs = study.runs(groups)
+      print(f'benchmark, in {root}: {len(runs)} runs')
+      for line in estimate.plan(groups, root, costs.seconds):
+        print(line, flush=True)
+      with signals.exiting() as stop:
+        make.make(
+          runs,
+          root,
+          stop=stop,
+          left=lambda: estimate.seconds_left(runs, root, costs.seconds),
+        )
+        if stop.requested is not None:
+          return
+    figure.show(study.read('full', root, groups), root)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,237 @@
+"""The public benchmark: our runs beside what was published.
+
+What was published is in `benchmark_published.json`, with its source.
+"""
+
+import json
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax.training.figures import curves
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import shown
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.launch import benchmark
+from mbmpo_jax.training.launch import tiny
+from mbmpo_jax.training.reporting import pace
+from mbmpo_jax.training.reporting import plot_paper
+
+_FILE = pathlib.Path(__file__).with_name('benchmark_published.json')
+
+
+class Published(NamedTuple):
+  """A published table.
+
+  Attributes:
+    source: where it is from.
+    transitions: after how many real ones.
+    methods: its columns.
+    algorithms: what we call each of them; `None` where we have no such.
+    returns: by world, for each column a mean and a deviation over seeds.
+  """
+
+  source: str
+  transitions: int
+  methods: tuple[str, ...]
+  algorithms: tuple[str | None, ...]
+  returns: dict[str, list[tuple[float, float]]]
+
+  def of(self, algorithm: str, world: str) -> tuple[float, float] | None:
+    """What was published of an algorithm of ours; often nothing."""
+    if algorithm not in self.algorithms:
+      return None
+    return self.returns[world][self.algorithms.index(algorithm)]
+
+
+def published() -> Published:
+  """Reads the table."""
+  read: dict[str, Any] = json.loads(_FILE.read_text(encoding='utf-8'))
+  returns = {
+    world: [(mean, std) for mean, std in row]
+    for world, row in read['returns'].items()
+  }
+  return Published(
+    read['source'],
+    read['transitions'],
+    tuple(read['methods']),
+    tuple(read['methods'].values()),
+    returns,
+  )
+
+
+def groups(
+  algorithms: Sequence[str],
+  worlds: Sequence[str],
+  *,
+  num_seeds: int,
+  transitions: int = benchmark.TRANSITIONS,
+  is_tiny: bool = False,
+) -> list[study.Group]:
+  """The runs of some algorithms in some worlds, `<world>/<algorithm>/seed=<n>`.
+
+  Args:
+    algorithms: their names.
+    worlds: of `benchmark.WORLDS`.
+    num_seeds: of each.
+    transitions: of each run.
+    is_tiny: whether everything is cut to a few; nothing is learned then.
+
+  Raises:
+    ConfigError: if there is no such world.
+    UnknownAlgorithmError: if there is no such algorithm.
+  """
+  made = []
+  for world in worlds:
+    for algorithm in algorithms:
+      config = benchmark.config(algorithm, world, transitions=transitions)
+      if is_tiny:
+        config = tiny.shrink(config)
+      config = config_lib.replaced(
+        config, {'run.render': False, 'run.keep_checkpoints': 1}
+      )
+      made.append(study.seeds(world, config, num_seeds))
+  return made
+
+
+def table(
+  found: study.Study, source: Published | None = None
+) -> list[tuple[str, ...]]:
+  """A row for each world: ours, as far as runs are, then what was published.
+
+  A return is the mean over seeds of what runs end with, `curves.final`, with
+  their deviation; the number of seeds and of transitions is beside it.
+  """
+  source = source or published()
+  ours = list(dict.fromkeys(x.group.label for x in found.groups))
+  head = ['world', *(f'ours: {label}' for label in ours), *source.methods]
+  rows = [tuple(head)]
+  for world, entries in found.panels.items():
+    by_label = {entry.group.label: entry for entry in entries}
+    rows.append(
+      (
+        f'`{world}`',
+        *(_ours(by_label.get(label)) for label in ours),
+        *(f'{mean:g} ± {std:g}' for mean, std in source.returns[world]),
+      )
+    )
+  return rows
+
+
+def claims(
+  found: study.Study, source: Published | None = None
+) -> list[report.Claim]:
+  """That each reaches what was published of it, within its deviation there."""
+  source = source or published()
+  made = []
+  for entry in found.groups:
+    world, key = entry.group.panel, entry.group.key
+    row = source.of(key, world)
+    if row is None:
+      continue
+    mean, std = row
+    text = (
+      f'{entry.group.label} reaches the published {mean:g} ± {std:g} on {world}'
+    )
+    if not entry.finished:
+      made.append(report.undecided(text, 'no run of it is done'))
+      continue
+    ends = intervals.mean(entry.finals)
+    reason = f'it ends with {ends.text()}, where {mean - std:g} would do'
+    numbers: dict[str, Any] = {
+      'world': world,
+      'method': key,
+      'ours': entry.finals,
+      'published': mean,
+      'deviation': std,
+    }
+    verdict = report.verdict(ends, mean - std)
+    made.append(report.Claim(text, verdict, reason, numbers))
+  return made
+
+
+def show(found: study.Study, root: pathlib.Path) -> list[report.Claim]:
+  """Prints the table, and writes it and its numbers, `benchmark.*`.
+
+  Args:
+    found: what there is.
+    root: the folder of all runs.
+
+  Returns:
+    What came of each published row.
+
+  Raises:
+    WriteError: if a file cannot be written.
+  """
+  source = published()
+  rows, made = table(found, source), claims(found, source)
+  picture = None
+  if any(run for entry in found.groups for run in entry.rows):
+    panels = [
+      panel._replace(levels=_levels(found.panels, source, panel.title))
+      for panel in shown.panels(found)
+    ]
+    picture = plot_paper.curves(panels)
+  files = report.write(
+    root,
+    'benchmark',
+    picture,
+    made,
+    {
+      'source': source.source,
+      'missing': found.missing,
+      'shows': shown.numbers(found),
+    },
+    rows,
+  )
+  print(report.markdown(rows), end='')
+  print(f'Published: {source.source}.')
+  for claim in made:
+    print(claim.sentence)
+  for line in found.missing:
+    print(f'  not done: {line}')
+  for path in files:
+    print(f'  {path}')
+  return made
+
+
+def _levels(
+  panels: Mapping[str, Sequence[study.Found]], source: Published, title: str
+) -> list[plot_paper.Level]:
+  """What was published of the algorithms in a panel."""
+  (world,) = (name for name in panels if name.replace('_', ' ') == title)
+  levels = []
+  for entry in panels[world]:
+    row = source.of(entry.group.key, world)
+    if row is not None:
+      label = f'{entry.group.label}, published'
+      levels.append(plot_paper.Level(label, row[0], entry.group.color))
+  return levels
+
+
+def _ours(entry: study.Found | None) -> str:
+  """`171 ± 3 (2 seeds, 200k)`; the deviation is over seeds."""
+  if entry is None:
+    return '-'
+  begun = [curves.evaluations(rows) for rows in entry.rows if rows]
+  ends = np.asarray(
+    [curves.final(curve) for curve in begun if curve.steps.size]
+  )
+  if not ends.size:
+    return '-'
+  least = min(int(curve.steps[-1]) for curve in begun if curve.steps.size)
+  spread = f' ± {_number(ends.std(ddof=1))}' if ends.size > 1 else ''
+  seeds = f'{ends.size} seed{"s" if ends.size > 1 else ""}'
+  return f'{_number(ends.mean())}{spread} ({seeds}, {pace.count(least)})'
+
+
+def _number(value: float) -> str:
+  """One digit behind the point, or two significant ones."""
+  if not math.isfinite(value):
+    return '?'
+  return f'{value:.1f}' if abs(value) >= 1 else f'{value:.2g}'
