@@ -44,6 +44,8 @@ def _config(
     model__num_models=num_models,
     model_rollouts__tasks_per_model=tasks_per_model,
     model_rollouts__horizon=_HORIZON,
+    model_rollouts__buffer_starts=0.5,
+    meta__max_inner_kl=1e-7,
     collect__num_trajectories=num_models * tasks_per_model,
   )
 

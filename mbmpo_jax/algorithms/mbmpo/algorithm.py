@@ -44,7 +44,7 @@ METRICS = metrics_lib.METRICS
 # their key apart from those that it is split into.
 _NUM_STATES = 4096
 _STATES = 0x73746174
-# The same of the transitions at which the members are compared.
+# The same of the transitions at which the members are compared, at most.
 _NUM_ALONG = 512
 _ALONG = 0x616C6F6E
 
@@ -203,7 +203,7 @@ def make(
     newest = buffer_lib.sample_newest(
       state.buffer,
       disagreement_key,
-      count=_NUM_ALONG,
+      count=_num_along(config),
       newest=config.collect.steps,
     )
     stuck = (metrics['nonfinite/steps'] > 0) & (
@@ -292,3 +292,11 @@ def _refuse_empty(buffer: buffer_lib.Buffer, share: float) -> None:
       f'model_rollouts.buffer_starts={share}: must be 0 while the buffer is'
       ' empty, as it has no states to begin at'
     )
+
+
+def _num_along(config: config_lib.Config) -> int:
+  """At most a hundredth of what a member imagines in an iteration, or one."""
+  rollouts = config.model_rollouts
+  steps = rollouts.rollouts_per_task * rollouts.horizon
+  imagined = config.meta.num_meta_steps * rollouts.tasks_per_model * steps
+  return min(_NUM_ALONG, max(1, imagined // 100))
