@@ -44,6 +44,7 @@ _NAMES = (
   'wall_clock',
   'm3po_fig7',
   'm3po_fig9',
+  *(f'gssm_{name}' for name in ('tables', 'fig2', 'fig3', 'fig6')),
 )
 
 
