@@ -2,8 +2,9 @@
 
   python -m tests.shrunk program.py
 
-What it builds by an algorithm's `make` and trains by `loop.train` or
-`external.train` has the sizes of a smoke test (`training/launch/tiny.py`).
+What it builds by an algorithm's `make` and trains by `loop.train`,
+`external.train` or `logs.train` has the sizes of a smoke test
+(`training/launch/tiny.py`).
 """
 
 import functools
@@ -13,6 +14,7 @@ import sys
 
 from mbmpo_jax import algorithms
 from mbmpo_jax.training import external
+from mbmpo_jax.training import logs
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny
 
@@ -37,6 +39,13 @@ def shrink() -> None:
     return outside(make_env, task, tiny.shrink(config), workdir, **kwargs)
 
   external.train = train_outside_small
+  from_log = logs.train
+
+  @functools.wraps(from_log)
+  def train_from_log_small(data, task, config, workdir, **kwargs):
+    return from_log(data, task, tiny.shrink(config), workdir, **kwargs)
+
+  logs.train = train_from_log_small
 
 
 def _small(make):

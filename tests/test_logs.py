@@ -1,5 +1,6 @@
 """Logs: files of three layouts, what is found in them, learning from them."""
 
+import functools
 import itertools
 import json
 import pathlib
@@ -178,7 +179,10 @@ def test_rows_that_are_missing_are_found(tmp_path):
   checked = _check(_npz(tmp_path / 'other.npz', **arrays, timestamps=clock))
   assert '1 rows are not followed' in checked.findings[0]
   assert checked.log.size == 99 - 5 - 1
-  assert log_lib.longest_run(checked.log) == 24
+  most = functools.partial(log_lib.most_steps, checked.log)
+  assert most(100, windows=1) == 24 and most(10, windows=1) == 10
+  # Runs without a gap of 8, 10, 17, 13, 21 and 24 steps.
+  assert most(100, windows=6) == 20 and most(100, windows=10**6) == 1
 
 
 def test_odd_columns_are_named(tmp_path):
@@ -436,7 +440,7 @@ def test_diagnosis_of_a_run_in_a_world(tmp_path):
   loop.train(config, tmp_path, progress=progress_lib.Silent())
   found = logs.diagnose(tmp_path, steps=20)
   assert found.source == '10 new episodes of the policy'
-  assert found.errors.model.shape == (2, 10, 2) and found.windows == 10
+  assert found.errors.model.shape == (2, 9, 2) and found.windows == 20
   diagnosis.report(found, tmp_path, lambda line: None)
   assert (tmp_path / 'open_loop.png').exists()
 

@@ -14,14 +14,19 @@ flags.disclaim_key_flags()
 
 def define(flag_values: flags.FlagValues) -> None:
   """Defines them."""
-  for name, which in (('action_low', 'Least'), ('action_high', 'Greatest')):
-    flags.DEFINE_list(
-      name,
-      None,
-      f'{which} actions in the log, one number or one for each column, with'
-      ' commas; by default what the log says of them, or -1 and 1.',
-      flag_values=flag_values,
-    )
+  flags.DEFINE_list(
+    'action_low',
+    None,
+    'The least actions in the log, one number or one for each column, with'
+    ' commas; by default what the log says of them, or -1.',
+    flag_values=flag_values,
+  )
+  flags.DEFINE_list(
+    'action_high',
+    None,
+    'The greatest, in the same way; by default what the log says, or 1.',
+    flag_values=flag_values,
+  )
   flags.DEFINE_string(
     'gym',
     None,

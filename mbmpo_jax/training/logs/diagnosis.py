@@ -31,7 +31,7 @@ from mbmpo_jax.training.storage import saved_state
 from mbmpo_jax.training.storage import saved_world
 
 STEPS = 50
-_WINDOWS, _EPISODES = 512, 10
+_WINDOWS, _FEWEST, _EPISODES = 512, 20, 10
 _SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
 _LINES = 40
 JSON, PICTURE = 'open_loop.json', 'open_loop.png'
@@ -85,7 +85,8 @@ def of_run(
       `logs.train` held out, new episodes of the policy where the world is JAX,
       and else episodes that the models were fitted to.
     actions: bounds of the actions in `data`.
-    steps: predicted ahead, T; not more than the longest stretch of the data.
+    steps: predicted ahead, T; fewer where the data have less than 20 stretches
+      of as many.
     seed: of what is drawn.
 
   Raises:
@@ -149,7 +150,7 @@ def of_state(
   """
   del algorithm
   dynamics = models_lib.of_run(env, config)
-  length = max(1, min(steps, log_lib.longest_run(log)))
+  length = log_lib.most_steps(log, steps, windows=_FEWEST)
   choose_key, key = jax.random.split(jax.random.PRNGKey(seed))
   ring = log_lib.to_buffer(log)
   chosen, mask = jax.jit(

@@ -103,12 +103,22 @@ def to_buffer(log: Log) -> buffer_lib.Buffer:
   return fill(buffer_lib.init_transitions(log.size, *width), log)
 
 
-def longest_run(log: Log) -> int:
-  """Steps of the longest stretch of an episode without a gap."""
+def most_steps(log: Log, most: int, *, windows: int) -> int:
+  """The longest windows of consecutive steps of which there are so many.
+
+  Args:
+    log: with at least one row.
+    most: steps; never more.
+    windows: how many there are to be; of length 1, there may be fewer.
+  """
   rows = log.rows
   goes_on = (np.diff(rows.episode) == 0) & (np.diff(rows.time) == 1)
   ends = np.flatnonzero(np.append(~goes_on, True))
-  return int(np.max(np.diff(np.append(-1, ends)))) if log.size else 0
+  runs = np.diff(np.append(-1, ends))
+  for length in range(min(most, int(runs.max())), 1, -1):
+    if np.sum(np.maximum(runs - length + 1, 0)) >= windows:
+      return length
+  return 1
 
 
 def write(log: Log, path: pathlib.Path) -> None:
