@@ -1,0 +1,119 @@
+"""Adapts a trained policy in the real world, by steps of policy gradient.
+
+  mbmpo adapt runs/cheetah --bodies=nominal,mass=0.5,mass=2
+
+Before every step it plays --rollouts episodes. Compared are the policy as it
+is, another one (by default the zoo's of ME-TRPO for that world, where there is
+one), and one from scratch, each on bodies with other masses, damping and
+friction. A folder of a run or of the zoo says which policy; the same command
+again goes on where it was interrupted.
+"""
+
+import pathlib
+from collections.abc import Sequence
+
+from absl import app
+from absl import flags
+
+from mbmpo_jax import quiet
+from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import tiny
+from mbmpo_jax.training.launch import waits
+
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'The folder of a run, or of the zoo.'
+)
+_OTHER = flags.DEFINE_string(
+  'other',
+  None,
+  'Such a folder of another policy for the same world; by default'
+  ' zoo/me_trpo/<world>, where there is one.',
+)
+_BODIES = flags.DEFINE_list(
+  'bodies',
+  [],
+  'Separated by commas: nominal, mass=2, damping=0.5, mass=2+friction=0.5. By'
+  ' default some of each, where the world has a body.',
+)
+_STEPS = flags.DEFINE_integer(
+  'steps', 20, 'Of policy gradient.', lower_bound=0, upper_bound=10_000
+)
+_ROLLOUTS = flags.DEFINE_integer(
+  'rollouts', 20, 'Episodes before each step.',
+  lower_bound=2, upper_bound=100_000,
+)  # fmt: skip
+_INNER_LR = flags.DEFINE_float(
+  'inner_lr', 1e3, 'The step size alpha, at most.', lower_bound=1e-9
+)
+_MAX_KL = flags.DEFINE_float(
+  'max_kl', 0.01, 'How far a step may move the policy, in nats.',
+  lower_bound=1e-9,
+)  # fmt: skip
+_NUM_SEEDS = flags.DEFINE_integer(
+  'num_seeds', 3, 'Of each.', lower_bound=1, upper_bound=1000
+)
+_OUT = flags.DEFINE_string(
+  'out', None, "A folder for all of it; by default <workdir>'s in runs/adapt."
+)
+_NAMES = (
+  *('workdir', 'other', 'bodies', 'steps', 'rollouts'),
+  *('inner_lr', 'max_kl', 'num_seeds', 'out'),
+)
+
+
+def parse(argv: Sequence[str]) -> None:
+  """Parses the command line; bad input exits with one line."""
+  with training_flags.one_line_errors():
+    training_flags.parse_defined(
+      argv, _NAMES, required=['workdir'], of_run=True
+    )
+
+
+def main(_: None) -> None:
+  """Adapts, and shows what came of it."""
+  quiet.quiet_xla()
+  # Imported here: a mistyped flag need not wait for them.
+  from mbmpo_jax.training import adaptation
+  from mbmpo_jax.training.figures import adaptation as figure
+  from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import saved_policy
+
+  cache.enable()
+  with training_flags.one_line_errors():
+    workdir = _WORKDIR.value or ''
+    for body in _BODIES.value:
+      adaptation.factors(body)
+    with waits.announced('reading the policies'):
+      imports.run()
+      saved = saved_policy.load_policy(workdir)
+      place = _OTHER.value or figure.default_other(saved, workdir)
+      other = (saved_policy.load_policy(place), place) if place else None
+      bodies = _BODIES.value or adaptation.default_bodies(saved.make_env())
+    settings = adaptation.Settings(
+      num_steps=_STEPS.value,
+      num_rollouts=_ROLLOUTS.value,
+      inner_lr=_INNER_LR.value,
+      max_kl=_MAX_KL.value,
+    )
+    num_seeds = _NUM_SEEDS.value
+    if tiny.wanted():
+      settings = adaptation.Settings(num_steps=2, num_rollouts=2)
+      num_seeds = 2
+    folder = pathlib.Path(workdir).resolve()
+    root = pathlib.Path(
+      _OUT.value or f'runs/adapt/{folder.parent.name}-{folder.name}'
+    )
+    found = figure.make(
+      figure.starts(saved, workdir, other),
+      tuple(dict.fromkeys(bodies)),
+      settings,
+      root,
+      num_seeds=num_seeds,
+      say=lambda line: print(line, flush=True),
+    )
+    figure.show(found, settings, root)
+
+
+if __name__ == '__main__':
+  app.run(main, flags_parser=parse)

@@ -1,0 +1,315 @@
+"""Policies that are adapted in the real world: their courses, drawn and judged.
+
+A start is a policy that is trained already, or one that is not; a body is the
+one that it was trained with, or another. Every course is kept in a file of its
+own, so that what was interrupted goes on.
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import types
+from mbmpo_jax.algorithms import appearance
+from mbmpo_jax.training import adaptation
+from mbmpo_jax.training.figures import intervals
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import verdicts
+from mbmpo_jax.training.reporting import plot_paper
+from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import saved_policy
+
+SCRATCH = 'scratch'
+_SCRATCH_COLOR = '#555555'
+# Steps that the table shows, as far as there are as many.
+_SHOWN = (0, 1, 5, 20)
+
+
+class Start(NamedTuple):
+  """Where an adaptation begins.
+
+  Attributes:
+    key: `meta`, `other` or `scratch`.
+    label: in the picture.
+    color: of its curve.
+    saved: the run that it is of; of `scratch`, whose network it has.
+    source: the folder, as it was given.
+  """
+
+  key: str
+  label: str
+  color: str
+  saved: saved_policy.SavedPolicy
+  source: str
+
+  def params(self, seed: int) -> types.Params:
+    """What is adapted; `scratch` is drawn anew for each seed."""
+    if self.key != SCRATCH:
+      return self.saved.params
+    key = jax.random.fold_in(jax.random.PRNGKey(seed), 2**31 - 1)
+    return self.saved.policy.init(key)
+
+
+class Adapted(NamedTuple):
+  """The courses of one start on one body.
+
+  Attributes:
+    body: its name, as `adaptation.factors` reads it.
+    start: where they began.
+    returns: means over episodes, [seeds, S + 1].
+  """
+
+  body: str
+  start: Start
+  returns: np.ndarray
+
+
+def default_other(saved: saved_policy.SavedPolicy, source: str) -> str | None:
+  """The zoo's policy of ME-TRPO for the same world, if it is another one."""
+  env = saved.config.env
+  variant = f'-{env.variant}' if env.variant else ''
+  place = pathlib.Path('zoo', 'me_trpo', env.name + variant)
+  same = place.resolve() == pathlib.Path(source).resolve()
+  return None if same or not place.is_dir() else str(place)
+
+
+def starts(
+  saved: saved_policy.SavedPolicy,
+  source: str,
+  other: tuple[saved_policy.SavedPolicy, str] | None,
+) -> list[Start]:
+  """A trained policy, another one where there is one, and one from scratch.
+
+  Raises:
+    AdaptationError: if the other is of another world.
+  """
+  made = [_trained('meta', saved, source)]
+  if other is not None:
+    theirs = other[0].config.env
+    if theirs != saved.config.env:
+      raise adaptation.AdaptationError(
+        f'--other={other[1]}: env={theirs.name!r}, variant={theirs.variant!r}:'
+        f' must be {saved.config.env.name!r}, {saved.config.env.variant!r}, as'
+        ' --workdir has it'
+      )
+    made.append(_trained('other', *other))
+  made.append(Start(SCRATCH, 'from scratch', _SCRATCH_COLOR, saved, source))
+  return made
+
+
+def make(
+  begun: Sequence[Start],
+  bodies: Sequence[str],
+  settings: adaptation.Settings,
+  root: pathlib.Path,
+  *,
+  num_seeds: int,
+  say: Callable[[str], None] = print,
+) -> list[Adapted]:
+  """Adapts every start on every body, once for each seed.
+
+  Args:
+    begun: the starts; the world is that of the first.
+    bodies: as `adaptation.factors` reads them.
+    settings: how.
+    root: the folder, where courses that are there are not made again.
+    num_seeds: of rollouts, and of what begins from scratch.
+    say: is told a line for each.
+
+  Raises:
+    AdaptationError: if there is no such body, or a policy cannot be adapted.
+    WriteError: if a course cannot be written.
+  """
+  env = begun[0].saved.make_env()
+  worlds = {body: adaptation.physics_of(env, body) for body in bodies}
+  programs = {start.key: _program(env, start, settings) for start in begun}
+  found = []
+  for body, physics in worlds.items():
+    for start in begun:
+      courses = []
+      for seed in range(num_seeds):
+        path = root / 'courses' / body / start.key / f'seed={seed}.json'
+        about = _about(start, settings)
+        course = _read(path, about)
+        if course is None:
+          key = jax.random.PRNGKey(seed)
+          made = programs[start.key](start.params(seed), physics, key)
+          course = {
+            k: np.asarray(v).tolist() for k, v in made._asdict().items()
+          }
+          _write(path, about | course)
+          first, last = course['return_mean'][0], course['return_mean'][-1]
+          say(
+            f'{body}, {start.label}, seed {seed}: return {first:.4g}, and'
+            f' {last:.4g} after {settings.num_steps} steps'
+          )
+        courses.append(course['return_mean'])
+      found.append(Adapted(body, start, np.asarray(courses, float)))
+  return found
+
+
+def claims(found: Sequence[Adapted]) -> list[report.Claim]:
+  """Whether adapting the first start helps: one for all bodies, one for each.
+
+  And whether it then does better than each other start.
+  """
+  helped, others = [], []
+  for body, own in _by_body(found).items():
+    meta, *rest = own
+    label, last = meta.start.label, meta.returns.shape[1] - 1
+    text = (
+      f'{last} steps on real rollouts raise the return of {label} on {body}'
+    )
+    before, after = meta.returns[:, 0].tolist(), meta.returns[:, -1].tolist()
+    gain = intervals.mean((meta.returns[:, -1] - meta.returns[:, 0]).tolist())
+    reason = (
+      f'from {np.mean(before):.4g} to {np.mean(after):.4g}, by {gain.text()}'
+    )
+    numbers = {'panel': body, 'before': before, 'after': after, 'gain': gain}
+    helped.append(
+      report.Claim(text, report.verdict(gain, 0.0), reason, numbers)
+    )
+    for entry in rest:
+      ends = entry.returns[:, -1].tolist()
+      lead = intervals.difference(after, ends)
+      other = entry.start.label
+      others.append(
+        report.Claim(
+          f'{label} is ahead of {other} after {last} steps on {body}',
+          report.verdict(lead, 0.0),
+          f'{np.mean(after):.4g} and {np.mean(ends):.4g}, {lead.text()}',
+          {'panel': body, 'method': entry.start.key, 'lead': lead},
+        )
+      )
+  label = found[0].start.label
+  text = f'{label} adapts to the real world by policy gradient, on every body'
+  return [verdicts.all_of(text, helped), *helped, *others]
+
+
+def table(found: Sequence[Adapted]) -> list[tuple[str, ...]]:
+  """A row for each body and start: returns after some numbers of steps."""
+  last = found[0].returns.shape[1] - 1
+  shown = sorted({step for step in (*_SHOWN, last) if step <= last})
+  rows: list[tuple[str, ...]] = [
+    ('body', 'start', *(f'after {step}' for step in shown))
+  ]
+  for entry in found:
+    returns = [entry.returns[:, step] for step in shown]
+    spread = [x.std(ddof=1) if x.size > 1 else 0.0 for x in returns]
+    cells = [
+      f'{x.mean():.4g} ± {s:.2g}' for x, s in zip(returns, spread, strict=True)
+    ]
+    rows.append((entry.body, entry.start.label, *cells))
+  return rows
+
+
+def draw(found: Sequence[Adapted]) -> Any:
+  """A panel for each body: a curve for each start, and no adaptation."""
+  panels = []
+  for body, own in _by_body(found).items():
+    steps = [np.arange(own[0].returns.shape[1])] * len(own[0].returns)
+    series = [
+      plot_paper.Series(x.start.label, x.start.color, steps, list(x.returns))
+      for x in own
+    ]
+    still = plot_paper.Level(
+      f'{own[0].start.label}, not adapted',
+      float(own[0].returns[:, 0].mean()),
+      own[0].start.color,
+    )
+    panels.append(
+      plot_paper.Panel(body, series, x='policy-gradient steps', levels=[still])
+    )
+  return plot_paper.curves(panels)
+
+
+def show(
+  found: Sequence[Adapted], settings: adaptation.Settings, root: pathlib.Path
+) -> list[report.Claim]:
+  """Prints the table and what came of it, and writes `adapt.*`.
+
+  Raises:
+    WriteError: if a file cannot be written.
+  """
+  made, rows = claims(found), table(found)
+  numbers = {
+    'settings': dataclasses.asdict(settings),
+    'courses': [
+      {
+        'body': entry.body,
+        'start': entry.start.key,
+        'label': entry.start.label,
+        'source': entry.start.source,
+        'returns': entry.returns,
+      }
+      for entry in found
+    ],
+  }
+  files = report.write(root, 'adapt', draw(found), made, numbers, rows)
+  print(report.markdown(rows), end='')
+  for claim in made:
+    print(claim.sentence)
+  for path in files:
+    print(f'  {path}')
+  return made
+
+
+def _trained(key: str, saved: saved_policy.SavedPolicy, source: str) -> Start:
+  look = appearance.of(saved.config.algorithm)
+  return Start(key, look.label, look.color, saved, source)
+
+
+def _program(
+  env: Any, start: Start, settings: adaptation.Settings
+) -> adaptation.Adapt:
+  config: Any = start.saved.config
+  section = getattr(config, 'advantage', None)
+  if not isinstance(section, config_lib.Advantage):
+    section = config_lib.Advantage()
+  return adaptation.make_adapt(
+    env,
+    start.saved.policy,
+    settings,
+    episode_length=config.collect.episode_length,
+    advantage=section,
+  )
+
+
+def _by_body(found: Sequence[Adapted]) -> dict[str, list[Adapted]]:
+  bodies: dict[str, list[Adapted]] = {}
+  for entry in found:
+    bodies.setdefault(entry.body, []).append(entry)
+  return bodies
+
+
+def _about(start: Start, settings: adaptation.Settings) -> dict[str, Any]:
+  """What a course depends on, besides its place."""
+  return {
+    'settings': dataclasses.asdict(settings),
+    'source': start.source,
+    'iteration': start.saved.iteration,
+  }
+
+
+def _read(
+  path: pathlib.Path, about: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """A course that is there, if it is of the same policy and settings."""
+  try:
+    read: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return None
+  same = all(read.get(name) == value for name, value in about.items())
+  return read if same and 'return_mean' in read else None
+
+
+def _write(path: pathlib.Path, course: Mapping[str, Any]) -> None:
+  with folder_lib.writing(path.parent):
+    path.parent.mkdir(parents=True, exist_ok=True)
+  folder_lib.write_output(path, (json.dumps(course) + '\n').encode())

@@ -1,0 +1,154 @@
+"""The suite of the public benchmark: its configurations, rows and claims."""
+
+import json
+import pathlib
+
+import jax
+import pytest
+
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
+from mbmpo_jax import envs
+from mbmpo_jax import validation
+from mbmpo_jax.algorithms import base
+from mbmpo_jax.training.figures import benchmark as figure
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.launch import benchmark
+from mbmpo_jax.training.launch import tiny
+
+# Each has presets; the others take the sizes of their defaults.
+_PRESETS = ('mbmpo', 'me_trpo', 'mb_mpc', 'sac', 'ddpg', 'ppo', 'trpo', 'acktr')
+_MODEL_BASED = ('mbmpo', 'me_trpo', 'mb_mpc')
+_LIGHT = ('pendulum',)
+
+
+@pytest.mark.parametrize('world', benchmark.WORLDS)
+def test_configurations_fit_their_worlds(world):
+  """Whole episodes of it, and about as many transitions as are asked for."""
+  env = envs.make(world, 'benchmark')
+  for algorithm in _PRESETS:
+    made = benchmark.config(algorithm, world, transitions=50_000)
+    validation.validate(made, env_max_episode_steps=env.max_episode_steps)
+    assert made.algorithm == algorithm
+    assert (made.env.name, made.env.variant) == (world, 'benchmark')
+    assert made.collect.episode_length == env.max_episode_steps
+    steps = made.run.num_iterations * made.collect.steps
+    assert 50_000 <= steps < 50_000 + made.collect.steps
+    validation.validate(tiny.shrink(made))
+
+
+@pytest.mark.parametrize(
+  'world',
+  [
+    world if world in _LIGHT else pytest.param(world, marks=pytest.mark.slow)
+    for world in benchmark.WORLDS
+  ],
+)
+def test_methods_with_a_model_imagine_every_world(world):
+  """An iteration is traced, in which the world's own functions are imagined."""
+  env = envs.make(world, 'benchmark')
+  assert env.reward_is_known and env.done_is_known and env.starts_are_known
+  for algorithm in _MODEL_BASED:
+    made = tiny.shrink(benchmark.config(algorithm, world))
+    built = algorithms.make(algorithm, env, made, check=False)
+
+    def iteration(
+      key: jax.Array,
+      built: base.Algorithm = built,
+      made: config_lib.Experiment = made,
+    ):
+      return built.update(built.init(key, base.hyper(made)))
+
+    state, metrics = jax.eval_shape(iteration, jax.random.PRNGKey(0))
+    assert state.counters.env_steps.shape == ()
+    assert set(metrics) <= set(built.metrics)
+
+
+def test_what_was_published_is_of_these_worlds():
+  source = figure.published()
+  assert set(source.returns) == set(benchmark.WORLDS)
+  assert source.transitions == benchmark.TRANSITIONS
+  assert {len(row) for row in source.returns.values()} == {7}
+  known = {name for name in source.algorithms if name}
+  assert known <= set(algorithms.names())
+  assert source.of('mbmpo', 'cartpole') == (199.3, 2.3)
+  assert source.of('sac', 'mountain_car') == (52.6, 0.6)
+  assert source.of('acktr', 'cartpole') is None
+
+
+@pytest.mark.parametrize('name', ['pendulm', 'point'])
+def test_an_unknown_world_is_one_line(name):
+  with pytest.raises(config_lib.ConfigError, match='no world of the') as error:
+    benchmark.check(name, f'--envs={name}')
+  assert '\n' not in str(error.value)
+  assert str(error.value).startswith(f'--envs={name}')
+  with pytest.raises(config_lib.ConfigError):
+    benchmark.config('mbmpo', name)
+  if name == 'pendulm':
+    assert "did you mean 'pendulum'?" in str(error.value)
+
+
+def _write(root: pathlib.Path, run: study.Run, value: float, done: int) -> None:
+  folder = root / run.name
+  folder.mkdir(parents=True)
+  steps = run.config.collect.steps
+  rows = [
+    {
+      'iteration': index,
+      'env_steps': (index + 1) * steps,
+      'eval/return_mean': value,
+      'time/eval_s': 1.0,
+    }
+    for index in range(done)
+  ]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  (folder / 'metrics.jsonl').write_text(text)
+
+
+def test_rows_stand_beside_the_published_ones(tmp_path, capsys):
+  """A method that reaches its row, one that does not, one that is under way."""
+  groups = figure.groups(
+    ['mbmpo', 'acktr'], ['cartpole', 'pendulum'], num_seeds=2, transitions=6000
+  )
+  by_name = {run.name: run for run in study.runs(groups)}
+  assert sorted(by_name) == [
+    f'{world}/{name}/seed={seed}'
+    for world in ('cartpole', 'pendulum')
+    for name in ('acktr', 'mbmpo')
+    for seed in (0, 1)
+  ]
+  for name, value, done in (
+    ('cartpole/mbmpo/seed=0', 199.0, 3),
+    ('cartpole/mbmpo/seed=1', 199.2, 3),
+    ('cartpole/acktr/seed=0', 90.0, 1),
+    ('pendulum/mbmpo/seed=0', 20.0, 3),
+    ('pendulum/mbmpo/seed=1', 20.1, 3),
+  ):
+    _write(tmp_path, by_name[name], value, done)
+  found = study.read('full', tmp_path, groups)
+
+  head, cartpole, pendulum = figure.table(found)
+  assert head[:4] == ('world', 'ours: MB-MPO', 'ours: ACKTR', 'MB-MPO')
+  assert cartpole[1].startswith('199.1 ± 0.14 (2 seeds, 6')
+  assert cartpole[2].startswith('90.0 (1 seed, ')
+  assert cartpole[3] == '199.3 ± 2.3'
+  assert pendulum[2] == '-'
+  reached, missed = figure.claims(found)
+  assert reached.verdict == report.HELD and 'cartpole' in reached.text
+  assert missed.verdict == report.FAILED and '171.2 ± 26.9' in missed.text
+
+  figure.show(found, tmp_path)
+  said = capsys.readouterr().out
+  assert '| `cartpole` | 199.1' in said and 'WilsonWangTHU/mbbl' in said
+  assert 'not done: pendulum/acktr/seed=1' in said
+  written = json.loads((tmp_path / 'benchmark.json').read_text())
+  assert written['claims'][0]['verdict'] == report.HELD
+  assert (tmp_path / 'benchmark.png').stat().st_size
+
+
+def test_nothing_is_drawn_of_nothing(tmp_path, capsys):
+  groups = figure.groups(['sac'], ['reacher'], num_seeds=1)
+  figure.show(study.read('full', tmp_path, groups), tmp_path)
+  assert 'is undecided: no run of it is done' in capsys.readouterr().out
+  assert not (tmp_path / 'benchmark.png').exists()
