@@ -21,6 +21,7 @@ class Gaussian(nn.Module):
     activation: one of `mlp.ACTIVATIONS`.
     min_std: floor of the deviation.
     learn_std: whether it is learned.
+    bound_mean: whether the mean is the tanh of the network's output.
   """
 
   action_size: int
@@ -29,12 +30,15 @@ class Gaussian(nn.Module):
   activation: str = 'relu'
   min_std: float = 0.0
   learn_std: bool = True
+  bound_mean: bool = False
 
   @nn.compact
   def __call__(self, obs: jax.Array) -> distributions.Gaussian:
     """The density [..., A] at observations [..., O]."""
     net = mlp.MLP(self.hidden_sizes, self.action_size, self.activation)
     mean = net(obs)
+    if self.bound_mean:
+      mean = jnp.tanh(mean)
     log_std = self.param(
       'log_std',
       nn.initializers.constant(math.log(self.init_std)),

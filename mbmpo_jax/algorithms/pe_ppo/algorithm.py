@@ -130,6 +130,7 @@ def _told(
       'tanh',
       section.min_std,
       section.learn_std,
+      section.bound_mean,
     )
 
   def tell(head: Any) -> networks.Told:
