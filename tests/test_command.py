@@ -419,7 +419,9 @@ def test_who_takes_no_policy_says_so(name: str) -> None:
   assert '\n' not in str(e.value)
 
 
-@pytest.mark.parametrize('name', ['train', 'sweep', 'evaluate', 'external'])
+@pytest.mark.parametrize(
+  'name', ['train', 'sweep', 'evaluate', 'external', 'offline', 'diagnose']
+)
 def test_what_xla_logs_is_off_before_jax_reads_it(name: str) -> None:
   """No command imports JAX before its `main` has begun."""
   program = (

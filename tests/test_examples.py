@@ -50,6 +50,7 @@ def test_own_environment_is_learned(tmp_path):
     ('gym_pendulum_learned_reward', -250),
     ('gym_inverted_pendulum', 900),
     ('gym_cartpole', 450),
+    ('offline_pendulum', -400),
   ],
 )
 def test_worlds_of_gymnasium_are_learned(name, least, tmp_path):

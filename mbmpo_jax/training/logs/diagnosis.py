@@ -85,7 +85,7 @@ def of_run(
       `logs.train` held out, new episodes of the policy where the world is JAX,
       and else episodes that the models were fitted to.
     actions: bounds of the actions in `data`.
-    steps: predicted ahead, T; fewer where the data have less than 20 stretches
+    steps: predicted ahead, T; fewer where the data have too few stretches
       of as many.
     seed: of what is drawn.
 
@@ -150,7 +150,9 @@ def of_state(
   """
   del algorithm
   dynamics = models_lib.of_run(env, config)
-  length = log_lib.most_steps(log, steps, windows=_FEWEST)
+  length = log_lib.most_steps(
+    log, steps, windows=min(_FEWEST, 1 + log.size // 4)
+  )
   choose_key, key = jax.random.split(jax.random.PRNGKey(seed))
   ring = log_lib.to_buffer(log)
   chosen, mask = jax.jit(
