@@ -239,6 +239,8 @@ def test_float64_at_solver_limits_in_use(name, x64):
     ('ant', 'ant'),
     ('half_cheetah', 'half_cheetah'),
     ('hopper', 'hopper'),
+    ('inverted_pendulum', 'inverted_pendulum'),
+    ('reacher', 'reacher'),
     ('swimmer', 'swimmer'),
     ('walker2d', 'walker2d_v5'),
   ],
