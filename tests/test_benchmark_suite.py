@@ -17,8 +17,10 @@ from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.launch import benchmark
 from mbmpo_jax.training.launch import tiny
 
-# Each has presets; the others take the sizes of their defaults.
-_PRESETS = ('mbmpo', 'me_trpo', 'mb_mpc', 'sac', 'ddpg', 'ppo', 'trpo', 'acktr')
+_METHODS = (
+  *('mbmpo', 'me_trpo', 'mb_mpc', 'm3po'),
+  *('sac', 'ddpg', 'ppo', 'trpo', 'acktr'),
+)
 _MODEL_BASED = ('mbmpo', 'me_trpo', 'mb_mpc')
 _LIGHT = ('pendulum',)
 
@@ -27,7 +29,7 @@ _LIGHT = ('pendulum',)
 def test_configurations_fit_their_worlds(world):
   """Whole episodes of it, and about as many transitions as are asked for."""
   env = envs.make(world, 'benchmark')
-  for algorithm in _PRESETS:
+  for algorithm in _METHODS:
     made = benchmark.config(algorithm, world, transitions=50_000)
     validation.validate(made, env_max_episode_steps=env.max_episode_steps)
     assert made.algorithm == algorithm

@@ -95,7 +95,8 @@ def groups(
       config = config_lib.replaced(
         config, {'run.render': False, 'run.keep_checkpoints': 1}
       )
-      made.append(study.seeds(world, config, num_seeds))
+      label = 'MBPO' if algorithm == 'm3po' else None
+      made.append(study.seeds(world, config, num_seeds, label=label))
   return made
 
 

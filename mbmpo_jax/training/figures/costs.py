@@ -55,7 +55,7 @@ def seconds(config: Any) -> float:
     return total + steps * _LEARNING[name]
   if name in _PASSES:
     total += steps * _update(config, _PASSES[name])
-  if hasattr(config, 'model'):
+  if hasattr(getattr(config, 'model', None), 'validation_fraction'):
     total += sum(_fit(config, index) for index in iterations)
     total += _with_model(config, steps, played)
   elif name not in _PASSES:

@@ -65,6 +65,12 @@ _ADAM: _Values = {
   'critic.hidden_sizes': (64, 64),
   'learn.batch_size': 128,
 }
+# M3PO without a history, as no task is hidden here, is MBPO.
+_MBPO: _Values = {
+  'history.length': 0,
+  'batches.kind': 'mixed',
+  'batches.final_model_share': 0.95,
+}
 # By algorithm: in the small worlds, and in those with bodies. What a
 # configuration has no field for is left out.
 _SIZES: dict[str, tuple[_Values, _Values]] = {
@@ -115,6 +121,7 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
   'sac': (_ADAM, {}),
   'ddpg': (_ADAM, {}),
   'ppo': ({'learn.learning_rate': 1e-3}, {}),
+  'm3po': (_ADAM | _MBPO, _MBPO),
 }
 
 

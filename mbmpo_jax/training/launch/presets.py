@@ -45,7 +45,8 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
 
   Returns:
     The configuration, and its name: `<algorithm>/<name>` if it lies in a folder
-    named after its algorithm, otherwise that of the file.
+    named after its algorithm, otherwise that of the file; then, after a dash,
+    what was handed to it, if that is a word.
 
   Raises:
     ConfigError: one line about what is wrong with the name or the file.
@@ -73,7 +74,8 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
     raise config_lib.ConfigError(f'--config={text}: {error}') from error
   folder = path.absolute().parent.name
   is_preset = folder == config.algorithm
-  return config, f'{folder}/{path.stem}' if is_preset else path.stem
+  name = f'{folder}/{path.stem}' if is_preset else path.stem
+  return config, f'{name}-{argument}' if argument.isidentifier() else name
 
 
 def _find(name: str, default: pathlib.Path) -> pathlib.Path | None:
