@@ -203,7 +203,7 @@ def table(found: Sequence[Adapted]) -> list[tuple[str, ...]]:
     returns = [entry.returns[:, step] for step in shown]
     spread = [x.std(ddof=1) if x.size > 1 else 0.0 for x in returns]
     cells = [
-      f'{x.mean():.4g} ± {s:.2g}' for x, s in zip(returns, spread, strict=True)
+      f'{x.mean():.4g} ± {s:.3g}' for x, s in zip(returns, spread, strict=True)
     ]
     rows.append((entry.body, entry.start.label, *cells))
   return rows
