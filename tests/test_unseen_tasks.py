@@ -11,11 +11,14 @@ from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.models import normalizer
+from mbmpo_jax.training.figures import task_pools
 from mbmpo_jax.training.figures import unseen_tasks
+from mbmpo_jax.training.launch import tiny as tiny_lib
 from mbmpo_jax.training.storage import saved_state
 from tests import test_gssm
 
-_SIZES = unseen_tasks.Sizes(context=5, targets=6, episodes=1, tasks=3)
+_SIZES = task_pools.Sizes(context=5, targets=6, episodes=1, tasks=3)
 
 
 @pytest.fixture(scope='module')
@@ -28,14 +31,14 @@ def run() -> saved_state.SavedState:
 
 
 @pytest.fixture(scope='module')
-def pools(run) -> unseen_tasks.Pools:
-  return unseen_tasks.make_pools(run, _SIZES, jax.random.PRNGKey(1))
+def pools(run) -> task_pools.Pools:
+  return task_pools.make_pools(run, _SIZES, jax.random.PRNGKey(1))
 
 
 def test_pools_are_transitions_of_their_tasks(run, pools):
   """Of as many tasks; the world of each says so. Half of it is random."""
   family = envs.family_of(envs.make(run.config.env.name), 'test')
-  tasks = unseen_tasks.test_tasks(family, _SIZES)
+  tasks = task_pools.test_tasks(family, _SIZES)
   for part, num in zip(pools, (5, 6), strict=True):
     assert part.obs.shape == (3, num, 4)
     for index in range(3):
@@ -89,9 +92,9 @@ def test_pools_and_what_was_found_are_kept(tmp_path, run, pools, monkeypatch):
     return run
 
   monkeypatch.setattr(saved_state, 'load_state', load)
-  monkeypatch.setattr(unseen_tasks, 'make_pools', lambda *args: pools)
+  monkeypatch.setattr(task_pools, 'make_pools', lambda *args: pools)
   found = [
-    unseen_tasks.kept_pools(tmp_path / 'pools.npz', tmp_path, _SIZES)
+    task_pools.kept_pools(tmp_path / 'pools.npz', tmp_path, _SIZES)
     for _ in range(2)
   ]
   assert len(loaded) == 1 and found[0].digest == found[1].digest
@@ -111,3 +114,42 @@ def test_what_is_measured_of_a_run(run, pools):
   assert found.own == found.by_size[5] != found.other
   assert len(found.returns) == 3 and found.seconds > 0
   assert isinstance(run.config, config_lib.Experiment)
+
+
+def test_l2a_is_adapted_to_the_steps_before(pools):
+  """By hand: a network of zeros that learns its last biases alone."""
+  config: Any = tiny_lib.shrink(algorithms.config('l2a')())
+  config = config_lib.replaced(
+    config, {'env.name': test_gssm.WORLD, 'adaptation.inner_lr': 0.5}
+  )
+  algorithm = algorithms.make('l2a', envs.make(config.env.name), config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  zero = jax.tree.map(jnp.zeros_like, state.model)
+  wide = jnp.full_like(zero.statistics.low, 1e6)
+  one = normalizer.Moments(*(jnp.ones_like(x) for x in zero.statistics.targets))
+  still = one._replace(mean=jnp.zeros_like(one.mean))
+  statistics = zero.statistics._replace(low=-wide, high=wide, targets=still)
+  model = zero._replace(
+    statistics=statistics, inner_lr=jnp.full_like(zero.inner_lr, 0.5)
+  )
+  run = saved_state.SavedState(
+    config, algorithm, state._replace(model=model), 0
+  )
+  found = jax.jit(lambda: unseen_tasks.errors_of_l2a(run, pools))()
+  obs, after = (
+    np.asarray(getattr(pools.targets, name), float)
+    for name in ('obs', 'next_obs')
+  )
+  change, steps = after - obs, config.adaptation.adapt_steps
+  expected = np.zeros_like(change)
+  for task in range(3):
+    for n in range(6):
+      begin = n
+      while begin and np.all(after[task, begin - 1] == obs[task, begin]):
+        begin -= 1
+      known = change[task, max(begin, n - steps) : n]
+      # The gradient of mean_d (b_d - y_d)^2, of n steps of which few are there.
+      expected[task, n] = 0.5 * 2 / 4 * known.sum(0) / steps
+  np.testing.assert_allclose(
+    found, np.mean((change - expected) ** 2, (1, 2)), rtol=1e-4
+  )

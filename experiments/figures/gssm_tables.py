@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from experiments.figures import gssm_methods as methods_lib
+from experiments.figures import gssm_published as published
 from mbmpo_jax.training.figures import command
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.figures import task_pools
 from mbmpo_jax.training.figures import unseen_tasks
 from mbmpo_jax.training.reporting import plot_paper
 
@@ -30,102 +32,6 @@ _AIMS = {'cartpole_swingup': -0.60, 'acrobot': -0.47}
 _MOST_SECONDS = 0.01
 # A planner predicts tens of thousands of steps before each of its own.
 _PLANNED_EPISODES = 2
-_MODEL, _RETURN, _SECONDS = 'model error', 'return', 'adaptation, s'
-# By world, then method: mean and deviation over tasks (tables 1, 2 and 6).
-_PUBLISHED: dict[str, dict[str, dict[str, str]]] = {
-  _MODEL: {
-    'cartpole_swingup': {
-      'gssm': '0.0291 ± 0.040',
-      'm_dpilco': '0.0475 ± 0.051',
-      'mlsm_v0': '0.0626 ± 0.081',
-      'mlsm_v1': '0.0310 ± 0.036',
-      'l2a': '0.0397 ± 0.040',
-    },
-    'acrobot': {
-      'gssm': '0.0022 ± 0.00082',
-      'm_dpilco': '0.0056 ± 0.0039',
-      'mlsm_v0': '0.0058 ± 0.0011',
-      'mlsm_v1': '0.0023 ± 0.0013',
-      'l2a': '0.0039 ± 0.0017',
-    },
-    'half_cheetah_mass_damping': {
-      'gssm': '0.530 ± 0.22',
-      'm_dpilco': '0.678 ± 0.14',
-      'mlsm_v0': '0.533 ± 0.14',
-      'mlsm_v1': '0.636 ± 0.14',
-      'l2a': '0.785 ± 0.084',
-    },
-    'slim_humanoid': {
-      'gssm': '1.680 ± 0.19',
-      'm_dpilco': '1.991 ± 0.34',
-      'mlsm_v0': '1.728 ± 0.16',
-      'mlsm_v1': '1.638 ± 0.19',
-      'l2a': '2.364 ± 0.078',
-    },
-  },
-  _RETURN: {
-    'cartpole_swingup': {
-      'gssm': '-0.5957 ± 0.058',
-      'm_dpilco': '-0.6354 ± 0.077',
-      'mlsm_v0': '-0.6406 ± 0.098',
-      'mlsm_v1': '-0.5935 ± 0.082',
-      'l2a': '-0.892 ± 0.033',
-    },
-    'acrobot': {
-      'gssm': '-0.4658 ± 0.061',
-      'm_dpilco': '-0.9444 ± 0.089',
-      'mlsm_v0': '-0.5524 ± 0.096',
-      'mlsm_v1': '-0.5286 ± 0.053',
-      'l2a': '-0.7775 ± 0.054',
-      'dr_ppo': '-0.433 ± 0.043',
-      'pe_ppo': '-0.420 ± 0.050',
-    },
-    'half_cheetah_mass_damping': {
-      'gssm': '1597 ± 200',
-      'm_dpilco': '862 ± 280',
-      'mlsm_v0': '827 ± 190',
-      'mlsm_v1': '1227 ± 64',
-      'l2a': '-17.9 ± 13',
-      'dr_ppo': '1360 ± 130',
-      'pe_ppo': '608 ± 73',
-    },
-    'slim_humanoid': {
-      'gssm': '1659 ± 110',
-      'm_dpilco': '1181 ± 54',
-      'mlsm_v0': '486 ± 85',
-      'mlsm_v1': '780 ± 170',
-      'l2a': '125 ± 570',
-      'dr_ppo': '3533 ± 110',
-      'pe_ppo': '1248 ± 150',
-    },
-  },
-  _SECONDS: {
-    'cartpole_swingup': {
-      'gssm': 'none',
-      'm_dpilco': '0.26',
-      'mlsm_v0': '0.34',
-      'mlsm_v1': '0.55',
-    },
-    'acrobot': {
-      'gssm': 'none',
-      'm_dpilco': '4.3',
-      'mlsm_v0': '5.2',
-      'mlsm_v1': '6.5',
-    },
-    'half_cheetah_mass_damping': {
-      'gssm': 'none',
-      'm_dpilco': '2.5',
-      'mlsm_v0': '2.9',
-      'mlsm_v1': '4.6',
-    },
-    'slim_humanoid': {
-      'gssm': 'none',
-      'm_dpilco': '2.4',
-      'mlsm_v0': '3.1',
-      'mlsm_v1': '4.9',
-    },
-  },
-}
 
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
@@ -136,17 +42,15 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   ]
 
 
-def _sizes(world: str, size: str, method: str) -> unseen_tasks.Sizes:
+def _sizes(world: str, size: str, method: str) -> task_pools.Sizes:
   context = methods_lib.context(world, size)
   standardized = world not in methods_lib.PER_STEP
   if size == 'tiny':
-    return unseen_tasks.Sizes(context, 6, 1, 2, standardized)
+    return task_pools.Sizes(context, 6, 1, 2, standardized)
   episodes = methods_lib.EPISODES
   if method == 'l2a':
     episodes = _PLANNED_EPISODES
-  return unseen_tasks.Sizes(
-    context, episodes=episodes, standardized=standardized
-  )
+  return task_pools.Sizes(context, episodes=episodes, standardized=standardized)
 
 
 class _Measured:
@@ -158,7 +62,7 @@ class _Measured:
       by_key = {entry.group.key: entry for entry in entries}
       pools = self._pools(found, world, entries)
       for key, entry in by_key.items():
-        knows = bool(methods_lib.METHODS[key].kind)
+        knows = key in methods_lib.MODEL_BASED
         self._found[world, key] = [
           unseen_tasks.kept(
             found.root / run.name,
@@ -170,7 +74,7 @@ class _Measured:
 
   def _pools(
     self, found: study.Study, world: str, entries: list[study.Found]
-  ) -> unseen_tasks.Pools | None:
+  ) -> task_pools.Pools | None:
     """Of GSSM's first run that is done, or of the first other's."""
     runs = [
       run
@@ -180,7 +84,7 @@ class _Measured:
     ]
     if not runs:
       return None
-    return unseen_tasks.kept_pools(
+    return task_pools.kept_pools(
       found.root / world / 'unseen_tasks.npz',
       found.root / runs[0].name,
       _sizes(world, found.size, _OURS),
@@ -218,13 +122,13 @@ def table(found: study.Study) -> list[tuple[str, ...]]:
   rows: list[tuple[str, ...]] = [
     ('world', 'what', 'method', 'here', 'paper', 'seeds')
   ]
-  for what in (_MODEL, _RETURN, _SECONDS):
+  for what in (published.MODEL, published.RETURN, published.SECONDS):
     for world, entries in found.panels.items():
       for entry in entries:
         key = entry.group.key
         values = measured.of(world, key)
         here = _here(what, entry, values)
-        paper = _PUBLISHED[what].get(world, {}).get(key, '')
+        paper = published.VALUES[what].get(world, {}).get(key, '')
         if here or paper:
           rows.append(
             (
@@ -245,11 +149,11 @@ def _here(
   """Mean and deviation over tasks of means over seeds; '' where none."""
   if not values:
     return ''
-  if what == _SECONDS:
+  if what == published.SECONDS:
     seconds = float(np.mean([x.seconds for x in values]))
     return '' if math.isnan(seconds) else f'{seconds:.3g}'
   each = _returns(entry, values)
-  if what == _MODEL:
+  if what == published.MODEL:
     each = [x.own for x in values]
   if not each[0]:
     return ''
@@ -320,14 +224,14 @@ def _lower(
 def _reached(
   world: str, entry: study.Found, ours: list[unseen_tasks.Found]
 ) -> report.Claim:
-  published = _PUBLISHED[_RETURN][world][_OURS]
-  aim = _AIMS.get(world, float(published.split()[0]))
+  paper = published.VALUES[published.RETURN][world][_OURS]
+  aim = _AIMS.get(world, float(paper.split()[0]))
   text = f'GSSM returns at least {aim:g} in {world}'
   if not ours:
     return report.undecided(text, 'runs are missing')
   each = [float(np.mean(values)) for values in _returns(entry, ours)]
   mean = intervals.mean(each)
-  reason = f'it returns {mean.text()} seeds; published is {published}'
+  reason = f'it returns {mean.text()} seeds; published is {paper}'
   return report.Claim(text, report.verdict(mean, aim), reason, {'each': each})
 
 

@@ -8,12 +8,12 @@ its paper compares (Wang & van Hoof 2022, tables 1, 2 and 6):
   return     of episodes after the algorithm has adapted to transitions
   seconds    that this adaptation takes, once it is compiled
 
-The transitions n and the contexts are the same for all runs (`make_pools`):
+The transitions n and the contexts are the same for all runs (`task_pools.py`):
 half of random actions, half of one trained policy. So errors of two models are
-compared task by task.
+compared task by task. L2A's model knows no context: it is adapted to the steps
+of the episode before n, or to those of another task's episode.
 """
 
-import hashlib
 import json
 import pathlib
 import statistics
@@ -28,10 +28,13 @@ import numpy as np
 from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.envs import families
+from mbmpo_jax.models import grbal
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
+from mbmpo_jax.rollouts import history
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import evaluate
+from mbmpo_jax.training.figures import task_pools
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_state
@@ -40,41 +43,8 @@ _FILE = 'unseen_tasks.json'
 # Draws of z over which a prediction is the mean (equation 11).
 _DRAWS = 5
 _REPEATS = 20
-# Keys of their own, whatever the runs' seeds are.
-_POOLS_SEED, _SEED = 26, 27
-
-
-class Pools(NamedTuple):
-  """Transitions of M test tasks."""
-
-  context: types.Transition  # leaves [M, C, ...], in random order
-  targets: types.Transition  # leaves [M, S, ...]
-
-  @property
-  def digest(self) -> str:
-    """Tells one from another."""
-    found = hashlib.sha256()
-    for leaf in jax.tree.leaves(self):
-      found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()[:16]
-
-
-class Sizes(NamedTuple):
-  """How much is measured.
-
-  Attributes:
-    context: transitions of a task that are told.
-    targets: transitions of a task that are predicted.
-    episodes: of each task.
-    tasks: at most so many; `None` is all of the family's.
-    standardized: whether errors are in units of the changes' deviations.
-  """
-
-  context: int
-  targets: int = 200
-  episodes: int = 50
-  tasks: int | None = None
-  standardized: bool = False
+# A key of its own, whatever the runs' seeds are.
+_SEED = 27
 
 
 class Found(NamedTuple):
@@ -95,85 +65,9 @@ class Found(NamedTuple):
   seconds: float
 
 
-def test_tasks(family: families.Family, sizes: Sizes) -> families.Task:
-  """The family's, or the first of them, leaves [M, ...]."""
-  return jax.tree.map(lambda x: x[: sizes.tasks], family.test_tasks())
-
-
-def make_pools(
-  run: saved_state.SavedState, sizes: Sizes, key: jax.Array
-) -> Pools:
-  """Transitions of every test task, half of them of the run's policy.
-
-  The policy has adapted to as many random transitions as a context has.
-
-  Args:
-    run: whose policy.
-    sizes: of the pools.
-    key: consumed.
-  """
-  family = envs.family_of(_env(run), run.config.algorithm)
-  algorithm: Any = run.algorithm
-  length = run.config.collect.episode_length
-  params = algorithm.policy_params(run.state)
-
-  def of_task(task: families.Task, key: jax.Array) -> Pools:
-    env = envs.fixed(family, task)
-    first, *keys, adapt_key, order_key = jax.random.split(key, 7)
-
-    def rows(
-      key: jax.Array, num: int, random: bool, params: Any, told: Any
-    ) -> types.Transition:
-      trajectory, _ = real.rollout(
-        env,
-        algorithm.policy,
-        params,
-        key,
-        num_envs=1,
-        horizon=num,
-        context=told,
-        random_actions=random,
-        time_limit=length,
-      )
-      flat, _, _ = real.to_transitions(trajectory, jnp.zeros((), jnp.int32))
-      return flat._replace(extras=())
-
-    adapted: Any = (params, ())
-    if algorithm.adapt is not None:
-      shown, _ = real.rollout(
-        env,
-        algorithm.policy,
-        params,
-        first,
-        num_envs=1,
-        horizon=sizes.context,
-        random_actions=True,
-        time_limit=length,
-      )
-      adapted = algorithm.adapt(run.state, shown, adapt_key)
-
-    def both(first: jax.Array, second: jax.Array, num: int) -> Any:
-      half = num // 2
-      parts = (
-        rows(first, num - half, True, *adapted),
-        rows(second, half, False, *adapted),
-      )
-      return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
-
-    context = both(keys[0], keys[1], sizes.context)
-    order = jax.random.permutation(order_key, sizes.context)
-    context = jax.tree.map(lambda x: x[order], context)
-    return Pools(context, both(keys[2], keys[3], sizes.targets))
-
-  tasks = test_tasks(family, sizes)
-  keys = jax.random.split(key, families.count(tasks))
-  made = jax.jit(lambda: jax.lax.map(lambda x: of_task(*x), (tasks, keys)))()
-  return jax.tree.map(np.asarray, made)
-
-
 def errors(
   run: saved_state.SavedState,
-  pools: Pools,
+  pools: task_pools.Pools,
   key: jax.Array,
   *,
   points: jax.Array | int,
@@ -191,7 +85,7 @@ def errors(
     scale: divides errors, [O] or a number.
   """
   config: Any = run.config
-  env = _env(run)
+  env = task_pools.env_of(run)
   surrogate = surrogate_lib.make(env, config.model)
   model = jax.tree.map(lambda x: jnp.asarray(x[0]), run.state.model)
   chex.assert_rank([pools.targets.obs, pools.context.obs], [3, 3])
@@ -220,13 +114,72 @@ def errors(
     wrong = (predicted - targets.next_obs) / scales[None]
     return jnp.mean(jnp.square(wrong))
 
-  keys = jax.random.split(key, room_of(pools))
+  keys = jax.random.split(key, pools.num_tasks)
   return jax.lax.map(lambda x: of_task(*x), (told, pools.targets, keys))
 
 
-def room_of(pools: Pools) -> int:
-  """Test tasks M of the pools."""
-  return pools.targets.obs.shape[0]
+def errors_of_l2a(
+  run: saved_state.SavedState,
+  pools: task_pools.Pools,
+  *,
+  shift: jax.Array | int = 0,
+  scale: jax.Array | float = 1.0,
+) -> jax.Array:
+  """The same of L2A's models, adapted before every prediction, [M].
+
+  The prediction is the members' mean. Targets stand in the order of their
+  episodes, so that those before n are its window.
+
+  Args:
+    run: of `l2a`.
+    pools: of the test tasks.
+    shift: windows are of the task so many places later.
+    scale: divides errors, [O] or a number.
+  """
+  config: Any = run.config
+  env, steps = task_pools.env_of(run), config.adaptation.adapt_steps
+  lib = grbal.make(
+    env,
+    config.model,
+    adapt_steps=steps,
+    inner_lr=config.adaptation.inner_lr,
+    predict_reward=not env.reward_is_known,
+  )
+  model = jax.tree.map(jnp.asarray, run.state.model)
+  scales = jnp.broadcast_to(jnp.asarray(scale, float), (env.observation_size,))
+  told = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), pools.targets)
+
+  def of_task(told: types.Transition, targets: types.Transition) -> jax.Array:
+    num = told.obs.shape[0]
+    # Whether a step goes on from the one before it.
+    follows = jnp.all(told.obs == jnp.roll(told.next_obs, 1, 0), -1)
+    follows = follows & (jnp.arange(num) > 0)
+
+    def wrong(n: jax.Array) -> jax.Array:
+      places = n - steps + jnp.arange(steps)
+      # From the newest backwards, as far as all go on.
+      joined = follows[jnp.maximum(places + 1, 0)] & (places >= 0)
+      mask = jnp.cumprod(joined[::-1].astype(float))[::-1]
+      rows = jnp.maximum(places, 0)
+      window = history.Window(
+        told.obs[rows], told.action[rows], jnp.zeros(steps), mask
+      )
+      after = lib.adapt(model, window, told.obs[n])
+      found = jax.vmap(
+        lambda member: lib.dynamics.predict(
+          member,
+          (),
+          targets.obs[n][None],
+          targets.action[n][None],
+          jax.random.PRNGKey(0),
+        )[1].next_obs[0]
+      )(after)
+      gap = (jnp.mean(found, 0) - targets.next_obs[n]) / scales
+      return jnp.mean(jnp.square(gap))
+
+    return jnp.mean(jax.lax.map(wrong, jnp.arange(num)))
+
+  return jax.lax.map(lambda x: of_task(*x), (told, pools.targets))
 
 
 def context_sizes(most: int) -> tuple[int, ...]:
@@ -241,10 +194,12 @@ def context_sizes(most: int) -> tuple[int, ...]:
 
 
 def measure(
-  run: saved_state.SavedState, pools: Pools | None, sizes: Sizes
+  run: saved_state.SavedState,
+  pools: task_pools.Pools | None,
+  sizes: task_pools.Sizes,
 ) -> Found:
   """All of it, of a run; `pools` are `None` where it has no surrogate."""
-  family = envs.family_of(_env(run), run.config.algorithm)
+  family = envs.family_of(task_pools.env_of(run), run.config.algorithm)
   algorithm: Any = run.algorithm
   length = run.config.collect.episode_length
   # One task after another: test tasks, then draws of z.
@@ -260,7 +215,7 @@ def measure(
     num_transitions=sizes.context,
   )
   params = algorithm.policy_params(run.state)
-  tasks = test_tasks(family, sizes)
+  tasks = task_pools.test_tasks(family, sizes)
   returns = play(params, tasks, play_key, run.state).returns
   own: list[float] = []
   other: list[float] = []
@@ -271,24 +226,34 @@ def measure(
       change = pools.targets.next_obs - pools.targets.obs
       scale = jnp.asarray(np.std(change, (0, 1))) + 1e-8
 
+    # Test tasks are in random order, or a grid: half way is another one.
+    away = pools.num_tasks // 2
+
     @jax.jit
     def of(points: jax.Array, shift: jax.Array) -> jax.Array:
+      if run.config.algorithm == 'l2a':
+        return errors_of_l2a(run, pools, shift=shift, scale=scale)
       return errors(
         run, pools, error_key, points=points, shift=shift, scale=scale
       )
 
-    for size in context_sizes(sizes.context):
-      by_size[size] = np.asarray(of(size, 0)).tolist()
-    own = by_size[sizes.context]
-    # Test tasks are in random order, or a grid: half way is another one.
-    other = np.asarray(of(sizes.context, room_of(pools) // 2)).tolist()
+    counts = context_sizes(sizes.context)
+    if run.config.algorithm == 'l2a':
+      counts = (sizes.context,)
+    found = {count: np.asarray(of(count, 0)).tolist() for count in counts}
+    own = found[sizes.context]
+    other = np.asarray(of(sizes.context, away)).tolist()
+    if len(counts) > 1:
+      by_size = found
   seconds = float('nan')
   if algorithm.adapt is not None:
     seconds = _seconds(run, family, tasks, sizes, adapt_key)
   return Found(np.asarray(returns).tolist(), own, other, by_size, seconds)
 
 
-def kept(folder: pathlib.Path, pools: Pools | None, sizes: Sizes) -> Found:
+def kept(
+  folder: pathlib.Path, pools: task_pools.Pools | None, sizes: task_pools.Sizes
+) -> Found:
   """What was measured of the run in a folder; measured now if it was not.
 
   It is kept there, for as long as the run, the sizes and the pools are these.
@@ -325,55 +290,11 @@ def kept(folder: pathlib.Path, pools: Pools | None, sizes: Sizes) -> Found:
   return found
 
 
-def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
-  """The transitions that a file holds; made of the run in a folder if none.
-
-  Args:
-    path: of the file, `.npz`.
-    folder: of the run whose policy is one of the two.
-    sizes: of the pools; a file with others is made anew.
-
-  Raises:
-    UserError: as `saved_state.load_state` does.
-  """
-  names = [f'{part}.{field}' for part in Pools._fields for field in _STORED]
-  if path.is_file():
-    with np.load(path) as file:
-      values = [file[name] for name in names]
-    half = len(_STORED)
-    found = Pools(_transitions(values[:half]), _transitions(values[half:]))
-    shape = found.context.obs.shape[1], found.targets.obs.shape[1]
-    if shape == (sizes.context, sizes.targets):
-      return found
-  run = saved_state.load_state(folder)
-  made = make_pools(run, sizes, jax.random.PRNGKey(_POOLS_SEED))
-  arrays = [getattr(part, field) for part in made for field in _STORED]
-  with folder_lib.writing(path.parent), open(path, 'wb') as file:
-    np.savez(file, **dict(zip(names, arrays, strict=True)))
-  return Pools(*(_transitions([getattr(p, f) for f in _STORED]) for p in made))
-
-
-_STORED = ('obs', 'action', 'next_obs')
-
-
-def _transitions(values: list[Any]) -> types.Transition:
-  """With what a model needs, and blanks."""
-  obs, action, next_obs = values
-  blank: Any = np.zeros(obs.shape[:-1], obs.dtype)
-  return types.Transition(
-    obs, action, blank, next_obs, blank, blank, blank, blank
-  )
-
-
-def _env(run: saved_state.SavedState) -> envs.Environment:
-  return envs.make(run.config.env.name, run.config.env.variant)
-
-
 def _seconds(
   run: saved_state.SavedState,
   family: families.Family,
   tasks: families.Task,
-  sizes: Sizes,
+  sizes: task_pools.Sizes,
   key: jax.Array,
 ) -> float:
   """The median of several adaptations, compiled before."""

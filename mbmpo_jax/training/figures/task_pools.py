@@ -1,0 +1,180 @@
+"""Transitions of a family's test tasks, the same for all runs of a figure.
+
+Half are of random actions, half of one trained policy: of that run which a
+figure makes them of, once. They are kept in a file.
+"""
+
+import hashlib
+import pathlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mbmpo_jax import envs
+from mbmpo_jax import types
+from mbmpo_jax.envs import families
+from mbmpo_jax.rollouts import real
+from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import saved_state
+
+# A key of its own, whatever the runs' seeds are.
+_SEED = 26
+_STORED = ('obs', 'action', 'next_obs')
+
+
+class Pools(NamedTuple):
+  """Transitions of M test tasks."""
+
+  context: types.Transition  # leaves [M, C, ...], in random order
+  targets: types.Transition  # leaves [M, S, ...]
+
+  @property
+  def digest(self) -> str:
+    """Tells one from another."""
+    found = hashlib.sha256()
+    for leaf in jax.tree.leaves(self):
+      found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()[:16]
+
+  @property
+  def num_tasks(self) -> int:
+    """M."""
+    return int(self.targets.obs.shape[0])
+
+
+class Sizes(NamedTuple):
+  """How much is measured.
+
+  Attributes:
+    context: transitions of a task that are told.
+    targets: transitions of a task that are predicted.
+    episodes: of each task.
+    tasks: at most so many; `None` is all of the family's.
+    standardized: whether errors are in units of the changes' deviations.
+  """
+
+  context: int
+  targets: int = 200
+  episodes: int = 50
+  tasks: int | None = None
+  standardized: bool = False
+
+
+def test_tasks(family: families.Family, sizes: Sizes) -> families.Task:
+  """The family's, or the first of them, leaves [M, ...]."""
+  return jax.tree.map(lambda x: x[: sizes.tasks], family.test_tasks())
+
+
+def make_pools(
+  run: saved_state.SavedState, sizes: Sizes, key: jax.Array
+) -> Pools:
+  """Transitions of every test task, half of them of the run's policy.
+
+  The policy has adapted to as many random transitions as a context has.
+
+  Args:
+    run: whose policy.
+    sizes: of the pools.
+    key: consumed.
+  """
+  family = envs.family_of(env_of(run), run.config.algorithm)
+  algorithm: Any = run.algorithm
+  length = run.config.collect.episode_length
+  params = algorithm.policy_params(run.state)
+
+  def of_task(task: families.Task, key: jax.Array) -> Pools:
+    env = envs.fixed(family, task)
+    first, *keys, adapt_key, order_key = jax.random.split(key, 7)
+
+    def rows(
+      key: jax.Array, num: int, random: bool, params: Any, told: Any
+    ) -> types.Transition:
+      trajectory, _ = real.rollout(
+        env,
+        algorithm.policy,
+        params,
+        key,
+        num_envs=1,
+        horizon=num,
+        context=told,
+        random_actions=random,
+        time_limit=length,
+      )
+      flat, _, _ = real.to_transitions(trajectory, jnp.zeros((), jnp.int32))
+      return flat._replace(extras=())
+
+    adapted: Any = (params, ())
+    if algorithm.adapt is not None:
+      shown, _ = real.rollout(
+        env,
+        algorithm.policy,
+        params,
+        first,
+        num_envs=1,
+        horizon=sizes.context,
+        random_actions=True,
+        time_limit=length,
+      )
+      adapted = algorithm.adapt(run.state, shown, adapt_key)
+
+    def both(first: jax.Array, second: jax.Array, num: int) -> Any:
+      half = num // 2
+      parts = (
+        rows(first, num - half, True, *adapted),
+        rows(second, half, False, *adapted),
+      )
+      return jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
+
+    context = both(keys[0], keys[1], sizes.context)
+    order = jax.random.permutation(order_key, sizes.context)
+    context = jax.tree.map(lambda x: x[order], context)
+    return Pools(context, both(keys[2], keys[3], sizes.targets))
+
+  tasks = test_tasks(family, sizes)
+  keys = jax.random.split(key, families.count(tasks))
+  made = jax.jit(lambda: jax.lax.map(lambda x: of_task(*x), (tasks, keys)))()
+  return jax.tree.map(np.asarray, made)
+
+
+def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
+  """The transitions that a file holds; made of the run in a folder if none.
+
+  Args:
+    path: of the file, `.npz`.
+    folder: of the run whose policy is one of the two.
+    sizes: of the pools; a file with others is made anew.
+
+  Raises:
+    UserError: as `saved_state.load_state` does.
+  """
+  names = [f'{part}.{field}' for part in Pools._fields for field in _STORED]
+  if path.is_file():
+    with np.load(path) as file:
+      values = [file[name] for name in names]
+    half = len(_STORED)
+    found = Pools(_transitions(values[:half]), _transitions(values[half:]))
+    shape = found.context.obs.shape[1], found.targets.obs.shape[1]
+    if shape == (sizes.context, sizes.targets):
+      return found
+  run = saved_state.load_state(folder)
+  made = make_pools(run, sizes, jax.random.PRNGKey(_SEED))
+  arrays = [getattr(part, field) for part in made for field in _STORED]
+  with folder_lib.writing(path.parent), open(path, 'wb') as file:
+    np.savez(file, **dict(zip(names, arrays, strict=True)))
+  return Pools(*(_transitions([getattr(p, f) for f in _STORED]) for p in made))
+
+
+def _transitions(values: list[Any]) -> types.Transition:
+  """With what a model needs, and blanks."""
+  obs, action, next_obs = values
+  blank: Any = np.zeros(obs.shape[:-1], obs.dtype)
+  return types.Transition(
+    obs, action, blank, next_obs, blank, blank, blank, blank
+  )
+
+
+def env_of(run: saved_state.SavedState) -> envs.Environment:
+  """The world of a run, in which every episode draws its task."""
+  return envs.make(run.config.env.name, run.config.env.variant)
