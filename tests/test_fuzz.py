@@ -284,6 +284,17 @@ def _up_to(count: int, algorithm: str, check) -> None:
   assert checked == count
 
 
+@pytest.mark.parametrize(
+  ('name', 'field'),
+  [('pe_ppo', 'context.encoder_sizes'), ('gssm', 'model.encoder_sizes')],
+)
+def test_an_encoder_has_layers(name, field):
+  """Found by the test below."""
+  config = config_lib.replaced(algorithms.config(name)(), {field: ()})
+  with pytest.raises(config_lib.ConfigError, match='at least one layer'):
+    validation.validate(config)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('name', algorithms.names())
 def test_what_is_accepted_can_be_traced(name):

@@ -51,6 +51,14 @@ class Config(ppo.Config):
   context: Context = dataclasses.field(default_factory=Context)
   learn: Learn = dataclasses.field(default_factory=Learn)
 
+  def check(self, *, env_max_episode_steps: int | None = None) -> None:
+    """Holds fields to their relations; see `config.Experiment.check`."""
+    super().check(env_max_episode_steps=env_max_episode_steps)
+    if not self.context.encoder_sizes:
+      raise config.ConfigError(
+        'context.encoder_sizes=(): must have at least one layer'
+      )
+
   def sizes(self) -> list[tuple[str, int, str]]:
     """Counts that must stay within 32 bits."""
     return [

@@ -78,11 +78,15 @@ class Surrogate:
   )
 
   def check(self, name: str = 'model') -> None:
-    """The least context is not more than the most.
+    """The least context is not more than the most; points are encoded.
 
     Args:
       name: of this section in the configuration.
     """
+    if not self.encoder_sizes and self.kind != 'dropout':
+      raise config.ConfigError(
+        f'{name}.encoder_sizes=(): must have at least one layer'
+      )
     if self.min_context > self.context_size:
       raise config.ConfigError(
         f'{name}.min_context={self.min_context}: must be <='
