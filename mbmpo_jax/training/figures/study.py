@@ -105,7 +105,9 @@ class Study(NamedTuple):
       for run, rows in zip(entry.group.runs, entry.rows, strict=True):
         if not is_done(run, rows):
           total = run.config.run.num_iterations
-          found[run.name] = f'{run.name}: {num_done(rows)} of {total} iterations'
+          found[run.name] = (
+            f'{run.name}: {num_done(rows)} of {total} iterations'
+          )
     return list(found.values())
 
   @property
