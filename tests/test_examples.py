@@ -16,10 +16,10 @@ _EXAMPLES = pathlib.Path(__file__).parents[1] / 'experiments' / 'examples'
 def test_own_environment_is_registered(monkeypatch):
   monkeypatch.setattr(envs, '_FACTORIES', dict(envs._FACTORIES))
   runpy.run_path(str(_EXAMPLES / 'own_environment.py'))
-  env = envs.make('cartpole')
+  env = envs.make('my_cartpole')
   assert (env.action_size, env.dt) == (1, 0.02)
-  with pytest.raises(ValueError, match="'cartpole' is already registered"):
-    envs.register('cartpole', type(env))
+  with pytest.raises(ValueError, match="'my_cartpole' is already registered"):
+    envs.register('my_cartpole', type(env))
 
 
 @pytest.mark.slow
@@ -33,7 +33,7 @@ def test_own_environment_is_learned(tmp_path):
     cwd=tmp_path,
     check=True,
   )
-  lines = (tmp_path / 'runs/cartpole/metrics.jsonl').read_text().splitlines()
+  lines = (tmp_path / 'runs/my_cartpole/metrics.jsonl').read_text().splitlines()
   rows = [json.loads(line) for line in lines]
   assert rows[0]['real/return'] < 50
   assert rows[-1]['real/return'] > 150

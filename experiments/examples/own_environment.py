@@ -43,13 +43,13 @@ class CartPole(mjx.MjxEnvironment):
     return (jnp.abs(next_obs[..., 1]) > 0.5).astype(next_obs.dtype)
 
 
-envs.register('cartpole', CartPole)
+envs.register('my_cartpole', CartPole)
 
 
 def main() -> None:
   """Trains on it for a minute or two."""
   settings = mbmpo.Config(
-    env=config.Env(name='cartpole'),
+    env=config.Env(name='my_cartpole'),
     model=config.Ensemble(
       hidden_sizes=(128, 128), max_epochs=50, clip_margin=0.25
     ),
@@ -57,7 +57,7 @@ def main() -> None:
     meta=mbmpo.Meta(num_meta_steps=10),
     run=config.Run(num_iterations=6),
   )
-  loop.train(settings, 'runs/cartpole')
+  loop.train(settings, 'runs/my_cartpole')
 
 
 if __name__ == '__main__':
