@@ -7,9 +7,9 @@ needs 10 to 100 times fewer transitions than they do for the return it ends
 with; on the arm and the swimmer, 20 to 50 times.
 """
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown

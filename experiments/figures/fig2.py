@@ -6,9 +6,9 @@ Learning curves of MB-MPO, ME-TRPO and MB-MPC. The claim: MB-MPO ends higher,
 and needs fewer transitions for the return that they end with.
 """
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown

@@ -9,10 +9,10 @@ not apart from each other, so a seed gives one correlation; the interval is over
 seeds.
 """
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import state_space

@@ -8,9 +8,9 @@ claims: MB-MPO ends higher than ME-TRPO, and still runs forward with b_max of
 0.5 and 1.
 """
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study

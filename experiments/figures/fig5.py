@@ -7,10 +7,10 @@ curve. The claims: with alpha = 0.001 MB-MPO ends higher than with alpha = 0,
 where learning is unstable and seeds unlearn what they had learned.
 """
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study

@@ -9,10 +9,10 @@ data make MB-MPO end 12% and 11% higher.
 
 from typing import Any
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study

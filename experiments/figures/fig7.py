@@ -10,12 +10,12 @@ The claims: adaptation, more models and more meta-steps help.
 
 from typing import Any
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.algorithms import appearance
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import curves
 from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.launch import tiny

@@ -10,9 +10,9 @@ steps; in the long term M3PO-h ends at least as high as PEARL.
 
 from typing import Any
 
-from experiments.figures import costs
 from experiments.figures import m3po_methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study

@@ -10,10 +10,10 @@ higher than it.
 
 from typing import Any
 
-from experiments.figures import costs
 from experiments.figures import m3po_methods as methods_lib
 from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import study

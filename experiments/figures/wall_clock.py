@@ -8,9 +8,9 @@ samples. The runs are those of figure 1, in its folder. Times mean something
 only where nothing else ran on the machine.
 """
 
-from experiments.figures import costs
 from experiments.figures import methods as methods_lib
 from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import costs
 from mbmpo_jax.training.figures import efficiency
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import shown

@@ -65,6 +65,14 @@ _ADAM: _Values = {
   'critic.hidden_sizes': (64, 64),
   'learn.batch_size': 128,
 }
+_CEM: _Values = {
+  'collect.num_trajectories': 5,
+  'planner.kind': 'cem',
+  'planner.num_candidates': 200,
+  'planner.num_elites': 20,
+  'planner.num_iterations': 3,
+  'planner.horizon': 20,
+}
 # M3PO without a history, as no task is hidden here, is MBPO.
 _MBPO: _Values = {
   'history.length': 0,
@@ -99,24 +107,8 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
     _MODEL | {'collect.num_trajectories': 5},
   ),
   'mb_mpc': (
-    _SMALL_MODEL
-    | {
-      'collect.num_trajectories': 5,
-      'planner.kind': 'cem',
-      'planner.num_candidates': 200,
-      'planner.num_elites': 20,
-      'planner.num_iterations': 3,
-      'planner.horizon': 20,
-    },
-    _MODEL
-    | {
-      'collect.num_trajectories': 5,
-      'planner.kind': 'cem',
-      'planner.num_candidates': 200,
-      'planner.num_elites': 20,
-      'planner.num_iterations': 3,
-      'planner.horizon': 20,
-    },
+    _SMALL_MODEL | _CEM,
+    _MODEL | _CEM,
   ),
   'sac': (_ADAM, {}),
   'ddpg': (_ADAM, {}),
