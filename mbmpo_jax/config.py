@@ -137,6 +137,7 @@ class Ensemble:
   Attributes:
     num_models: members of the ensemble, K.
     hidden_sizes: units of each hidden layer of a member.
+    activation: of these.
     learning_rate: Adam's step size.
     batch_size: transitions per gradient step and member.
     validation_fraction: share of the buffer each member holds out.
@@ -163,6 +164,7 @@ class Ensemble:
   hidden_sizes: tuple[int, ...] = setting(
     (512, 512), low=1, high=_WIDEST_LAYER, tiny=16
   )
+  activation: str = setting('relu', choices=('relu', 'swish', 'tanh'))
   learning_rate: float = setting(1e-3, above=0, high=1, sweep=True)
   batch_size: int = setting(500, low=1, high=10**6, tiny=32)
   validation_fraction: float = setting(0.2, above=0, below=1)

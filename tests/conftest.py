@@ -67,6 +67,14 @@ for _name in (
   setattr(mjx, _name, _lenient(getattr(mjx, _name)))
 
 
+@pytest.fixture(scope='module', autouse=True)
+def _forgotten() -> Iterator[None]:
+  """What a file of tests has compiled is not kept for the others."""
+  yield
+  jax.clear_caches()
+  gc.collect()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
   """Double precision, for the test that asks for it."""

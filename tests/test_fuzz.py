@@ -48,6 +48,7 @@ _MAY_BE_NAN = {
   'imagined/length',
   'model/val_loss',
 }
+_OF_UPDATES = ('batches/', 'critic/', 'imagined/', 'policy/')
 
 
 def _settings(max_examples: int):
@@ -314,13 +315,18 @@ def test_what_is_accepted_can_be_traced(name):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', algorithms.names())
 def test_what_is_accepted_runs(name):
-  """6 of them for an iteration: metrics and parameters are finite."""
+  """6 of them for some iterations: metrics and parameters are finite."""
 
   def run(algorithm, config):
     state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
-    state, metrics = jax.jit(algorithm.update)(state)
+    update = jax.jit(algorithm.update)
+    for _ in range(3):  # the first may only explore
+      state, metrics = update(state)
+    # A mean over updates is NaN where there was none.
+    idle = _OF_UPDATES if metrics.get('updates') == 0 else ()
     for metric, value in metrics.items():
-      assert np.isfinite(value) or metric in _MAY_BE_NAN, metric
+      may_be_nan = metric in _MAY_BE_NAN or metric.startswith(idle)
+      assert np.isfinite(value) or may_be_nan, metric
     for leaf in jax.tree.leaves(state):
       if jnp.issubdtype(leaf.dtype, jnp.floating):
         assert np.all(np.isfinite(leaf))

@@ -33,7 +33,15 @@ def test_moments_are_of_the_live_rows():
   assert moments.std[1] == 0
 
 
-def test_folded_model_predicts_what_the_parts_do(x64):
+@pytest.mark.parametrize(
+  ('name', 'activation'),
+  [
+    ('relu', lambda x: np.maximum(x, 0)),
+    ('swish', lambda x: x / (1 + np.exp(-x))),
+    ('tanh', np.tanh),
+  ],
+)
+def test_folded_model_predicts_what_the_parts_do(x64, name, activation):
   keys = jax.random.split(jax.random.PRNGKey(0), 7)
   params = ensemble.init(keys[0], 5, 3, hidden_sizes=(8, 8), num_models=2)
   params = jax.tree.map(
@@ -50,7 +58,7 @@ def test_folded_model_predicts_what_the_parts_do(x64):
   for member in range(2):
     one = jax.tree.map(lambda x, member=member: x[member], model)
     _, (next_obs, reward, terminated, _) = ensemble.predict(
-      one, (), obs, action
+      one, (), obs, action, activation=name
     )
     assert reward is None
     assert terminated is None
@@ -59,7 +67,7 @@ def test_folded_model_predicts_what_the_parts_do(x64):
     hidden = (hidden - np.asarray(inputs.mean)) / np.asarray(inputs.std)
     for index, layer in enumerate(params):
       v, g, b = (np.asarray(layer[name][member]) for name in 'vgb')
-      hidden = np.maximum(hidden, 0) if index else hidden
+      hidden = activation(hidden) if index else hidden
       hidden = hidden @ (g * v / np.sqrt((v**2).sum(0))) + b
     delta = np.asarray(deltas.mean) + np.asarray(deltas.std) * hidden
     expected = np.asarray(obs) + delta

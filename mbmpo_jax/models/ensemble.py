@@ -5,8 +5,9 @@ Member k predicts the change of the observation (Clavera et al. 2018, eq. 2),
   f_k(s, a) = s + mu_d + sigma_d * net_k(([m(s), a] - mu_x) / sigma_x),
 
 where `m` is the environment's `model_input` and (mu, sigma) are moments of the
-buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit, with
-ReLU between layers (Salimans & Kingma 2016).
+buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit
+(Salimans & Kingma 2016), with `model.activation` between layers, the paper's
+ReLU by default.
 
 With `model.predict_reward` the network has one output more, the reward in units
 of its deviation; with `model.predict_done` another, the log-odds of a
@@ -34,6 +35,7 @@ from mbmpo_jax.models import biased
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import projected
 from mbmpo_jax.models import statistics as statistics_lib
+from mbmpo_jax.networks import mlp
 
 _Carry = TypeVar('_Carry')
 
@@ -56,11 +58,15 @@ def make(
 
   Args:
     env: gives sizes and `model_input`.
-    section: number and sizes of the members, precision of their products, what
-      they predict, and what spoils it (`models/biased.py`).
+    section: number and sizes of the members, their activation, precision of
+      their products, what they predict, and what spoils it
+      (`models/biased.py`).
   """
   heads: Any = dict(
     predict_reward=section.predict_reward, predict_done=section.predict_done
+  )
+  network: Any = dict(
+    activation=section.activation, precision=section.precision
   )
 
   def init_members(key: jax.Array) -> types.Params:
@@ -85,13 +91,13 @@ def make(
     predict=functools.partial(
       predict,
       model_input=env.model_input,
-      precision=section.precision,
+      **network,
       **heads,
     ),
     loss=functools.partial(
       loss,
-      precision=section.precision,
       predict_done=section.predict_done,
+      **network,
     ),
   )
   spoilt = biased.make(
@@ -151,6 +157,7 @@ def forward(
   layers: tuple[tuple[jax.Array, jax.Array], ...],
   inputs: jax.Array,
   *,
+  activation: str = 'relu',
   precision: str = 'highest',
 ) -> jax.Array:
   """The network's output [K, B, out] for `inputs` [K, B, in].
@@ -161,7 +168,7 @@ def forward(
   hidden = inputs
   for index, (weight, bias) in enumerate(layers):
     if index:
-      hidden = jax.nn.relu(hidden)
+      hidden = mlp.ACTIVATIONS[activation](hidden)
     product = jnp.matmul(hidden, weight, precision=precision)
     hidden = product + bias[..., None, :]
   return hidden
@@ -232,6 +239,7 @@ def predict(
   key: jax.Array | None = None,
   *,
   model_input: Callable[[jax.Array], jax.Array] = lambda obs: obs,
+  activation: str = 'relu',
   precision: str = 'highest',
   predict_reward: bool = False,
   predict_done: bool = False,
@@ -245,6 +253,7 @@ def predict(
     env_action: `[N, A]`, in [-1, 1].
     key: unused; stochastic models draw from it.
     model_input: the environment's, what the model sees of `obs`.
+    activation: of the hidden layers.
     precision: of the matrix products.
     predict_reward: as of `fold`.
     predict_done: as of `fold`.
@@ -262,7 +271,9 @@ def predict(
     for x in (model.input_mean, model.low, model.high)
   )
   inputs = jnp.concatenate([model_input(obs), env_action], -1) - mean
-  output = forward(model.layers, inputs, precision=precision)
+  output = forward(
+    model.layers, inputs, activation=activation, precision=precision
+  )
   size = obs.shape[-1]
   chex.assert_axis_dimension(output, -1, size + predict_reward + predict_done)
   delta = output[..., :size]
@@ -289,6 +300,7 @@ def loss(
   weight: jax.Array,
   key: jax.Array | None = None,
   *,
+  activation: str = 'relu',
   precision: str = 'highest',
   predict_done: bool = False,
 ) -> jax.Array:
@@ -300,6 +312,7 @@ def loss(
     targets: standardised deltas, `[B, O]`; a reward and a termination follow.
     weight: `[B]`.
     key: unused.
+    activation: of the hidden layers.
     precision: of the matrix products.
     predict_done: whether the last target is 1. where the episode ended; its
       error is then the cross-entropy, one of the O.
@@ -311,7 +324,7 @@ def loss(
   # On a CPU XLA computes the gradient of a weight [in, few] about eight times
   # slower than its transpose's; without the barrier it undoes the transposes.
   layers = (*hidden, (jax.lax.optimization_barrier(output.T).T, bias))
-  output = forward(layers, inputs, precision=precision)
+  output = forward(layers, inputs, activation=activation, precision=precision)
   error = jnp.square(output - targets)
   if predict_done:
     odds, ended = output[:, -1], targets[:, -1]

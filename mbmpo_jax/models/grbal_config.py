@@ -12,7 +12,6 @@ class Ensemble(config.Ensemble):
   Attributes:
     num_models: members; 1 is the paper's.
     hidden_sizes: units of each hidden layer of a member.
-    activation: of these.
     batch_size: segments of M + K steps per gradient step and member.
     validation_fraction: share of the segments that each member holds out.
     max_epochs: passes over the segments after which every member stops.
@@ -24,7 +23,6 @@ class Ensemble(config.Ensemble):
   hidden_sizes: tuple[int, ...] = config.setting(
     (512, 512, 512), low=1, high=2**16, tiny=16
   )
-  activation: str = config.setting('relu', choices=('relu', 'swish', 'tanh'))
   batch_size: int = config.setting(10, low=1, high=10**6, tiny=8)
   validation_fraction: float = config.setting(0.1, above=0, below=1)
   max_epochs: int = config.setting(100, low=1, high=10**6, tiny=2)
