@@ -15,15 +15,18 @@ import pytest
 from brax import envs as brax_envs
 
 from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import contract
 from mbmpo_jax.algorithms import notes
+from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import soundness
+from mbmpo_jax.training.launch import tiny
 
 _STEPS, _ENVS, _END = 60, 3, 52
 
@@ -136,6 +139,64 @@ def test_late_differences_are_counted(changes, reward, done, monkeypatch):
     state, metrics = collect(state)
     assert metrics[contract.REWARD] == reward
     assert metrics[contract.DONE] == done
+
+
+def _in_turns(env: Any) -> base.Algorithm:
+  """Explores, then steps and learns in turns: thrice as many as `collect`."""
+  algorithm = _algorithm(env)
+  collect = algorithm.phases['collect']
+
+  def learn(state: State):
+    state, metrics = collect.function(state)
+    every = 3 * _STEPS * _ENVS
+    return state, {
+      'real_steps': jnp.asarray(float(every)),
+      'nonfinite/transitions': jnp.zeros(()),
+      **{name: x for name, x in metrics.items() if name != 'real_steps'},
+    }
+
+  def init(key, hyper):
+    return algorithm.init(key, hyper)._replace(
+      buffer=buffer_lib.init_transitions(4 * _STEPS * _ENVS, 1, 1)
+    )
+
+  return algorithm._replace(
+    init=init,
+    phases={
+      'explore': base.Phase(lambda state: (collect.function(state)[0], {})),
+      'fit': algorithm.phases['fit'],
+      'learn': base.Phase(learn, repeats=2),
+    },
+  )
+
+
+def test_late_differences_are_counted_where_phases_are_repeated():
+  """Of all steps of the iteration: explored, and of every call."""
+  algorithm = contract.counting(
+    _in_turns(env := _adapted(reward=_ones, done=None)), env
+  )
+  state = algorithm.init(jax.random.PRNGKey(0), {})
+  explore, learn = (jax.jit(algorithm.phases[n]) for n in ('explore', 'learn'))
+  for _ in range(2):  # The second goes over the first: only new rows count.
+    state, _ = explore(state)
+    state, metrics = learn(state)
+    assert metrics[contract.REWARD] == metrics[contract.DONE] == 3 * _ENVS
+
+
+def test_steps_of_rounds_are_counted():
+  """MBPO's, as declared; traced only."""
+  env = _adapted()
+  settings = config_lib.replaced(
+    tiny.shrink(algorithms.config('m3po')()),
+    {'history.length': 0, 'model.num_models': 2},
+  )
+  algorithm = contract.counting(m3po.make(env, settings, check=False), env)
+  assert contract.METRICS.keys() < algorithm.metrics.keys()
+  state = jax.eval_shape(
+    algorithm.init, jax.random.PRNGKey(0), base.hyper(settings)
+  )
+  _, metrics = jax.eval_shape(algorithm.phases['learn'], state)
+  assert contract.METRICS.keys() < metrics.keys()
 
 
 def test_they_come_after_what_is_tried_before_a_run():

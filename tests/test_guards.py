@@ -26,6 +26,7 @@ from mbmpo_jax.models import disagreement
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import starts
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import mean_network
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.training import promises
 from tests import tiny
@@ -149,6 +150,19 @@ def test_contradictions_are_refused():
 
 
 # --- means within the bounds
+
+
+def test_a_bounded_mean_of_a_flax_network():
+  """tanh of the mean that the same parameters give without a bound."""
+  obs = 30 * jax.random.normal(jax.random.PRNGKey(0), (7, 3))
+  free = mean_network.Gaussian(2, (8,), 0.5)
+  bounded = mean_network.Gaussian(2, (8,), 0.5, bound_mean=True)
+  params = free.init(jax.random.PRNGKey(1), obs)
+  mean = np.asarray(free.apply(params, obs).mode(), np.float64)
+  assert np.max(abs(mean)) > 1
+  np.testing.assert_allclose(
+    bounded.apply(params, obs).mode(), np.tanh(mean), rtol=1e-5
+  )
 
 
 def test_a_bounded_mean(x64):

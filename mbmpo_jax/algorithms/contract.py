@@ -30,51 +30,69 @@ METRICS = {
     'the same of `done` and the end of an episode', over_runs='sum'
   ),
 }
-_COLLECT, _FIT = 'collect', 'fit'
+_COLLECT, _FIT, _LEARN = 'collect', 'fit', 'learn'
 # Of the size of the rewards: the same formula compiled twice differs by less.
 _TOLERANCE = 1e-3
+
+_Function = Callable[[Any], tuple[Any, types.Metrics]]
 
 
 def counting(
   algorithm: base.Algorithm, env: envs_base.Environment
 ) -> base.Algorithm:
-  """The algorithm, whose phase `collect` counts such steps besides.
+  """The algorithm, of which one phase counts such steps besides.
 
-  The same algorithm where nothing can differ, or it does not imagine: where
-  `step` is this package's, or there is no phase `fit`.
+  It is `collect`, or `learn` where steps and updates take turns. The same
+  algorithm where nothing can differ, or it does not imagine: where `step` is
+  this package's, or there is no phase `fit`.
 
   Args:
     algorithm: any; its state has the transitions in a field `buffer`.
     env: for which it was made.
   """
   parts = _compared(env)
-  if not parts or not {_COLLECT, _FIT} <= algorithm.phases.keys():
+  if not parts or _FIT not in algorithm.phases:
     return algorithm
-  collect = algorithm.phases[_COLLECT]
-  if collect.repeats > 1:
-    return algorithm
-
-  def watched(
-    function: Callable[[Any], tuple[Any, types.Metrics]],
-  ) -> Callable[[Any], tuple[Any, types.Metrics]]:
-    def call(state: Any) -> tuple[Any, types.Metrics]:
-      since, steps = state.buffer.position, state.counters.env_steps
-      state, metrics = function(state)
-      added = state.counters.env_steps - steps
-      new = buffer_lib.newest(state.buffer, since, added=added)
-      return state, metrics | differing(env, state.buffer.data, new)
-
-    return call
-
+  name = _COLLECT if _COLLECT in algorithm.phases else _LEARN
+  watched = _of_call if name == _COLLECT else _of_iteration
+  phase = algorithm.phases[name]
   phase = dataclasses.replace(
-    collect,
-    function=watched(collect.function),
-    alone=None if collect.alone is None else watched(collect.alone),
+    phase,
+    function=watched(phase.function, env),
+    alone=None if phase.alone is None else watched(phase.alone, env),
   )
   return algorithm._replace(
-    phases={**algorithm.phases, _COLLECT: phase},
+    phases={**algorithm.phases, name: phase},
     metrics={**algorithm.metrics, **{name: METRICS[name] for name in parts}},
   )
+
+
+def _of_call(function: _Function, env: envs_base.Environment) -> _Function:
+  """Compares what a call of the function adds to the buffer."""
+
+  def call(state: Any) -> tuple[Any, types.Metrics]:
+    since, steps = state.buffer.position, state.counters.env_steps
+    state, metrics = function(state)
+    added = state.counters.env_steps - steps
+    new = buffer_lib.newest(state.buffer, since, added=added)
+    return state, metrics | differing(env, state.buffer.data, new)
+
+  return call
+
+
+def _of_iteration(function: _Function, env: envs_base.Environment) -> _Function:
+  """Compares all steps of an iteration, whichever phase and call took them.
+
+  After its last call, whose metrics are the phase's, they are the newest rows.
+  """
+
+  def call(state: Any) -> tuple[Any, types.Metrics]:
+    state, metrics = function(state)
+    stored = metrics['real_steps'] - metrics['nonfinite/transitions']
+    new = buffer_lib.last(state.buffer, stored.astype(jnp.int32))
+    return state, metrics | differing(env, state.buffer.data, new)
+
+  return call
 
 
 def differing(

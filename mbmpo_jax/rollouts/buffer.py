@@ -206,9 +206,17 @@ def newest(buffer: Buffer, since: jax.Array, *, added: jax.Array) -> jax.Array:
   capacity = _capacity(buffer)
   written = (buffer.position - since) % capacity
   all_of_it = (written == 0) & (added > 0) & (buffer.size == capacity)
-  written = jnp.where(all_of_it, capacity, written)
+  return last(buffer, jnp.where(all_of_it, capacity, written))
+
+
+def last(buffer: Buffer, count: jax.Array) -> jax.Array:
+  """1. where a slot [C] holds one of the `count` rows that were written last.
+
+  All that are stored, where they are fewer.
+  """
+  capacity = _capacity(buffer)
   age = (buffer.position - 1 - jnp.arange(capacity)) % capacity
-  return (age < written).astype(float)
+  return (age < jnp.minimum(count, buffer.size)).astype(float)
 
 
 def _capacity(buffer: Buffer) -> int:
