@@ -1,16 +1,19 @@
-"""HalfCheetah made small: half of the imagined data, fewer iterations."""
+"""HalfCheetah made small: the first run of a newcomer."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """As `half_cheetah.py`, with 12 rollouts per task instead of 25."""
+  """As `half_cheetah.py`, with half of the meta-steps, of a larger KL each."""
   return mbmpo.Config(
     env=config.Env(name='half_cheetah'),
     model=config.Ensemble(
       num_models=5,
-      hidden_sizes=(512, 512),
+      hidden_sizes=(200, 200, 200, 200),
+      activation='swish',
+      learning_rate=2e-3,
+      max_gradient_steps=500,
       max_epochs=40,
       clip_margin=0.25,
     ),
@@ -18,7 +21,7 @@ def get_config() -> mbmpo.Config:
     model_rollouts=mbmpo.ModelRollouts(
       tasks_per_model=4, rollouts_per_task=12, horizon=200
     ),
-    meta=mbmpo.Meta(num_meta_steps=30),
-    trust_region=config.TrustRegion(max_kl=0.01),
+    meta=mbmpo.Meta(num_meta_steps=15),
+    trust_region=config.TrustRegion(max_kl=0.03),
     run=config.Run(num_iterations=8),
   )
