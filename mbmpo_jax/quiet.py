@@ -4,6 +4,7 @@ import contextlib
 import io
 import logging as std_logging
 import os
+import warnings
 from collections.abc import Iterator
 
 from absl import flags
@@ -24,6 +25,32 @@ def quiet_imports() -> Iterator[None]:
     for line in printed.getvalue().splitlines():
       if not line.startswith(_NOISE):
         print(line)
+
+
+@contextlib.contextmanager
+def plain_warnings() -> Iterator[None]:
+  """Warnings to users in one line, without the line of source they come from.
+
+  Of other categories, which are to programmers, Python's own lines stay.
+  """
+  kept = warnings.formatwarning
+
+  def plain(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+  ) -> str:
+    if category is UserWarning:
+      return f'warning: {message}\n'
+    return kept(message, category, filename, lineno, line)
+
+  warnings.formatwarning = plain
+  try:
+    yield
+  finally:
+    warnings.formatwarning = kept
 
 
 def quiet_xla() -> None:

@@ -422,7 +422,7 @@ def test_work_that_is_not_shared_out_is_for_one_device():
       r' model_rollouts.tasks_per_model a multiple of 8 would',
     ),
     (_config(6, 2), 8, 'one of 1, 2, 3, 4, 6 or .*a multiple of 4 would'),
-    (_config(), 1000, '--num_devices=1000: there are'),
+    (_config(), 1000, r'--num_devices=1000: must be within \[1, 8\]'),
   ],
 )
 def test_uneven_split_is_refused_with_the_sizes_that_fit(config, count, said):

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import types
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -238,6 +239,23 @@ def test_processes_are_named_together() -> None:
   ):
     with pytest.raises(config_lib.ConfigError, match=said):
       _parse(*arguments)
+
+
+def test_a_warning_is_one_line_in_a_command() -> None:
+  """Those to users; Python's own lines of any other, and outside."""
+
+  def shown(category: type[Warning]) -> str:
+    return warnings.formatwarning('rows are lost', category, __file__, 1)
+
+  before = shown(UserWarning)
+  assert before.startswith(__file__)
+  for error in (None, config_lib.ConfigError('wrong')):
+    with contextlib.suppress(SystemExit), training_flags.one_line_errors():
+      assert shown(UserWarning) == 'warning: rows are lost\n'
+      assert shown(RuntimeWarning).startswith(__file__)
+      if error:
+        raise error
+    assert shown(UserWarning) == before
 
 
 @pytest.mark.parametrize(

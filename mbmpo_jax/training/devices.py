@@ -242,7 +242,10 @@ def wait_for_all(name: str) -> None:
 def _check_available(count: int) -> None:
   available = jax.device_count()
   if not 1 <= count <= available:
-    raise DeviceError(f'--num_devices={count}: there are {available}')
+    raise DeviceError(
+      f'--num_devices={count}: must be within [1, {available}], as many as'
+      ' there are'
+    )
 
 
 def _first(count: int) -> list[jax.Device]:

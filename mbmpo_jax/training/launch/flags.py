@@ -150,9 +150,13 @@ def parse_defined(
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Turns bad input into one line on stderr and the error's exit code."""
+  """Turns bad input into one line on stderr and the error's exit code.
+
+  A warning is one line, too.
+  """
   try:
-    yield
+    with quiet.plain_warnings():
+      yield
   except errors.UserError as error:
     lines = [f'error: {_one_line(error)}', *getattr(error, '__notes__', ())]
     _exit('\n  '.join(lines), error.exit_code)

@@ -67,7 +67,9 @@ def find(paths: Sequence[pathlib.Path]) -> list[History]:
   found = [history for history in found if history.rows]
   if not found:
     named = ' '.join(str(path) for path in paths)
-    raise HistoryError(f'{named}: no iteration is done yet')
+    raise HistoryError(
+      f'{named}: no row of metrics: no iteration is done yet, or they are lost'
+    )
   return found
 
 
