@@ -41,12 +41,14 @@ _FIELDS = {
 }
 _algorithms = st.sampled_from(algorithms.names())
 # NaN by design: the return and length of imagined episodes where every task is
-# rejected in every meta-step, and the loss where no epoch's was finite.
+# rejected in every meta-step, the loss where no epoch's was finite, and the
+# deviation of a policy that chooses.
 _MAY_BE_NAN = {
   'imagined/return_pre',
   'imagined/return_post',
   'imagined/length',
   'model/val_loss',
+  'policy/std',
 }
 _OF_UPDATES = ('batches/', 'critic/', 'imagined/', 'policy/')
 
