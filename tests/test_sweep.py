@@ -248,9 +248,9 @@ def test_devices_that_runs_do_not_divide_over_are_refused(
   assert str(error.value) == (
     '6 runs do not divide over 4 devices: --num_devices one of 1, 2, 3, 6 would'
   )
-  with pytest.raises(devices.DeviceError, match='num_devices=9: there are 8'):
+  with pytest.raises(devices.DeviceError, match=r'num_devices=9: .* \[1, 8\]'):
     devices.make_run_mesh(9, 9)
-  with pytest.raises(devices.DeviceError, match='num_devices=0: there are 8'):
+  with pytest.raises(devices.DeviceError, match=r'num_devices=0: .* \[1, 8\]'):
     devices.make_run_mesh(6, 0)
   grid = grid_lib.Grid(tiny.point_config(), {}, num_seeds=2)
   of_run = devices.make_mesh(tiny.point_config(), 2)
