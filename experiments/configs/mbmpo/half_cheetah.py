@@ -11,9 +11,9 @@ def get_config() -> mbmpo.Config:
   the paper's kind at this size; a fit is of 500 gradient steps, whatever the
   buffer holds. There are 12 rollouts per task instead of 25, and 15 meta-steps
   of at most 0.03 instead of 30 of 0.01: with the paper's numbers models
-  promised 1.6 times what came true, in one seed. Predictions are clipped to what the buffer has
-  seen, widened by a quarter: one diverging rollout would otherwise drown the
-  advantages of its task.
+  promised 1.7 times what came true, in one seed. Predictions are clipped to
+  what the buffer has seen, widened by a quarter: one diverging rollout would
+  otherwise drown the advantages of its task.
   """
   return mbmpo.Config(
     env=config.Env(name='half_cheetah'),
