@@ -18,6 +18,7 @@ from mbmpo_jax.algorithms.gssm import config as gssm_config
 from mbmpo_jax.algorithms.gssm import contexts
 from mbmpo_jax.algorithms.gssm import fit as fit_lib
 from mbmpo_jax.algorithms.gssm import learners
+from mbmpo_jax.algorithms.gssm import policy_step
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
 from mbmpo_jax.objectives import bptt
@@ -432,6 +433,11 @@ def test_other_models_and_policies(name, values):
       'learn.num_minibatches=3: must divide 20',
     ),
     (WORLD, {'model_rollouts__horizon': 26}, 'model_rollouts.horizon=26'),
+    (
+      WORLD,
+      {'policy__feature_scales': (1.0, 2.0)},
+      'policy.feature_scales=(1.0, 2.0): must have 5 numbers',
+    ),
     ('point', {}, 'has no task parameters'),
     ('point_direc', {}, 'depends on a task that is hidden'),
   ],
@@ -447,6 +453,34 @@ def test_a_task_that_is_told_is_refused():
   env = envs.make(WORLD, tell_task=True)
   with pytest.raises(shared.ConfigError, match=r'env\.tell_task=True'):
     gssm.make(env, tiny_config())
+
+
+def test_the_policy_sees_features_divided_by_their_scales():
+  scales = (1.0, 2.0, 0.5, 0.5, 4.0)
+  plain, scaled = (
+    policy_step.make_parts(world(), tiny_config(policy__feature_scales=x))
+    for x in ((), scales)
+  )
+  obs = jnp.asarray([[0.1, -2.0, 1.0, 8.0]])
+  seen = np.concatenate(
+    [
+      world().model_input(obs) / np.asarray([scales]),
+      np.ones((1, plain.latent_size)),
+    ],
+    -1,
+  )
+  params = plain.seeing.init(jax.random.PRNGKey(0))
+
+  def acts(parts: policy_step.Parts) -> jax.Array:
+    policy, z = parts.acting, jnp.ones(parts.latent_size)
+    carry = policy.start(params, jax.random.PRNGKey(0), z, 1)
+    return policy.distribution(params, carry, obs).action
+
+  policy = plain.seeing
+  carry = policy.start(params, jax.random.PRNGKey(0), (), 1)
+  expected = policy.distribution(params, carry, jnp.asarray(seen)).action
+  np.testing.assert_allclose(acts(scaled), expected, rtol=1e-5)
+  assert not np.allclose(acts(plain), expected, rtol=1e-2)
 
 
 def learned(iterations: int) -> float:

@@ -48,6 +48,9 @@ class Policy:
     init_scale: of the RBF network's first weights: it begins with little force.
     hidden_sizes: units of each hidden layer of the other.
     init_std: deviation that its actions begin with, unless they are choices.
+    feature_scales: what policy and critic see each feature of an observation
+      divided by, its usual size in the world; `()` is 1 for all. What the RBF
+      network's units cover at first is of the size 1.
   """
 
   amortised: bool = True
@@ -57,6 +60,7 @@ class Policy:
     (128,), low=1, high=2**16, tiny=8
   )
   init_std: float = config.setting(0.5, above=0, high=1e3)
+  feature_scales: tuple[float, ...] = config.setting((), above=0, high=1e6)
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -7,10 +7,12 @@ steps, with a critic that sees z (Wang & van Hoof 2022, section 4.3).
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mbmpo_jax import config as shared_config
@@ -50,7 +52,7 @@ class Parts(NamedTuple):
   Attributes:
     seeing: the policy on [model_input(s), z].
     acting: the same on observations, told z by its context.
-    features: of observations, before z.
+    features: of observations, before z: `model_input`, scaled.
     latent_size: Z; 0 where it is not told.
     value: (params, [model_input(s), z]) -> V; `None` by BPTT.
     init_value: key -> params; () by BPTT.
@@ -68,7 +70,8 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
   """The networks of a configuration, for an environment.
 
   Raises:
-    config.ConfigError: if BPTT is to learn choices.
+    config.ConfigError: if BPTT is to learn choices, or there are other than one
+      scale per feature.
   """
   section, choices = (
     config.policy,
@@ -81,6 +84,7 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
     )
   obs = jnp.zeros(env.observation_size)
   size = jax.eval_shape(env.model_input, obs).shape[-1]
+  features = _scaled(env.model_input, section.feature_scales, size)
   latent_size = config.model.latent_size if section.amortised else 0
   seen, actions = size + latent_size, env.action_size
   value, init_value = None, lambda key: ()
@@ -110,8 +114,30 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
     def init_value(key: jax.Array) -> types.Params:
       return values.init(key, jnp.zeros((1, seen)))
 
-  acting = latent_lib.conditioned(seeing, latent_size, features=env.model_input)
-  return Parts(seeing, acting, env.model_input, latent_size, value, init_value)
+  acting = latent_lib.conditioned(seeing, latent_size, features=features)
+  return Parts(seeing, acting, features, latent_size, value, init_value)
+
+
+def _scaled(
+  features: Callable[[jax.Array], jax.Array],
+  scales: tuple[float, ...],
+  size: int,
+) -> Callable[[jax.Array], jax.Array]:
+  """The features, each divided by its scale."""
+  if not scales:
+    return features
+  if len(scales) != size:
+    raise shared_config.ConfigError(
+      f'policy.feature_scales={scales}: must have {size} numbers, one for each'
+      " feature of the environment's model_input, or none"
+    )
+  divisor = np.asarray(scales, np.float32)
+
+  def scaled(obs: jax.Array) -> jax.Array:
+    found = features(obs)
+    return found / divisor.reshape((1,) * (found.ndim - 1) + (size,))
+
+  return scaled
 
 
 def init(
