@@ -10,17 +10,21 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """An episode of 25 steps per iteration, a new task every 10; 100 are ours."""
+  """An episode of 25 steps per iteration, a new task every 3, 60 in all."""
   return gssm.Config(
     env=config.Env(name='cartpole_swingup_masses'),
     collect=gssm.Collect(
-      episode_length=25, buffer_capacity=10_000, task_every=10
+      episode_length=25, buffer_capacity=10_000, task_every=3
     ),
-    model=gssm.Model(decoder_sizes=(200, 200), context_size=50),
+    model=gssm.Model(
+      decoder_sizes=(200, 200), context_size=50, learning_rate=2e-3
+    ),
+    # Of x, x', sin and cos of theta, theta'.
+    policy=gssm.Policy(feature_scales=(1.0, 2.0, 0.67, 0.67, 3.0)),
     model_rollouts=gssm.ModelRollouts(horizon=25),
     improve=gssm.Improve(
       kind='bptt',
-      num_updates=50,
+      num_updates=100,
       data='all',
       num_learners=2,
       restart_every=5,
@@ -28,5 +32,5 @@ def get_config() -> gssm.Config:
     advantage=on_policy_config.Advantage(discount=1.0),
     learn=gssm.Learn(learning_rate=1e-2),
     adaptation=gssm.Adaptation(num_updates=5, num_rollouts=1),
-    run=config.Run(num_iterations=100, eval_every=5, eval_episodes=50),
+    run=config.Run(num_iterations=60, eval_every=5, eval_episodes=50),
   )
