@@ -15,13 +15,12 @@ import jax
 import pytest
 from mujoco import mjx
 
+from tests import haste
+
 # Sharding is tested on eight simulated devices.
 _flags = {'--xla_force_host_platform_device_count': '8'}
 if os.environ.get('JAX_DISABLE_MOST_OPTIMIZATIONS'):
-  # A third of the time to compile; XLA of later versions lacks the second.
-  _flags['--xla_cpu_parallel_codegen_split_count'] = '1'
-  if jax.__version_info__ < (0, 11):
-    _flags['--xla_cpu_use_fusion_emitters'] = 'false'
+  _flags |= haste.FLAGS
 # What is already chosen stays.
 _chosen = os.environ.get('XLA_FLAGS', '')
 os.environ['XLA_FLAGS'] = ' '.join(

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from mbmpo_jax.training.storage import checkpoint
+from tests import haste
 
 ROOT = pathlib.Path(__file__).parents[1]
 # `tiny.point_config`, as flags.
@@ -36,11 +37,14 @@ POINT = (
 
 def environment() -> dict[str, str]:
   """Of a process on one device, which compiles quickly."""
+  flags = haste.FLAGS | {
+    '--xla_backend_optimization_level': '0',
+    '--xla_llvm_disable_expensive_passes': 'true',
+  }
   return os.environ | {
     'PYTHONPATH': str(ROOT),
     'JAX_PLATFORMS': 'cpu',
-    'XLA_FLAGS': '--xla_backend_optimization_level=0'
-    ' --xla_llvm_disable_expensive_passes=true',
+    'XLA_FLAGS': ' '.join(f'{flag}={value}' for flag, value in flags.items()),
   }
 
 
