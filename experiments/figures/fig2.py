@@ -71,6 +71,7 @@ FIGURE = command.Figure(
   draw=draw,
   numbers=shown.numbers,
   costs=costs.seconds,
+  home='fig1',
 )
 
 if __name__ == '__main__':

@@ -26,7 +26,7 @@ _BIASES = {
 _STRONG = (0.5, 1.0)
 _NOISE = 0.1
 _HORIZON = 100
-_TRANSITIONS = {'quick': 16_000, 'full': 200_000}
+_TRANSITIONS = {'quick': 12_000, 'full': 200_000}
 
 
 def _panel(bias: float) -> str:

@@ -37,7 +37,7 @@ _QUICK = {
   'model_rollouts.horizon': 100,
   'model.max_epochs': 30,
 }
-_TRANSITIONS = {'quick': 16_000, 'full': 200_000}
+_TRANSITIONS = {'quick': 12_000, 'full': 200_000}
 
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:

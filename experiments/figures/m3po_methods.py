@@ -26,7 +26,7 @@ ENVS = {
 }
 # Real steps: of short-term training, and of long-term training.
 _SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
-_LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 40_000}
+_LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
 _FULL, _FULL_LONG = 200_000, 2_500_000
 # What a CPU can do in a night, for those that learn at every step.
 _QUICK = {

@@ -31,12 +31,22 @@ _DEEP = ('ant', 'walker2d')
 _CAN_FALL = ('ant', 'walker2d', 'hopper')
 # Of the quick sizes: transitions of a run.
 _QUICK = {
-  'point': {'on': 120_000, 'off': 60_000, 'model': 6_000},
-  'half_cheetah': {'on': 640_000, 'off': 50_000, 'model': 32_000},
-  'walker2d': {'model': 32_000},
+  'point': {'on': 120_000, 'off': 30_000, 'model': 6_000, 'planner': 3_000},
+  'half_cheetah': {
+    'on': 400_000,
+    'off': 40_000,
+    'model': 32_000,
+    'planner': 16_000,
+  },
+  'walker2d': {'model': 24_000},
 }
 # Of the paper's figures 1 and 2, read off their axes.
-_FULL = {'on': 10_000_000, 'off': 10_000_000, 'model': 400_000}
+_FULL = {
+  'on': 10_000_000,
+  'off': 10_000_000,
+  'model': 400_000,
+  'planner': 400_000,
+}
 
 
 def config(
@@ -52,7 +62,7 @@ def config(
   """
   made = paper(algorithm, env) if size == 'full' else preset(algorithm, env)
   made = config_lib.replaced(made, values or {})
-  kind = 'model'
+  kind = 'planner' if algorithm == 'mb_mpc' else 'model'
   if algorithm in MODEL_FREE:
     kind = 'off' if algorithm in _OFF_POLICY else 'on'
   if size == 'tiny':
