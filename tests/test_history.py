@@ -26,6 +26,7 @@ from tests import reference_history as reference
 LENGTH = 3
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def random_window(seed: int, num: int) -> history.Window:
   """Of `num` episodes, 0, 1, 2, ... steps old."""
   keys = jax.random.split(jax.random.PRNGKey(seed), 3)
@@ -44,6 +45,7 @@ def random_window(seed: int, num: int) -> history.Window:
   return window
 
 
+@jax.jit
 def ring() -> buffer_lib.Buffer:
   """17 rows of episodes of 5, 4 and 8 steps, one left out, in 12 slots."""
   lengths, rng = [5, 4, 8], np.random.default_rng(0)
@@ -150,26 +152,27 @@ def test_a_history_along_a_rollout_is_what_the_policy_carries():
   policy = policy_lib.make(
     policy_lib.Gaussian(2, (8,), units=4), 2, 2, length=LENGTH
   )
-  params = policy.init(jax.random.PRNGKey(0))
-  trajectory, _ = real.rollout(
-    env,
-    policy,
-    params,
-    jax.random.PRNGKey(1),
-    num_envs=3,
-    horizon=9,
-    time_limit=4,
+  params = jax.jit(policy.init)(jax.random.PRNGKey(0))
+  rollout = functools.partial(
+    real.rollout, env, policy, num_envs=3, horizon=9, time_limit=4
   )
-  dist = policy.over(params, trajectory)
+  trajectory, _ = jax.jit(rollout)(params, jax.random.PRNGKey(1))
+
+  @jax.jit
+  def again(params, trajectory):
+    dist = policy.over(params, trajectory)
+    along = history.along(history.empty(3, 2, 2, length=LENGTH), trajectory)
+    buffer = buffer_lib.init_transitions(40, 2, 2)
+    rows, _, _ = real.to_transitions(trajectory, jnp.int32(0))
+    buffer = buffer_lib.add(buffer, rows)
+    slots = jnp.arange(27).reshape(3, 9).T.reshape(-1)
+    stored = history.stored(buffer, slots, length=LENGTH)
+    return dist.log_prob(trajectory.action), along, stored
+
+  log_prob, along, stored = again(params, trajectory)
   np.testing.assert_allclose(
-    dist.log_prob(trajectory.action), trajectory.log_prob, rtol=1e-4, atol=1e-5
+    log_prob, trajectory.log_prob, rtol=1e-4, atol=1e-5
   )
-  along = history.along(history.empty(3, 2, 2, length=LENGTH), trajectory)
-  buffer = buffer_lib.init_transitions(40, 2, 2)
-  rows, _, _ = real.to_transitions(trajectory, jnp.int32(0))
-  buffer = buffer_lib.add(buffer, rows)
-  slots = jnp.arange(27).reshape(3, 9).T.reshape(-1)
-  stored = history.stored(buffer, slots, length=LENGTH)
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a.reshape(b.shape), b),
     along,
@@ -201,13 +204,19 @@ def section(**values) -> recurrent_config.Ensemble:
   )
 
 
+def step(x: jax.Array, place: tuple[int, ...], by: float) -> np.ndarray:
+  after = np.array(x)
+  after[place] += by
+  return after
+
+
 @pytest.mark.parametrize('length', [0, LENGTH])
 def test_the_loss_is_the_negative_log_likelihood(length, x64):
   """And its gradient is that of finite differences of the reference."""
   env = envs.make('point_direc')
   dynamics = recurrent.make(env, section(), length=length, units=4)
   params = jax.tree.map(
-    lambda x: x[0].astype(float), dynamics.init(jax.random.PRNGKey(0))
+    lambda x: x[0].astype(float), jax.jit(dynamics.init)(jax.random.PRNGKey(0))
   )
   keys = jax.random.split(jax.random.PRNGKey(1), 4)
   x = jax.random.normal(keys[0], (5, 4))
@@ -235,7 +244,7 @@ def test_the_loss_is_the_negative_log_likelihood(length, x64):
   loss = functools.partial(
     dynamics.loss, inputs=inputs, targets=targets, weight=weight, key=None
   )
-  value, grad = jax.value_and_grad(loss)(params)
+  value, grad = jax.jit(jax.value_and_grad(loss))(params)
   np.testing.assert_allclose(value, expected(params), rtol=1e-10)
   assert value > 0
   for path, leaf in jax.tree.leaves_with_path(params):
@@ -243,7 +252,7 @@ def test_the_loss_is_the_negative_log_likelihood(length, x64):
 
     def moved(by: float, path=path, place=place):
       return jax.tree.map_with_path(
-        lambda p, x: np.asarray(x.at[place].add(by) if p == path else x), params
+        lambda p, x: step(x, place, by) if p == path else np.asarray(x), params
       )
 
     slope = (expected(moved(1e-5)) - expected(moved(-1e-5))) / 2e-5
@@ -271,13 +280,13 @@ def test_a_prediction_is_what_the_parameters_say(x64):
     clip_margin=None,
     reward=jnp.asarray(reward),
   )
-  params = dynamics.init(jax.random.PRNGKey(0))
-  model = jax.tree.map(lambda x: x[1], dynamics.ready(params, stats))
+  params = jax.jit(dynamics.init)(jax.random.PRNGKey(0))
+  model = jax.tree.map(lambda x: x[1], jax.jit(dynamics.ready)(params, stats))
   window = random_window(0, 4)
   obs = jax.random.normal(jax.random.PRNGKey(2), (4, 2))
   action = 0.3 * jnp.ones((4, 2))
   key = jax.random.PRNGKey(3)
-  carry, predicted = dynamics.predict(model, window, obs, action, key)
+  carry, predicted = jax.jit(dynamics.predict)(model, window, obs, action, key)
   noise = np.asarray(jax.random.normal(key, (4, 3), obs.dtype))
   own = jax.tree.map(lambda x: x[1], params)['params']
 
@@ -320,8 +329,9 @@ def test_a_fit_hands_the_loss_the_histories_of_its_rows(monkeypatch):
   env = envs.make('point_direc')
   dynamics = recurrent.make(env, section(), length=LENGTH, units=4)
   optimizer = fit_lib.optax.adam(1e-3)
+  start = functools.partial(fit_lib.init, dynamics, optimizer)
   fit_lib.fit_dynamics(
-    fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0)),
+    jax.jit(start)(jax.random.PRNGKey(0)),
     dynamics,
     optimizer,
     data,

@@ -45,18 +45,22 @@ def tiny_config(**values) -> m3po_config.Config:
 
 
 def real_data(env: envs.Environment, policy: policies.Policy, params):
-  trajectory, _ = real.rollout(
-    env,
-    policy,
-    params,
-    jax.random.PRNGKey(5),
-    num_envs=3,
-    horizon=12,
-    time_limit=5,
-    random_actions=True,
-  )
-  rows, _, _ = real.to_transitions(trajectory, jnp.int32(0))
-  return buffer_lib.add(buffer_lib.init_transitions(50, 2, 2), rows)
+  @jax.jit
+  def collect(params, key):
+    trajectory, _ = real.rollout(
+      env,
+      policy,
+      params,
+      key,
+      num_envs=3,
+      horizon=12,
+      time_limit=5,
+      random_actions=True,
+    )
+    rows, _, _ = real.to_transitions(trajectory, jnp.int32(0))
+    return buffer_lib.add(buffer_lib.init_transitions(50, 2, 2), rows)
+
+  return collect(params, jax.random.PRNGKey(5))
 
 
 def test_branched_rollouts_replayed_step_by_step(x64):
@@ -64,24 +68,29 @@ def test_branched_rollouts_replayed_step_by_step(x64):
   env = envs.make('point_direc')
   config = tiny_config()
   policy = m3po.make_policy(env, config)
-  params = policy.init(jax.random.PRNGKey(0))
+  params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   dynamics = recurrent.make(env, config.model, length=LENGTH, units=4)
-  members = dynamics.init(jax.random.PRNGKey(1))
-  model = dynamics.ready(members, statistics.identity(4, 2, reward=True))
+  members = jax.jit(dynamics.init)(jax.random.PRNGKey(1))
   buffer = real_data(env, policy, params)
   key, horizon, count = jax.random.PRNGKey(2), 4, 6
-  found = imagination.branched(
-    env,
-    policy,
-    params,
-    dynamics,
-    jax.tree.map(lambda x: x[0], model),
-    buffer,
-    key,
-    num_rollouts=count,
-    horizon=horizon,
-    length=LENGTH,
-  )
+
+  @jax.jit
+  def imagine(params, members, buffer, key):
+    model = dynamics.ready(members, statistics.identity(4, 2, reward=True))
+    return imagination.branched(
+      env,
+      policy,
+      params,
+      dynamics,
+      jax.tree.map(lambda x: x[0], model),
+      buffer,
+      key,
+      num_rollouts=count,
+      horizon=horizon,
+      length=LENGTH,
+    )
+
+  found = imagine(params, members, buffer, key)
   assert np.all(found.live)
   rows = jax.tree.map(
     lambda x: np.asarray(x).reshape(horizon, count, *x.shape[1:]), found.rows
@@ -147,23 +156,30 @@ def test_branched_rollouts_replayed_step_by_step(x64):
 def test_rows_survive_being_stored():
   env = envs.make('point_direc')
   policy = m3po.make_policy(env, tiny_config())
-  buffer = real_data(env, policy, policy.init(jax.random.PRNGKey(0)))
-  rows = imagination.real_rows(buffer, jnp.arange(8), length=LENGTH)
-  flat = imagination.flatten(rows)
+  params = jax.jit(policy.init)(jax.random.PRNGKey(0))
+  buffer = real_data(env, policy, params)
+  rows = jax.jit(functools.partial(imagination.real_rows, length=LENGTH))(
+    buffer, jnp.arange(8)
+  )
+  flat = jax.jit(imagination.flatten)(rows)
   assert flat.shape == (8, imagination.row_size(env, LENGTH))
   assert flat.shape[1] == LENGTH * 6 + 2 * 2 + 2 + 2
-  back = imagination.unflatten(env, LENGTH, flat.reshape(2, 4, -1))
+  back = jax.jit(functools.partial(imagination.unflatten, env, LENGTH))(
+    flat.reshape(2, 4, -1)
+  )
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a.reshape(b.shape), b),
     back,
     rows,
   )
-  batch = batches.to_batch(rows)
+  batch = jax.jit(batches.to_batch)(rows)
   np.testing.assert_array_equal(
     batch.next_inputs.window.reward[:, -1], rows.reward
   )
   # The next history is what the buffer has before the next step.
-  after = history.stored(buffer, jnp.arange(1, 5), length=LENGTH)
+  after = jax.jit(functools.partial(history.stored, length=LENGTH))(
+    buffer, jnp.arange(1, 5)
+  )
   np.testing.assert_array_equal(after.obs, batch.next_inputs.window.obs[:4])
 
 
@@ -183,11 +199,12 @@ def test_the_share_of_imagined_data_falls_in_a_line():
   np.testing.assert_allclose(shares, [0.95, 0.475, 0, 0], atol=1e-6)
   env = envs.make('point_direc')
   policy = m3po.make_policy(env, config)
-  buffer = real_data(env, policy, policy.init(jax.random.PRNGKey(0)))
+  buffer = real_data(env, policy, jax.jit(policy.init)(jax.random.PRNGKey(0)))
   ring = buffer_lib.init(30, jnp.zeros(imagination.row_size(env, LENGTH)))
   ring = buffer_lib.add(ring, jnp.full((30, ring.data.shape[1]), 7.0))
   key = jax.random.PRNGKey(0)
-  batch = batches.sample(env, config, buffer, ring, jnp.float32(0.475), key)
+  sample = jax.jit(functools.partial(batches.sample, env, config))
+  batch = sample(buffer, ring, jnp.float32(0.475), key)
   # 20 - round(9.5) = 10 of 20 are real.
   np.testing.assert_array_equal(
     np.all(batch.inputs.obs == 7, -1), np.tile(np.arange(20) >= 10, (2, 1))

@@ -1,6 +1,7 @@
 """The algorithm as a whole: composition, tracing, vmap, rejection, learning."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,28 +39,51 @@ def init(algorithm: base.Algorithm, seed: int = 0) -> state_lib.State:
   return jax.jit(algorithm.init)(jax.random.PRNGKey(seed))
 
 
-def test_update_traces_once_also_after_the_buffer_has_wrapped(algorithm):
-  traces = []
+class Programs:
+  """The phases, each compiled once for this file."""
 
-  @jax.jit
-  def update(state):
-    traces.append(1)
-    return algorithm.update(state)
+  def __init__(self, algorithm: base.Algorithm) -> None:
+    self.traced: list[str] = []
+    for name in algorithm.phases:
+      setattr(self, name, self._compiled(algorithm, name))
 
+  def _compiled(self, algorithm: base.Algorithm, name: str) -> Any:
+    function = algorithm.phases[name].function
+
+    @functools.wraps(function)  # By its name other files' cache is hit.
+    def counted(state: state_lib.State) -> Any:
+      self.traced.append(name)
+      return function(state)
+
+    return jax.jit(counted)
+
+
+@pytest.fixture(scope='module')
+def programs(algorithm) -> Programs:
+  return Programs(algorithm)
+
+
+def test_phases_trace_once_also_after_the_buffer_has_wrapped(
+  algorithm, programs
+):
   state = init(algorithm)
   metrics = []
   for _ in range(4):  # 40 transitions each, capacity 100
-    state, values = update(state)
+    values = {}
+    for phase in algorithm.phases:
+      state, reported = getattr(programs, phase)(state)
+      values |= reported
     metrics.append(values)
   assert int(state.counters.env_steps) == 160
   assert int(state.buffer.size) == 100
   assert int(state.buffer.position) == 60
-  assert len(traces) == 1
+  assert programs.traced == ['collect', 'fit', 'improve']
   for values in metrics:
     assert set(values) == set(mbmpo.METRICS)
     assert all(np.isfinite(value) for value in values.values())
 
 
+@pytest.mark.slow
 def test_ended_rollouts_restart_where_asked():
   """In a world whose episodes take 3 or 4 steps, which the models see exactly.
 
@@ -92,25 +116,6 @@ def test_predictions_are_bounded_by_what_was_seen():
   np.testing.assert_allclose(model.high[:, 0], seen.max() + margin, rtol=1e-5)
   assert np.all(model.low[:, 1] == -1e6)
   assert np.all(model.high[:, 1] == 1e6)
-
-
-def test_hyperparameters_in_the_state_take_effect(algorithm):
-  state = init(algorithm)
-  frozen = state._replace(
-    hyper=state.hyper | {'trust_region.max_kl': jnp.zeros(())}
-  )
-  both = jax.tree.map(lambda *leaves: jnp.stack(leaves), state, frozen)
-  after, metrics = jax.jit(jax.vmap(algorithm.update))(both)
-  moved = [
-    [float(abs(new[i] - old[i]).max()) for i in (0, 1)]
-    for new, old in zip(
-      jax.tree.leaves(after.policy), jax.tree.leaves(both.policy), strict=True
-    )
-  ]
-  assert all(learned > 0 for learned, _ in moved)
-  assert all(still == 0 for _, still in moved)
-  # Whether a step of no length gains anything is a matter of rounding.
-  assert metrics['meta/accept_rate'][0] == 1.0
 
 
 def test_a_new_state_may_be_donated(algorithm):
@@ -150,13 +155,30 @@ def poison(state: state_lib.State, member: int | slice) -> state_lib.State:
 
 
 @pytest.fixture(scope='module')
-def fitted(algorithm) -> state_lib.State:
-  state = jax.jit(algorithm.phases['collect'])(init(algorithm))[0]
-  return jax.jit(algorithm.phases['fit'])(state)[0]
+def fitted(algorithm, programs) -> state_lib.State:
+  state = programs.collect(init(algorithm))[0]
+  return programs.fit(state)[0]
 
 
-def test_a_non_finite_member_is_left_out(algorithm, fitted):
-  state, metrics = jax.jit(algorithm.phases['improve'])(poison(fitted, 0))
+def test_hyperparameters_in_the_state_take_effect(programs, fitted):
+  """By the program that serves all: no step of a trust region of no size."""
+  frozen = fitted._replace(
+    hyper=fitted.hyper | {'trust_region.max_kl': jnp.zeros(())}
+  )
+  learned, metrics = programs.improve(fitted)
+  still, _ = programs.improve(frozen)
+  for new, same, old in zip(
+    *map(jax.tree.leaves, (learned.policy, still.policy, fitted.policy)),
+    strict=True,
+  ):
+    assert np.any(new != old)
+    np.testing.assert_array_equal(same, old)
+  # Whether a step of no length gains anything is a matter of rounding.
+  assert metrics['meta/accept_rate'] == 1.0
+
+
+def test_a_non_finite_member_is_left_out(programs, fitted):
+  state, metrics = programs.improve(poison(fitted, 0))
   assert metrics['meta/rejected_tasks'] == 2  # the member's two tasks
   assert metrics['meta/accept_rate'] == 1
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(state.policy))
@@ -165,10 +187,8 @@ def test_a_non_finite_member_is_left_out(algorithm, fitted):
   assert all(change > 0 for change in jax.tree.leaves(moved))
 
 
-def test_nothing_finite_leaves_the_policy_alone(algorithm, fitted):
-  state, metrics = jax.jit(algorithm.phases['improve'])(
-    poison(fitted, slice(None))
-  )
+def test_nothing_finite_leaves_the_policy_alone(programs, fitted):
+  state, metrics = programs.improve(poison(fitted, slice(None)))
   assert metrics['meta/rejected_tasks'] == 4
   assert metrics['meta/accept_rate'] == 0
   for after, before in zip(
@@ -188,11 +208,11 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
     ensemble.make(env, config.model),
   )
   hyper = fitted.hyper | {'meta.inner_lr': jnp.asarray(0.1)}
-  rollouts = meta.rollout(
-    fitted.policy, fitted.model, hyper, jax.random.PRNGKey(0), per_task=False
+  rollouts = jax.jit(functools.partial(meta.rollout, per_task=False))(
+    fitted.policy, fitted.model, hyper, jax.random.PRNGKey(0)
   )
   assert np.all(rollouts.usable)
-  adapted, _, usable = meta.adapt(
+  adapted, _, usable = jax.jit(meta.adapt)(
     fitted.policy,
     rollouts._replace(
       advantages=rollouts.advantages.at[0, 1].set(jnp.nan),
@@ -210,18 +230,19 @@ def test_a_task_that_cannot_be_adapted_to_keeps_theta(fitted):
 
 def test_real_data_adapts_the_policy_too(algorithm, fitted):
   """By one step of `meta.inner_lr` along the policy gradient."""
-  trajectory, _ = real.rollout(
+  rollout = functools.partial(
+    real.rollout,
     envs.make('point'),
     algorithm.policy,
-    fitted.policy,
-    jax.random.PRNGKey(0),
     num_envs=5,
     horizon=10,
   )
+  trajectory, _ = jax.jit(rollout)(fitted.policy, jax.random.PRNGKey(0))
+  adapt = jax.jit(algorithm.adapt)
   moves = []
   for rate in (0.01, 0.1):
     hyper = fitted.hyper | {'meta.inner_lr': jnp.asarray(rate)}
-    adapted, context = algorithm.adapt(
+    adapted, context = adapt(
       fitted._replace(hyper=hyper), trajectory, jax.random.PRNGKey(1)
     )
     assert context == ()
@@ -232,12 +253,12 @@ def test_real_data_adapts_the_policy_too(algorithm, fitted):
   assert max(float(abs(x).max()) for x in jax.tree.leaves(moves[1])) > 1e-4
 
 
-def test_collects_from_reality_whatever_the_models_imagine(algorithm, fitted):
+def test_collects_from_reality_whatever_the_models_imagine(programs, fitted):
   state = poison(fitted, slice(None))
   state = state._replace(
     counters=state.counters._replace(iteration=jnp.int32(1))
   )
-  state, metrics = jax.jit(algorithm.phases['collect'])(state)
+  state, metrics = programs.collect(state)
   assert np.isfinite(metrics['real/return'])
   assert all(
     np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state.buffer)
@@ -271,6 +292,7 @@ def test_learns_point():
   assert learn_point(seed=0) > -30
 
 
+@pytest.mark.slow
 def test_does_not_learn_with_the_advantage_reversed(monkeypatch):
   standardize = returns.standardize
   monkeypatch.setattr(

@@ -367,7 +367,7 @@ def test_rollouts_that_are_not_finite_are_left_out():
     layers=((weight.at[0].set(jnp.nan), bias), *members.layers[1:])
   )
   key = jax.random.PRNGKey(2)
-  trajectory, finite = steps.rollout(theta, broken, key)
+  trajectory, finite = jax.jit(steps.rollout)(theta, broken, key)
   np.testing.assert_array_equal(
     finite, np.isfinite(trajectory.next_obs).all((0, 2))
   )
@@ -384,7 +384,7 @@ def test_rollouts_that_are_not_finite_are_left_out():
     metrics['imagined/return'], rewards.sum(0).mean(), rtol=1e-5
   )
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(updated))
-  validated = steps.validate(theta, broken, key)
+  validated = jax.jit(steps.validate)(theta, broken, key)
   np.testing.assert_array_equal(np.isfinite(validated), [False, True])
 
 
@@ -400,12 +400,13 @@ def test_validation_is_of_the_greedy_policy_in_each_model():
     dynamics.init(jax.random.PRNGKey(1)), statistics.identity(4, 2)
   )
   key = jax.random.PRNGKey(2)
-  validated = steps.validate(theta, model, key)
+  validate = jax.jit(steps.validate)
+  validated = validate(theta, model, key)
   wilder = {**theta, 'log_std': theta['log_std'] + 1}
-  np.testing.assert_array_equal(steps.validate(wilder, model, key), validated)
+  np.testing.assert_array_equal(validate(wilder, model, key), validated)
   swapped = jax.tree.map(lambda x: x[::-1], model)
   np.testing.assert_allclose(
-    steps.validate(theta, swapped, key), validated[::-1], rtol=1e-5
+    validate(theta, swapped, key), validated[::-1], rtol=1e-5
   )
   assert validated[0] != validated[1]
 
