@@ -48,6 +48,7 @@ def learn(*, iterations: int) -> np.ndarray:
   return np.asarray(run(jax.random.PRNGKey(0)))
 
 
+@pytest.mark.slow
 def test_learns_the_point_and_flees_with_the_advantage_reversed(monkeypatch):
   """Random actions get -82, the optimum -14.3."""
   assert np.mean(learn(iterations=40)[-5:]) > -32
@@ -94,7 +95,7 @@ def test_the_value_networks_trust_region_has_the_unit_of_its_error(x64):
     samples = kfac.record(params, obs, jnp.sum)
     return optimizer.update(gradient, optimizer.init(params), samples=samples)
 
-  (small, one), (large, hundred) = step(1.0), step(100.0)
+  (small, one), (large, hundred) = map(jax.jit(step), (1.0, 100.0))
   assert one.length < hyper['value_step.max_length']
   np.testing.assert_allclose(hundred.length, one.length, rtol=1e-10)
   np.testing.assert_allclose(large['w'], 100 * small['w'], rtol=1e-10)

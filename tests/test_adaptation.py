@@ -55,14 +55,18 @@ def test_a_step_is_of_policy_gradient_and_goes_so_far():
     dist = _POLICY.over(params, before)
     return jnp.mean(dist.log_prob(before.action) * advantages)
 
-  advantages = returns_lib.advantages(
-    before, discount=0.99, gae_lambda=1.0, ridge=1e-5
-  )
-  gradient = jax.grad(objective)(params, advantages)
-  moved = jax.tree.map(lambda p, g: p + course.rate[0] * g, params, gradient)
+  @jax.jit
+  def step(params, rate):
+    advantages = returns_lib.advantages(
+      before, discount=0.99, gae_lambda=1.0, ridge=1e-5
+    )
+    gradient = jax.grad(objective)(params, advantages)
+    moved = jax.tree.map(lambda p, g: p + rate * g, params, gradient)
+    return moved, _POLICY.over(params, before).kl(_POLICY.over(moved, before))
+
+  moved, kl = step(params, course.rate[0])
   after = np.sum(play(moved, second).reward, 0)
   np.testing.assert_allclose(course.return_mean[1], after.mean(), rtol=1e-3)
-  kl = _POLICY.over(params, before).kl(_POLICY.over(moved, before))
   np.testing.assert_allclose(jnp.mean(kl), 0.02, rtol=0.3)
 
 

@@ -192,9 +192,8 @@ def _coordinates(env, rng) -> tuple[np.ndarray, np.ndarray]:
   return qpos, rng.normal(size=model.nv)
 
 
-@pytest.mark.parametrize(
-  'name', ['inverted_pendulum', pytest.param('reacher', marks=_SLOW)]
-)
+@pytest.mark.parametrize('name', ['inverted_pendulum', 'reacher'])
+@_SLOW
 def test_bodies_step_as_in_mujoco(name, x64):
   """One step from some states, and its reward."""
   env = make(name)
@@ -318,6 +317,7 @@ def test_the_swimmers_tip_is_its_first_links_end(x64):
     np.testing.assert_allclose(env.observe(made)[-1], speed[0] @ qvel)
 
 
+@pytest.mark.slow
 def test_the_full_humanoid_feels_what_mujocos_does_at_rest(x64):
   """Inertias and velocities of its bodies; no forces before a step."""
   env = make('humanoid_et')

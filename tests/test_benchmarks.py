@@ -233,6 +233,7 @@ def _start(config):
   return env, algorithm, scales.start(algorithm, config)
 
 
+@pytest.mark.slow
 def test_a_meta_step_does_little_more_than_it_must():
   """At most 1.3 times the arithmetic, with networks of the paper's sizes."""
   config = tiny.point_config(
@@ -268,6 +269,7 @@ def test_programs_do_what_they_must():
   assert does == must['imagine'].flops
 
 
+@pytest.mark.slow
 def test_a_member_that_has_stopped_costs_nothing_more():
   """Its fit does the products of its own epochs, whatever others need."""
   config = tiny.point_config(

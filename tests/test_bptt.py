@@ -61,7 +61,10 @@ def objective(kind: str, function=bptt.value):
   return value, theta, told
 
 
-@pytest.mark.parametrize('kind', ['graph', 'attentive', 'dropout'])
+@pytest.mark.parametrize(
+  'kind',
+  [pytest.param('graph', marks=pytest.mark.slow), 'attentive', 'dropout'],
+)
 def test_the_gradient_is_that_of_finite_differences(kind, x64):
   """Through 5 imagined steps: policy, model, latents and reward."""
   value, theta, told = objective(kind)
@@ -85,9 +88,9 @@ def test_the_gradient_is_that_of_finite_differences(kind, x64):
 
 
 def test_particles_on_their_own_have_the_same_gradient(x64):
-  value, theta, told = objective('graph')
+  value, theta, told = objective('attentive')
   expected, slope = jax.jit(jax.value_and_grad(value))(theta, told)
-  each, *_ = objective('graph', bptt.gradient)
+  each, *_ = objective('attentive', bptt.gradient)
   grads, info = jax.jit(each)(theta, told)
   np.testing.assert_allclose(info.value, expected, rtol=1e-10)
   assert info.rejected == 0

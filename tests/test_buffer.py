@@ -132,7 +132,7 @@ def history(rng: np.random.Generator, capacity: int):
     episodes, times, numbers, sound = map(np.asarray, zip(*rows, strict=True))
     reward = np.where(sound, numbers, np.nan).astype(np.float32)
     zeros = np.zeros(count, np.float32)
-    buffer = buffer_lib.add(
+    buffer = jax.jit(buffer_lib.add)(
       buffer,
       types.Transition(
         obs=zeros[:, None],
@@ -157,13 +157,16 @@ def test_windows_cross_nothing(seed, length):
   slots = np.arange(int(buffer.size))
   stored = {(e, t): n for e, t, n in kept}
   assert len(stored) == len(slots)
+  episodes, times = map(np.asarray, (buffer.data.episode, buffer.data.time))
   for cut, shift in ((windows.before, 0), (windows.ending, 1)):
-    rows, mask = jax.jit(cut, static_argnames='length')(
-      buffer, jnp.asarray(slots), length=length
+    rows, mask = jax.tree.map(
+      np.asarray,
+      jax.jit(cut, static_argnames='length')(
+        buffer, jnp.asarray(slots), length=length
+      ),
     )
     for index, slot in enumerate(slots):
-      episode = int(buffer.data.episode[slot])
-      time = int(buffer.data.time[slot])
+      episode, time = int(episodes[slot]), int(times[slot])
       expected, broken = [], False
       for back in range(1 - shift, length + 1 - shift):
         number = stored.get((episode, time - back))

@@ -127,6 +127,7 @@ def test_physics_that_is_not_mujocos_is_refused(arm):
   assert 'in MuJoCo at' in message and 'remove elements' in message
 
 
+@pytest.mark.slow
 def test_drawn_physics_is_compared_with_itself(arm):
   drawn = envs.physics.scaled(arm.model, envs.physics.Scales(mass=2.0))
   heavy = envs.physics.with_physics(arm, drawn)

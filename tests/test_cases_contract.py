@@ -124,8 +124,8 @@ def _made(env, monkeypatch, **options):
   ('changes', 'reward', 'done'),
   [
     ({}, 0, 0),
-    ({'done': None}, 0, _ENVS),
-    ({'reward': _ones}, _ENVS, 0),
+    pytest.param({'done': None}, 0, _ENVS, marks=pytest.mark.slow),
+    pytest.param({'reward': _ones}, _ENVS, 0, marks=pytest.mark.slow),
     ({'reward': _ones, 'done': None}, _ENVS, _ENVS),
   ],
 )

@@ -11,13 +11,13 @@ from mbmpo_jax import config
 from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import model_based
-from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import flax_policy
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import real
+from tests import jitted
 
 _COUNT = 10
 
@@ -122,7 +122,7 @@ _UNITS = (1.0, 1e-6, 1e-7, 1e-9, 1e-25, 1e9)
 
 def test_predictions_are_the_same_in_every_unit():
   changes = jax.random.normal(jax.random.PRNGKey(0), (500, 1))
-  params = ensemble.init(
+  params = jitted.init(
     jax.random.PRNGKey(1), 2, 1, hidden_sizes=(8,), num_models=1
   )
   action = jnp.ones((500, 1))
@@ -136,8 +136,8 @@ def test_predictions_are_the_same_in_every_unit():
       jnp.ones(500),
       clip_margin=None,
     )
-    model = jax.tree.map(lambda x: x[0], ensemble.fold(params, found))
-    _, predicted = ensemble.predict(model, (), obs[:5], action[:5])
+    model = jax.tree.map(lambda x: x[0], jitted.fold(params, found))
+    _, predicted = jitted.predict(model, (), obs[:5], action[:5])
     return (predicted.next_obs - obs[:5]) / unit
 
   expected = predicted(1.0)

@@ -209,9 +209,8 @@ def learn_point(kind: str) -> float:
   return learning.evaluated(config, iterations=1)
 
 
-@pytest.mark.parametrize(
-  'kind', [pytest.param('ddpg', marks=pytest.mark.slow), 'td3']
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['ddpg', 'td3'])
 def test_learns_point(kind):
   # Standing still gets -80 in expectation, the optimum -14.3.
   assert learn_point(kind) > -30

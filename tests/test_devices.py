@@ -112,6 +112,7 @@ def test_eight_devices_do_what_one_does(one, eight, x64):
   assert one.metrics[-1]['meta/accept_rate'] > 0
 
 
+@pytest.mark.slow
 def test_all_tasks_and_members_at_once_do_what_they_do_in_turn(
   one, x64, monkeypatch
 ):

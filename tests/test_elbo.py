@@ -77,7 +77,14 @@ def test_the_bound(kind, kl_weight, x64):
   assert info.kl > 1e-4
 
 
-@pytest.mark.parametrize('kind', ['graph', 'mean', 'attentive'])
+@pytest.mark.parametrize(
+  'kind',
+  [
+    'graph',
+    pytest.param('mean', marks=pytest.mark.slow),
+    pytest.param('attentive', marks=pytest.mark.slow),
+  ],
+)
 def test_its_gradient_is_that_of_finite_differences(kind, x64):
   """In random directions through all parameters; padding holds NaN."""
   net, params = tests.network(kind)

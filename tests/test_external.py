@@ -177,6 +177,7 @@ def test_the_policy_acts_and_is_evaluated_by_the_world(run):
     policy.make_env().reset(jax.random.PRNGKey(0))
 
 
+@pytest.mark.slow
 def test_choices_predicted_rewards_and_ends(tmp_path):
   row = train(tmp_path, config(2), Choices, external.Task())
   assert 0 <= row['model/done_accuracy'] <= 1

@@ -399,6 +399,7 @@ def _fits_or_is_refused(name: str, count: int, monkeypatch) -> None:
   assert sum(outcomes.values()) > 0
 
 
+@pytest.mark.slow
 def test_sizes_up_to_their_bounds_fit_or_are_refused(monkeypatch):
   """Two of MB-MPO's; none hangs, none is killed for its memory."""
   _fits_or_is_refused('mbmpo', 2, monkeypatch)

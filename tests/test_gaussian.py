@@ -98,7 +98,15 @@ def test_leading_axes_are_batch_axes(rng):
   np.testing.assert_allclose(batched, single, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('batch', [(), (7,), (4, 3), (2, 3, 5)])
+@pytest.mark.parametrize(
+  'batch',
+  [
+    (),
+    pytest.param((7,), marks=pytest.mark.slow),
+    pytest.param((4, 3), marks=pytest.mark.slow),
+    (2, 3, 5),
+  ],
+)
 def test_many_observations_are_the_same_in_the_other_layout(rng, x64, batch):
   """Values in their places, and derivatives."""
   params = _to_jax(reference.make_params(rng, (3, 5, 4, 2)))

@@ -19,7 +19,7 @@ _EPISODES, _LIMIT = 50, 200
 _PERTURBATION = 1e-7
 
 _ENVIRONMENTS = (
-  ('swimmer', 'Swimmer-v5'),
+  pytest.param('swimmer', 'Swimmer-v5', marks=pytest.mark.slow),
   pytest.param('half_cheetah', 'HalfCheetah-v5', marks=pytest.mark.slow),
   pytest.param('hopper', 'Hopper-v5', marks=pytest.mark.slow),
   pytest.param('walker2d', 'Walker2d-v5', marks=pytest.mark.slow),

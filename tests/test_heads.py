@@ -15,10 +15,13 @@ from mbmpo_jax.models import starts
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models import terminations
 from mbmpo_jax.rollouts import buffer as buffer_lib
+from tests import jitted
 from tests import tiny
 
 _BOTH = dict(predict_reward=True, predict_done=True)
-_STATISTICS = functools.partial(statistics_lib.fit, clip_margin=0.5)
+_STATISTICS = jax.jit(
+  functools.partial(statistics_lib.fit, clip_margin=0.5, bound_reward=True)
+)
 
 
 def _data(seed: int = 0, rows: int = 20):
@@ -48,9 +51,8 @@ def fitted(x64):
     *(jnp.asarray(x) for x in (inputs, next_obs - obs, next_obs)),
     jnp.ones(len(obs)),
     reward=jnp.asarray(reward),
-    bound_reward=True,
   )
-  params = ensemble.init(
+  params = jitted.init(
     jax.random.PRNGKey(0), 5, 3 + 2, hidden_sizes=(7,), num_models=2
   )
   return params, statistics
@@ -67,17 +69,17 @@ def test_loss_has_an_entropy_for_terminations(fitted):
   entropy = -np.log(np.where(targets[:, 4] == 1, chance, 1 - chance))
   squares = (output[:, :4] - targets[:, :4]) ** 2
   expected = ((squares.sum(-1) + entropy) / 5 * weight).sum()
-  found = ensemble.loss(
+  loss = jax.jit(functools.partial(ensemble.loss, predict_done=True))
+  found = loss(
     jax.tree.map(lambda x: x[1], params),
     *(jnp.asarray(x) for x in (inputs, targets, weight)),
-    predict_done=True,
   )
   np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_rewards_and_terminations_are_predicted_in_their_units(fitted):
   params, statistics = fitted
-  model = ensemble.fold(params, statistics, **_BOTH)
+  model = jitted.fold(params, statistics, **_BOTH)
   obs, action, next_obs, reward, _ = _data()
   inputs = np.concatenate([obs, action], -1)
   output = _numpy(params, 0, (inputs - inputs.mean(0)) / inputs.std(0))
@@ -88,7 +90,7 @@ def test_rewards_and_terminations_are_predicted_in_their_units(fitted):
   moved = obs + delta.mean(0) + delta.std(0) * output[:, :3]
   margin = 0.5 * np.ptp(next_obs, axis=0)
   moved = np.clip(moved, next_obs.min(0) - margin, next_obs.max(0) + margin)
-  _, found = ensemble.predict(
+  _, found = jitted.predict(
     jax.tree.map(lambda x: x[0], model),
     (),
     jnp.asarray(obs),
@@ -102,9 +104,9 @@ def test_rewards_and_terminations_are_predicted_in_their_units(fitted):
 
 def test_a_reward_stays_within_what_was_paid(fitted):
   params, statistics = fitted
-  model = ensemble.fold(params, statistics, **_BOTH)
+  model = jitted.fold(params, statistics, **_BOTH)
   far = 1e4 * jnp.ones((2, 3))
-  _, found = ensemble.predict(
+  _, found = jitted.predict(
     jax.tree.map(lambda x: x[0], model),
     (),
     jnp.stack([far[0], -far[0]]),
@@ -120,10 +122,10 @@ def test_a_reward_stays_within_what_was_paid(fitted):
 def test_before_data_a_member_is_sound():
   """Otherwise every fit would draw it anew."""
   blank = statistics_lib.identity(5, 3)
-  params = ensemble.init(
+  params = jitted.init(
     jax.random.PRNGKey(0), 5, 3 + 2, hidden_sizes=(7,), num_models=2
   )
-  model = ensemble.fold(params, blank, **_BOTH)
+  model = jitted.fold(params, blank, **_BOTH)
   assert all(np.all(abs(x) <= 1e6) for x in jax.tree.leaves(model))
 
 
@@ -134,8 +136,8 @@ def test_accuracy_counts_both_kinds_alike():
   )
   env = envs.make('point')
   dynamics = ensemble.make(env, section)
-  params = dynamics.init(jax.random.PRNGKey(0))
-  model = dynamics.ready(params, statistics_lib.identity(4, 2))
+  params = jax.jit(dynamics.init)(jax.random.PRNGKey(0))
+  model = jax.jit(dynamics.ready)(params, statistics_lib.identity(4, 2))
   (weight, bias), (last, constant) = model.layers
   # The log-odds are 20 relu(x) - 10 of the first observation, or constant.
   weight = jnp.zeros_like(weight).at[2, 0, 0].set(1.0)
@@ -151,22 +153,24 @@ def test_accuracy_counts_both_kinds_alike():
     obs=rows.obs.at[:, 0].set(jnp.where(ended, 1.0, -1.0)),
     terminated=ended.astype(float),
   )
-  ring = buffer_lib.add(ring, rows)
-  found = terminations.accuracy(dynamics, model, ring, jax.random.PRNGKey(1))
+  ring = jax.jit(buffer_lib.add)(ring, rows)
+  accuracy = jax.jit(functools.partial(terminations.accuracy, dynamics))
+  found = accuracy(model, ring, jax.random.PRNGKey(1))
   np.testing.assert_allclose(found, (0.5 + 0.5 + 1) / 3, rtol=1e-6)
   never = ring._replace(
     data=ring.data._replace(terminated=jnp.zeros_like(ring.data.terminated))
   )
-  found = terminations.accuracy(dynamics, model, never, jax.random.PRNGKey(1))
+  found = accuracy(model, never, jax.random.PRNGKey(1))
   assert 1 / 3 < found < 1  # Of the rows that do not end alone.
 
 
 def test_starts_are_drawn_uniformly_from_those_that_were_seen():
   obs = jnp.arange(200.0)[:, None]
   first = (jnp.arange(200) % 4 == 0).astype(float)
-  chosen = jax.vmap(
+  choose = jax.vmap(
     lambda key: starts.choose(obs, first, key, count=10).obs[:, 0]
-  )(jax.random.split(jax.random.PRNGKey(0), 500))
+  )
+  chosen = jax.jit(choose)(jax.random.split(jax.random.PRNGKey(0), 500))
   rows, counts = np.unique(chosen, return_counts=True)
   np.testing.assert_array_equal(rows, np.arange(0, 200, 4))
   # 5000 draws of 50: 100 each, of deviation about 9.
@@ -180,18 +184,18 @@ def test_what_is_no_start_is_never_drawn():
   dynamics = starts.remembering(
     ensemble.make(env, section), num_models=2, observation_size=2
   )
-  params = dynamics.init(jax.random.PRNGKey(0))
+  params = jax.jit(dynamics.init)(jax.random.PRNGKey(0))
   obs = jnp.array([[1.0, 1.0], [9.0, 9.0], [2.0, 2.0]])
-  chosen = starts.choose(
-    obs, jnp.array([1.0, 0, 1]), jax.random.PRNGKey(0), count=starts.COUNT
+  chosen = jax.jit(functools.partial(starts.choose, count=starts.COUNT))(
+    obs, jnp.array([1.0, 0, 1]), jax.random.PRNGKey(0)
   )
   statistics = statistics_lib.identity(4, 2)._replace(starts=chosen)
-  model = dynamics.ready(params, statistics)
-  assert jax.tree.map(jnp.shape, model) == jax.tree.map(
-    jnp.shape, dynamics.ready(params, statistics_lib.identity(4, 2))
-  )
+  model = jax.jit(dynamics.ready)(params, statistics)
+  blank = jax.eval_shape(dynamics.ready, params, statistics_lib.identity(4, 2))
+  assert jax.tree.map(jnp.shape, model) == jax.tree.map(jnp.shape, blank)
   one = jax.tree.map(lambda x: x[1], model)
-  drawn = starts.draw(env, dynamics, one, jax.random.PRNGKey(1), (3, 40))
+  draw = jax.jit(lambda one, key: starts.draw(env, dynamics, one, key, (3, 40)))
+  drawn = draw(one, jax.random.PRNGKey(1))
   assert drawn.shape == (3, 40, 2)
   assert set(np.unique(drawn)) == {1.0, 2.0}
 
@@ -199,11 +203,11 @@ def test_what_is_no_start_is_never_drawn():
 def test_a_constant_reward_is_predicted_as_it_is():
   moments = normalizer.fit(jnp.ones((9, 1)), jnp.ones(9))
   statistics = statistics_lib.identity(5, 3)._replace(reward=moments)
-  params = ensemble.init(
+  params = jitted.init(
     jax.random.PRNGKey(0), 5, 4, hidden_sizes=(7,), num_models=1
   )
-  model = ensemble.fold(params, statistics, predict_reward=True)
-  _, found = ensemble.predict(
+  model = jitted.fold(params, statistics, predict_reward=True)
+  _, found = jitted.predict(
     jax.tree.map(lambda x: x[0], model),
     (),
     jax.random.normal(jax.random.PRNGKey(1), (4, 3)),

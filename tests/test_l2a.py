@@ -136,8 +136,8 @@ def member_loss(model: grbal.Grbal, data: dict[str, np.ndarray]) -> Any:
 
 def test_the_loss_is_that_of_the_adapted_parameters(data, x64):
   model = make()
-  params = model.dynamics.init(_KEY)
-  loss = member_loss(model, data)
+  params = jax.jit(model.dynamics.init)(_KEY)
+  loss = jax.jit(member_loss(model, data))
   for member in range(2):
     found = loss(jax.tree.map(lambda x, m=member: x[m], params))
     layers = layers_of(params, member)
@@ -151,14 +151,16 @@ def test_the_loss_is_that_of_the_adapted_parameters(data, x64):
 
 
 def moved(params: Any, direction: Any, step: float) -> Any:
-  return jax.tree.map(lambda x, d: (x + step * d)[None], params, direction)
+  return jax.tree.map(
+    lambda x, d: (np.asarray(x) + step * d)[None], params, direction
+  )
 
 
 def test_the_meta_gradient_goes_through_the_adaptation(data, x64):
   """Against central differences of the loss by hand, along directions."""
   model = make()
-  params = jax.tree.map(lambda x: x[0], model.dynamics.init(_KEY))
-  gradient = jax.grad(member_loss(model, data))(params)
+  params = jax.tree.map(lambda x: x[0], jax.jit(model.dynamics.init)(_KEY))
+  gradient = jax.jit(jax.grad(member_loss(model, data)))(params)
   rng = np.random.default_rng(1)
   for _ in range(3):
     direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
@@ -188,6 +190,12 @@ def statistics() -> statistics_lib.Statistics:
   )
 
 
+def begun(model: grbal.Grbal, stats: statistics_lib.Statistics) -> Any:
+  """The model, ready, of new members."""
+  init, ready = model.dynamics.init, model.dynamics.ready
+  return jax.jit(lambda key, stats: ready(init(key), stats))(_KEY, stats)
+
+
 def standard(moments: normalizer.Moments | None, x: np.ndarray) -> np.ndarray:
   assert moments is not None
   return (x - np.asarray(moments.mean)) / np.asarray(moments.std)
@@ -197,7 +205,7 @@ def standard(moments: normalizer.Moments | None, x: np.ndarray) -> np.ndarray:
 def test_acting_adapts_to_the_newest_step_too(known, x64):
   """Of an episode that is 0, 2 and at least 3 = M steps old."""
   model, stats = make(), statistics()
-  ready = model.dynamics.ready(model.dynamics.init(_KEY), stats)
+  ready = begun(model, stats)
   rng = np.random.default_rng(3)
   window = history.empty(1, 2, 2, length=M)
   steps = rng.normal(size=(known + 1, 5))  # (o, a, r), the last only o
@@ -231,9 +239,9 @@ def test_acting_adapts_to_the_newest_step_too(known, x64):
 
 def test_a_prediction_is_what_the_parameters_say(x64):
   model, stats = make(), statistics()
-  ready = model.dynamics.ready(model.dynamics.init(_KEY), stats)
+  ready = begun(model, stats)
   obs, action = np.random.default_rng(4).normal(0, 0.3, (2, 5, 2))
-  _, predicted = model.dynamics.predict(
+  _, predicted = jax.jit(model.dynamics.predict)(
     jax.tree.map(lambda x: x[1], ready), (), jnp.asarray(obs),
     jnp.asarray(action), _KEY,
   )  # fmt: skip
@@ -254,14 +262,12 @@ def test_a_prediction_is_what_the_parameters_say(x64):
 
 def test_a_biased_model_adapts_too():
   plain, spoilt = make(), make(bias_max=0.1)
-  params, stats = plain.dynamics.init(_KEY), statistics()
+  stats = statistics()
   window = jax.tree.map(lambda x: x[0], test_history.random_window(0, 5))
   window = window._replace(mask=jnp.ones(M))
-  after = spoilt.adapt(
-    spoilt.dynamics.ready(params, stats), window, jnp.ones(2)
-  )
-  expected = plain.adapt(
-    plain.dynamics.ready(params, stats), window, jnp.ones(2)
+  after, expected = (
+    jax.jit(model.adapt)(begun(model, stats), window, jnp.ones(2))
+    for model in (spoilt, plain)
   )
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-6),
@@ -289,7 +295,7 @@ def test_segments_cross_no_episode(monkeypatch):
   env, dynamics = envs.make('point_direc'), make().dynamics
   optimizer = fit_lib.optax.adam(1e-3)
   fit_lib.fit_dynamics(
-    fit_lib.init(dynamics, optimizer, _KEY),
+    jax.jit(functools.partial(fit_lib.init, dynamics, optimizer))(_KEY),
     dynamics,
     optimizer,
     data,
@@ -331,13 +337,13 @@ def test_segments_cross_no_episode(monkeypatch):
 
 def test_the_gain_is_what_adaptation_takes_off_the_error(data, x64):
   model, stats = make(), statistics()
-  ready = model.dynamics.ready(model.dynamics.init(_KEY), stats)
+  ready = begun(model, stats)
   rng = np.random.default_rng(5)
   steps = jax.tree.map(
     lambda x: jnp.asarray(rng.normal(size=(4, M + K, *x.shape[1:]))),
     buffer_lib.init_transitions(1, 2, 2).data,
   )
-  before, after = model.errors(
+  before, after = jax.jit(model.errors)(
     ready, steps, *(jnp.asarray(data[name]) for name in ('mask', 'weight'))
   )
   obs, action, reward, next_obs = (

@@ -31,6 +31,12 @@ _each_problem = pytest.mark.parametrize(
   ('inner_lr', 'kind'), [(lr, kind) for kind in _KINDS for lr in (0.1, 1.0)]
 )
 
+# The paper's objective; the other by `make test-all`.
+_paper_first = pytest.mark.parametrize(
+  'kind',
+  ['log_likelihood', pytest.param('likelihood_ratio', marks=pytest.mark.slow)],
+)
+
 
 def _batch(problem: reference.Problem) -> maml.MetaBatch:
   """In the precision in force; NaN in fields that are none of maml's."""
@@ -362,7 +368,7 @@ def test_leaving_the_jacobian_out_would_show(inner_lr, kind):
   assert _distance(curvature, reference.kl_hessian(inner_lr, kind)) > 0.05
 
 
-@pytest.mark.parametrize('kind', _KINDS)
+@_paper_first
 def test_without_adaptation(x64, kind):
   """Alpha 0 is policy search on all tasks at once."""
   problem = reference.make_problem(0.0, kind)
@@ -373,6 +379,7 @@ def test_without_adaptation(x64, kind):
   assert _distance(results['curvature'], curvature) < 1e-7
 
 
+@pytest.mark.slow
 def test_single_precision():
   kind = 'likelihood_ratio'
   problem = reference.make_problem(1.0, kind)
@@ -467,7 +474,7 @@ def _rates(
   return np.array(rates)
 
 
-@pytest.mark.parametrize('kind', _KINDS)
+@_paper_first
 def test_bounded_adaptation(x64, kind):
   """Its rates, and the outer objective's derivatives with these held."""
   inner_lr = 1.0

@@ -52,7 +52,12 @@ class Flipped(point.Point):
 
 
 @pytest.fixture(
-  scope='module', params=[{}, CEM, MPPI], ids=['shooting', 'cem', 'mppi']
+  scope='module',
+  params=[
+    pytest.param({}, id='shooting'),
+    pytest.param(CEM, id='cem', marks=pytest.mark.slow),
+    pytest.param(MPPI, id='mppi', marks=pytest.mark.slow),
+  ],
 )
 def trained(request):
   """Three iterations, what they report, and the states on the way."""

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
@@ -95,22 +96,33 @@ def _build(config: config_lib.Experiment) -> iteration.Iteration:
 
 
 @pytest.mark.parametrize(
-  ('field', 'value', 'part'),
+  ('name', 'field', 'value', 'part'),
   [
-    ('collect.buffer_capacity', 10**8, 'fit'),
-    ('collect.num_trajectories', 5 * 10**5, 'collect'),
-    ('model_rollouts.rollouts_per_task', 10**6, 'improve'),
+    ('mb_mpc', 'collect.buffer_capacity', 10**8, 'fit'),
+    pytest.param(
+      'mbmpo',
+      'collect.num_trajectories',
+      5 * 10**5,
+      'collect',
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      'mbmpo',
+      'model_rollouts.rollouts_per_task',
+      10**6,
+      'improve',
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_what_cannot_fit_is_refused_with_what_would(
-  field, value, part, monkeypatch
+  name, field, value, part, monkeypatch
 ):
   """The field that was made too large; the value given is accepted."""
   there = memory.Room(6 * 10**8, 'as the test says')
   monkeypatch.setattr(memory, 'room', lambda: there)
-  config = tiny.point_config(
-    collect__buffer_capacity=5 * 10**6 if part == 'collect' else 100
-  )
+  capacity = 5 * 10**6 if part == 'collect' else 100
+  config = tiny.of(name, collect__buffer_capacity=capacity)
   config = config_lib.replaced(config, {field: value})
   validation.validate(config)
   with pytest.raises(memory.OutOfMemoryError) as refused:
@@ -120,8 +132,8 @@ def test_what_cannot_fit_is_refused_with_what_would(
   assert said.startswith(f'{field}={value!r}: the run needs about ')
   assert f' while {part} runs, of 0.6 GB there (as the test says); ' in said
   fits = said.rpartition('; ')[2].removesuffix(' would fit')
-  name, _, number = fits.partition('=')
-  assert name == field
+  named, _, number = fits.partition('=')
+  assert named == field
   smaller = config_lib.replaced(config, {field: eval(number)})
   memory.check(smaller, _build)
   assert operator.attrgetter(field)(smaller) < value
@@ -130,7 +142,14 @@ def test_what_cannot_fit_is_refused_with_what_would(
 def test_a_run_that_cannot_fit_writes_nothing(tmp_path, monkeypatch):
   """Nor is anything compiled."""
   monkeypatch.setattr(memory, 'room', lambda: memory.Room(10**5, 'the test'))
-  config = tiny.point_config(collect__buffer_capacity=10**7)
+  config = config_lib.replaced(
+    algorithms.config('ddpg')(),
+    {
+      'env.name': 'point',
+      'collect.episode_length': 10,
+      'collect.buffer_capacity': 10**7,
+    },
+  )
   with pytest.raises(memory.OutOfMemoryError, match='buffer_capacity'):
     loop.train(config, tmp_path / 'run', progress=progress_lib.Silent())
   assert not (tmp_path / 'run').exists()

@@ -16,6 +16,7 @@ from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics as statistics_lib
+from tests import jitted
 
 _NUM_MODELS, _CAPACITY, _SAMPLES = 3, 300, 250
 
@@ -43,21 +44,21 @@ def test_moments_are_of_the_live_rows():
 )
 def test_folded_model_predicts_what_the_parts_do(x64, name, activation):
   keys = jax.random.split(jax.random.PRNGKey(0), 7)
-  params = ensemble.init(keys[0], 5, 3, hidden_sizes=(8, 8), num_models=2)
+  params = jitted.init(keys[0], 5, 3, hidden_sizes=(8, 8), num_models=2)
   params = jax.tree.map(
     lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size)).reshape(x.shape), params
   )
   inputs = normalizer.Moments(*jax.random.uniform(keys[1], (2, 5), minval=0.5))
   deltas = normalizer.Moments(*jax.random.uniform(keys[2], (2, 3), minval=0.5))
   wide = jnp.full(3, 1e3)
-  model = ensemble.fold(
+  model = jitted.fold(
     params, statistics_lib.Statistics(inputs, deltas, -wide, wide)
   )
   obs = jax.random.normal(keys[3], (4, 3))
   action = jax.random.normal(keys[4], (4, 2))
   for member in range(2):
     one = jax.tree.map(lambda x, member=member: x[member], model)
-    _, (next_obs, reward, terminated, _) = ensemble.predict(
+    _, (next_obs, reward, terminated, _) = jitted.predict(
       one, (), obs, action, activation=name
     )
     assert reward is None
@@ -80,15 +81,15 @@ def test_what_never_changes_is_predicted_to_stay(x64):
   deltas = normalizer.fit(
     jnp.asarray(rng.normal(size=(50, 2)) * [1.0, 0.0]), jnp.ones(50)
   )
-  params = ensemble.init(
+  params = jitted.init(
     jax.random.PRNGKey(0), 3, 2, hidden_sizes=(8,), num_models=1
   )
-  model = ensemble.fold(
+  model = jitted.fold(
     params, statistics_lib.identity(3, 2)._replace(targets=deltas)
   )
   one = jax.tree.map(lambda x: x[0], model)
   obs = jnp.asarray(rng.normal(size=(4, 2)))
-  _, (next_obs, *_) = ensemble.predict(one, (), obs, jnp.ones((4, 1)))
+  _, (next_obs, *_) = jitted.predict(one, (), obs, jnp.ones((4, 1)))
   np.testing.assert_array_equal(next_obs[:, 1], obs[:, 1])
   assert np.all(next_obs[:, 0] != obs[:, 0])
 

@@ -233,7 +233,9 @@ def learn(name: str, *, iterations: int) -> float:
   return float(jnp.mean(run(jax.random.PRNGKey(0))[-5:]))
 
 
-@pytest.mark.parametrize('name', ['ppo', 'trpo'])
+@pytest.mark.parametrize(
+  'name', ['ppo', pytest.param('trpo', marks=pytest.mark.slow)]
+)
 def test_learns_the_point_and_flees_with_the_advantage_reversed(
   name, monkeypatch
 ):
@@ -267,7 +269,9 @@ class Switch(envs.Environment):
     return jnp.sum(obs * action, -1)
 
 
-@pytest.mark.parametrize('name', ['ppo', 'trpo'])
+@pytest.mark.parametrize(
+  'name', ['ppo', pytest.param('trpo', marks=pytest.mark.slow)]
+)
 def test_learns_a_world_of_choices(name):
   """At random it gets 5 of 10."""
   config = settings(

@@ -215,9 +215,8 @@ def _distance(actual: np.ndarray, expected: np.ndarray) -> float:
   return np.linalg.norm(actual - expected) / np.linalg.norm(expected)
 
 
-@pytest.mark.parametrize(
-  'inner_lr', [pytest.param(0.1, marks=pytest.mark.slow), 1.0]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('inner_lr', [0.1, 1.0])
 def test_meta_gradient_of_the_example(x64, inner_lr):
   """Against central differences, of the values and of the kl's gradient."""
   policy, eps = _policy('example'), 1e-5
@@ -256,7 +255,15 @@ def test_meta_gradient_of_the_example(x64, inner_lr):
   assert _distance(_flat(alone.gradient), _flat(gradient)) > 1e-3
 
 
-@_each_policy
+@pytest.mark.parametrize(
+  'name',
+  [
+    'categorical',
+    *(
+      pytest.param(x, marks=pytest.mark.slow) for x in ('squashed', 'recurrent')
+    ),
+  ],
+)
 def test_meta_step_of_any_policy(x64, name):
   """Its derivatives against nested ones through the inner step."""
   policy, inner_lr = _policy(name), 0.5

@@ -1,5 +1,7 @@
 """PE-PPO: what its networks see, in any order of what they remember."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +97,8 @@ def learned():
   """After two iterations in a world of choices, whose tasks differ."""
   env, config = tiny('acrobot')
   algorithm = pe_ppo.make(env, config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  init = jax.jit(algorithm.init)
+  state = init(jax.random.PRNGKey(0), base.hyper(config))
   update = jax.jit(algorithm.update)
   for _ in range(2):
     state, metrics = update(state)
@@ -106,16 +109,11 @@ def learned():
 
 def episode(learned, **options) -> types.Trajectory:
   env, _, algorithm, state = learned
-  return real.rollout(
-    env,
-    algorithm.policy,
-    algorithm.policy_params(state),
-    jax.random.PRNGKey(3),
-    num_envs=2,
-    horizon=9,
-    time_limit=6,
-    **options,
-  )[0]
+  rollout = functools.partial(
+    real.rollout, env, algorithm.policy, num_envs=2, horizon=9, time_limit=6
+  )
+  params = algorithm.policy_params(state)
+  return jax.jit(rollout)(params, jax.random.PRNGKey(3), **options)[0]
 
 
 def close(x: jax.Array, y: jax.Array) -> None:

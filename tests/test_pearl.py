@@ -111,19 +111,20 @@ def encoder(x64) -> tuple[context.Encoder, Any]:
   """And its parameters, biases not zero."""
   network = context.Encoder(2, (4, 3), 'tanh')
   features, mask = draw_contexts()
-  params = network.init(jax.random.PRNGKey(0), features, mask)
+  params = jax.jit(network.init)(jax.random.PRNGKey(0), features, mask)
   return network, jax.tree.map(lambda x: x + 0.1, params)
 
 
 def test_the_order_of_a_context_does_not_matter(encoder):
   network, params = encoder
   features, mask = draw_contexts()
-  found = network.apply(params, features, mask)
+  apply = jax.jit(network.apply)
+  found = apply(params, features, mask)
   expected, variance = encoder_by_hand(params, features, mask)
   np.testing.assert_allclose(found.mean, expected, rtol=1e-10)
   np.testing.assert_allclose(np.exp(2 * found.log_std), variance, rtol=1e-10)
   for order in ((2, 0, 1), (1, 0, 2)):
-    again = network.apply(params, features[:, order], mask[:, order])
+    again = apply(params, features[:, order], mask[:, order])
     tiny.assert_close(again, found, 1e-12)
 
 
@@ -132,19 +133,21 @@ def test_a_masked_context_is_a_shorter_one(encoder):
   network, params = encoder
   features, mask = draw_contexts(4)
   spoilt = np.where(mask[..., None] > 0, features, np.nan)
+  apply = jax.jit(network.apply)
   for n in range(1, 4):
     short = features[n : n + 1, LENGTH - n :]
     tiny.assert_close(
-      network.apply(params, spoilt[n : n + 1], mask[n : n + 1]),
-      network.apply(params, short, np.ones((1, n))),
+      apply(params, spoilt[n : n + 1], mask[n : n + 1]),
+      apply(params, short, np.ones((1, n))),
       1e-12,
     )
 
   def total(params: Any, features: Any) -> jax.Array:
     return jnp.sum(network.apply(params, features, mask).mean)
 
-  gradient = jax.grad(total)(params, spoilt)
-  tiny.assert_close(gradient, jax.grad(total)(params, features), 1e-12)
+  slope = jax.jit(jax.grad(total))
+  gradient = slope(params, spoilt)
+  tiny.assert_close(gradient, slope(params, features), 1e-12)
   assert any(np.any(x != 0) for x in jax.tree.leaves(gradient))
 
 
@@ -248,8 +251,9 @@ def test_the_encoder_learns_by_the_critics_and_the_divergence(x64, kl_weight):
   )
   hyper = base.hyper(config)
   _, networks = pearl.make_networks(World(), config)
-  learner = learner_lib.init(
-    networks, jax.random.PRNGKey(3), hyper, observation_size=SIZES.obs
+  init = functools.partial(learner_lib.init, networks)
+  learner = jax.jit(functools.partial(init, observation_size=SIZES.obs))(
+    jax.random.PRNGKey(3), hyper
   )
   learner = learner._replace(
     encoder=jax.tree.map(lambda x: x + 0.1, learner.encoder),
@@ -305,9 +309,10 @@ def test_the_encoder_learns_by_the_critics_and_the_divergence(x64, kl_weight):
   batch = sac.Batch(
     seen, rows.action, rows.reward, rows.next_obs, rows.terminated
   )
-  after, metrics, finite = learner_lib.update(
-    learner, hyper, batch, key, networks=networks, learn_temperature=True
+  update = functools.partial(
+    learner_lib.update, networks=networks, learn_temperature=True
   )
+  after, metrics, finite = jax.jit(update)(learner, hyper, batch, key)
   assert finite
   loss = critic_loss(learner.sac.critic, z)
   np.testing.assert_allclose(metrics['critic/loss'], loss, rtol=1e-6)

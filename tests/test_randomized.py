@@ -157,7 +157,7 @@ def test_derived_fields_are_those_mujoco_compiles(text, seed, x64):
   scales = _random_scales(nominal, seed)
 
   model = mujoco_mjx.put_model(nominal)
-  drawn = physics.scaled(model, scales)
+  drawn = jax.jit(physics.scaled)(model, scales)
   model = model.replace(**drawn._asdict())
   expected = mujoco_mjx.put_model(_compiled_with(nominal, scales))
 

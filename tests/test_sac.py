@@ -268,6 +268,7 @@ def test_learns_point():
   assert learn_point() > -30
 
 
+@pytest.mark.slow
 def test_does_not_learn_with_the_reward_reversed(monkeypatch):
   bootstrapped = q_learning.bootstrapped
   monkeypatch.setattr(

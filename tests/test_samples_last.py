@@ -69,7 +69,8 @@ def test_derivatives_of_the_network(x64, name, mapped):
       return jax.vmap(lambda x: derivative(fn, x, v))(both)
     return derivative(fn, x, v)
 
-  _assert_close(evaluate(samples_last.apply, x, v), evaluate(_first, x, v))
+  compiled = jax.jit(evaluate, static_argnums=0)
+  _assert_close(compiled(samples_last.apply, x, v), compiled(_first, x, v))
 
 
 def test_a_linearisation_keeps_one_array_per_layer(x64):
@@ -108,7 +109,6 @@ def test_distribution(x64, size):
       dist.kl(make(other, other_log_std)),
     )
 
-  expected = describe(ordinary)
-  actual = describe(last)
+  expected, actual = jax.jit(lambda: (describe(ordinary), describe(last)))()
   assert [x.shape for x in actual] == [x.shape for x in expected]
   _assert_close(actual, expected)

@@ -5,10 +5,13 @@ import functools
 import jax
 import numpy as np
 
+from mbmpo_jax import algorithms
+from mbmpo_jax import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo_config
 from mbmpo_jax.envs import base
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import distributions
+from mbmpo_jax.training.launch import tiny as tiny_lib
 
 
 def point_config(**overrides) -> mbmpo_config.Config:
@@ -34,6 +37,16 @@ def point_config(**overrides) -> mbmpo_config.Config:
     section, _, field = name.partition('__')
     setattr(getattr(config, section), field, value)
   return config
+
+
+def of(algorithm: str, **overrides) -> config_lib.Experiment:
+  """The same of another algorithm, as far as it has these fields."""
+  values = config_lib.flatten(point_config(**overrides))
+  config = tiny_lib.shrink(algorithms.config(algorithm)())
+  known = config_lib.flatten(config)
+  return config_lib.replaced(
+    config, {name: x for name, x in values.items() if name in known}
+  )
 
 
 # Overrides with which members stop early, at different epochs.
