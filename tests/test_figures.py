@@ -76,8 +76,10 @@ def test_memory_is_that_of_the_state(tmp_path) -> None:
   """Counted without computing it; the plan says what there is to do."""
   config = tiny.point_config()
   algorithm = algorithms.make('mbmpo', envs.make('point'), config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
-  nbytes = sum(x.nbytes for x in jax.tree.leaves(state))
+  state = jax.eval_shape(
+    algorithm.init, jax.random.PRNGKey(0), base.hyper(config)
+  )
+  nbytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
   assert estimate.state_bytes(config) == nbytes
   groups = [study.seeds('world', config, 3, label='x')]
   text = '\n'.join(estimate.plan(groups, tmp_path, _seconds))

@@ -53,6 +53,11 @@ def world(name: str = WORLD) -> envs.Environment:
   return envs.make(name)
 
 
+def begun(algorithm: base.Algorithm, config: gssm_config.Config) -> Any:
+  """The state to begin with; eager, `init` is a hundred programs."""
+  return jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+
+
 class Run(NamedTuple):
   """An algorithm and its states, the first without data."""
 
@@ -67,7 +72,7 @@ def run() -> Run:
   """GSSM's, after three iterations."""
   config = tiny_config()
   algorithm = gssm.make(world(), config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state = begun(algorithm, config)
   update = jax.jit(algorithm.update)
   states = [state]
   for _ in range(3):
@@ -198,7 +203,8 @@ def fit() -> Fit:
     current = jnp.int32(0)
     return made(state, data, rows.next_obs, stored, current, hyper, key)
 
-  state = fit_lib.init(surrogate, hyper, jax.random.PRNGKey(0))
+  init = jax.jit(functools.partial(fit_lib.init, surrogate))
+  state = init(hyper, jax.random.PRNGKey(0))
   return Fit(section, surrogate, hyper, state, data, run)
 
 
@@ -313,7 +319,7 @@ def test_two_learners_take_turns(run):
     run.config, {'improve.num_learners': 2, 'improve.restart_every': 1}
   )
   algorithm = gssm.make(world(), config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state = begun(algorithm, config)
   improve = jax.jit(algorithm.phases['improve'].function)
   first, metrics = improve(state)
   updates = 2 * config.improve.num_updates
@@ -338,16 +344,16 @@ def test_two_learners_take_turns(run):
 
 
 def steps_of_a_task(run: Run, horizon: int, seed: int = 0):
-  trajectory, _ = real.rollout(
+  rollout = functools.partial(
+    real.rollout,
     world(),
     run.algorithm.policy,
-    run.algorithm.policy_params(run.states[-1]),
-    jax.random.PRNGKey(seed),
     num_envs=1,
     horizon=horizon,
     random_actions=True,
   )
-  return trajectory
+  params = run.algorithm.policy_params(run.states[-1])
+  return jax.jit(rollout)(params, jax.random.PRNGKey(seed))[0]
 
 
 def test_amortised_adaptation_changes_nothing_but_the_context(run):
@@ -393,17 +399,15 @@ def test_other_models_and_policies(name, values):
   """Finite; what is not amortised is adapted by updates."""
   config = tiny_config(env__name=name, **values)
   algorithm = gssm.make(world(name), config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state = begun(algorithm, config)
   after, metrics = jax.jit(algorithm.update)(state)
   assert all(np.isfinite(value) for value in metrics.values()), metrics
   assert metrics['policy/updates'] > 0
-  trajectory, _ = real.rollout(
-    world(name),
-    algorithm.policy,
-    algorithm.policy_params(after),
-    jax.random.PRNGKey(0),
-    num_envs=1,
-    horizon=5,
+  rollout = functools.partial(
+    real.rollout, world(name), algorithm.policy, num_envs=1, horizon=5
+  )
+  trajectory, _ = jax.jit(rollout)(
+    algorithm.policy_params(after), jax.random.PRNGKey(0)
   )
   assert algorithm.adapt is not None
   params, context = jax.jit(algorithm.adapt)(
@@ -487,7 +491,7 @@ def learned(iterations: int) -> float:
   """Mean reward per step in test tasks, after 50 transitions of each."""
   config = runpy.run_path(str(PRESET))['get_config']()
   algorithm = gssm.make(world(), config)
-  state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  state = begun(algorithm, config)
   update = jax.jit(algorithm.update)
   for _ in range(iterations):
     state, _ = update(state)

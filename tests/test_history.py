@@ -329,28 +329,32 @@ def test_a_fit_hands_the_loss_the_histories_of_its_rows(monkeypatch):
   env = envs.make('point_direc')
   dynamics = recurrent.make(env, section(), length=LENGTH, units=4)
   optimizer = fit_lib.optax.adam(1e-3)
-  start = functools.partial(fit_lib.init, dynamics, optimizer)
-  fit_lib.fit_dynamics(
-    jax.jit(start)(jax.random.PRNGKey(0)),
-    dynamics,
-    optimizer,
-    data,
-    buffer_lib.mask(buffer),
-    jax.random.PRNGKey(1),
-    section=section(),
-    rolling_persistence=0.9,
-    model_input=env.model_input,
-    history=LENGTH,
-    predict_reward=True,
-  )
+
+  @jax.jit
+  def fit(data):
+    fit_lib.fit_dynamics(
+      fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0)),
+      dynamics,
+      optimizer,
+      data,
+      buffer_lib.mask(buffer),
+      jax.random.PRNGKey(1),
+      section=section(),
+      rolling_persistence=0.9,
+      model_input=env.model_input,
+      history=LENGTH,
+      predict_reward=True,
+    )
+    return handed['targets'], *handed['histories'](jnp.arange(12))
+
+  targets, features, mask = fit(data)
   rows = jax.tree.map(np.asarray, data)
   sound = np.isfinite(rows.reward)
   raw = np.concatenate([rows.obs, rows.action, rows.reward[:, None]], -1)
   mean, std = raw[sound].mean(0), raw[sound].std(0)
-  features, mask = handed['histories'](jnp.arange(12))
-  assert handed['targets'].shape == (12, 3)
+  assert targets.shape == (12, 3)
   np.testing.assert_allclose(
-    handed['targets'][sound, 2], ((raw - mean) / std)[sound, 4], rtol=1e-5
+    targets[sound, 2], ((raw - mean) / std)[sound, 4], rtol=1e-5
   )
   for slot in np.flatnonzero(sound):
     places = reference.windows(rows, slot, LENGTH, 12)

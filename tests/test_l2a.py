@@ -294,32 +294,37 @@ def test_segments_cross_no_episode(monkeypatch):
   monkeypatch.setattr(early_stopping, 'train', train)
   env, dynamics = envs.make('point_direc'), make().dynamics
   optimizer = fit_lib.optax.adam(1e-3)
-  fit_lib.fit_dynamics(
-    jax.jit(functools.partial(fit_lib.init, dynamics, optimizer))(_KEY),
-    dynamics,
-    optimizer,
-    data,
-    buffer_lib.mask(buffer),
-    _KEY,
-    section=grbal_config.Ensemble(num_models=2),
-    rolling_persistence=0.9,
-    model_input=env.model_input,
-    predict_reward=True,
-    segment=(2, K),
-  )
+
+  @jax.jit
+  def fit(data):
+    fit_lib.fit_dynamics(
+      fit_lib.init(dynamics, optimizer, _KEY),
+      dynamics,
+      optimizer,
+      data,
+      buffer_lib.mask(buffer),
+      _KEY,
+      section=grbal_config.Ensemble(num_models=2),
+      rolling_persistence=0.9,
+      model_input=env.model_input,
+      predict_reward=True,
+      segment=(2, K),
+    )
+    return handed['valid'], *handed['histories'](jnp.arange(12))
+
+  valid, features, mask = jax.tree.map(np.asarray, fit(data))
   rows = jax.tree.map(np.asarray, data)
   sound = np.isfinite(rows.reward)
   raw = np.concatenate(
     [rows.obs, rows.action, rows.next_obs - rows.obs, rows.reward[:, None]], -1
   )
   table = (raw - raw[sound].mean(0)) / raw[sound].std(0)
-  features, mask = handed['histories'](jnp.arange(12))
   ages = set()
   for slot in range(12):
     places = reference_history.windows(rows, slot, 1 + K, int(buffer.size))
     places = [p if p is None or sound[p] else None for p in (*places, slot)]
     whole = None not in places[2:]
-    assert handed['valid'][slot] == whole
+    assert valid[slot] == whole
     if not whole:
       continue
     ages.add(places.count(None))
@@ -332,7 +337,7 @@ def test_segments_cross_no_episode(monkeypatch):
         atol=1e-4,
       )
   assert ages == {0, 1, 2}
-  assert 0 < handed['valid'].sum() < sound.sum()
+  assert 0 < valid.sum() < sound.sum()
 
 
 def test_the_gain_is_what_adaptation_takes_off_the_error(data, x64):
@@ -382,7 +387,7 @@ def test_the_step_size_is_the_states():
   env = envs.make('point_direc')
   algorithm = algorithms.make('l2a', env, config)
   hyper = base.hyper(config) | {'adaptation.inner_lr': jnp.asarray(0.25)}
-  state = algorithm.init(_KEY, hyper)
+  state = jax.jit(algorithm.init)(_KEY, hyper)
   np.testing.assert_array_equal(state.model.inner_lr, [0.25])
   carry = algorithm.policy.start(algorithm.policy_params(state), _KEY, (), 3)
   assert carry.window.mask.shape == (3, config.adaptation.adapt_steps)

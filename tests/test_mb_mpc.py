@@ -145,7 +145,7 @@ def test_plans_before_any_data_are_finite():
   )  # fmt: skip
   chex.assert_tree_all_finite((params, carry, action.env))
   algorithm = mb_mpc.make(env, config)
-  state = algorithm.init(_KEY, base.hyper(config))
+  state = jax.eval_shape(algorithm.init, _KEY, base.hyper(config))
   chex.assert_trees_all_equal_shapes_and_dtypes(
     params, algorithm.policy_params(state)
   )
@@ -162,8 +162,9 @@ def test_numbers_of_the_planner_come_from_the_state():
   algorithm = mb_mpc.make(point.Point(), config)
   still = hyper | {'planner.init_std': jnp.asarray(1e-6),
                    'planner.min_std': jnp.asarray(0.0)}  # fmt: skip
+  init = jax.jit(algorithm.init)
   moving, stuck = (
-    algorithm.policy_params(algorithm.init(_KEY, h)) for h in (hyper, still)
+    algorithm.policy_params(init(_KEY, h)) for h in (hyper, still)
   )
   act = jax.jit(algorithm.policy.act)
   carry = algorithm.policy.start(moving, _KEY, (), 1)

@@ -181,7 +181,7 @@ def test_the_kl_of_a_trust_region_step_is_within_its_bound():
   config = settings('trpo', **{'collect.normalize_observations': False})
   env = envs.make('point')
   algorithm = algorithms.make('trpo', env, config)
-  before = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
+  before = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
   after, metrics = jax.jit(algorithm.update)(before)
   trajectory, _ = real.rollout(
     env,

@@ -146,15 +146,15 @@ def test_each_environment_follows_its_own_policy():
   per_env = jax.tree.map(lambda leaf: jnp.stack([leaf] * 3), params)
   per_env['layers'][-1]['b'] = jnp.asarray([[-9.0, 0], [0, 0], [9.0, 0]])
   per_env['log_std'] = jnp.log(jnp.asarray([[0.5, 1], [1, 2], [1, 1]]))
-  trajectory, _ = real.rollout(
+  rollout = functools.partial(
+    real.rollout,
     envs.make('point'),
     policy,
-    per_env,
-    jax.random.PRNGKey(0),
     num_envs=3,
     horizon=5,
     per_env=True,
   )
+  trajectory, _ = jax.jit(rollout)(per_env, jax.random.PRNGKey(0))
   means = np.mean(trajectory.action[..., 0], 0)
   assert means[0] < -6 and abs(means[1]) < 3 and means[2] > 6
   per_step = jax.vmap(jax.vmap(gaussian.apply), (None, 0))
@@ -187,18 +187,19 @@ SHIFT = dynamics(lambda model, carry, obs: (carry + 1, obs + model))
 
 def imagine_countdown(**kwargs) -> types.Trajectory:
   env = tiny.Countdown()
-  return imagined.rollout(
+  rollout = functools.partial(
+    imagined.rollout,
     countdown_policy(),
     (),
     SHIFT,
     1.0,
-    jax.random.PRNGKey(0),
-    jnp.asarray([[0.0], [2.0], [-9.0]]),
     reward_fn=env.reward,
     done_fn=env.done,
     horizon=6,
     **kwargs,
   )
+  starts = jnp.asarray([[0.0], [2.0], [-9.0]])
+  return jax.jit(rollout)(jax.random.PRNGKey(0), starts)
 
 
 def test_imagined_rollouts_stop_where_reality_would():
@@ -412,6 +413,7 @@ def test_a_rollout_goes_on_where_the_last_one_stood():
   rollout = functools.partial(
     real.rollout, env, counting_policy(), (), num_envs=3, time_limit=3
   )
+  rollout = jax.jit(rollout, static_argnames='horizon')
   running, number = None, jnp.int32(5)
   rows = []
   for call, horizon in enumerate((2, 4, 3)):

@@ -39,13 +39,14 @@ def test_pools_are_transitions_of_their_tasks(run, pools):
   """Of as many tasks; the world of each says so. Half of it is random."""
   family = envs.family_of(envs.make(run.config.env.name), 'test')
   tasks = task_pools.test_tasks(family, _SIZES)
+  advance = jax.jit(
+    lambda task, *steps: jax.vmap(envs.fixed(family, task).advance)(*steps)
+  )
   for part, num in zip(pools, (5, 6), strict=True):
     assert part.obs.shape == (3, num, 4)
     for index in range(3):
       task = jax.tree.map(lambda x, i=index: x[i], tasks)
-      found = jax.vmap(envs.fixed(family, task).advance)(
-        part.obs[index], part.action[index]
-      )
+      found = advance(task, part.obs[index], part.action[index])
       np.testing.assert_allclose(
         found, part.next_obs[index], rtol=1e-4, atol=1e-5
       )
