@@ -244,9 +244,14 @@ def test_command_line() -> None:
   argv = ['fig2.py', '--quick', '--methods=mb_mpc,mbmpo', '--only_plot']
   parsed = command.parse(figure, argv, flag_values)
   assert parsed.methods == ('mbmpo', 'mb_mpc')
-  assert parsed.root == pathlib.Path('runs/figures/fig2/quick')
+  assert parsed.root == pathlib.Path('runs/figures/fig1/quick')  # Shared.
   assert parsed.only_plot
   assert parsed.again == 'python fig2.py --quick --methods=mb_mpc,mbmpo'
+
+
+@functools.cache
+def _world(name: str, variant: str | None) -> envs.Environment:
+  return envs.make(name, variant)
 
 
 @pytest.mark.parametrize('size', command.SIZES)
@@ -263,7 +268,7 @@ def test_every_figure_has_runs_that_are_allowed(name, size) -> None:
       range(len(group.runs))
     )
     for run in group.runs:
-      env = envs.make(run.config.env.name, run.config.env.variant)
+      env = _world(run.config.env.name, run.config.env.variant)
       validation.validate(
         run.config, env_max_episode_steps=env.max_episode_steps
       )
