@@ -63,8 +63,8 @@ _QUICK: dict[tuple[str, str], dict[str, Any]] = {
   ('gssm', CARTPOLE): {'run.num_iterations': 60},
   ('gssm', ACROBOT): {
     'model.decoder_sizes': (200,) * 3,
-    'model.gradient_steps': 200,
-    'run.num_iterations': 90,
+    'model.gradient_steps': 300,
+    'run.num_iterations': 60,
   },
   ('l2a', ACROBOT): {'run.num_iterations': 30},
 }

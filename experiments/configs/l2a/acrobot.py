@@ -12,7 +12,7 @@ def get_config() -> l2a.Config:
   horizon, 30 of 200 steps, differ. An episode per iteration, as GSSM has it.
   """
   return l2a.Config(
-    env=config.Env(name='acrobot'),
+    env=config.Env(name='acrobot', variant='terminating'),
     model=grbal_config.Ensemble(
       hidden_sizes=(200, 200),
       activation='tanh',

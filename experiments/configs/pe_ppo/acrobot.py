@@ -8,7 +8,7 @@ from mbmpo_jax.algorithms.pe_ppo import config as pe_ppo
 def get_config() -> pe_ppo.Config:
   """600 episodes of 200 steps, 10 of them per iteration."""
   return pe_ppo.Config(
-    env=config.Env(name='acrobot'),
+    env=config.Env(name='acrobot', variant='terminating'),
     collect=on_policy_config.Collect(
       num_envs=10, steps_per_env=200, episode_length=200
     ),
