@@ -160,9 +160,15 @@ with flags.one_line_errors():
   ('variable', 'value', 'before'),
   [
     ('JAX_ENABLE_X64', '1', 'False'),
-    ('JAX_DEFAULT_MATMUL_PRECISION', 'bfloat16', 'None'),
-    ('JAX_DEFAULT_PRNG_IMPL', 'rbg', 'threefry2x32'),
-    ('JAX_THREEFRY_PARTITIONABLE', '0', 'True'),
+    pytest.param(
+      'JAX_DEFAULT_MATMUL_PRECISION', 'bfloat16', 'None', marks=pytest.mark.slow
+    ),
+    pytest.param(
+      'JAX_DEFAULT_PRNG_IMPL', 'rbg', 'threefry2x32', marks=pytest.mark.slow
+    ),
+    pytest.param(
+      'JAX_THREEFRY_PARTITIONABLE', '0', 'True', marks=pytest.mark.slow
+    ),
   ],
 )
 def test_a_run_goes_on_in_its_own_arithmetic(run, variable, value, before):

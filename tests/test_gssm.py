@@ -378,7 +378,11 @@ def test_a_context_larger_than_its_room_is_refused(run):
 @pytest.mark.parametrize(
   ('name', 'values'),
   [
-    (WORLD, {'model__kind': 'dropout', 'policy__amortised': False}),
+    pytest.param(
+      WORLD,
+      {'model__kind': 'dropout', 'policy__amortised': False},
+      marks=pytest.mark.slow,
+    ),
     pytest.param(
       'acrobot',
       {'model__kind': 'mean', 'improve__kind': 'ppo'},

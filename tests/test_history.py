@@ -72,8 +72,10 @@ def ring() -> buffer_lib.Buffer:
 def test_the_encoder_is_a_gru_unrolled_by_hand(x64):
   window = random_window(0, 5)
   encoder = networks.Encoder(4)
-  params = encoder.init(jax.random.PRNGKey(0), window.features, window.mask)
-  found = encoder.apply(params, window.features, window.mask)
+  params = jax.jit(encoder.init)(
+    jax.random.PRNGKey(0), window.features, window.mask
+  )
+  found = jax.jit(encoder.apply)(params, window.features, window.mask)
   cell = params['params']['gru']['GRUCell_0']
   for n in range(5):
     expected = reference.gru(
@@ -86,11 +88,13 @@ def test_the_encoder_is_a_gru_unrolled_by_hand(x64):
 def test_what_is_masked_does_not_matter():
   window = random_window(0, 5)
   encoder = networks.Encoder(4)
-  params = encoder.init(jax.random.PRNGKey(0), window.features, window.mask)
+  params = jax.jit(encoder.init)(
+    jax.random.PRNGKey(0), window.features, window.mask
+  )
   noisy = jnp.where(window.mask[..., None] > 0, window.features, 7.0)
   np.testing.assert_array_equal(
-    encoder.apply(params, noisy, window.mask),
-    encoder.apply(params, window.features, window.mask),
+    jax.jit(encoder.apply)(params, noisy, window.mask),
+    jax.jit(encoder.apply)(params, window.features, window.mask),
   )
 
 
@@ -98,7 +102,7 @@ def test_without_a_history_a_network_is_an_mlp():
   x = jnp.ones((3, 5))
   plain = mlp.MLP((8, 8), 2, 'swish')
   network = networks.Network((8, 8), 2, 'swish')
-  params = network.init(jax.random.PRNGKey(0), x, None)
+  params = jax.jit(network.init)(jax.random.PRNGKey(0), x, None)
   assert set(params['params']) == {'MLP_0'}
   np.testing.assert_array_equal(
     network.apply(params, x, None),
@@ -110,9 +114,11 @@ def test_critics_have_gru_s_of_their_own():
   window = random_window(0, 4)
   critics = networks.Critics((8,), units=4)
   obs = action = jnp.ones((4, 2))
-  params = critics.init(jax.random.PRNGKey(0), obs, window, action)['params']
+  params = jax.jit(critics.init)(jax.random.PRNGKey(0), obs, window, action)[
+    'params'
+  ]
   assert set(params) == {'critic_0', 'critic_1'}
-  values = critics.apply({'params': params}, obs, window, action)
+  values = jax.jit(critics.apply)({'params': params}, obs, window, action)
   for index in range(2):
     expected = [
       reference.network(
@@ -129,7 +135,9 @@ def test_critics_have_gru_s_of_their_own():
 def test_histories_cut_from_the_buffer_cross_nothing():
   buffer = ring()
   slots = jnp.arange(12)
-  window = history.stored(buffer, slots, length=LENGTH)
+  window = jax.jit(functools.partial(history.stored, length=LENGTH))(
+    buffer, slots
+  )
   rows = jax.tree.map(np.asarray, buffer.data)
   kinds = set()
   for slot in range(12):

@@ -333,16 +333,16 @@ def test_the_policy_remembers_the_last_transitions_of_its_episode():
   """It acts on z of them: of noise that is kept, greedily of none."""
   env, config = envs.make('point_direc'), make_config()
   policy, networks = pearl.make_networks(env, config)
-  params = policy.init(jax.random.PRNGKey(0))
+  params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   carry = first = policy.start(params, jax.random.PRNGKey(1), (), 4)
   steps, keys = [], jax.random.split(jax.random.PRNGKey(2), 5)
-  obs = jnp.ones((4, 2))
+  obs, observe = jnp.ones((4, 2)), jax.jit(policy.observe)
   for key in keys:
     draw = jax.random.normal(key, (4, 7))
     steps.append(jnp.concatenate([obs, draw[:, 2:]], -1))
     action, reward, next_obs = draw[:, 2:4], draw[:, 4], draw[:, 5:]
     step = policies.Experience(obs, action, reward, next_obs, 0 * reward)
-    carry, obs = policy.observe(params, carry, step), next_obs
+    carry, obs = observe(params, carry, step), next_obs
   np.testing.assert_array_equal(carry.noise, first.noise)
   newest = jnp.stack(steps[-LENGTH:], 1)
   found = networks.encoder.apply(
@@ -364,12 +364,13 @@ def test_the_policy_remembers_the_last_transitions_of_its_episode():
 def test_an_episode_begins_with_nothing_but_a_guess():
   env, config = envs.make('point_direc'), make_config()
   policy, _ = pearl.make_networks(env, config)
-  params = policy.init(jax.random.PRNGKey(0))
+  params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   rollout = functools.partial(
     real.rollout, env, policy, params, num_envs=2, time_limit=4
   )
-  _, third = rollout(jax.random.PRNGKey(1), horizon=3)
-  _, sixth = rollout(jax.random.PRNGKey(1), horizon=3, start=third)
+  rollout = jax.jit(functools.partial(rollout, horizon=3))
+  _, third = rollout(jax.random.PRNGKey(1))
+  _, sixth = rollout(jax.random.PRNGKey(1), start=third)
   assert third.carry.window.mask.tolist() == [[1, 1, 1]] * 2
   assert sixth.carry.window.mask.tolist() == [[0, 1, 1]] * 2
   assert np.all(sixth.carry.noise != third.carry.noise)
