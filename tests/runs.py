@@ -33,6 +33,24 @@ POINT = (
   '--config.run.eval_episodes=4',
   '--config.run.render=False',
 )
+# Programs that compile in half the time: MB-MPC's, on any number of devices,
+PLANNING = (
+  f'--config={ROOT}/experiments/configs/mb_mpc/point.py',
+  *(flag for flag in POINT if '.model.' in flag or '.collect.' in flag),
+  '--config.planner.num_candidates=20',
+  '--config.planner.horizon=3',
+  '--config.run.eval_episodes=4',
+  '--config.run.render=False',
+)
+# and PPO's, on one.
+STEPPING = (
+  f'--config={ROOT}/experiments/configs/ppo/point.py',
+  '--config.collect.num_envs=4',
+  '--config.collect.steps_per_env=10',
+  '--config.collect.episode_length=10',
+  '--config.run.eval_episodes=4',
+  '--config.run.render=False',
+)
 
 
 def environment() -> dict[str, str]:
@@ -49,12 +67,12 @@ def environment() -> dict[str, str]:
 
 
 def start(workdir: pathlib.Path, iterations: int) -> subprocess.Popen[str]:
-  """Starts training; what it says can be read line by line."""
+  """Starts training by PPO; what it says can be read line by line."""
   return subprocess.Popen(
     [
       sys.executable,
       str(ROOT / 'experiments' / 'train.py'),
-      *POINT,
+      *STEPPING,
       f'--config.run.num_iterations={iterations}',
       f'--workdir={workdir}',
     ],

@@ -34,8 +34,9 @@ def world(kind: str):
   else:
     inner = rbf.make(5 + 3, 1, num_units=4)
     policy = latent.conditioned(inner, 3, features=features)
-    told = made.encode(model, context, jax.random.PRNGKey(3)).sample
-  theta = doubled(policy.init(jax.random.PRNGKey(4)))
+    encode = jax.jit(made.encode)
+    told = encode(model, context, jax.random.PRNGKey(3)).sample
+  theta = doubled(jax.jit(policy.init)(jax.random.PRNGKey(4)))
   start = np.random.default_rng(5).normal(0, 0.3, (PARTICLES, 4))
   return made.dynamics, model, context, policy, theta, told, jnp.asarray(start)
 
@@ -202,6 +203,7 @@ def test_a_particle_that_diverges_is_left_out():
     # At 0 a root has an infinite slope.
     return obs + action + 0 * jnp.sqrt(jnp.abs(obs))
 
+  @jax.jit
   def outcome(start):
     return shifted(
       'deterministic',

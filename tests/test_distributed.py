@@ -17,13 +17,17 @@ from tests import runs
 
 
 def _start(
-  workdir: pathlib.Path, iterations: int, processes: int, *more: str
+  workdir: pathlib.Path,
+  iterations: int,
+  processes: int,
+  *more: str,
+  config: tuple[str, ...] = runs.POINT,
 ) -> list[subprocess.Popen]:
   """Starts training up to an iteration, with a device per process."""
   command = [
     sys.executable,
     str(runs.ROOT / 'experiments' / 'train.py'),
-    *runs.POINT,
+    *config,
     f'--workdir={workdir}',
     f'--config.run.num_iterations={iterations}',
     *more,
@@ -88,9 +92,13 @@ def _finish(started: list[subprocess.Popen], code: int = 0) -> str:
 
 
 def _train(
-  workdir: pathlib.Path, iterations: int, processes: int = 1, *more: str
+  workdir: pathlib.Path,
+  iterations: int,
+  processes: int = 1,
+  *more: str,
+  config: tuple[str, ...] = runs.POINT,
 ) -> str:
-  return _finish(_start(workdir, iterations, processes, *more))
+  return _finish(_start(workdir, iterations, processes, *more, config=config))
 
 
 def _rows(workdir: pathlib.Path) -> list[dict[str, float]]:
@@ -120,9 +128,9 @@ def _assert_same(workdir: pathlib.Path, expected: pathlib.Path) -> None:
 
 
 def test_two_processes_train_what_one_does(tmp_path: pathlib.Path) -> None:
-  """And leave one folder, as one would."""
-  _train(tmp_path / 'one', 1)
-  said = _train(tmp_path / 'two', 1, processes=2)
+  """And leave one folder, as one would; MB-MPC's, whose programs are small."""
+  _train(tmp_path / 'one', 1, config=runs.PLANNING)
+  said = _train(tmp_path / 'two', 1, processes=2, config=runs.PLANNING)
   assert said.count('iteration 1/1') == 1
   _assert_same(tmp_path / 'two', tmp_path / 'one')
   for folder in ('one', 'two'):

@@ -476,7 +476,7 @@ def _kill_and_resume(tmp_path: pathlib.Path, kills: int, seed: int) -> None:
   from the time of the iterations, where everything is written.
   """
   rng = random.Random(seed)
-  iterations = 12 * kills
+  iterations = 24 * kills
   tally: collections.Counter[str] = collections.Counter()
   workdir = tmp_path / 'killed'
   done = 0

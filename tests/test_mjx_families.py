@@ -281,10 +281,8 @@ def _still(name, rows):
   return (tile(model.qpos0), tile(np.zeros(model.nv)), tile(np.zeros(model.nu)))
 
 
-@pytest.mark.parametrize(
-  'name',
-  ['half_cheetah_mass_damping', pytest.param('slim_humanoid', marks=_SLOW)],
-)
+@pytest.mark.parametrize('name', ['half_cheetah_mass_damping', 'slim_humanoid'])
+@_SLOW
 def test_the_heavier_accelerate_less_and_the_damped_swing_less(name, x64):
   """At rest in the air, pulled by every motor: not by gravity."""
   qpos, qvel, action = _still(name, 4)

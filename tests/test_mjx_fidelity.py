@@ -218,6 +218,7 @@ def test_float64_at_default_solver_limits(name, x64):
   assert all(np.all(error <= 1e-9) for error in errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', _NAMES)
 def test_float64_at_solver_limits_in_use(name, x64):
   """The limits stop no solve that MuJoCo's own would not.

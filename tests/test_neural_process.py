@@ -100,7 +100,7 @@ def statistics(seed: int = 2) -> statistics_lib.Statistics:
 def ready(made: surrogate.Surrogate, params) -> dropout.Model:
   """One member's model."""
   members = jax.tree.map(lambda x: x[None], params)
-  model = made.dynamics.ready(members, statistics())
+  model = jax.jit(made.dynamics.ready)(members, statistics())
   return jax.tree.map(lambda x: x[0], model)
 
 
