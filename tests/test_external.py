@@ -145,6 +145,7 @@ def test_imagination_starts_where_real_episodes_did(run):
   }
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_bit(run, tmp_path):
   train(tmp_path, config(1))
   train(tmp_path, config(3))
