@@ -103,7 +103,11 @@ def config(
     # The world of that name, in episodes as long as GSSM's.
     gssm: Any = methods_lib.preset('gssm', world)
     length = gssm.collect.episode_length
-    given |= {'env.name': gssm.env.name, 'collect.episode_length': length}
+    given |= {
+      'env.name': gssm.env.name,
+      'env.variant': gssm.env.variant,
+      'collect.episode_length': length,
+    }
     if look.algorithm in ('ppo', 'pe_ppo'):
       given |= {'collect.steps_per_env': length} | _LONG
   if look.kind:
