@@ -101,6 +101,7 @@ def test_the_value_networks_trust_region_has_the_unit_of_its_error(x64):
   np.testing.assert_allclose(large['w'], 100 * small['w'], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_learns_a_world_of_choices():
   """A softmax, on another network; at random it gets 5 of 10."""
   config = settings(

@@ -250,7 +250,10 @@ def _fill(disk: pathlib.Path, leave: int) -> None:
   (disk / 'ballast').write_bytes(bytes(free - leave))
 
 
-@pytest.mark.parametrize('leave', [0, 4096, 20480])
+@pytest.mark.parametrize(
+  'leave',
+  [0, *(pytest.param(x, marks=pytest.mark.slow) for x in (4096, 20480))],
+)
 def test_full_disk_stops_the_run_in_one_line(
   leave: int, small_disk: pathlib.Path
 ) -> None:
@@ -436,7 +439,10 @@ with signals.exiting() as stop:
 """
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number',
+  [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)],
+)
 def test_signals_are_heard_while_xla_runs(
   number: signal.Signals, tmp_path: pathlib.Path
 ) -> None:

@@ -149,7 +149,11 @@ def _random_scales(model: mujoco.MjModel, seed: int) -> physics.Scales:
 
 
 @pytest.mark.parametrize(
-  ('text', 'seed'), [(_half_cheetah_file(), 0), (_ALL_KINDS, 1)]
+  ('text', 'seed'),
+  [
+    pytest.param(_half_cheetah_file(), 0, marks=pytest.mark.slow),
+    (_ALL_KINDS, 1),
+  ],
 )
 def test_derived_fields_are_those_mujoco_compiles(text, seed, x64):
   """All that MJX loads is equal, but for what its step does not read."""
