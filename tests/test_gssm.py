@@ -491,6 +491,46 @@ def test_the_policy_sees_features_divided_by_their_scales():
   assert not np.allclose(acts(plain), expected, rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+  ('untold', 'changes'),
+  [pytest.param(0.0, True, marks=pytest.mark.slow), (1.0, False)],
+)
+def test_an_untold_policy_does_not_see_the_latent(run, untold, changes):
+  """The model still knows the task; only what the policy is told is 0."""
+  config = tiny_config(model_rollouts__untold=untold)
+  made = policy_step.make_parts(world(), config)
+  surrogate = surrogate_lib.make(world(), config.model)
+  state = run.states[-1]
+  data = contexts.of_buffer(state.buffer, world(), config.model)
+  known = contexts.draw(data, state.task_index, jax.random.PRNGKey(0), count=5)
+  assert np.any(known.mask > 0)
+
+  def updated(encode: Any) -> Any:
+    steps = policy_step.make(
+      world(), config, made, surrogate._replace(encode=encode)
+    )
+    learner, _ = jax.jit(steps.update, static_argnums=5)(
+      state.learners.best,
+      jax.tree.map(lambda x: x[0], state.model),
+      jax.tree.map(lambda x: x[None], known),
+      state.hyper,
+      jax.random.PRNGKey(1),
+      4,
+    )
+    return learner.policy
+
+  def far(*args: Any) -> Any:
+    found = surrogate.encode(*args)
+    return found._replace(mean=found.mean + 3.0)
+
+  pairs = zip(
+    jax.tree.leaves(updated(surrogate.encode)),
+    jax.tree.leaves(updated(far)),
+    strict=True,
+  )
+  assert any(bool(np.any(a != b)) for a, b in pairs) == changes
+
+
 def learned(iterations: int) -> float:
   """Mean reward per step in test tasks, after 50 transitions of each."""
   config = runpy.run_path(str(PRESET))['get_config']()

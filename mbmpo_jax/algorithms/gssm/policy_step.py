@@ -1,7 +1,8 @@
 """An update of the policy inside the model, given contexts of tasks.
 
 Every rollout starts as the world does, draws z from q(z_c | context) for the
-policy, and goes on by the model's predictions. The update climbs the return's
+policy, and goes on by the model's predictions; for a share of them z is 0, as
+in a task of which nothing is known. The update climbs the return's
 gradient through time (`objectives/bptt.py`), or is PPO's over the imagined
 steps, with a critic that sees z (Wang & van Hoof 2022, section 4.3).
 """
@@ -181,7 +182,7 @@ def make(
     made: the networks.
     surrogate: the model.
   """
-  horizon = config.model_rollouts.horizon
+  horizon, untold = config.model_rollouts.horizon, config.model_rollouts.untold
 
   def latents(
     model: Any, context: sets.Points, key: jax.Array, num: int
@@ -200,7 +201,11 @@ def make(
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
     start_key, z_key, key = jax.random.split(key, 3)
     obs = jax.vmap(env.initial_obs)(jax.random.split(start_key, num))
-    return obs, latents(model, context, z_key, num), key
+    z = latents(model, context, z_key, num)
+    if untold:
+      untold_key, key = jax.random.split(key)
+      z = jnp.where(jax.random.bernoulli(untold_key, untold, (num, 1)), 0.0, z)
+    return obs, z, key
 
   def by_bptt(
     learner: Learner,
