@@ -127,6 +127,7 @@ def _assert_same(workdir: pathlib.Path, expected: pathlib.Path) -> None:
       )
 
 
+@pytest.mark.slow  # Eight devices of one process are tested by make test.
 def test_two_processes_train_what_one_does(tmp_path: pathlib.Path) -> None:
   """And leave one folder, as one would; MB-MPC's, whose programs are small."""
   _train(tmp_path / 'one', 1, config=runs.PLANNING)

@@ -117,6 +117,7 @@ def test_what_is_measured_of_a_run(run, pools):
   assert isinstance(run.config, config_lib.Experiment)
 
 
+@pytest.mark.slow  # A planner that adapts takes long to compile.
 def test_l2a_is_adapted_to_the_steps_before(pools):
   """By hand: a network of zeros that learns its last biases alone."""
   config: Any = tiny_lib.shrink(algorithms.config('l2a')())
