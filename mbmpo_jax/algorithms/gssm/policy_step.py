@@ -124,7 +124,7 @@ def _scaled(
   scales: tuple[float, ...],
   size: int,
 ) -> Callable[[jax.Array], jax.Array]:
-  """The features, each divided by its scale."""
+  """Features [..., F] of observations [..., O], each divided by its scale."""
   if not scales:
     return features
   if len(scales) != size:
