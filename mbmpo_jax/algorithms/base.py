@@ -25,6 +25,14 @@ Hyper: TypeAlias = dict[str, jax.Array]
 # Metrics named `nonfinite/...` count what was left out for that reason.
 STUCK = 'nonfinite/stuck'
 
+# Names of phases that mean the same wherever they occur: whole episodes of the
+# real world become data; models are fitted to data, and nothing else changes; a
+# policy is improved in models alone; real steps and updates take turns.
+COLLECT = 'collect'
+FIT = 'fit'
+IMPROVE = 'improve'
+LEARN = 'learn'
+
 
 class Counters(NamedTuple):
   """What the states of all algorithms share."""
@@ -105,7 +113,7 @@ class Algorithm(NamedTuple):
   Attributes:
     init: `(key, hyper) -> state` before any data; consumes the key. The hyper
       is `base.hyper(config)`, or that with other values.
-    phases: in order, by name.
+    phases: in order, by name; what `COLLECT` and the others mean is above.
     policy: how it acts.
     policy_params: state -> what `policy` takes: this is evaluated, kept as
       best, saved, drawn and exported.

@@ -30,7 +30,6 @@ METRICS = {
     'the same of `done` and the end of an episode', over_runs='sum'
   ),
 }
-_COLLECT, _FIT, _LEARN = 'collect', 'fit', 'learn'
 # Of the size of the rewards: the same formula compiled twice differs by less.
 _TOLERANCE = 1e-3
 
@@ -51,10 +50,10 @@ def counting(
     env: for which it was made.
   """
   parts = _compared(env)
-  if not parts or _FIT not in algorithm.phases:
+  if not parts or base.FIT not in algorithm.phases:
     return algorithm
-  name = _COLLECT if _COLLECT in algorithm.phases else _LEARN
-  watched = _of_call if name == _COLLECT else _of_iteration
+  name = base.COLLECT if base.COLLECT in algorithm.phases else base.LEARN
+  watched = _of_call if name == base.COLLECT else _of_iteration
   phase = algorithm.phases[name]
   phase = dataclasses.replace(
     phase,

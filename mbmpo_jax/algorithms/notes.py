@@ -25,7 +25,7 @@ def attached(
 
   Those of this package's own worlds are not said: their observations are known.
   """
-  if 'fit' not in algorithm.phases or envs.is_own(env):
+  if base.FIT not in algorithm.phases or envs.is_own(env):
     return algorithm
   return algorithm._replace(notes=functools.partial(constants, env))
 

@@ -251,7 +251,7 @@ def algorithm(
 
   return base.Algorithm(
     init=init,
-    phases={'learn': base.Phase(parallel.replicating(learn, mesh))},
+    phases={base.LEARN: base.Phase(parallel.replicating(learn, mesh))},
     policy=made.acting,
     policy_params=policy_params,
     behaviour=None,

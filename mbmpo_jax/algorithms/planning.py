@@ -161,8 +161,8 @@ def make(
   return base.Algorithm(
     init=init,
     phases={
-      'collect': base.Phase(parallel.replicating(collect, mesh)),
-      'fit': base.Phase(parallel.replicating(fit, mesh), alone=fit_alone),
+      base.COLLECT: base.Phase(parallel.replicating(collect, mesh)),
+      base.FIT: base.Phase(parallel.replicating(fit, mesh), alone=fit_alone),
     },
     policy=learner.policy,
     policy_params=policy_params,

@@ -122,11 +122,11 @@ def check_program(name: str, size: int, config: config_lib.Experiment) -> None:
   there = room()
   if there is not None and size > there.size:
     fields = dict.fromkeys(name for name, *_ in config.sizes()[1:])
-    smaller = ', '.join(['collect', *fields])
+    smaller = ''.join(f', {name}' for name in fields)
     raise OutOfMemoryError(
       f'{name}: needs {_gb(size)} of memory beside what is held, of'
       f' {_gb(there.size)} there ({there.said_by}); make what it computes at'
-      f' once smaller: {smaller}'
+      f' once smaller: collect{smaller}'
     )
 
 

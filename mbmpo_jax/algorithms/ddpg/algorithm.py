@@ -79,7 +79,7 @@ def make(
       behave,
       tuple(learner_lib.METRICS),
     ),
-    phases={'learn': phase},
+    phases={base.LEARN: phase},
     policy=policy,
     policy_params=lambda state: state.learner.nets.policy,
     behaviour=None,

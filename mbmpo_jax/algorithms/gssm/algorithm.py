@@ -332,9 +332,9 @@ def make(
   return base.Algorithm(
     init=init,
     phases={
-      'collect': base.Phase(parallel.replicating(collect, mesh)),
-      'fit': base.Phase(parallel.replicating(fit, mesh)),
-      'improve': base.Phase(parallel.replicating(improve, mesh)),
+      base.COLLECT: base.Phase(parallel.replicating(collect, mesh)),
+      base.FIT: base.Phase(parallel.replicating(fit, mesh)),
+      base.IMPROVE: base.Phase(parallel.replicating(improve, mesh)),
     },
     policy=made.acting,
     policy_params=lambda state: state.learners.best.policy,

@@ -270,11 +270,11 @@ def make(
     init=init,
     phases={
       'explore': base.Phase(parallel.replicating(explore, mesh)),
-      'fit': base.Phase(
+      base.FIT: base.Phase(
         parallel.replicating(fit, mesh),
         alone=fit if backend.fits_on_one(mesh) else None,
       ),
-      'learn': rounds_lib.phase(
+      base.LEARN: rounds_lib.phase(
         round_fn, config, sums=('imagined_steps',), mesh=mesh
       ),
     },

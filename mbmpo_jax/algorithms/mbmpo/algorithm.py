@@ -272,9 +272,9 @@ def make(
   return base.Algorithm(
     init=init,
     phases={
-      'collect': base.Phase(parallel.replicating(collect, mesh)),
-      'fit': fit_phase,
-      'improve': base.Phase(parallel.replicating(improve, mesh)),
+      base.COLLECT: base.Phase(parallel.replicating(collect, mesh)),
+      base.FIT: fit_phase,
+      base.IMPROVE: base.Phase(parallel.replicating(improve, mesh)),
     },
     policy=policy,
     policy_params=lambda state: state.policy,

@@ -175,12 +175,12 @@ def make(
   return base.Algorithm(
     init=init,
     phases={
-      'collect': base.Phase(parallel.replicating(collect, mesh)),
-      'fit': base.Phase(
+      base.COLLECT: base.Phase(parallel.replicating(collect, mesh)),
+      base.FIT: base.Phase(
         parallel.replicating(functools.partial(fit, mesh=mesh), mesh),
         alone=fit if backend.fits_on_one(mesh) else None,
       ),
-      'improve': base.Phase(
+      base.IMPROVE: base.Phase(
         parallel.replicating(improve, mesh), alone=improve if alone else None
       ),
     },

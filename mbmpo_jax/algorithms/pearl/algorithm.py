@@ -96,7 +96,7 @@ def make(
       behave,
       tuple(learner_lib.METRICS),
     ),
-    phases={'learn': rounds.phase(round_fn, config, mesh=mesh)},
+    phases={base.LEARN: rounds.phase(round_fn, config, mesh=mesh)},
     policy=policy,
     policy_params=policy_params,
     behaviour=None,

@@ -23,8 +23,6 @@ from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training.external import task as task_lib
 
-# The phase in whose place the world is moved.
-COLLECT = 'collect'
 # What seeds of the world are for.
 _COLLECTING, _EVALUATING = 0, 1
 
@@ -42,7 +40,7 @@ def check(algorithm: base.Algorithm, config: config_lib.Experiment) -> None:
   Raises:
     config.ConfigError: one line.
   """
-  collects = next(iter(algorithm.phases)) == COLLECT
+  collects = next(iter(algorithm.phases)) == base.COLLECT
   if collects and isinstance(config.collect, config_lib.Collect):
     return
   raise config_lib.ConfigError(
@@ -114,7 +112,7 @@ def make(
       for name, value in zip(evaluate_lib.METRICS, values, strict=True)
     }
 
-  return iteration_lib.Host({COLLECT: collect}, evaluate)
+  return iteration_lib.Host({base.COLLECT: collect}, evaluate)
 
 
 def _start_acting(

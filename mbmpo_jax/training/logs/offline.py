@@ -39,7 +39,7 @@ from mbmpo_jax.training.logs import remembered
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import saved_world
 
-_PHASES = ('collect', 'fit', 'improve')
+_PHASES = (base.COLLECT, base.FIT, base.IMPROVE)
 
 
 def train(
@@ -181,7 +181,7 @@ class _Programs:
     self._progress = progress
     self.algorithm = algorithm
     self._fit = timing.Timed(
-      algorithm.phases['fit'].function, name='fit', donate_argnums=(0,)
+      algorithm.phases[base.FIT].function, name=base.FIT, donate_argnums=(0,)
     )
     self._abstract = jax.eval_shape(
       algorithm.init, jax.random.PRNGKey(0), base.hyper(config)
@@ -225,11 +225,11 @@ class _Programs:
 
 def _improving(algorithm: base.Algorithm, state: Any) -> base.Algorithm:
   """Its phase `improve` alone, and what that reports."""
-  phase = algorithm.phases[_PHASES[-1]]
+  phase = algorithm.phases[base.IMPROVE]
   reported = jax.eval_shape(phase.function, state)[1]
   kept = {'env_steps', *reported}
   return algorithm._replace(
-    phases={_PHASES[-1]: phase},
+    phases={base.IMPROVE: phase},
     metrics={n: m for n, m in algorithm.metrics.items() if n in kept},
     notes=None,
   )
