@@ -24,8 +24,8 @@ from mbmpo_jax.policies import gaussian
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
-from mbmpo_jax.training.storage import folder
 from mbmpo_jax.training.storage import saved_policy
 from tests import fake
 from tests import tiny
@@ -372,7 +372,7 @@ def test_export_to_nowhere_is_one_line(
   trained: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
   policy = saved_policy.load_policy(trained)
-  with pytest.raises(folder.WriteError, match=r'nowhere.*No such file'):
+  with pytest.raises(atomic.WriteError, match=r'nowhere.*No such file'):
     saved_policy.export_policy(policy, tmp_path / 'nowhere' / 'policy')
 
 

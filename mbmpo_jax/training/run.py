@@ -16,6 +16,7 @@ from mbmpo_jax.training import iteration
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import wandb_writer
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import lock
@@ -165,7 +166,7 @@ class Run:
       self.folder.check_resumable(self.config)
 
   def _writing(self) -> contextlib.AbstractContextManager[None]:
-    return folder_lib.writing(self.folder.root)
+    return atomic.writing(self.folder.root)
 
 
 def restore(

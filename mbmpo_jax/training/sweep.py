@@ -29,6 +29,7 @@ from mbmpo_jax.training.reporting import metrics as metrics_lib
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import lock
 from mbmpo_jax.training.storage import saved_world
@@ -134,7 +135,7 @@ def sweep(
       ]
       for setting in grid.settings
     }
-    with folder_lib.writing(folder.root):
+    with atomic.writing(folder.root):
       plot.sweep_curves(
         settings,
         folder.curves,

@@ -22,7 +22,7 @@ from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import verdicts
 from mbmpo_jax.training.reporting import plot_paper
-from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import saved_policy
 
 SCRATCH = 'scratch'
@@ -310,6 +310,6 @@ def _read(
 
 
 def _write(path: pathlib.Path, course: Mapping[str, Any]) -> None:
-  with folder_lib.writing(path.parent):
+  with atomic.writing(path.parent):
     path.parent.mkdir(parents=True, exist_ok=True)
-  folder_lib.write_output(path, (json.dumps(course) + '\n').encode())
+  atomic.write_output(path, (json.dumps(course) + '\n').encode())

@@ -11,7 +11,7 @@ from matplotlib import figure as figure_lib
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import plot_paper
-from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import atomic
 
 HELD, FAILED, UNDECIDED = 'held', 'did not hold', 'is undecided'
 
@@ -83,7 +83,7 @@ def write(
   Raises:
     WriteError: if one cannot be written.
   """
-  with folder_lib.writing(root):
+  with atomic.writing(root):
     root.mkdir(parents=True, exist_ok=True)
   sentences = [claim.sentence for claim in claims]
   tree = {
@@ -95,11 +95,11 @@ def write(
   }
   text = json.dumps(plain(tree), indent=2, allow_nan=False) + '\n'
   files = [root / f'{name}.json', root / f'{name}.txt']
-  folder_lib.write_output(files[0], text.encode())
-  folder_lib.write_output(files[1], ('\n'.join(sentences) + '\n').encode())
+  atomic.write_output(files[0], text.encode())
+  atomic.write_output(files[1], ('\n'.join(sentences) + '\n').encode())
   if table:
     files.append(root / f'{name}.md')
-    folder_lib.write_output(files[-1], markdown(table).encode())
+    atomic.write_output(files[-1], markdown(table).encode())
   if picture is not None:
     with plot_paper.paper():
       for ending in ('.png', '.pdf'):

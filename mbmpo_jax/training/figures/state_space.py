@@ -28,8 +28,8 @@ from mbmpo_jax.models import base as models
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.training import iteration
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
-from mbmpo_jax.training.storage import folder as folder_lib
 
 _FILE = 'state_space.json'
 
@@ -154,7 +154,7 @@ def maps(
     'deviation': deviation.tolist(),
     'kl': kl.tolist(),
   }
-  folder_lib.write_output(path, (json.dumps(tree) + '\n').encode())
+  atomic.write_output(path, (json.dumps(tree) + '\n').encode())
   return Maps(done, deviation, kl)
 
 

@@ -16,7 +16,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.envs import families
 from mbmpo_jax.rollouts import real
-from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import saved_state
 
 # A key of its own, whatever the runs' seeds are.
@@ -161,7 +161,7 @@ def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
   run = saved_state.load_state(folder)
   made = make_pools(run, sizes, jax.random.PRNGKey(_SEED))
   arrays = [getattr(part, field) for part in made for field in _STORED]
-  with folder_lib.writing(path.parent), open(path, 'wb') as file:
+  with atomic.writing(path.parent), open(path, 'wb') as file:
     np.savez(file, **dict(zip(names, arrays, strict=True)))
   return Pools(*(_transitions([getattr(p, f) for f in _STORED]) for p in made))
 

@@ -35,8 +35,8 @@ from mbmpo_jax.rollouts import history
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import evaluate
 from mbmpo_jax.training.figures import task_pools
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
-from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_state
 
 _FILE = 'unseen_tasks.json'
@@ -286,7 +286,7 @@ def kept(
   tree = {'iteration': run.iteration, 'of': of, **found._asdict()}
   if np.isnan(found.seconds):
     tree['seconds'] = None
-  folder_lib.write_output(path, (json.dumps(tree) + '\n').encode())
+  atomic.write_output(path, (json.dumps(tree) + '\n').encode())
   return found
 
 

@@ -26,7 +26,7 @@ from mbmpo_jax.training.logs import log as log_lib
 from mbmpo_jax.training.logs import models as models_lib
 from mbmpo_jax.training.logs import picture
 from mbmpo_jax.training.logs import remembered
-from mbmpo_jax.training.storage import folder as folder_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import saved_state
 from mbmpo_jax.training.storage import saved_world
 
@@ -193,7 +193,7 @@ def report(
   """
   for line in table(found):
     say(line)
-  folder_lib.write_output(root / JSON, (numbers(found) + '\n').encode())
+  atomic.write_output(root / JSON, (numbers(found) + '\n').encode())
   picture.open_loop(found, root / PICTURE)
   say(f'numbers and picture are in {root / JSON} and {root / PICTURE}')
 

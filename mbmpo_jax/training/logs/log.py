@@ -11,7 +11,7 @@ import numpy as np
 from mbmpo_jax import errors
 from mbmpo_jax import types
 from mbmpo_jax.rollouts import buffer as buffer_lib
-from mbmpo_jax.training.storage import folder
+from mbmpo_jax.training.storage import atomic
 
 
 class LogError(errors.UserError, ValueError):
@@ -135,7 +135,7 @@ def write(log: Log, path: pathlib.Path) -> None:
     columns=np.array(log.columns),
     discrete=np.array(log.discrete),
   )
-  folder.write_output(path, data.getvalue())
+  atomic.write_output(path, data.getvalue())
 
 
 def float_type() -> np.dtype:

@@ -5,6 +5,7 @@ import pathlib
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training.logs import log as log_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import folder as folder_lib
 
 _NAME = 'log.json'
@@ -31,8 +32,8 @@ def write(
     action_high=log.high.tolist(),
     findings=findings,
   )
-  with folder_lib.writing(root):
-    folder_lib.write_text(root / _NAME, json.dumps(tree, indent=2) + '\n')
+  with atomic.writing(root):
+    atomic.write_text(root / _NAME, json.dumps(tree, indent=2) + '\n')
   log_lib.write(held_out, root / HELD_OUT)
 
 

@@ -16,7 +16,7 @@ from tensorboardX import event_file_writer
 from tensorboardX.proto import event_pb2
 
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.training.storage import folder
+from mbmpo_jax.training.storage import atomic
 
 
 class Writer(Protocol):
@@ -54,7 +54,7 @@ class JsonlWriter:
         path.rename(aside)
         found = f'{damaged} lines are damaged; the file is kept as {aside.name}'
       kept = [row for row in rows if row['iteration'] < first_step]
-      folder.write_text(path, ''.join(_to_line(row) for row in kept))
+      atomic.write_text(path, ''.join(_to_line(row) for row in kept))
     if found or len(kept) < first_step:
       warnings.warn(
         f'{path}: has rows of {len(kept)} of the {first_step} iterations that'

@@ -14,7 +14,7 @@ from matplotlib.backends import backend_agg
 from mbmpo_jax import errors
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.reporting import metrics
-from mbmpo_jax.training.storage import folder
+from mbmpo_jax.training.storage import atomic
 
 # Okabe and Ito's: told apart by the colour-blind, and readable on white.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
@@ -143,7 +143,7 @@ def save(figure: figure_lib.Figure, path: pathlib.Path) -> None:
     raise errors.UserError(f'{path}: must end in {", ".join(_FORMATS)}')
   image = io.BytesIO()
   figure.savefig(image, format=path.suffix[1:])
-  folder.write_output(path, image.getvalue())
+  atomic.write_output(path, image.getvalue())
 
 
 def column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:

@@ -16,6 +16,7 @@ from typing import Any
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax.training.reporting import metrics as metrics_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import folder as folder_lib
 
 _PROJECT = re.compile(r'[^/\\#?%:\s][^/\\#?%:]{0,127}')
@@ -144,5 +145,5 @@ class WandbWriter:
 def _run_id(path: pathlib.Path) -> str:
   """The W&B run's id: what the file holds, or a new one, written there."""
   if not path.exists():
-    folder_lib.write_text(path, uuid.uuid4().hex[:12] + '\n')
+    atomic.write_text(path, uuid.uuid4().hex[:12] + '\n')
   return path.read_text(encoding='utf-8').strip()

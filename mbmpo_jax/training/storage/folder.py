@@ -1,21 +1,19 @@
 """Folders of runs and sweeps: what is in them, and what they were made from."""
 
-import contextlib
 import dataclasses
 import errno
 import json
-import os
 import pathlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
-from mbmpo_jax import errors
 from mbmpo_jax import validation
 from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import manifest
 
 # Fields of the host's side, which change no random number of a run.
@@ -31,10 +29,6 @@ _DECIDES = (
   'jax_default_prng_impl',
   'jax_threefry_partitionable',
 )
-
-
-class WriteError(errors.UserError, RuntimeError):
-  """A file of a run could not be written."""
 
 
 class RunFolder:
@@ -244,7 +238,7 @@ def _create(file: pathlib.Path, tree: dict[str, Any]) -> None:
   """Writes JSON, and before it the folder that the file is in."""
   try:
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(tree, indent=2) + '\n')
+    atomic.write_text(file, json.dumps(tree, indent=2) + '\n')
   except OSError as error:
     raise config_lib.ConfigError(
       f'--workdir={file.parent}: cannot be written: {error.strerror}'
@@ -346,55 +340,6 @@ def read_fields(file: pathlib.Path) -> dict[str, Any]:
   if not isinstance(tree, dict):
     raise ValueError('it is no JSON object')
   return _flatten(tree)
-
-
-def write_text(path: pathlib.Path, text: str) -> None:
-  """Replaces a file's content, never leaving half of it."""
-  write_bytes(path, text.encode())
-
-
-def write_bytes(path: pathlib.Path, data: bytes) -> None:
-  """Replaces a file's content, never leaving half of it."""
-  temporary = path.with_name(f'.{path.name}.tmp')
-  try:
-    with temporary.open('wb') as file:
-      file.write(data)
-      file.flush()
-      os.fsync(file.fileno())
-    temporary.replace(path)
-  except OSError:
-    temporary.unlink(missing_ok=True)
-    raise
-
-
-def write_output(path: pathlib.Path, data: bytes) -> None:
-  """As `write_bytes`, for a file that somebody asked for by name.
-
-  Raises:
-    WriteError: naming the file and the reason.
-  """
-  try:
-    write_bytes(path, data)
-  except OSError as error:
-    raise WriteError(
-      f'{path}: cannot be written: {error.strerror or error}'
-    ) from error
-
-
-@contextlib.contextmanager
-def writing(folder: pathlib.Path) -> Iterator[None]:
-  """Says in one line what the file system refuses.
-
-  Raises:
-    WriteError: naming the folder and the reason, such as a full disk.
-  """
-  try:
-    yield
-  except OSError as error:
-    raise WriteError(
-      f'{folder}: cannot be written: {error.strerror or error}; its checkpoints'
-      ' are whole'
-    ) from error
 
 
 def _flatten(tree: dict[str, Any], prefix: str = '') -> dict[str, Any]:

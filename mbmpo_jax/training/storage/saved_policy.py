@@ -19,6 +19,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import errors
 from mbmpo_jax import types
 from mbmpo_jax.policies import base
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_world
@@ -290,7 +291,7 @@ def export_policy(
         'step.bin': export(step, tuple(leaves), obs, experience, first, *keys),
       }
     )
-  folder_lib.write_output(pathlib.Path(path), data)
+  atomic.write_output(pathlib.Path(path), data)
 
 
 def as_in(expected: Any, tree: Any, *, finite: bool = False) -> Any:

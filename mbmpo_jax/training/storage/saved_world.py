@@ -15,6 +15,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.envs import elsewhere
 from mbmpo_jax.envs import spaces
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import folder as folder_lib
 
 _NAME = 'world.json'
@@ -32,8 +33,8 @@ _TYPES = {
 
 def write(root: pathlib.Path, sizes: dict[str, Any]) -> None:
   """Writes the sizes of a world (`training.external.task.Sizes`)."""
-  with folder_lib.writing(root):
-    folder_lib.write_text(root / _NAME, json.dumps(sizes, indent=2) + '\n')
+  with atomic.writing(root):
+    atomic.write_text(root / _NAME, json.dumps(sizes, indent=2) + '\n')
 
 
 def read(root: pathlib.Path) -> dict[str, Any]:
@@ -70,8 +71,8 @@ def remember(root: pathlib.Path, config: config_lib.Experiment) -> None:
     return
   module, factory = found
   tree = {'import': module, 'environment': f'{module}:{factory}'}
-  with folder_lib.writing(root):
-    folder_lib.write_text(root / _ORIGIN, json.dumps(tree, indent=2) + '\n')
+  with atomic.writing(root):
+    atomic.write_text(root / _ORIGIN, json.dumps(tree, indent=2) + '\n')
 
 
 def registered(

@@ -23,6 +23,7 @@ import numpy as np
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import manifest
 
@@ -85,7 +86,7 @@ def write(
   }
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
-  with folder_lib.writing(root):
+  with atomic.writing(root):
     if root.exists():
       shutil.rmtree(root)
     root.mkdir(parents=True)

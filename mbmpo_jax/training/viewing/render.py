@@ -16,7 +16,7 @@ import jax
 import mujoco
 import numpy as np
 
-from mbmpo_jax.training.storage import folder
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import saved_policy
 from mbmpo_jax.training.viewing import recording as recording_lib
 from mbmpo_jax.training.viewing import scene
@@ -95,7 +95,7 @@ def write_page(
   Raises:
     WriteError: if the file system does not allow it.
   """
-  folder.write_output(path, page(recording, title=title).encode())
+  atomic.write_output(path, page(recording, title=title).encode())
 
 
 def _read(name: str) -> str:
