@@ -25,6 +25,7 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import lock
 from mbmpo_jax.training.storage import manifest
+from mbmpo_jax.training.storage import trees
 from tests import fake
 from tests import runs
 from tests import tiny
@@ -288,7 +289,7 @@ def test_nothing_is_begun_that_finds_no_space(
   """Orbax, out of space halfway, leaves threads that print tracebacks."""
   _saved(small_disk / 'c')
   begun: list[None] = []
-  monkeypatch.setattr(checkpoint, '_orbax', lambda: begun.append(None))
+  monkeypatch.setattr(trees, '_orbax', lambda: begun.append(None))
   checkpoints = checkpoint.Checkpointer(small_disk / 'c')
   checkpoints.save(4, {'x': np.zeros(2**20)})
   with pytest.raises(checkpoint.CheckpointError, match=r'4 .*No space left'):

@@ -27,6 +27,7 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import trees
 from tests import fake
 from tests import tiny
 
@@ -55,7 +56,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def _saved(workdir: pathlib.Path):
   """All that the newest checkpoint holds, by the other way to read it."""
   step = checkpoint.steps(workdir / 'checkpoints')[-1]
-  return checkpoint._orbax().restore(workdir / 'checkpoints' / str(step))
+  return trees._orbax().restore(workdir / 'checkpoints' / str(step))
 
 
 def test_both_policies_come_back_with_their_config(
@@ -155,7 +156,7 @@ def test_checkpoints_that_vanish_while_reading(
   copy = tmp_path / 'copy'
   shutil.copytree(trained, copy)
   checkpoints = copy / 'checkpoints'
-  real = checkpoint._read_part
+  real = trees.read_part
 
   def read(path: pathlib.Path, keys):
     if checkpoint.steps(checkpoints) == [4, 5, 6]:
@@ -164,7 +165,7 @@ def test_checkpoints_that_vanish_while_reading(
         shutil.rmtree(checkpoints / str(step))
     return real(path, keys)
 
-  monkeypatch.setattr(checkpoint, '_read_part', read)
+  monkeypatch.setattr(trees, 'read_part', read)
   assert saved_policy.load_policy(copy).iteration == 9
 
 

@@ -6,28 +6,21 @@ deleted, it is `<step>.partial`, which the next save sweeps away. So a process
 may be killed at any instant. What happens to the bits later, the sums tell.
 """
 
-import math
 import os
 import pathlib
 import re
 import shutil
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import Any
 
 import jax
-import numpy as np
-import orbax.checkpoint as ocp
 
 from mbmpo_jax import errors
-from mbmpo_jax import quiet
 from mbmpo_jax.training import devices
 from mbmpo_jax.training.storage import manifest
-
-# Bytes of a checkpoint beside its arrays, generously.
-_OVERHEAD = 2**18
+from mbmpo_jax.training.storage import trees
 
 
 class CheckpointError(errors.UserError, RuntimeError):
@@ -83,7 +76,7 @@ class Checkpointer:
       )
     # Of what is on the host already, and of all on a CPU, `device_get` gives
     # views; those would keep buffers from being reused.
-    host = jax.tree.map(_with_elements, jax.device_get(tree))
+    host = jax.tree.map(trees.with_elements, jax.device_get(tree))
     self._pending = self._writer.submit(self._write, step, host)
 
   def wait(self) -> None:
@@ -125,7 +118,7 @@ class Checkpointer:
     if not found:
       return None
     step, tree, unreadable = _newest_readable(
-      self._directory, found, lambda path: _read(path, abstract_tree)
+      self._directory, found, lambda path: trees.read(path, abstract_tree)
     )
     for bad_step, reason in unreadable:
       aside = self._set_aside(bad_step, 'unreadable')
@@ -157,9 +150,9 @@ class Checkpointer:
     try:
       self._sweep()
       partial.mkdir(parents=True)
-      _check_space(partial, sum(x.nbytes for x in jax.tree.leaves(tree)))
+      trees.claim_space(partial, sum(x.nbytes for x in jax.tree.leaves(tree)))
       self._sweep()
-      _orbax().save(partial, args=ocp.args.PyTreeSave(tree))
+      trees.write(partial, tree)
       manifest.write(partial)
       partial.rename(self._directory / str(step))
       manifest.flush_folder(self._directory)
@@ -224,7 +217,7 @@ def read_part(
   while found := steps(directory):
     try:
       step, tree, unreadable = _newest_readable(
-        directory, found, lambda path: _read_part(path, keys)
+        directory, found, lambda path: trees.read_part(path, keys)
       )
     except CheckpointError:
       if steps(directory) != found:
@@ -260,126 +253,6 @@ def _newest_readable(
     f'no checkpoint in {directory} can be read: {list(found)};'
     f' the newest: {_reason(unreadable[0][1])}'
   ) from unreadable[0][1]
-
-
-def _with_elements(x: Any) -> np.ndarray:
-  """A copy; of an array without elements, one with one: Orbax saves no other.
-
-  The state of a simulated body has such arrays.
-  """
-  array = np.array(x)
-  return array if array.size else np.zeros((1,) * array.ndim, array.dtype)
-
-
-def _read(path: pathlib.Path, abstract_tree: Any) -> Any:
-  """What was saved; a field that is new has its default.
-
-  Raises:
-    TypeError: if a number was saved in another precision: Orbax would cast it.
-  """
-  known = _orbax().metadata(path).item_metadata.tree
-  _check_types(known, abstract_tree)
-  new = {
-    name: jax.device_put(np.asarray(default, like.dtype), like.sharding)
-    for name, default in getattr(abstract_tree, '_field_defaults', {}).items()
-    for like in [getattr(abstract_tree, name)]
-    if name not in known
-  }
-  if new:
-    whole = {n: x for n, x in abstract_tree._asdict().items() if n not in new}
-    return type(abstract_tree)(**_read_all(path, whole), **new)
-  return _read_all(path, abstract_tree)
-
-
-def _check_types(known: Any, abstract_tree: Any) -> None:
-  found = {
-    _names(path): leaf.dtype
-    for path, leaf in jax.tree_util.tree_leaves_with_path(known)
-    if hasattr(leaf, 'dtype')
-  }
-  for path, leaf in jax.tree_util.tree_leaves_with_path(abstract_tree):
-    name = _names(path)
-    if name in found and found[name] != leaf.dtype:
-      raise TypeError(
-        f'its {name} is of {np.dtype(found[name])}: must be of'
-        f' {np.dtype(leaf.dtype)}'
-      )
-
-
-def _names(path: Any) -> str:
-  return jax.tree_util.keystr(path, simple=True, separator='/')
-
-
-def _read_all(path: pathlib.Path, abstract_tree: Any) -> Any:
-  saved = jax.tree.map(
-    lambda x: (
-      x
-      if math.prod(x.shape)
-      else jax.ShapeDtypeStruct(
-        (1,) * len(x.shape), x.dtype, sharding=x.sharding
-      )
-    ),
-    abstract_tree,
-  )
-  arguments = ocp.checkpoint_utils.construct_restore_args(saved)
-  tree = _orbax().restore(
-    path, args=ocp.args.PyTreeRestore(item=saved, restore_args=arguments)
-  )
-  return jax.tree.map(
-    lambda x, read: (
-      read
-      if math.prod(x.shape)
-      else jax.device_put(np.zeros(x.shape, x.dtype), x.sharding)
-    ),
-    abstract_tree,
-    tree,
-  )
-
-
-def _read_part(path: pathlib.Path, keys: Sequence[str]) -> Any:
-  checkpointer = _orbax()
-  part: Any = checkpointer.metadata(path).item_metadata.tree
-  for key in keys:
-    part = part[key]
-  for key in reversed(keys):
-    part = {key: part}
-  arguments = jax.tree.map(lambda _: ocp.RestoreArgs(np.ndarray), part)
-  tree = checkpointer.restore(
-    path,
-    args=ocp.args.PyTreeRestore(
-      item=part, restore_args=arguments, partial_restore=True
-    ),
-  )
-  for key in keys:
-    tree = tree[key]
-  return tree
-
-
-def _orbax() -> ocp.Checkpointer:
-  """Reads and writes for this process alone: it waits for no other."""
-  quiet.quiet_orbax()  # It logs what it raises.
-  me = jax.process_index()
-  alone = ocp.options.MultiprocessingOptions(
-    primary_host=me,
-    active_processes={me},
-    barrier_sync_key_prefix=f'{me}.{threading.get_ident()}',
-  )
-  handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
-  return ocp.Checkpointer(handler, multiprocessing_options=alone)
-
-
-def _check_space(folder: pathlib.Path, size: int) -> None:
-  """Claims as much space as a checkpoint of so many bytes needs at most.
-
-  Where Orbax runs out of it halfway, it leaves threads that raise what nobody
-  catches.
-
-  Raises:
-    OSError: if there is less.
-  """
-  if hasattr(os, 'posix_fallocate'):
-    with (folder / 'space').open('wb') as file:
-      os.posix_fallocate(file.fileno(), 0, size + _OVERHEAD)
 
 
 def _falls_back(bad_step: int, step: int, error: Exception) -> str:
