@@ -53,6 +53,7 @@ def _group(size: str, env: str, key: str) -> study.Group:
     key=key,
     label=label,
     color=color,
+    folder=_MIXED_LONG if key == _MIXED_LONG else algorithm,
   )
 
 

@@ -28,6 +28,7 @@ ENVS = {
 _SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
 _LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
 _FULL, _FULL_LONG = 200_000, 2_500_000
+_EVALUATIONS = 30  # Of short-term training.
 # What a CPU can do in a night, for those that learn at every step.
 _QUICK = {
   'policy.hidden_sizes': (128, 128),
@@ -65,6 +66,8 @@ def config(
   made = config_lib.replaced(made, values or {})
   if size == 'tiny':
     return methods_lib.lasting(tiny.shrink(made), 0)
-  if size == 'full':
-    return methods_lib.lasting(made, _FULL_LONG if long else _FULL)
-  return methods_lib.lasting(made, (_LONG if long else _SHORT)[env])
+  full = size == 'full'
+  short_steps = _FULL if full else _SHORT[env]
+  steps = (_FULL_LONG if full else _LONG[env]) if long else short_steps
+  # Short-term training is the beginning of long-term training.
+  return methods_lib.lasting(made, steps, _EVALUATIONS * steps // short_steps)

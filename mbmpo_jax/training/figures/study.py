@@ -127,8 +127,9 @@ def seeds(
   key: str | None = None,
   label: str | None = None,
   color: str | None = None,
+  folder: str | None = None,
 ) -> Group:
-  """A group of runs that are made one by one, `<panel>/<key>/seed=<n>`.
+  """A group of runs that are made one by one, `<panel>/<folder>/seed=<n>`.
 
   Args:
     panel: it belongs into.
@@ -137,6 +138,9 @@ def seeds(
     key: by default the algorithm's name.
     label: by default the algorithm's.
     color: by default the algorithm's.
+    folder: by default the key. Groups that differ in nothing but how long they
+      are trained may share it: the shorter ones are the beginning of the
+      longest.
   """
   key = key or config.algorithm
   look = appearance.of(config.algorithm)
@@ -147,7 +151,7 @@ def seeds(
     color or look.color,
     tuple(
       Run(
-        f'{panel}/{key}/seed={seed}',
+        f'{panel}/{folder or key}/seed={seed}',
         config_lib.replaced(config, {'seed': seed}),
       )
       for seed in range(config.seed, config.seed + num_seeds)
@@ -182,13 +186,15 @@ def swept(
 
 
 def runs(groups: Sequence[Group]) -> list[Run]:
-  """All runs, each once, first those of the first seed."""
+  """All runs, each once and to its longest, first those of the first seed."""
   found: dict[str, Run] = {}
   most = max((len(group.runs) for group in groups), default=0)
   for index in range(most):
     for group in groups:
       for run in group.runs[index : index + 1]:
-        found.setdefault(run.name, run)
+        known = found.setdefault(run.name, run)
+        if run.config.run.num_iterations > known.config.run.num_iterations:
+          found[run.name] = run
   return list(found.values())
 
 
@@ -205,9 +211,10 @@ def read(size: str, root: pathlib.Path, groups: Sequence[Group]) -> Study:
 
 
 def rows_of(root: pathlib.Path, run: Run) -> list[dict[str, float]]:
-  """The metrics of a run; none where it has not begun."""
+  """The metrics of a run's iterations; none where it has not begun."""
   path = root / run.name / 'metrics.jsonl'
-  return metrics.read_jsonl(path) if path.is_file() else []
+  rows = metrics.read_jsonl(path) if path.is_file() else []
+  return [x for x in rows if x['iteration'] < run.config.run.num_iterations]
 
 
 def is_done(run: Run, rows: Sequence[Mapping[str, float]]) -> bool:
