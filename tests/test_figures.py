@@ -1,5 +1,6 @@
 """Figures: what they say of runs, what they cost, and what they leave."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib
@@ -217,6 +218,20 @@ def test_a_figure_is_made_goes_on_and_is_drawn(tmp_path, capsys) -> None:
   assert (done.parent / 'checkpoints' / '3').is_dir()
   config = json.loads((done.parent / 'config.json').read_text())
   assert config['algorithm'] == 'mbmpo'
+
+
+def test_what_others_were_at_is_looked_at_again(tmp_path) -> None:
+  """Another process leaves a run unfinished while the rest is made."""
+  other = contextlib.ExitStack()
+
+  class Leaves(progress_lib.Silent):
+    def message(self, text: str) -> None:
+      if 'alpha' in text:
+        other.close()
+
+  other.enter_context(lock.hold(tmp_path / 'point' / 'mbmpo' / 'seed=0'))
+  _make(tmp_path, Leaves)
+  command.draw(_figure(), _arguments(tmp_path))
 
 
 def _run(name: str, *arguments: str, cwd: pathlib.Path, **variables: str):

@@ -2,7 +2,8 @@
 
 Runs that are done are not repeated. Runs that another process is at are left
 to it, so the same command may run several times at once, on one machine or on
-several that share the folder, and they divide the runs among them.
+several that share the folder, and they divide the runs among them. They are
+looked at again once the others are done: what was cut there is gone on with here.
 """
 
 import pathlib
@@ -53,31 +54,43 @@ def make(
     UserError: as `loop.train` and `sweep.sweep` do.
   """
   remembered = _Remembered(make_algorithm)
-  begun, elsewhere = time.monotonic(), []
-  for index, run in enumerate(runs):
-    if study.is_done(run, study.rows_of(root, run)):
-      continue
+  begun = time.monotonic()
+  count = {run.name: index + 1 for index, run in enumerate(runs)}
+  todo = _not_done(runs, root)
+  while todo:
+    elsewhere = []
+    for run in todo:
+      if study.is_done(run, study.rows_of(root, run)):
+        continue
+      if stop.requested is not None:
+        stop.obeyed = True
+        return
+      progress = make_progress()
+      took = pace.duration(time.monotonic() - begun)
+      progress.message(
+        f'run {count[run.name]} of {len(runs)}, {run.name}, after {took}; about'
+        f' {pace.duration(left())} left for all'
+      )
+      try:
+        _make_one(run, root, progress, stop, remembered)
+      except config_lib.ConfigError as error:
+        if not isinstance(error.__cause__, BlockingIOError):
+          raise
+        elsewhere.append(run)
+        progress.message('  another process is at it')
     if stop.requested is not None:
-      stop.obeyed = True
       return
-    progress = make_progress()
-    took = pace.duration(time.monotonic() - begun)
-    progress.message(
-      f'run {index + 1} of {len(runs)}, {run.name}, after {took}; about'
-      f' {pace.duration(left())} left for all'
-    )
-    try:
-      _make_one(run, root, progress, stop, remembered)
-    except config_lib.ConfigError as error:
-      if not isinstance(error.__cause__, BlockingIOError):
-        raise
-      elsewhere.append(run.name)
-      progress.message('  another process is at it')
-  if elsewhere and stop.requested is None:
-    raise ElsewhereError(
-      f'{len(elsewhere)} runs are being made by other processes, as'
-      f' {elsewhere[0]}; the same command draws once they are done'
-    )
+    # Others may have ended, or have been cut, in the meantime.
+    before, todo = todo, _not_done(elsewhere, root)
+    if todo == before:
+      raise ElsewhereError(
+        f'{len(todo)} runs are being made by other processes, as'
+        f' {todo[0].name}; the same command draws once they are done'
+      )
+
+
+def _not_done(runs: Sequence[study.Run], root: pathlib.Path) -> list[study.Run]:
+  return [r for r in runs if not study.is_done(r, study.rows_of(root, r))]
 
 
 class _Remembered:
