@@ -2,8 +2,8 @@
 
 Runs that are done are not repeated. Runs that another process is at are left
 to it, so the same command may run several times at once, on one machine or on
-several that share the folder, and they divide the runs among them. They are
-looked at again once the others are done: what was cut there is gone on with here.
+several that share the folder, and they divide the runs among them. At the
+end it looks at them again, and goes on with what was cut there.
 """
 
 import pathlib
