@@ -1,5 +1,6 @@
 """Policies that are adapted on real rollouts, and what is said of it."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -148,9 +149,24 @@ def test_courses_are_kept_and_made_once(tmp_path: pathlib.Path, capsys):
   again = make(settings)
   assert len(lines) == 6
   np.testing.assert_array_equal(found[2].returns, again[2].returns)
-  (tmp_path / 'courses/nominal/meta/seed=0.json').write_text('{')
+  course = tmp_path / 'courses/nominal/meta/seed=0.json'
+  whole = json.loads(course.read_text())
+  damaged = ['{', '[]', json.dumps(whole | {'return_mean': [1.0]})]
+  for count, text in enumerate(damaged, 7):
+    course.write_text(text)
+    make(settings)
+    assert len(lines) == count and json.loads(course.read_text()) == whole
+  # Another policy in the same folder, after as many iterations.
+  params = jax.tree.map(lambda x: x + 1, saved.params)
+  begun = figure.starts(
+    dataclasses.replace(saved, params=params), 'here', None
+  )[:1]
+  lines.clear()
   make(settings)
-  assert len(lines) == 7
+  assert len(lines) == 2
+  begun = figure.starts(saved, 'here', (saved, 'there'))
+  make(settings)
+  lines.clear()
   claims = figure.show(found, settings, tmp_path)
   said = capsys.readouterr().out
   assert claims[0].sentence in said
@@ -160,7 +176,22 @@ def test_courses_are_kept_and_made_once(tmp_path: pathlib.Path, capsys):
   for ending in ('txt', 'md', 'png', 'pdf'):
     assert (tmp_path / f'adapt.{ending}').stat().st_size
   make(settings.__class__(num_steps=1, num_rollouts=3))
-  assert len(lines) == 13
+  assert len(lines) == 6
+
+
+def test_all_starts_play_as_long(tmp_path: pathlib.Path):
+  """As the first was trained to, however long the other's episodes are."""
+  saved, settings = _saved(), adaptation.Settings(num_steps=0, num_rollouts=3)
+  longer = dataclasses.replace(
+    saved.config, collect=config_lib.Collect(episode_length=40)
+  )
+  begun = figure.starts(
+    saved, 'here', (dataclasses.replace(saved, config=longer), 'there')
+  )[:2]
+  own, other = figure.make(
+    begun, ['nominal'], settings, tmp_path, num_seeds=1, say=lambda _: None
+  )
+  np.testing.assert_array_equal(own.returns, other.returns)
 
 
 def test_what_is_said_follows_from_the_numbers():

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import jax
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import errors
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.figures import benchmark as figure
@@ -147,6 +149,38 @@ def test_rows_stand_beside_the_published_ones(tmp_path, capsys):
   written = json.loads((tmp_path / 'benchmark.json').read_text())
   assert written['claims'][0]['verdict'] == report.HELD
   assert (tmp_path / 'benchmark.png').stat().st_size
+
+
+@pytest.mark.parametrize(
+  ('name', 'said'),
+  [
+    ('l2a', 'l2a in reacher: env: Reacher has no task parameters'),
+    ('gssm', 'gssm in reacher: env: Reacher has no task parameters'),
+    ('pearl', 'pearl in reacher: env: Reacher has no task parameters'),
+  ],
+)
+def test_what_needs_tasks_is_refused_before_anything_is_trained(name, said):
+  groups = figure.groups(['sac', name], ['reacher'], num_seeds=1)
+  with pytest.raises(errors.UserError, match=said) as error:
+    figure.check(groups)
+  assert '\n' not in str(error.value)
+  figure.check(groups[:1])
+  many = figure.groups(['sac'], ['reacher'], num_seeds=1, transitions=2**31 - 1)
+  with pytest.raises(config_lib.ConfigError, match='sac in reacher'):
+    figure.check(many)
+
+
+def test_what_rounds_to_the_published_digit_reaches_it(tmp_path):
+  """The published row is 0.0 ± 0.0, and every return is a cost."""
+  groups = figure.groups(
+    ['mbmpo'], ['inverted_pendulum'], num_seeds=2, transitions=6000
+  )
+  for value, verdict in ((-0.01, report.HELD), (-0.3, report.FAILED)):
+    for run in study.runs(groups):
+      shutil.rmtree(tmp_path / run.name, ignore_errors=True)
+      _write(tmp_path, run, value, 3)
+    (claim,) = figure.claims(study.read('full', tmp_path, groups))
+    assert claim.verdict == verdict
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path, capsys):

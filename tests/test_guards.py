@@ -129,6 +129,9 @@ def test_it_learns_from_there_and_refuses_an_empty_buffer(shared):
   message = r'model_rollouts\.buffer_starts=0\.34: must be 0 while the buffer'
   with pytest.raises(config_lib.ConfigError, match=message):
     improve(state)
+  # What is traced cannot refuse: it begins at resets.
+  _, resets = jax.jit(improve)(state)
+  assert resets['meta/rejected_tasks'] == 0
   filled = buffer_lib.add(state.buffer, _transitions(20))
   after, metrics = jax.jit(improve)(state._replace(buffer=filled))
   assert metrics['meta/rejected_tasks'] == 0
@@ -143,6 +146,10 @@ def test_contradictions_are_refused():
   config = tiny.point_config(meta__max_inner_kl=0.01, meta__inner_lr=0.0)
   with pytest.raises(config_lib.ConfigError, match=r'meta\.max_inner_kl=0\.01'):
     config.check()
+  # Of 3 rollouts per task.
+  few = tiny.point_config(model_rollouts__buffer_starts=0.1)
+  with pytest.raises(config_lib.ConfigError, match=r'buffer_starts=0\.1: must'):
+    few.check()
   factors = acktr.Config()
   factors.policy.bound_mean = True
   with pytest.raises(config_lib.ConfigError, match=r'policy\.bound_mean=True'):
@@ -271,6 +278,46 @@ def test_ratios():
   assert _row(0, 3.0, 2.0)['dream/gain_ratio'] == 1.5
   for real in (0.0, -1.0, math.nan):
     assert math.isnan(_row(0, 3.0, real)['dream/gain_ratio'])
+
+
+@pytest.mark.parametrize('real', [-80.0, -1.0, 0.0, 3.0])
+def test_costs_run_away_too(real):
+  """By half of them, in three iterations in a row."""
+  kept, broken = real + 0.49 * abs(real), real + 0.51 * abs(real) + 0.01
+  watch = _watch()
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    for index, promise in enumerate([kept] * 4 + [broken] * 2):
+      watch.check(index, [_row(index, promise, real)])
+    # Without a number there is nothing to compare.
+    watch.check(6, [_row(6, promise, math.nan)])
+    watch.check(7, [{'iteration': 7}])
+    for index in (8, 9):
+      watch.check(index, [_row(index, broken, real)])
+  with pytest.warns(UserWarning, match='above real/gain by more than 50%'):
+    watch.check(10, [_row(10, broken, real)])
+
+
+def test_promises_are_of_as_many_steps():
+  """Episodes of 10 steps, of which 4 are imagined: every reward is -1."""
+
+  class Costly(type(envs.make('point'))):
+    def reward(self, obs, action, next_obs):
+      return -jnp.ones(obs.shape[:-1])
+
+  config = tiny.point_config(model_rollouts__horizon=4)
+  algorithm = mbmpo.make(Costly(), config, check=False)
+  state = jax.jit(algorithm.init)(
+    jax.random.PRNGKey(0), algorithms.hyper(config)
+  )
+  _, collected = jax.jit(algorithm.phases['collect'])(state)
+  promise = algorithm.metrics['imagined/promise']
+  assert collected[promise.against] == pytest.approx(-4)
+  assert collected['real/return'] == pytest.approx(-10)
+  assert promise.against in algorithm.metrics
+  whole = mbmpo.make(envs.make('point'), tiny.point_config(), check=False)
+  assert whole.metrics['imagined/promise'].against == 'real/return'
+  assert promise.against not in whole.metrics
 
 
 def test_what_runs_away_is_named_once():

@@ -18,7 +18,7 @@ from mbmpo_jax.training.storage import zoo
 from tests import tiny
 
 _ZOO = pathlib.Path(__file__).parents[1] / 'zoo'
-_NAMES = [str(x.relative_to(_ZOO)) for x in kept.entries(_ZOO)]
+_NAMES = [str(x.relative_to(_ZOO)) for x in zoo.entries(_ZOO)]
 # Worlds without physics to compile.
 _LIGHT = ('point', 'point_direc', 'cartpole_swingup')
 
@@ -44,7 +44,7 @@ def test_an_entry_is_the_policy_of_the_run(run, entry) -> None:
   assert own.iteration == found.iteration == 2
   made = zoo.read(entry)
   assert made.env_steps == 2 * own.config.collect.steps
-  assert kept.entries(entry.parent) == [entry]
+  assert zoo.entries(entry.parent) == [entry]
   played = kept.replay(entry)
   assert played.return_mean == pytest.approx(made.return_mean, rel=1e-5)
   assert played.agrees and played.sentence.endswith(': as recorded')
@@ -97,14 +97,66 @@ def test_what_is_not_there_is_refused(run, entry, tmp_path) -> None:
   with pytest.raises(config_lib.ConfigError, match="which='latest': must be"):
     saved_policy.load_policy(entry, 'latest')
   with pytest.raises(zoo.ZooError, match='holds no entry'):
-    kept.entries(tmp_path / 'nowhere')
+    zoo.entries(tmp_path / 'nowhere')
   (run / 'metrics.jsonl').rename(run / 'aside')
   (run / 'metrics.jsonl').write_text((run / 'aside').read_text().split('\n')[0])
   try:
-    with pytest.raises(config_lib.ConfigError, match='has 1 rows: must have 2'):
+    with pytest.raises(
+      config_lib.ConfigError, match='has 1 rows, none of iteration 1'
+    ):
       kept.add(run, tmp_path / 'x', episodes=2)
   finally:
     (run / 'aside').rename(run / 'metrics.jsonl')
+
+
+def test_what_is_in_the_way_is_not_deleted(run, entry, tmp_path) -> None:
+  """An entry is replaced; a folder with anything else in it is not."""
+  before = zoo.read(entry)
+  assert kept.add(run, entry, episodes=4).entry == before
+  assert not list(entry.parent.glob('.*'))
+  (tmp_path / 'file').write_text('mine')
+  (entry.parent / 'papers').mkdir()
+  (entry.parent / 'papers' / 'thesis.txt').write_text('mine')
+  within, around = run / 'zoo', run.parent
+  for place, said in [
+    (tmp_path / 'file', 'is a file'),
+    (entry.parent / 'papers', "holds 'thesis.txt'"),
+    (entry.parent, "holds 'mbmpo'"),
+    (run, 'must be apart from the run'),
+    (within, 'must be apart from the run'),
+    (around, 'must be apart from the run'),
+  ]:
+    with pytest.raises(zoo.ZooError, match=said) as error:
+      kept.add(run, place, episodes=4)
+    assert '\n' not in str(error.value)
+  assert (entry.parent / 'papers' / 'thesis.txt').read_text() == 'mine'
+  assert (run / 'config.json').is_file() and zoo.read(entry) == before
+
+
+def test_a_damaged_entry_is_found(entry) -> None:
+  """Whichever of its files is gone."""
+  for name in ('entry.json', 'policy.npz', 'SHA256SUMS'):
+    (entry / name).rename(entry.parent / 'aside')
+    assert zoo.entries(entry.parent) == [entry]
+    with pytest.raises(zoo.ZooError):
+      kept.replay(entry)
+    (entry.parent / 'aside').rename(entry / name)
+
+
+def test_an_entry_stays_sealed(entry) -> None:
+  """What a desktop leaves is passed over; a page is not drawn into it."""
+  (entry / '.DS_Store').write_text('')
+  assert kept.replay(entry).agrees
+  with pytest.raises(zoo.ZooError, match='--out names another place'):
+    zoo.check_page(entry / 'policy.html', entry)
+  zoo.check_page(entry.parent / 'policy.html', entry)
+
+
+def test_the_zoo_is_all_there() -> None:
+  assert set(_NAMES) >= {
+    *('acktr/half_cheetah', 'mbmpo/half_cheetah', 'me_trpo/half_cheetah'),
+    *('ppo/half_cheetah', 'sac/half_cheetah', 'trpo/half_cheetah'),
+  }
 
 
 @pytest.mark.parametrize('name', _NAMES)

@@ -102,12 +102,13 @@ class Locomotion(mjx.MjxEnvironment):
     return self._body_size + int(self.variant.gymnasium)
 
   def initial_state(self, rng: jax.Array) -> mujoco_mjx.Data:
-    """Draws joint positions and velocities around rest."""
+    """Draws positions, of unit quaternions, and velocities around rest."""
     position_rng, velocity_rng = jax.random.split(rng)
     model = self.mj_model
     qpos = jnp.asarray(model.qpos0) + self.variant.position_noise.draw(
       position_rng, model.nq
     )
+    qpos = quaternions.normalized(qpos, tuple(quaternions.addresses(model)))
     qvel = self.variant.velocity_noise.draw(velocity_rng, model.nv)
     return self.data(qpos, qvel)
 

@@ -63,7 +63,7 @@ def add(
 
   Args:
     workdir: the run's folder.
-    root: the entry's folder, which is replaced; by default
+    root: the entry's folder, which is replaced if it is one; by default
       `zoo/<algorithm>/<env>`, with the variant behind a dash.
     episodes: of the evaluation.
     seed: of it.
@@ -79,6 +79,7 @@ def add(
   if root is None:
     variant = f'-{config.env.variant}' if config.env.variant else ''
     root = pathlib.Path('zoo', config.algorithm, config.env.name + variant)
+  zoo.check_place(root, workdir)
   steps = zoo.env_steps(workdir, policy.iteration)
   mean, std, length = _play(policy, episodes, seed)
   entry = zoo.Entry(
@@ -93,18 +94,6 @@ def add(
   )
   zoo.write(root, workdir, policy.params, entry)
   return Replay(root, entry, mean, std)
-
-
-def entries(root: pathlib.Path) -> list[pathlib.Path]:
-  """The folders of all entries below a folder, sorted.
-
-  Raises:
-    ZooError: if there are none.
-  """
-  found = sorted({path.parent for path in root.rglob('entry.json')})
-  if not found:
-    raise zoo.ZooError(f'{root}: holds no entry: must hold <folder>/entry.json')
-  return found
 
 
 def replay(root: pathlib.Path, *, episodes: int | None = None) -> Replay:

@@ -1,8 +1,14 @@
 """What a model promises beside what came true, and a word where they part.
 
 A metric that names another one (`base.Metric.against`) is a return that a model
-foretold. The ratio of the two is a column of its own; where it stays high the
-policy has learned what the model gets wrong, and more of it will not help.
+foretold. The ratio of the two is a column of its own. Where more and more is
+promised than comes true, the policy has learned what the model gets wrong, and
+more of it will not help:
+
+  promise - real > (MOST - 1) |real|,
+
+which is a ratio above `MOST` where the real return is above 0, and says the
+same of returns that are costs.
 """
 
 import math
@@ -15,8 +21,8 @@ from mbmpo_jax.algorithms import base
 if TYPE_CHECKING:  # It imports `iteration`, which imports this.
   from mbmpo_jax.training import run as run_lib
 
-# A promise of so many times the real return, in so many iterations in a row,
-# is worth a warning: while learning is fast one iteration says little.
+# A promise so far above the real return, in so many iterations in a row, is
+# worth a warning: while learning is fast one iteration says little.
 MOST = 1.5
 PATIENCE = 3
 
@@ -85,9 +91,10 @@ class Watch:
         declared = self._declared[metric]
         warnings.warn(
           f'{name}: iteration {index}: imagination runs away: for {PATIENCE}'
-          f' iterations {metric} was more than {MOST} times {declared.against},'
-          f' now {row[metric]:.4g} and {row[declared.against]:.4g}'
-          f' ({_column(metric)} counts on); {declared.advice}',
+          f' iterations {metric} was above {declared.against} by more than'
+          f' {MOST - 1:.0%} of it, now {row[metric]:.4g} and'
+          f' {row[declared.against]:.4g} ({_column(metric)} counts on);'
+          f' {declared.advice}',
           stacklevel=2,
         )
 
@@ -98,12 +105,19 @@ class Watch:
       high = self._high[name, metric]
       if high >= PATIENCE:  # said before
         continue
-      ratio = row.get(_column(metric))
-      above = ratio is not None and ratio > MOST
+      above = _above(row, metric, self._declared[metric].against)
       self._high[name, metric] = high + 1 if above else 0
       if high + above == PATIENCE:
         due.append(metric)
     return due
+
+
+def _above(row: Mapping[str, float], metric: str, against: str) -> bool:
+  """Whether too much was promised; not where one of the two is missing."""
+  promise, real = row.get(metric), row.get(against)
+  if promise is None or real is None:
+    return False
+  return promise - real > (MOST - 1) * abs(real)
 
 
 def _column(name: str) -> str:

@@ -36,6 +36,7 @@ from mbmpo_jax.objectives import returns
 from mbmpo_jax.optim import inner_rate
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import real
 
 METRICS = metrics_lib.METRICS
@@ -91,6 +92,7 @@ def make(
   dynamics = model_based.make_dynamics(env, config.model)
   meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)
+  declared = metrics_lib.declared(config)
 
   fit = functools.partial(
     model_based.fit, env=env, section=config.model, dynamics=dynamics
@@ -115,16 +117,20 @@ def make(
     return jax.tree.map(jnp.copy, state)
 
   def states_seen(state: state_lib.State, key: jax.Array) -> jax.Array | None:
-    """Where the rollouts begin that do so in the middle of episodes, [S, O]."""
+    """Where the rollouts begin that do so in the middle of episodes, [S, O].
+
+    Of an empty buffer NaN: these begin at resets, too.
+    """
     section = config.model_rollouts
     if not section.num_seen:
       return None
-    return buffer_lib.sample_newest(
+    seen = buffer_lib.sample_newest(
       state.buffer,
       jax.random.fold_in(key, _STATES),
       count=_NUM_STATES,
       newest=section.newest_starts,
     ).obs
+    return jnp.where(state.buffer.size > 0, seen, jnp.nan)
 
   def behaviour(state: state_lib.State, key: jax.Array) -> types.Params:
     """The adapted policies, each in its share of the environments."""
@@ -172,7 +178,13 @@ def make(
       mesh=mesh,
     )
     state = state._replace(counters=counters._replace(key=key))
-    return model_based.store(state, trajectory)
+    state, metrics = model_based.store(state, trajectory)
+    if metrics_lib.SHORT in declared:
+      first = config.model_rollouts.horizon
+      metrics[metrics_lib.SHORT] = episodes.mean(
+        trajectory.reward[:first], trajectory.terminated[:first]
+      )
+    return state, metrics
 
   def improve(state: state_lib.State) -> tuple[state_lib.State, types.Metrics]:
     """All meta-steps of an iteration; metrics are means, counts are sums."""
@@ -281,7 +293,7 @@ def make(
     behaviour=behaviour,
     add=add,
     adapt=adapt,
-    metrics=model_based.metrics(METRICS, config.model),
+    metrics=model_based.metrics(declared, config.model),
   )
 
 

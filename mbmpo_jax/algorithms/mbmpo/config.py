@@ -119,6 +119,14 @@ class Config(config.Experiment):
         f'meta.max_inner_kl={self.meta.max_inner_kl}: must be None where'
         ' meta.inner_lr=0, as nothing is adapted then'
       )
+    rollouts = self.model_rollouts
+    if rollouts.buffer_starts and not rollouts.num_seen:
+      raise config.ConfigError(
+        f'model_rollouts.buffer_starts={rollouts.buffer_starts}: must be 0, or'
+        f' at least {0.5 / rollouts.rollouts_per_task:.3g}, as it is less than'
+        ' half a rollout of the model_rollouts.rollouts_per_task='
+        f'{rollouts.rollouts_per_task} of a task'
+      )
     count = self.collect.num_trajectories
     if self.collect.policy == 'adapted' and count % self.num_tasks:
       raise config.ConfigError(

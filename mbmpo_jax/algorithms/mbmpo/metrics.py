@@ -2,6 +2,7 @@
 
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import shared_metrics
+from mbmpo_jax.algorithms.mbmpo import config as config_lib
 
 METRICS = {
   **shared_metrics.COLLECT,
@@ -92,3 +93,24 @@ METRICS = {
   ),
   **shared_metrics.STUCK,
 }
+
+# Of the steps that imagined rollouts have, where real episodes last longer.
+SHORT = 'real/return_horizon'
+
+
+def declared(config: config_lib.Config) -> dict[str, base.Metric]:
+  """What is reported with this configuration.
+
+  Where episodes last longer than imagined rollouts, these are held against the
+  real return of as many steps.
+  """
+  if config.model_rollouts.horizon >= config.collect.episode_length:
+    return METRICS
+  promise = METRICS['imagined/promise']._replace(against=SHORT)
+  return METRICS | {
+    SHORT: base.Metric(
+      'real/return of the first model_rollouts.horizon steps after a reset,'
+      ' where episodes last longer'
+    ),
+    'imagined/promise': promise,
+  }

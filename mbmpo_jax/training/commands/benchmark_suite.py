@@ -128,6 +128,7 @@ def main(arguments: Arguments) -> None:
       transitions=arguments.transitions,
       is_tiny=arguments.is_tiny,
     )
+    figure.check(groups)
     if not arguments.only_plot:
       backend.split_cpu(backend.num_cores())
       runs = study.runs(groups)

@@ -53,12 +53,16 @@ def main(_: None) -> None:
   from mbmpo_jax.training.launch import cache
   from mbmpo_jax.training.storage import folder
   from mbmpo_jax.training.storage import saved_policy
+  from mbmpo_jax.training.storage import zoo
   from mbmpo_jax.training.viewing import render
   from mbmpo_jax.training.viewing import video
 
   cache.enable()
   workdir = pathlib.Path(_WORKDIR.value or '')
+  page = pathlib.Path(_OUT.value or folder.RunFolder(workdir).page)
   with training_flags.one_line_errors():
+    for path in (page, *([pathlib.Path(_MP4.value)] if _MP4.value else [])):
+      zoo.check_page(path, workdir)
     with waits.announced('reading the policy'):
       imports.run()
       policy = saved_policy.load_policy(workdir, _WHICH.value)
@@ -66,7 +70,6 @@ def main(_: None) -> None:
       recording = render.record_policy(
         policy, seed=_SEED.value, num_steps=_STEPS.value
       )
-    page = pathlib.Path(_OUT.value or folder.RunFolder(workdir).page)
     title = render.title(policy, _WHICH.value)
     render.write_page(recording, page, title=title)
     print(page)

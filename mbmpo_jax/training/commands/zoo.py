@@ -69,7 +69,7 @@ def main(_: None) -> None:
       print(made.sentence)
       return
     altered = []
-    for root in kept.entries(pathlib.Path(_OUT.value or 'zoo')):
+    for root in zoo.entries(pathlib.Path(_OUT.value or 'zoo')):
       with waits.announced(f'playing {root}'):
         found = kept.replay(root, episodes=_EPISODES.value)
       print(found.sentence, flush=True)

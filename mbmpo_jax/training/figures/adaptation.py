@@ -6,6 +6,7 @@ own, so that what was interrupted goes on.
 """
 
 import dataclasses
+import hashlib
 import json
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -115,7 +116,7 @@ def make(
   """Adapts every start on every body, once for each seed.
 
   Args:
-    begun: the starts; the world is that of the first.
+    begun: the starts; world and length of episodes are those of the first.
     bodies: as `adaptation.factors` reads them.
     settings: how.
     root: the folder, where courses that are there are not made again.
@@ -128,18 +129,22 @@ def make(
   """
   env = begun[0].saved.make_env()
   worlds = {body: adaptation.physics_of(env, body) for body in bodies}
-  programs = {start.key: _program(env, start, settings) for start in begun}
+  length = begun[0].saved.config.collect.episode_length
+  programs = {
+    start.key: _program(env, start, settings, length) for start in begun
+  }
   found = []
   for body, physics in worlds.items():
     for start in begun:
       courses = []
       for seed in range(num_seeds):
         path = root / 'courses' / body / start.key / f'seed={seed}.json'
-        about = _about(start, settings)
+        params = start.params(seed)
+        about = _about(start, settings, length, params)
         course = _read(path, about)
         if course is None:
           key = jax.random.PRNGKey(seed)
-          made = programs[start.key](start.params(seed), physics, key)
+          made = programs[start.key](params, physics, key)
           course = {
             k: np.asarray(v).tolist() for k, v in made._asdict().items()
           }
@@ -266,7 +271,7 @@ def _trained(key: str, saved: saved_policy.SavedPolicy, source: str) -> Start:
 
 
 def _program(
-  env: Any, start: Start, settings: adaptation.Settings
+  env: Any, start: Start, settings: adaptation.Settings, episode_length: int
 ) -> adaptation.Adapt:
   config: Any = start.saved.config
   section = getattr(config, 'advantage', None)
@@ -276,7 +281,7 @@ def _program(
     env,
     start.saved.policy,
     settings,
-    episode_length=config.collect.episode_length,
+    episode_length=episode_length,
     advantage=section,
   )
 
@@ -288,12 +293,22 @@ def _by_body(found: Sequence[Adapted]) -> dict[str, list[Adapted]]:
   return bodies
 
 
-def _about(start: Start, settings: adaptation.Settings) -> dict[str, Any]:
+def _about(
+  start: Start,
+  settings: adaptation.Settings,
+  episode_length: int,
+  params: types.Params,
+) -> dict[str, Any]:
   """What a course depends on, besides its place."""
+  digest = hashlib.sha256()
+  for leaf in jax.tree.leaves(params):
+    digest.update(np.asarray(leaf).tobytes())
   return {
     'settings': dataclasses.asdict(settings),
     'source': start.source,
     'iteration': start.saved.iteration,
+    'episode_length': episode_length,
+    'params': digest.hexdigest(),
   }
 
 
@@ -302,11 +317,15 @@ def _read(
 ) -> dict[str, Any] | None:
   """A course that is there, if it is of the same policy and settings."""
   try:
-    read: dict[str, Any] = json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError):
+    read: Any = json.loads(path.read_text(encoding='utf-8'))
+    if any(read[name] != value for name, value in about.items()):
+      return None
+    returns = np.asarray(read['return_mean'], float)
+  except (OSError, ValueError, TypeError, KeyError):
     return None
-  same = all(read.get(name) == value for name, value in about.items())
-  return read if same and 'return_mean' in read else None
+  return (
+    read if returns.shape == (about['settings']['num_steps'] + 1,) else None
+  )
 
 
 def _write(path: pathlib.Path, course: Mapping[str, Any]) -> None:

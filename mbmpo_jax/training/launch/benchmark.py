@@ -167,9 +167,9 @@ def config(
     'collect.steps_per_env': 200,
     'run.eval_episodes': 10,
   }
-  if algorithm in ('sac', 'ddpg', 'm3po'):
+  if algorithm in ('sac', 'ddpg', 'm3po', 'pearl'):
     values['collect.steps_per_env'] = 2000
-  if algorithm in ('mbmpo', 'me_trpo'):
+  if algorithm in ('mbmpo', 'me_trpo', 'gssm'):
     values['model_rollouts.horizon'] = min(env.max_episode_steps, 200)
     values['model_rollouts.restart'] = env.can_terminate
   if algorithm in _ON_POLICY:

@@ -5,6 +5,7 @@ what is allowed.
 """
 
 import contextlib
+import math
 import os
 import pathlib
 import re
@@ -145,6 +146,11 @@ def parse_defined(
   for name in required:
     if not flag_values[name].value:
       raise config_lib.ConfigError(f'--{name}: is missing')
+  for name in names:
+    # A bound of absl's lets NaN through.
+    value = flag_values[name].value
+    if isinstance(value, float) and not math.isfinite(value):
+      raise config_lib.ConfigError(f'--{name}={value}: must be finite')
   quiet.quiet_logging(flag_values)
 
 

@@ -23,8 +23,13 @@ def write(folder: pathlib.Path) -> None:
     flush_folder(directory)
 
 
-def verify(folder: pathlib.Path) -> None:
+def verify(folder: pathlib.Path, *, new_allowed: bool = False) -> None:
   """Compares every file with its sum.
+
+  Args:
+    folder: the files'.
+    new_allowed: whether files without a sum are passed over, such as those that
+      a desktop leaves where it looks.
 
   Raises:
     ManifestError: if a file is missing, new or changed, the sums among them.
@@ -39,9 +44,12 @@ def verify(folder: pathlib.Path) -> None:
   for name in [*now, *before]:
     if name not in now:
       raise ManifestError(f'its file {name} is missing')
+    if name not in before and new_allowed:
+      continue
     if before.get(name) != now[name]:
       raise ManifestError(f'its file {name} is not what {NAME} says')
-  raise ManifestError(f'its file {NAME} is damaged')
+  if not (new_allowed and now.keys() - before.keys()):
+    raise ManifestError(f'its file {NAME} is damaged')
 
 
 def is_step(name: str) -> bool:

@@ -32,6 +32,7 @@ _COPIED = (
   *('config.json', 'metrics.jsonl', 'policy.html'),
   *('world.json', 'environment.json'),
 )
+_FILES = frozenset((*_COPIED, _POLICY, _ENTRY, manifest.NAME))
 
 
 class ZooError(errors.UserError, ValueError):
@@ -67,10 +68,65 @@ def is_entry(root: pathlib.Path) -> bool:
   return (root / _ENTRY).exists() or (root / _POLICY).exists()
 
 
+def entries(root: pathlib.Path) -> list[pathlib.Path]:
+  """The folders of all entries below a folder, sorted, damaged ones too.
+
+  Raises:
+    ZooError: if there are none.
+  """
+  marks = (manifest.NAME, _POLICY, _ENTRY)
+  found = {
+    path.parent
+    for mark in marks
+    for path in root.rglob(mark)
+    if not path.parent.name.startswith('.')  # left by a `write` that was killed
+  }
+  if not found:
+    raise ZooError(f'{root}: holds no entry: must hold <folder>/{_ENTRY}')
+  return sorted(found)
+
+
+def check_page(path: pathlib.Path, root: pathlib.Path) -> None:
+  """Holds an output to be outside of an entry, whose files are sealed.
+
+  Raises:
+    ZooError: if `root` is an entry, and the output would be in it.
+  """
+  if is_entry(root) and root.resolve() in path.resolve().parents:
+    raise ZooError(
+      f'{path}: must not be in {root}, an entry of the zoo, whose files are'
+      ' sealed; --out names another place'
+    )
+
+
+def check_place(root: pathlib.Path, run: pathlib.Path) -> None:
+  """Holds the folder of a new entry to be one whose files nobody misses.
+
+  Args:
+    root: the entry's folder: an entry, empty, or not there.
+    run: the folder of the run.
+
+  Raises:
+    ZooError: if it holds anything else, or is within the run.
+  """
+  place, own = root.resolve(), run.resolve()
+  if place == own or own in place.parents or place in own.parents:
+    raise ZooError(f'{root}: must be apart from the run {run}')
+  if root.exists() and not root.is_dir():
+    raise ZooError(f'{root}: is a file: must be a folder, or not be there')
+  names = sorted(x.name for x in root.iterdir()) if root.is_dir() else []
+  others = [name for name in names if name not in _FILES]
+  if others:
+    raise ZooError(
+      f'{root}: holds {others[0]!r}, which an entry does not: must be an entry,'
+      ' which is replaced, an empty folder, or not be there'
+    )
+
+
 def write(
   root: pathlib.Path, run: pathlib.Path, params: Any, entry: Entry
 ) -> None:
-  """Writes an entry; one that was there is replaced.
+  """Writes an entry; one that was there is replaced when it is whole.
 
   Args:
     root: the entry's folder.
@@ -79,24 +135,29 @@ def write(
     entry: what it reached.
 
   Raises:
+    ZooError: as `check_place` does.
     WriteError: if the file system does not allow it.
   """
+  check_place(root, run)
   arrays: dict[str, Any] = {
     _name(path): np.asarray(x) for path, x in _leaves(params)
   }
   buffer = io.BytesIO()
   np.savez_compressed(buffer, **arrays)
+  made = root.resolve().with_name(f'.{root.resolve().name}.tmp')
   with atomic.writing(root):
-    if root.exists():
-      shutil.rmtree(root)
-    root.mkdir(parents=True)
+    shutil.rmtree(made, ignore_errors=True)
+    made.mkdir(parents=True)
     for name in _COPIED:
       if (run / name).is_file():
-        shutil.copyfile(run / name, root / name)
-    (root / _POLICY).write_bytes(buffer.getvalue())
+        shutil.copyfile(run / name, made / name)
+    (made / _POLICY).write_bytes(buffer.getvalue())
     text = json.dumps(entry._asdict(), indent=2, allow_nan=False)
-    (root / _ENTRY).write_text(text + '\n', encoding='utf-8')
-    manifest.write(root)
+    (made / _ENTRY).write_text(text + '\n', encoding='utf-8')
+    manifest.write(made)
+    if root.exists():
+      shutil.rmtree(root)
+    made.rename(root)
 
 
 def read(root: pathlib.Path) -> Entry:
@@ -106,7 +167,7 @@ def read(root: pathlib.Path) -> Entry:
     ZooError: if a file is missing or altered, or no such description.
   """
   try:
-    manifest.verify(root)
+    manifest.verify(root, new_allowed=True)
   except (manifest.ManifestError, OSError) as error:
     raise ZooError(f'{root}: is not the entry that was made: {error}') from None
   path = root / _ENTRY
@@ -148,12 +209,13 @@ def read_policy(root: pathlib.Path) -> tuple[int, Any]:
 def env_steps(run: pathlib.Path, iteration: int) -> int:
   """Real transitions of a run's first iterations, by its metrics."""
   rows = metrics.read_jsonl(run / 'metrics.jsonl')
-  if len(rows) < iteration:
-    raise config_lib.ConfigError(
-      f'--workdir={run}: its metrics.jsonl has {len(rows)} rows: must have'
-      f' {iteration}, one for each iteration until the policy was saved'
-    )
-  return int(rows[iteration - 1]['env_steps'])
+  for row in rows:
+    if row['iteration'] == iteration - 1:
+      return int(row['env_steps'])
+  raise config_lib.ConfigError(
+    f'--workdir={run}: its metrics.jsonl has {len(rows)} rows, none of'
+    f' iteration {iteration - 1}, after which the policy was saved'
+  )
 
 
 def _leaves(params: Any) -> Any:
