@@ -51,6 +51,7 @@ def config_of(name: str) -> config_lib.Experiment:
     'collect.steps_per_env': 10,
     'collect.episode_length': 10,
     'collect.buffer_capacity': 100,
+    'collect.start_steps': 16,
     'model.num_models': 2,
     'model_rollouts.tasks_per_model': 2,
     'run.num_iterations': 3,

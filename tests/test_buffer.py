@@ -180,6 +180,61 @@ def test_windows_cross_nothing(seed, length):
       assert np.all(np.asarray(rows.reward[index])[mask[index] == 0] == 0)
 
 
+@pytest.mark.parametrize('left_out', [0.0, 0.1])
+@pytest.mark.parametrize('num_envs', [2, 3])
+def test_windows_of_environments_that_alternate(left_out, num_envs):
+  """Against a search; a row that is left out only ends windows."""
+  rng = np.random.default_rng(num_envs)
+  capacity, length = 20, 3
+  standing, begun = [[env, 0] for env in range(num_envs)], num_envs
+  buffer = buffer_lib.init_transitions(capacity, 1, 1)
+  add, kept = jax.jit(buffer_lib.add), []
+  for step in range(24):
+    zeros = np.zeros(num_envs, np.float32)
+    episode, time = np.array(standing, np.int32).T
+    reward = step * num_envs + np.arange(num_envs, dtype=np.float32)
+    sound = rng.random(num_envs) >= left_out
+    rows = zip(episode, time, reward, sound, strict=True)
+    kept += [row[:3] for row in rows if row[3]]
+    buffer = add(
+      buffer,
+      types.Transition(
+        obs=zeros[:, None],
+        action=zeros[:, None],
+        reward=np.where(sound, reward, np.nan),
+        next_obs=zeros[:, None],
+        terminated=zeros,
+        truncated=zeros,
+        episode=episode,
+        time=time,
+      ),
+    )
+    for env in range(num_envs):
+      standing[env][1] += 1
+      if rng.random() < 0.15:
+        standing[env], begun = [begun, 0], begun + 1
+  stored = {(e, t): value for e, t, value in kept[-capacity:]}
+  rows, mask = jax.tree.map(
+    np.asarray,
+    windows.before(
+      buffer, jnp.arange(capacity), length=length, num_envs=num_envs
+    ),
+  )
+  episodes, times = map(np.asarray, (buffer.data.episode, buffer.data.time))
+  missed = total = 0
+  for slot in range(capacity):
+    broken = False
+    for back in range(1, length + 1):
+      value = stored.get((episodes[slot], times[slot] - back))
+      broken = broken or value is None
+      if mask[slot, -back]:
+        assert not broken and rows.reward[slot, -back] == value
+      total += not broken
+      missed += not broken and not mask[slot, -back]
+  assert total > capacity
+  assert missed == 0 if not left_out else missed < total / 2
+
+
 def test_a_window_takes_no_empty_slot_for_a_first_step():
   """An empty slot says episode 0, time 0; the ring's seam is before slot 0."""
   rows = transitions(range(3))

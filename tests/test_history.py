@@ -9,6 +9,9 @@ import pytest
 
 from mbmpo_jax import envs
 from mbmpo_jax import types
+from mbmpo_jax.algorithms import base as algorithms
+from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import off_policy_config
 from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import fit as fit_lib
 from mbmpo_jax.models import recurrent
@@ -175,19 +178,58 @@ def test_a_history_along_a_rollout_is_what_the_policy_carries():
     buffer = buffer_lib.add(buffer, rows)
     slots = jnp.arange(27).reshape(3, 9).T.reshape(-1)
     stored = history.stored(buffer, slots, length=LENGTH)
-    return dist.log_prob(trajectory.action), along, stored
+    rows, _, _ = real.to_transitions(trajectory, jnp.int32(0), alternating=True)
+    buffer = buffer_lib.add(buffer_lib.init_transitions(40, 2, 2), rows)
+    stored_too = history.stored(
+      buffer, jnp.arange(27), length=LENGTH, num_envs=3
+    )
+    return dist.log_prob(trajectory.action), along, stored, stored_too
 
-  log_prob, along, stored = again(params, trajectory)
+  log_prob, along, *stored = again(params, trajectory)
   np.testing.assert_allclose(
     log_prob, trajectory.log_prob, rtol=1e-4, atol=1e-5
   )
-  jax.tree.map(
-    lambda a, b: np.testing.assert_array_equal(a.reshape(b.shape), b),
-    along,
-    stored,
-  )
+  for found in stored:
+    jax.tree.map(
+      lambda a, b: np.testing.assert_array_equal(a.reshape(b.shape), b),
+      along,
+      found,
+    )
   assert along.mask.sum(-1).max() == 3
   np.testing.assert_array_equal(along.mask[4].sum(-1), 0)
+
+
+@pytest.mark.parametrize(('num_envs', 'per_round'), [(1, 2), (3, 1), (3, 2)])
+def test_histories_of_what_is_collected_are_whole(num_envs, per_round):
+  """However many environments step by step, or several steps at a time."""
+  env = envs.make('point_direc')
+  policy = policy_lib.make(
+    policy_lib.Gaussian(2, (8,), units=4), 2, 2, length=LENGTH
+  )
+  params = policy.init(jax.random.PRNGKey(0))
+  section = off_policy_config.Collect(
+    num_envs=num_envs, episode_length=5, buffer_capacity=50
+  )
+  key = jax.random.PRNGKey(1)
+  world = off_policy.start(
+    env, policy, params, key, section=section, metrics=()
+  )
+  state = off_policy.State(algorithms.start_counters(key), {}, (), *world)
+  collect = jax.jit(
+    lambda state: off_policy.collect(
+      state, env, policy, params, section=section, num_steps=per_round
+    )
+  )
+  for _ in range(12 // per_round):
+    state = collect(state)
+  rows = 12 * num_envs
+  assert int(state.buffer.size) == rows
+  window = history.stored(
+    state.buffer, jnp.arange(rows), length=LENGTH, num_envs=num_envs
+  )
+  time = np.asarray(state.buffer.data.time[:rows])
+  assert set(time) == set(range(5))
+  np.testing.assert_array_equal(window.mask.sum(-1), np.minimum(time, LENGTH))
 
 
 def test_a_rollout_may_begin_under_way():

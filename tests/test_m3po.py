@@ -1,6 +1,7 @@
 """M3PO: imagined data, minibatches, epochs in programs, and that it learns."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -257,16 +258,23 @@ def test_results_do_not_depend_on_the_chunk():
 
 
 @pytest.mark.slow
-def test_full_rollouts_are_as_many_steps():
-  """10 of 10 steps in every tenth round: 10 a round, as if they branched."""
+@pytest.mark.parametrize(
+  ('start_steps', 'imagined'), [(10, [100, 200]), (7, [200, 200])]
+)
+def test_full_rollouts_are_as_many_steps(start_steps, imagined):
+  """10 of 10 steps in every tenth round: 10 a round, as if they branched.
+
+  The first in the first round that learns, whenever that is.
+  """
   state, rows = run(
     num_iterations=2,
     collect__steps_per_env=20,
-    collect__start_steps=10,
+    collect__start_steps=start_steps,
     model_rollouts__kind='full',
     run__chunk=20,
   )
-  assert [int(row['imagined_steps']) for row in rows] == [100, 200]
+  assert [int(row['imagined_steps']) for row in rows] == imagined
+  assert int(rows[0]['updates']) == 2 * (20 - start_steps)
   assert int(rows[1]['updates']) == 40
   env = envs.make('point_direc')
   rows = imagination.unflatten(env, LENGTH, state.imagined.data[100:200])
@@ -274,6 +282,21 @@ def test_full_rollouts_are_as_many_steps():
   np.testing.assert_array_equal(
     seen, np.tile(np.minimum(np.arange(10), LENGTH)[:, None], (1, 10))
   )
+
+
+@pytest.mark.slow
+def test_nothing_is_fitted_while_epochs_explore():
+  """35 uniform steps: an epoch of 20, and three quarters of the next."""
+  _, rows = run(
+    num_iterations=2,
+    collect__steps_per_env=20,
+    collect__start_steps=35,
+    run__chunk=20,
+  )
+  assert math.isnan(rows[0]['model/val_loss']) and rows[0]['updates'] == 0
+  assert rows[0]['model/gradient_steps'] == 0
+  assert rows[1]['model/gradient_steps'] > 0 and rows[1]['updates'] == 10
+  assert math.isfinite(rows[1]['model/val_loss'])
 
 
 def test_without_a_history_nothing_remembers():
@@ -303,6 +326,10 @@ def test_without_a_history_nothing_remembers():
     ({'learn.num_updates': 0}, r'learn.num_updates=0: must'),
     ({'model_rollouts.num_rollouts': 9}, 'num_rollouts=9: must be a multiple'),
     ({'collect.start_steps': 3}, 'collect.start_steps=3: must be >= 4, a hist'),
+    (
+      {'collect.start_steps': 11, 'collect.num_envs': 3},
+      'collect.start_steps=11: must be >= 12, a hist',
+    ),
     (
       {'collect.buffer_capacity': 3, 'learn.batch_size': 2},
       'collect.buffer_capacity=3: must be >= 4, a history',

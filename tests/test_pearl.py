@@ -382,6 +382,10 @@ def test_an_episode_begins_with_nothing_but_a_guess():
     ({'context.length': 11}, r'context.length=11: must be <= 10, collect.epis'),
     ({'context.length': 0}, r'context.length=0: must be'),
     ({'context.kl_weight': -1.0}, r'context.kl_weight=-1.0: must be'),
+    (
+      {'context.length': 9, 'collect.buffer_capacity': 9},
+      'collect.buffer_capacity=9: must be >= 10, a context',
+    ),
   ],
 )
 def test_what_does_not_fit_is_refused_in_one_line(values, message):

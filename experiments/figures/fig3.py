@@ -9,6 +9,8 @@ not apart from each other, so a seed gives one correlation; the interval is over
 seeds.
 """
 
+from typing import Any
+
 from experiments.figures import methods as methods_lib
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training.figures import command
@@ -24,14 +26,19 @@ _ITERATIONS = {'tiny': 2, 'quick': 50, 'full': 50}
 _STRONG = 0.5
 _LOW, _HIGH = -2.0, 2.0
 _COUNT = {'tiny': 9, 'quick': 41, 'full': 41}
-# As many imagined transitions per step as the paper has, 20 * 167 * 30.
-_FULL = {'model_rollouts.rollouts_per_task': 167}
+# All real data are kept, as in the paper, and there are as many meta-steps.
+_KEPT = {'collect.buffer_capacity': 100_000, 'meta.num_meta_steps': 30}
+_SIZES: dict[str, dict[str, Any]] = {
+  'tiny': {},
+  'quick': {**_KEPT, 'model.max_gradient_steps': 1000},
+  # As many imagined transitions per step as the paper has, 20 * 167 * 30.
+  'full': {**_KEPT, 'model_rollouts.rollouts_per_task': 167},
+}
 _MOST_COLUMNS = 3
 
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
-  values = _FULL if size == 'full' else {}
-  config = methods_lib.config('mbmpo', 'point', size, values)
+  config = methods_lib.config('mbmpo', 'point', size, _SIZES[size])
   last = {'run.num_iterations': _ITERATIONS[size], 'run.eval_every': 5}
   config = config_lib.replaced(config, last)
   return [

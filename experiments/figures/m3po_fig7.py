@@ -5,7 +5,9 @@ r"""Figure 7 of M3PO's paper: against other methods that learn to adapt.
 Learning curves of M3PO, PEARL and L2A in worlds whose task is hidden, and of
 long-term training: M3PO, M3PO-h, whose minibatches hold more and more real
 data, and PEARL. The claims: M3PO ends higher than PEARL and than L2A at equal
-steps; in the long term M3PO-h ends at least as high as PEARL.
+steps; in the long term PEARL ends higher than M3PO in three worlds, and M3PO-h
+higher than PEARL. L2A plans in its evaluations, too: they are of 2 episodes
+with --quick, those of the others of 10.
 """
 
 from typing import Any
@@ -19,13 +21,16 @@ from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.figures import verdicts
 from mbmpo_jax.training.reporting import plot_paper
 
-_OURS, _MIXED_LONG, _PEARL_LONG = 'm3po', 'm3po_h_long', 'pearl_long'
+_OURS, _OURS_LONG = 'm3po', 'm3po_long'
+_MIXED_LONG, _PEARL_LONG = 'm3po_h_long', 'pearl_long'
+# Where the paper has M3PO behind PEARL in the long term.
+_BEHIND = ('half_cheetah_pier', 'walker2d_randparams', 'humanoid_direc')
 # By key: algorithm, label, colour, whether it is long-term; by default its own.
 _LOOKS: dict[str, tuple[str, str | None, str | None, bool]] = {
   _OURS: ('m3po', None, None, False),
   'pearl': ('pearl', None, None, False),
   'l2a': ('l2a', None, None, False),
-  'm3po_long': ('m3po', 'M3PO-long', '#88CCEE', True),
+  _OURS_LONG: ('m3po', 'M3PO-long', '#88CCEE', True),
   _MIXED_LONG: ('m3po', 'M3PO-h-long', '#AA4499', True),
   _PEARL_LONG: ('pearl', 'PEARL-long', '#DDCC77', True),
 }
@@ -58,7 +63,7 @@ def _group(size: str, env: str, key: str) -> study.Group:
 
 
 def claims(found: study.Study) -> list[report.Claim]:
-  higher, long = [], []
+  higher, long, behind = [], [], []
   for panel, entries in found.panels.items():
     by_key = {entry.group.key: entry for entry in entries}
     for key in ('pearl', 'l2a'):
@@ -67,15 +72,21 @@ def claims(found: study.Study) -> list[report.Claim]:
         text = f'M3PO ends higher than {label} in {panel}'
         higher.append(verdicts.better(by_key[_OURS], by_key[key], text))
     if _MIXED_LONG in by_key and _PEARL_LONG in by_key:
-      text = f'M3PO-h-long ends at least as high as PEARL-long in {panel}'
+      text = f'M3PO-h-long ends higher than PEARL-long in {panel}'
       long.append(
         verdicts.better(by_key[_MIXED_LONG], by_key[_PEARL_LONG], text)
       )
+    if panel in _BEHIND and {_OURS_LONG, _PEARL_LONG} <= by_key.keys():
+      text = f'PEARL-long ends higher than M3PO-long in {panel}'
+      behind.append(
+        verdicts.better(by_key[_PEARL_LONG], by_key[_OURS_LONG], text)
+      )
   return [
     verdicts.all_of('M3PO ends higher than PEARL and than L2A', higher),
-    verdicts.all_of('M3PO-h-long ends at least as high as PEARL-long', long),
+    verdicts.all_of('M3PO-h-long ends higher than PEARL-long', long),
     *higher,
     *long,
+    *behind,
   ]
 
 

@@ -37,7 +37,11 @@ _QUICK = {
   'model_rollouts.num_rollouts': 200,
   'learn.batch_size': 128,
   'learn.num_updates': 4,
+  # What ends with short-term training is compared at equal steps.
+  'run.eval_every': 1,
 }
+# Evaluations of a planner cost as much as its episodes.
+_QUICK_PLANNER = {'run.eval_episodes': 2}
 
 
 def config(
@@ -60,8 +64,9 @@ def config(
   made = methods_lib.preset(algorithm, env, like='half_cheetah_fwd_bwd')
   if size == 'quick' and env != 'point_direc':
     known = config_lib.flatten(made)
+    sizes = _QUICK | (_QUICK_PLANNER if algorithm == 'l2a' else {})
     made = config_lib.replaced(
-      made, {name: x for name, x in _QUICK.items() if name in known}
+      made, {name: x for name, x in sizes.items() if name in known}
     )
   made = config_lib.replaced(made, values or {})
   if size == 'tiny':

@@ -1,7 +1,9 @@
 """The methods that the paper compares, each at the sizes of a figure.
 
 `tiny` is everything cut to a few, on the 2-D point; `quick` is the presets of
-`experiments/configs/`, shorter; `full` is the paper's appendix A.3.
+`experiments/configs/`, shorter, where all methods with models have MB-MPO's
+models, trust region and number of policy steps, and MB-MPC plans by random
+shooting; `full` is the paper's appendix A.3.
 """
 
 import math
@@ -31,7 +33,7 @@ _DEEP = ('ant', 'walker2d')
 _CAN_FALL = ('ant', 'walker2d', 'hopper')
 # Of the quick sizes: transitions of a run.
 _QUICK = {
-  'point': {'on': 120_000, 'off': 30_000, 'model': 6_000, 'planner': 3_000},
+  'point': {'on': 120_000, 'off': 60_000, 'model': 6_000, 'planner': 6_000},
   'half_cheetah': {
     'on': 400_000,
     'off': 40_000,
@@ -39,6 +41,13 @@ _QUICK = {
     'planner': 16_000,
   },
   'walker2d': {'model': 24_000},
+}
+_QUICK_PLANNER = {
+  'planner.kind': 'random_shooting',
+  # Half of the paper's 1,000.
+  'planner.num_candidates': 500,
+  'planner.horizon': 10,
+  'run.eval_every': 1,
 }
 # Of the paper's figures 1 and 2, read off their axes.
 _FULL = {
@@ -61,6 +70,8 @@ def config(
     values: further fields, by dotted name; sizes of `tiny` win.
   """
   made = paper(algorithm, env) if size == 'full' else preset(algorithm, env)
+  if size == 'quick' and algorithm in ('me_trpo', 'mb_mpc'):
+    made = config_lib.replaced(made, _as_ours(algorithm, env))
   made = config_lib.replaced(made, values or {})
   kind = 'planner' if algorithm == 'mb_mpc' else 'model'
   if algorithm in MODEL_FREE:
@@ -69,6 +80,17 @@ def config(
     return lasting(tiny.shrink(made), 0)
   budget = _FULL if size == 'full' else _QUICK[env]
   return lasting(made, budget[kind])
+
+
+def _as_ours(algorithm: str, env: str) -> dict[str, Any]:
+  """What a method with models has in common with MB-MPO."""
+  ours = config_lib.flatten(preset('mbmpo', env))
+  values = {name: x for name, x in ours.items() if name.startswith('model.')}
+  if algorithm == 'mb_mpc':
+    return values | _QUICK_PLANNER
+  values['trust_region.max_kl'] = ours['trust_region.max_kl']
+  values['improve.num_steps'] = ours['meta.num_meta_steps']
+  return values
 
 
 def preset(

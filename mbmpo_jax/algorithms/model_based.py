@@ -231,6 +231,7 @@ def fit(
   section: config_lib.Ensemble,
   dynamics: models.Dynamics,
   history: int = 0,
+  num_envs: int = 1,
   predict_reward: bool = False,
   segment: tuple[int, int] | None = None,
   mesh: jax.sharding.Mesh | None = None,
@@ -243,6 +244,7 @@ def fit(
     section: how to fit.
     dynamics: of the members.
     history: steps L that the members remember.
+    num_envs: environments whose steps alternate in the buffer.
     predict_reward: whether they predict rewards, whatever the section says.
     segment: steps of a segment, if they learn from such, see
       `fit.fit_dynamics`.
@@ -260,6 +262,7 @@ def fit(
     rolling_persistence=state.hyper['model.rolling_persistence'],
     model_input=env.model_input,
     history=history,
+    num_envs=num_envs,
     predict_reward=predict_reward or section.predict_reward,
     predict_done=section.predict_done,
     bound_reward=section.predict_reward,

@@ -177,7 +177,7 @@ def collect(
   section: off_policy_config.Collect,
   num_steps: int,
 ) -> _State:
-  """Steps all environments and stores what happened.
+  """Steps all environments and stores what happened, step by step.
 
   Args:
     state: with `counters` and the fields of `World`; its key moves on.
@@ -201,7 +201,7 @@ def collect(
     time_limit=section.episode_length,
   )
   transitions, episodes, standing = real.to_transitions(
-    trajectory, counters.episodes, start=state.running
+    trajectory, counters.episodes, start=state.running, alternating=True
   )
   unfinished, done = episodes_lib.finished(
     progress.unfinished, trajectory.reward, trajectory.ended

@@ -6,7 +6,7 @@ them, or where the task is told; else they raise: imagination would pay for a
 task that it does not know.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -162,6 +162,7 @@ def require_known(
   needed_by: str,
   *,
   predicted: Mapping[str, bool] | None = None,
+  parts: Sequence[str] = ('reward', 'done'),
 ) -> None:
   """For a method that imagines with the environment's own functions.
 
@@ -170,11 +171,12 @@ def require_known(
     needed_by: the method's name, for the message.
     predicted: whether models predict `reward` and `done`; it can make them, if
       this is given.
+    parts: of the environment that it imagines with.
 
   Raises:
     families.TaskError: if `reward` or `done` depends on a hidden task.
   """
-  for part in ('reward', 'done'):
+  for part in parts:
     if getattr(env, f'{part}_is_known') or (predicted and predicted[part]):
       continue
     if isinstance(env, OfFamily):

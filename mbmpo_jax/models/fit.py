@@ -72,6 +72,7 @@ def fit_dynamics(
   rolling_persistence: jax.Array | float,
   model_input: Callable[[jax.Array], jax.Array],
   history: int = 0,
+  num_envs: int = 1,
   predict_reward: bool = False,
   predict_done: bool = False,
   bound_reward: bool = False,
@@ -99,6 +100,7 @@ def fit_dynamics(
     history: L; with L > 0 the loss is given pairs (inputs [B, I], (features
       [B, L, I + 1], mask [B, L])), whose features are the standardised
       [inputs, reward] of the L steps before, in the same episode.
+    num_envs: environments whose steps alternate in the data.
     predict_reward: whether the targets go on with the reward.
     predict_done: whether they end with the termination, not standardised.
     bound_reward: whether predicted rewards are to be bounded as observations.
@@ -161,7 +163,7 @@ def fit_dynamics(
   histories: Callable[[jax.Array], Any] | None = None
   if history:
     histories = _histories(
-      jnp.concatenate([inputs, reward], -1), data, valid, history
+      jnp.concatenate([inputs, reward], -1), data, valid, history, num_envs
     )
   if segment is not None:
     features = jnp.concatenate([inputs, targets], -1)
@@ -292,13 +294,17 @@ class _Steps(NamedTuple):
 
 
 def _histories(
-  features: jax.Array, data: types.Transition, valid: jax.Array, length: int
+  features: jax.Array,
+  data: types.Transition,
+  valid: jax.Array,
+  length: int,
+  num_envs: int,
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
   """Rows [B] -> features [B, L, D] and mask [B, L] of the steps before."""
   ring = _ring(features, data, valid)
 
   def histories(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
-    before, mask = windows.before(ring, rows, length=length)
+    before, mask = windows.before(ring, rows, length=length, num_envs=num_envs)
     return before.features, mask
 
   return histories

@@ -106,17 +106,24 @@ def push(
   )
 
 
-def stored(buffer: buffer_lib.Buffer, slots: jax.Array, *, length: int) -> Any:
+def stored(
+  buffer: buffer_lib.Buffer,
+  slots: jax.Array,
+  *,
+  length: int,
+  num_envs: int = 1,
+) -> Any:
   """The histories that led to the rows in `slots` [B]; () if L is 0.
 
   Args:
     buffer: of real transitions.
     slots: of rows that are stored.
     length: L.
+    num_envs: environments whose steps alternate in the buffer.
   """
   if not length:
     return ()
-  rows, mask = windows.before(buffer, slots, length=length)
+  rows, mask = windows.before(buffer, slots, length=length, num_envs=num_envs)
   return Window(rows.obs, rows.action, rows.reward, mask)
 
 

@@ -184,6 +184,7 @@ def to_transitions(
   first_episode: jax.Array,
   *,
   start: Running | None = None,
+  alternating: bool = False,
 ) -> tuple[types.Transition, jax.Array, jax.Array]:
   """Flattens real trajectories for the buffer, one environment after another.
 
@@ -192,9 +193,10 @@ def to_transitions(
     first_episode: episodes numbered so far.
     start: what the rollout went on from; its unfinished episodes go on under
       the numbers that they have. Without it all episodes are new.
+    alternating: whether a step of all environments comes after the other.
 
   Returns:
-    Transitions `[N * T, ...]`, an environment's in order; the number of
+    Transitions `[N * T, ...]`, each environment's in order; the number of
     episodes numbered so far, these included; and the number of the episode in
     which each environment stands [N]: for `Running.episode`. A rollout without
     a time limit of its own ends all its episodes: the last step of each
@@ -226,7 +228,9 @@ def to_transitions(
   standing = jnp.where(ended[-1] > 0, -1, episode[-1])
 
   def flat(x: jax.Array) -> jax.Array:
-    return jnp.swapaxes(x, 0, 1).reshape(horizon * num_envs, *x.shape[2:])
+    if not alternating:
+      x = jnp.swapaxes(x, 0, 1)
+    return x.reshape(horizon * num_envs, *x.shape[2:])
 
   transitions = types.Transition(
     obs=flat(trajectory.obs),

@@ -80,12 +80,7 @@ def make(
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
   envs.family_of(env, config.algorithm)
-  if not env.done_is_known:
-    raise envs.TaskError(
-      'env: done depends on a task that is hidden: must be told'
-      f' (env.tell_task) for {config.algorithm}, whose models predict no'
-      ' terminations'
-    )
+  envs.require_known(env, config.algorithm, parts=('done',))
   segment = config.adaptation.segment
   predict_reward = not env.reward_is_known
 

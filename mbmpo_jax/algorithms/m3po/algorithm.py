@@ -8,7 +8,7 @@ An iteration is an epoch of algorithm 2, in three phases:
 
   explore   uniform actions, as long as `collect.start_steps` are not taken;
             they count as steps of the epoch
-  fit       the model, to all real data
+  fit       the model, to all real data; not while all is exploration
   learn     rounds of one real step, M model rollouts, G updates of SAC
 """
 
@@ -120,12 +120,7 @@ def make(
   length = config.history.length
   if length:
     envs.family_of(env, f'{config.algorithm} with history.length={length}')
-  if not env.done_is_known:
-    raise envs.TaskError(
-      'env: done depends on a task that is hidden: must be told'
-      f' (env.tell_task) for {config.algorithm}, whose models predict no'
-      ' terminations'
-    )
+  envs.require_known(env, config.algorithm, parts=('done',))
   policy = make_policy(env, config)
   networks = make_networks(env, config, policy)
   member = recurrent.make(
@@ -195,8 +190,33 @@ def make(
     section=config.model,
     dynamics=member,
     history=length,
+    num_envs=config.collect.num_envs,
     predict_reward=True,
   )
+
+  def fit_when_due(state: State) -> tuple[State, types.Metrics]:
+    """The fit, unless this epoch has no round that would learn from it."""
+    if config.start_rounds < rounds:
+      return fit(state)
+    learned = jax.eval_shape(fit, state)[1]
+
+    def step(state: State) -> Any:
+      after, metrics = fit(state)
+      return (after.counters, after.ensemble, after.model), metrics
+
+    def wait(state: State) -> Any:
+      nothing = {
+        name: jnp.full(x.shape, jnp.nan if 'loss' in name else 0.0, x.dtype)
+        for name, x in learned.items()
+      }
+      return (state.counters, state.ensemble, state.model), nothing
+
+    # What the fit only reads is no result of the branches: it is not copied.
+    changed, metrics = jax.lax.cond(state.skip < rounds, step, wait, state)
+    counters, ensemble, model = changed
+    return state._replace(
+      counters=counters, ensemble=ensemble, model=model
+    ), metrics
 
   def update(
     learner: learner_lib.Learner,
@@ -271,8 +291,8 @@ def make(
     phases={
       'explore': base.Phase(parallel.replicating(explore, mesh)),
       base.FIT: base.Phase(
-        parallel.replicating(fit, mesh),
-        alone=fit if backend.fits_on_one(mesh) else None,
+        parallel.replicating(fit_when_due, mesh),
+        alone=fit_when_due if backend.fits_on_one(mesh) else None,
       ),
       base.LEARN: rounds_lib.phase(
         round_fn, config, sums=('imagined_steps',), mesh=mesh

@@ -61,7 +61,9 @@ def sample(
   rows = imagination.unflatten(env, length, flat)
   if config.batches.kind == 'mixed':
     chosen = slots(real_key, buffer.size).reshape(-1)
-    real = imagination.real_rows(buffer, chosen, length=length)
+    real = imagination.real_rows(
+      buffer, chosen, length=length, num_envs=config.collect.num_envs
+    )
     num_real = section.batch_size - jnp.round(share * section.batch_size)
     is_real = jnp.arange(section.batch_size) < num_real
 

@@ -153,11 +153,12 @@ class Config(off_policy_config.Config):
       ('buffer_capacity', collect.buffer_capacity),
       ('start_steps', collect.start_steps),
     ):
-      least = max(length + 1, 2)
+      least = max((length + 1) * collect.num_envs, 2)
       if value < least:
         raise config.ConfigError(
           f'collect.{name}={value}: must be >= {least}, a history of'
-          ' history.length steps and the one after it, and at least 2'
+          ' history.length steps and the one after it, of each of the'
+          ' collect.num_envs, and at least 2'
         )
     self._check_rollouts()
 

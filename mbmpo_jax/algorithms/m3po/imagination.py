@@ -73,14 +73,17 @@ def unflatten(env: envs_base.Environment, length: int, flat: jax.Array) -> Row:
 
 
 def real_rows(
-  buffer: buffer_lib.Buffer, slots: jax.Array, *, length: int
+  buffer: buffer_lib.Buffer,
+  slots: jax.Array,
+  *,
+  length: int,
+  num_envs: int = 1,
 ) -> Row:
   """The real transitions in `slots` [B], with their histories."""
   data = buffer.data
+  window = history.stored(buffer, slots, length=length, num_envs=num_envs)
   return Row(
-    seen=history.Seen(
-      data.obs[slots], history.stored(buffer, slots, length=length)
-    ),
+    seen=history.Seen(data.obs[slots], window),
     action=data.action[slots],
     reward=data.reward[slots],
     next_obs=data.next_obs[slots],
@@ -100,6 +103,7 @@ def branched(
   num_rollouts: int,
   horizon: int,
   length: int,
+  num_envs: int = 1,
 ) -> Imagined:
   """k-step rollouts from histories uniform in the real data (section 3.3).
 
@@ -114,12 +118,13 @@ def branched(
     num_rollouts: M.
     horizon: k.
     length: L.
+    num_envs: environments whose steps alternate in the data.
   """
   slots_key, rollout_key = jax.random.split(key)
   slots = jax.random.randint(
     slots_key, (num_rollouts,), 0, jnp.maximum(buffer.size, 1)
   )
-  window = history.stored(buffer, slots, length=length)
+  window = history.stored(buffer, slots, length=length, num_envs=num_envs)
   trajectory = imagined.rollout(
     policy,
     params,
@@ -236,6 +241,7 @@ def make(
         num_rollouts=rollouts.num_rollouts,
         horizon=rollouts.horizon,
         length=length,
+        num_envs=config.collect.num_envs,
       ),
     )
 
@@ -263,7 +269,8 @@ def make(
       )
       return write(carry[0], found)
 
-    due = index % config.full_period == 0
+    # From the first round after exploration, which learns already.
+    due = (index - config.start_rounds) % config.full_period == 0
     zero = jnp.zeros(())
     # A loop of no or one step: a `cond` would copy the ring.
     return jax.lax.fori_loop(

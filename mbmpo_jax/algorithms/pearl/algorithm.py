@@ -84,7 +84,11 @@ def make(
     config,
     update,
     behave,
-    sample=functools.partial(batches.sample, length=config.context.length),
+    sample=functools.partial(
+      batches.sample,
+      length=config.context.length,
+      num_envs=config.collect.num_envs,
+    ),
   )
   return base.Algorithm(
     init=rounds.make_init(

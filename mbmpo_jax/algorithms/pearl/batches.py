@@ -17,6 +17,7 @@ def sample(
   *,
   section: off_policy_config.Learn,
   length: int,
+  num_envs: int = 1,
 ) -> tuple[sac.Batch, jax.Array]:
   """The minibatches of a round, and whether there is enough data for them.
 
@@ -25,6 +26,7 @@ def sample(
     key: consumed.
     section: their number G and size B.
     length: W.
+    num_envs: environments whose steps alternate in the buffer.
 
   Returns:
     Leaves `[G, B, ...]`, where `inputs` are a `history.Seen`, and `next_inputs`
@@ -37,7 +39,8 @@ def sample(
   data = buffer_lib.rows_at(buffer, chosen)
   batch = sac.Batch(
     inputs=history.Seen(
-      data.obs, history.stored(buffer, chosen, length=length)
+      data.obs,
+      history.stored(buffer, chosen, length=length, num_envs=num_envs),
     ),
     action=data.action,
     reward=data.reward,

@@ -50,6 +50,13 @@ class Config(sac.Config):
       raise config.ConfigError(
         f'context.length={length}: must be <= {episode}, collect.episode_length'
       )
+    least = (length + 1) * self.collect.num_envs
+    if self.collect.buffer_capacity < least:
+      raise config.ConfigError(
+        f'collect.buffer_capacity={self.collect.buffer_capacity}: must be >='
+        f' {least}, a context of context.length transitions and the one after'
+        ' it, of each of the collect.num_envs'
+      )
 
   def sizes(self) -> list[tuple[str, int, str]]:
     """Counts that must stay within 32 bits."""
