@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import numpy as np
 import pytest
@@ -132,15 +133,15 @@ def test_curve_of_a_run() -> None:
 def test_fewer_samples_where_all_reach_the_return() -> None:
   """The arithmetic of the claim, done by hand.
 
-  Ours end with 9 and 10.8, where they are after 1,000 transitions; the mean is
-  9.9. The others are straight lines to it.
+  Ours end with 9 and 10.8, where they are after 1,000 transitions. Of the
+  others the first and the third are to have 9, the second 10.8.
   """
   ours = _found('ours', [0, 3, 6, 9, 12], [0, 3.6, 7.2, 10.8, 14.4])
   other = _found(
-    'other', [9.9] * 3, [9.8, 10, 10], [9.9, 9.9, 12], steps=10_000
+    'other', [9.0] * 3, [10.7, 10.9, 10.9], [9, 9, 12], steps=10_000
   )
   claim = efficiency.fewer_samples(ours, other, 10)
-  # Means of up to three: 9.8 then 9.9, which is twice as late.
+  # Means of up to three: 10.7 then 10.8, which is twice as late.
   theirs = [20_000, 40_000, 20_000]
   assert claim.numbers['ours'] == pytest.approx([1000, 1000])
   assert claim.numbers['theirs'] == pytest.approx(theirs)
@@ -149,7 +150,8 @@ def test_fewer_samples_where_all_reach_the_return() -> None:
   assert claim.verdict == report.UNDECIDED
   assert 'n = 2' in claim.sentence
   assert 'all 3 runs of other have that, after 25.2k' in claim.sentence
-  other = _found('other', *([9.9] * 3 for _ in range(3)), steps=10_000)
+  assert 'can show' not in claim.sentence
+  other = _found('other', *([10.8] * 3 for _ in range(3)), steps=10_000)
   assert efficiency.fewer_samples(ours, other, 10).verdict == report.HELD
   assert efficiency.fewer_samples(ours, other, 30).verdict == report.FAILED
 
@@ -165,6 +167,7 @@ def test_fewer_samples_where_some_never_reach_the_return() -> None:
   assert 'at least 80' in claim.sentence
   claim = efficiency.fewer_samples(ours, never, 100)
   assert claim.verdict == report.UNDECIDED
+  assert 'as long as they are, these runs can show 80 at most' in claim.reason
   some = _found('other', [0.0, 0.0], [1.0, 1.0], [1.0, 1.0], steps=4_000)
   claim = efficiency.fewer_samples(ours, some, 10)
   assert claim.numbers['reached'] == 2
@@ -204,6 +207,18 @@ def test_claims_about_what_runs_end_with() -> None:
   close = _found('close', [8, 8.0], [8.1, 8.1], [8.05, 8.05])
   claim = verdicts.improves_by(close, _found('c', [4, 4], [4, 4]), 'it', 0.12)
   assert claim.text == 'it by 12% (here more)'
+  # By 1% for sure, which is not 12%.
+  base = _found('base', [7.99, 7.99], [8, 8], [8.01, 8.01])
+  more = _found('more', [8.07, 8.07], [8.08, 8.08], [8.09, 8.09])
+  claim = verdicts.improves_by(more, base, 'it', 0.12)
+  assert claim.numbers['difference'].low > 0
+  assert claim.verdict == report.FAILED and claim.text == 'it by 12%'
+  # After as many transitions; the longer run went on to 20.
+  longer = _found('longer', [1, 1, 1, 20, 20, 20], [1, 1, 1, 21, 21, 21])
+  short = _found('short', [3, 3, 3], [3.1, 3.1, 3.1])
+  claim = verdicts.better(longer, short, 'it')
+  assert claim.numbers['ours'] == [1, 1] and claim.verdict == report.FAILED
+  assert claim.reason.startswith('after 600 transitions longer has 1 (1 to 1)')
   assert verdicts.positive(high, 'up').verdict == report.HELD
   steady = _found('steady', [1, 5, 5, 5, 5], [1, 6, 6, 6, 6])
   broken = _found('broken', [9, 9, 9, 0, 0], [9, 9, 9, 0, 0])
@@ -212,6 +227,26 @@ def test_claims_about_what_runs_end_with() -> None:
   # Smoothed over three: 9, 9, 9, 6, 3.
   assert claim.numbers['theirs'] == [6, 6]
   assert claim.verdict == report.HELD
+
+
+def test_a_run_that_broke_is_named() -> None:
+  """None of its evaluations is finite."""
+  whole = _found('whole', [1, 2], [2, 3])
+  broken = _found('broken', [1, 2], [math.nan, math.nan])
+  for claim in (
+    efficiency.fewer_samples(whole, broken, 10),
+    efficiency.sooner(broken, whole),
+    efficiency.time_within(whole, broken, 1),
+    verdicts.better(whole, broken, 'x'),
+    verdicts.improves_by(broken, whole, 'x', 0.1),
+    verdicts.positive(broken, 'x'),
+    verdicts.steadier(broken, whole),
+  ):
+    assert claim.verdict == report.UNDECIDED
+    assert claim.reason == 'world/broken/seed=1 has no finite evaluation'
+  plot_paper.curves(
+    shown.panels(study.Study('quick', pathlib.Path(), (whole, broken)))
+  )
 
 
 def test_claim_about_time() -> None:

@@ -47,10 +47,11 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   ]
 
 
-def _maps(found: study.Study) -> list[state_space.Maps]:
+def _maps(found: study.Study) -> dict[int, state_space.Maps]:
+  """By seed, of the runs that are done."""
   (entry,) = found.groups
-  return [
-    state_space.maps(
+  return {
+    run.config.seed: state_space.maps(
       found.root / run.name,
       run.config,
       low=_LOW,
@@ -59,7 +60,7 @@ def _maps(found: study.Study) -> list[state_space.Maps]:
     )
     for run, rows in zip(entry.group.runs, entry.rows, strict=True)
     if study.is_done(run, rows)
-  ]
+  }
 
 
 def claims(found: study.Study) -> list[report.Claim]:
@@ -67,7 +68,7 @@ def claims(found: study.Study) -> list[report.Claim]:
     f'where the models disagree the policy adapts more, r >= {_STRONG} over the'
     ' states of the 2-D point'
   )
-  values = [maps.correlation for maps in _maps(found)]
+  values = [maps.correlation for maps in _maps(found).values()]
   if not values:
     return [report.undecided(text, 'runs are missing')]
   r = intervals.correlation(values)
@@ -84,22 +85,23 @@ def claims(found: study.Study) -> list[report.Claim]:
 
 def draw(found: study.Study):
   extent = (_LOW, _HIGH, _LOW, _HIGH)
-  shown = _maps(found)[:_MOST_COLUMNS]
+  shown = dict(list(_maps(found).items())[:_MOST_COLUMNS])
   entries = [
     plot_paper.Map(f'seed {seed}', maps.deviation, extent, 'deviation', 0)
-    for seed, maps in enumerate(shown)
+    for seed, maps in shown.items()
   ] + [
     plot_paper.Map(
       f'r = {maps.correlation:.2f}', maps.kl, extent, 'KL, nats', 1
     )
-    for maps in shown
+    for maps in shown.values()
   ]
   return plot_paper.maps(entries, x='$s_1$', y='$s_2$') if entries else None
 
 
 def numbers(found: study.Study):
   return [
-    {**maps._asdict(), 'correlation': maps.correlation} for maps in _maps(found)
+    {'seed': seed, **maps._asdict(), 'correlation': maps.correlation}
+    for seed, maps in _maps(found).items()
   ]
 
 

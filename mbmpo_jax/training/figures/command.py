@@ -8,6 +8,7 @@ it was interrupted, and repeats nothing.
 
 import functools
 import pathlib
+import shlex
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -161,7 +162,7 @@ def parse(
     pathlib.Path(value['workdir']) / size,
     methods,
     value['only_plot'],
-    ' '.join(['python', argv[0], *others]),
+    shlex.join(['python', argv[0], *others]),
   )
 
 

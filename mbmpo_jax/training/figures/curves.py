@@ -46,6 +46,18 @@ def evaluations(rows: Sequence[Mapping[str, float]]) -> Curve:
   )
 
 
+def until(curve: Curve, steps: float) -> Curve:
+  """Its evaluations after at most so many transitions; at least the first.
+
+  Example:
+    >>> x = np.array([100.0, 200.0, 300.0])
+    >>> until(Curve(x, x / 10, x), 250).returns.tolist()
+    [10.0, 20.0]
+  """
+  count = max(1, int(np.sum(curve.steps <= steps)))
+  return Curve(*(x[:count] for x in curve))
+
+
 def smoothed(curve: Curve, window: int = WINDOW) -> Curve:
   """Each return is the mean of it and up to `window - 1` before it.
 

@@ -66,8 +66,9 @@ def fewer_samples(
 ) -> report.Claim:
   """That a method needs `factor` times the transitions for our return.
 
-  Our return is what each of our runs ends with, and the mean of that for the
-  other method. A run that never has it counts with all its transitions, so that
+  Our return is what each of our runs ends with; a run of the other method is to
+  have that of the run of its turn, so that how far our returns are apart is in
+  the interval. A run that never has it counts with all its transitions, so that
   the ratio is at least that: the claim may then hold, but not fail.
 
   Args:
@@ -77,12 +78,12 @@ def fewer_samples(
   """
   name = f'{ours.group.label} needs {factor:g} times fewer samples than'
   text = f'{name} {other.group.label} in {ours.group.panel}'
-  if not ours.finished or not other.finished:
+  if ours.lacks or other.lacks:
     return verdicts.missing(text, ours, other)
   finals = ours.finals
   target = sum(finals) / len(finals)
   own = cost(ours.curves, finals)
-  theirs = cost(other.curves, [target] * len(other.curves))
+  theirs = cost(other.curves, _in_turn(finals, len(other.curves)))
   ratio = intervals.ratio(theirs.spent, own.spent)
   verdict = report.verdict(ratio, factor)
   if theirs.censored and verdict == report.FAILED:
@@ -93,6 +94,10 @@ def fewer_samples(
     f' transitions; {_how_many(theirs, other, pace.count)}; the ratio is'
     f' {at_least}{ratio.text()}'
   )
+  budget = max(float(curve.steps[-1]) for curve in other.curves)
+  most = len(own.spent) * budget / sum(own.spent)
+  if theirs.censored and most < factor:
+    reason += f'; as long as they are, these runs can show {most:.3g} at most'
   numbers: dict[str, Any] = {
     'panel': ours.group.panel,
     'method': other.group.key,
@@ -119,7 +124,7 @@ def sooner(ours: study.Found, other: study.Found) -> report.Claim:
     f'{ours.group.label} learns faster than {other.group.label} in'
     f' {ours.group.panel}'
   )
-  if not ours.finished or not other.finished:
+  if ours.lacks or other.lacks:
     return verdicts.missing(text, ours, other)
   target = min(sum(x.finals) / len(x.finals) for x in (ours, other))
   own, theirs = (
@@ -164,12 +169,12 @@ def time_within(
     f'{ours.group.label} takes at most {most:.3g} times as long as'
     f' {other.group.label} to the return it ends with in {ours.group.panel}'
   )
-  if not ours.finished or not other.finished:
+  if ours.lacks or other.lacks:
     return verdicts.missing(text, ours, other)
   finals = ours.finals
   target = sum(finals) / len(finals)
   own = cost(ours.curves, finals, 'seconds')
-  theirs = cost(other.curves, [target] * len(other.curves), 'seconds')
+  theirs = cost(other.curves, _in_turn(finals, len(other.curves)), 'seconds')
   ratio = intervals.ratio(own.spent, theirs.spent)
   verdict = report.UNDECIDED
   if ratio.high <= most:
@@ -193,6 +198,11 @@ def time_within(
     'theirs': theirs._asdict(),
   }
   return report.Claim(text, verdict, reason, numbers)
+
+
+def _in_turn(values: Sequence[float], count: int) -> list[float]:
+  """So many of them, from the first again after the last."""
+  return [values[index % len(values)] for index in range(count)]
 
 
 def _how_many(

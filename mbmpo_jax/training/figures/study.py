@@ -79,6 +79,16 @@ class Found(NamedTuple):
     return [curves.evaluations(rows) for rows in self.finished]
 
   @property
+  def lacks(self) -> str:
+    """Why its runs say nothing about a claim; nothing if they do."""
+    if not self.finished:
+      return 'runs are missing'
+    for run, curve in zip(self.group.runs, self.curves, strict=False):
+      if not curve.returns.size:
+        return f'{run.name} has no finite evaluation'
+    return ''
+
+  @property
   def finals(self) -> list[float]:
     """What each run that is done ends with."""
     return [curves.final(curve) for curve in self.curves]

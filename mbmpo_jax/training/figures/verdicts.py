@@ -11,6 +11,7 @@ from mbmpo_jax.training.figures import curves
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.reporting import pace
 
 
 def better(
@@ -18,26 +19,37 @@ def better(
 ) -> report.Claim:
   """That what our runs end with is more, by at least `least`.
 
+  Where the runs of one are longer, it is what they have after as many
+  transitions as the shorter ones.
+
   Args:
     ours: runs.
     other: those that they are compared with.
     text: the claim.
     least: in units of return.
   """
-  if not ours.finished or not other.finished:
+  if ours.lacks or other.lacks:
     return missing(text, ours, other)
-  gain = intervals.difference(ours.finals, other.finals)
+  ends = [float(c.steps[-1]) for x in (ours, other) for c in x.curves]
+  mine, theirs = (
+    [curves.final(curves.until(curve, min(ends))) for curve in entry.curves]
+    for entry in (ours, other)
+  )
+  gain = intervals.difference(mine, theirs)
+  cut = min(ends) < max(ends)
+  after = f'after {pace.count(min(ends))} transitions ' if cut else ''
   reason = (
-    f'{ours.group.label} ends with {_spread(ours.finals)},'
-    f' {other.group.label} with {_spread(other.finals)}; the difference is'
-    f' {gain.text()}'
+    f'{after}{ours.group.label} {"has" if cut else "ends with"}'
+    f' {_spread(mine)}, {other.group.label} {"" if cut else "with "}'
+    f'{_spread(theirs)}; the difference is {gain.text()}'
   )
   numbers = {
     'panel': ours.group.panel,
     'method': other.group.key,
     'difference': gain,
-    'ours': ours.finals,
-    'theirs': other.finals,
+    'ours': mine,
+    'theirs': theirs,
+    'transitions': min(ends),
   }
   return report.Claim(text, report.verdict(gain, least), reason, numbers)
 
@@ -47,8 +59,8 @@ def improves_by(
 ) -> report.Claim:
   """That our runs end with more, by a published share of the other's return.
 
-  It held if they end with more for sure, and did not if for sure with less; the
-  share is told beside the published one.
+  It held if they end with more for sure, by a share that is not for sure below
+  the published one; it did not if it is, or they end with less for sure.
 
   Args:
     ours: runs.
@@ -57,14 +69,15 @@ def improves_by(
     published: the share, 0.12 for 12%.
   """
   claim = f'{text} by {published:.0%}'
-  if not ours.finished or not other.finished:
+  if ours.lacks or other.lacks:
     return missing(claim, ours, other)
   gain = intervals.difference(ours.finals, other.finals)
   share = intervals.improvement(ours.finals, other.finals)
   verdict = report.verdict(gain, 0.0)
-  if verdict == report.HELD and not share.low <= published <= share.high:
-    more = 'more' if share.value > published else 'less'
-    claim += f' (here {more})'
+  if verdict == report.HELD and share.low > published:
+    claim += ' (here more)'
+  if verdict == report.HELD and share.high < published:
+    verdict = report.FAILED
   reason = (
     f'{ours.group.label} ends with {_spread(ours.finals)},'
     f' {other.group.label} with {_spread(other.finals)}, which is'
@@ -83,7 +96,7 @@ def improves_by(
 
 def positive(ours: study.Found, text: str) -> report.Claim:
   """That what our runs end with is more than 0, on average."""
-  if not ours.finished:
+  if ours.lacks:
     return missing(text, ours, ours)
   mean = intervals.mean(ours.finals)
   reason = f'it ends with {mean.text()}'
@@ -101,7 +114,7 @@ def steadier(ours: study.Found, other: study.Found) -> report.Claim:
     other: those that they are compared with.
   """
   text = f'{ours.group.label} unlearns less than {other.group.label}'
-  if not ours.finished or not other.finished:
+  if ours.lacks or other.lacks:
     return missing(text, ours, other)
   lost, theirs = (
     [
@@ -153,9 +166,11 @@ def all_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
 
 
 def missing(text: str, ours: study.Found, other: study.Found) -> report.Claim:
-  """A claim about runs that are not there: it is undecided."""
+  """A claim about runs that are not there, or say nothing: undecided."""
   numbers = {'panel': ours.group.panel, 'method': other.group.key}
-  return report.Claim(text, report.UNDECIDED, 'runs are missing', numbers)
+  return report.Claim(
+    text, report.UNDECIDED, ours.lacks or other.lacks, numbers
+  )
 
 
 def _spread(values: Sequence[float]) -> str:

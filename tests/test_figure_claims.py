@@ -1,0 +1,137 @@
+"""What figures say of made-up runs: where it must hold, and must not."""
+
+import importlib
+import pathlib
+from collections.abc import Callable
+
+import pytest
+
+from mbmpo_jax.training.figures import command
+from mbmpo_jax.training.figures import report
+from mbmpo_jax.training.figures import study
+
+# Of a group: the return it climbs to, and the transitions of a run.
+_Look = Callable[[study.Group], tuple[float, float]]
+_BY_KEY: dict[str, dict[str, float]] = {
+  'fig1': {'mbmpo': 2.0},
+  'fig2': {'mbmpo': 2.0},
+  'fig4': {'mbmpo': 2.0},
+  'fig5': {'alpha=0.001': 2.0},
+  'fig7': {'0.001': 2.0, '5': 1.9, '15': 2.0, '30': 2.0},
+  'm3po_fig7': {'m3po': 2.0, 'm3po_h_long': 2.0},
+  'm3po_fig9': {'m3po': 2.0},
+}
+
+
+def _study(name: str, look: _Look) -> tuple[command.Figure, study.Study]:
+  figure = importlib.import_module(f'experiments.figures.{name}').FIGURE
+  groups = figure.groups('quick', figure.methods)
+  return figure, study.Study(
+    'quick',
+    pathlib.Path('nowhere'),
+    tuple(
+      study.Found(group, tuple(_rows(run, *look(group)) for run in group.runs))
+      for group in groups
+    ),
+  )
+
+
+def _rows(run: study.Run, level: float, transitions: float) -> list[dict]:
+  """To its level, the better the sooner; seeds are 1% apart."""
+  count = run.config.run.num_iterations
+  steps = transitions / count
+  begins = 0.2 if level > 1.5 else 0.5
+  level *= 1 + 0.01 * run.config.seed
+  return [
+    {
+      'iteration': index,
+      'env_steps': steps * (index + 1),
+      'eval/return_mean': level if index >= begins * count else 0.0,
+      'time/eval_s': 1.0,
+      'time/learn_s': 1.0,
+    }
+    for index in range(count)
+  ]
+
+
+def _verdicts(name: str, look: _Look) -> dict[str, str]:
+  figure, found = _study(name, look)
+  assert not found.missing
+  return {claim.text: claim.verdict for claim in figure.claims(found)}
+
+
+@pytest.mark.parametrize('name', ['fig2', 'fig4', 'm3po_fig7', 'm3po_fig9'])
+def test_the_better_is_called_better(name):
+  """All claims hold; and fail, if ours are the worse."""
+  known = _BY_KEY[name]
+
+  def look(group: study.Group, sign: int = 1) -> tuple[float, float]:
+    level = known.get(group.key, 1.0)
+    transitions = 2000.0 if 'long' in group.key else 1000.0
+    return (level if sign > 0 else 3.0 - level), transitions
+
+  held = _verdicts(name, look)
+  assert set(held.values()) == {report.HELD}
+  failed = _verdicts(name, lambda group: look(group, -1))
+  # That it still runs forward holds, though it is the worse.
+  assert {v for k, v in failed.items() if 'forward' not in k} == {report.FAILED}
+
+
+def test_fewer_transitions_are_called_fewer():
+  """Figure 1: a hundredth as many, and as many."""
+  ratio = 100.0
+
+  def look(group: study.Group) -> tuple[float, float]:
+    ours = group.key == 'mbmpo'
+    return 1.0, 1000 * (1.0 if ours else ratio)
+
+  assert set(_verdicts('fig1', look).values()) == {report.HELD}
+  ratio = 1.0
+  assert set(_verdicts('fig1', look).values()) == {report.FAILED}
+
+
+def test_adaptation_is_called_better_and_steadier():
+  """Figure 5."""
+  of = _BY_KEY['fig5']
+  better, steadier = _verdicts(
+    'fig5', lambda group: (of.get(group.key, 1.0), 100.0)
+  ).values()
+  assert better == report.HELD
+  better, _ = _verdicts(
+    'fig5', lambda group: (3.0 - of.get(group.key, 1.0), 100.0)
+  ).values()
+  assert better == report.FAILED
+  del steadier  # None of these runs unlearns anything.
+
+
+@pytest.mark.parametrize(
+  ('gain', 'verdict'),
+  [(1.2, report.HELD), (1.12, report.HELD), (1.03, None), (0.8, report.FAILED)],
+)
+def test_tailored_data_are_called_better(gain, verdict):
+  """Figure 6: by a fifth, by as much as published, by too little, by less."""
+  found = _verdicts(
+    'fig6', lambda group: (1.0 if 'meta' in group.key else gain, 100.0)
+  )
+  assert len(found) == 2
+  expected = {verdict} if verdict else {report.FAILED, report.UNDECIDED}
+  assert set(found.values()) <= expected
+
+
+def test_more_is_called_better():
+  """Figure 7: of alpha, of models, of meta-steps."""
+  levels = {
+    'alpha': {'0': 1.0},
+    'models': {'1': 1.0},
+    'meta_steps': {'5': 1.0},
+  }
+
+  def look(group: study.Group) -> tuple[float, float]:
+    return levels[group.panel].get(group.key, 2.0), 100.0
+
+  assert set(_verdicts('fig7', look).values()) == {report.HELD}
+  flipped = {
+    panel: dict.fromkeys(known, 3.0) for panel, known in levels.items()
+  }
+  levels.update(flipped)
+  assert set(_verdicts('fig7', look).values()) == {report.FAILED}
