@@ -14,6 +14,7 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import minibatches
 from mbmpo_jax.algorithms import on_policy
+from mbmpo_jax.algorithms.ppo import algorithm as ppo_algorithm
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.objectives import ppo
 from mbmpo_jax.objectives import returns
@@ -24,6 +25,7 @@ from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import real
 from tests import learning
+from tests import tiny
 
 _T, _N, _A = 5, 3, 2
 
@@ -123,6 +125,106 @@ def test_a_time_limit_bootstraps_and_a_termination_does_not(x64):
   np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
+def test_a_trajectory_is_judged_as_it_was_played(x64):
+  """A rollout of an environment that terminates, and is cut by time.
+
+  V(s) = 3 s + 1, so that the observation before a reset and the one after it
+  have values far apart.
+  """
+  env = tiny.Countdown()
+  policy = policies.memoryless(
+    lambda key: (),
+    lambda params, obs: distributions.Gaussian(0 * obs, 0 * obs),
+    noise=functools.partial(distributions.normal_noise, action_size=1),
+  )
+  trajectory, _ = jax.jit(
+    functools.partial(
+      real.rollout, env, policy, (), num_envs=4, horizon=9, time_limit=3
+    )
+  )(jax.random.PRNGKey(1))
+  # A step whose reward was no number.
+  mask = np.asarray(trajectory.mask).copy()
+  mask[6, 2] = 0
+  trajectory = trajectory._replace(mask=jnp.asarray(mask))
+  discount, lam = 0.9, 0.8
+  batch, metrics = on_policy.judge(
+    lambda params, obs: params * obs[..., 0] + 1,
+    3.0,
+    trajectory,
+    {'advantage.discount': discount, 'advantage.gae_lambda': lam},
+  )
+
+  played = jax.tree.map(np.asarray, trajectory)
+  values, beyond = (3 * x[..., 0] + 1 for x in (played.obs, played.next_obs))
+  terminated, truncated = played.terminated, played.truncated
+  # Those that began at 0 are cut before they would terminate.
+  assert terminated.sum() >= 2 and truncated.sum() >= 1
+  advantages = np.zeros((9, 4))
+  for n in range(4):
+    later = 0.0
+    for t in reversed(range(9)):
+      ends = terminated[t, n] or truncated[t, n] or not mask[t, n]
+      after = 0.0 if terminated[t, n] else beyond[t, n]
+      delta = played.reward[t, n] + discount * after - values[t, n]
+      advantages[t, n] = delta + discount * lam * (0.0 if ends else later)
+      later = advantages[t, n]
+  live = mask > 0
+  targets = (advantages + values)[live]
+  np.testing.assert_allclose(batch.targets[live], targets, rtol=1e-6)
+  kept = advantages[live]
+  np.testing.assert_allclose(
+    batch.advantages[live], (kept - kept.mean()) / kept.std(), rtol=1e-5
+  )
+  error = np.mean((values[live] - targets) ** 2)
+  np.testing.assert_allclose(metrics['value/loss'], error / 2, rtol=1e-6)
+  np.testing.assert_allclose(
+    metrics['value/explained'], 1 - error / targets.var(), rtol=1e-5
+  )
+
+
+def test_the_loss_of_ppo_is_its_three_parts(x64):
+  """Signs and weights, against NumPy, of a policy that has moved."""
+  env, config = envs.make('point'), settings('ppo')
+  made = on_policy.parts(env, config, None)
+  policy, value = (
+    jax.tree.map(
+      lambda x: jnp.asarray(x, float) + 0.1, make(jax.random.PRNGKey(seed))
+    )
+    for seed, make in enumerate((made.policy.init, made.init_value))
+  )
+  trajectory = jax.tree.map(
+    jnp.asarray,
+    make_trajectory()._replace(
+      obs=random((_T, _N, 2), 1), next_obs=random((_T, _N, 2), 5)
+    ),
+  )
+  advantages, targets = random((_T, _N), 8), random((_T, _N), 9)
+  batch = on_policy.Batch(
+    trajectory, jnp.asarray(advantages), jnp.asarray(targets)
+  )
+  hyper = {
+    'learn.clip_range': 0.2,
+    'learn.value_coef': 0.7,
+    'learn.entropy_coef': 0.3,
+  }
+  found = ppo_algorithm.loss((policy, value), batch, made=made, hyper=hyper)
+
+  dist = made.policy.distribution(policy, (), trajectory.obs)
+  mean, log_std = np.asarray(dist.mode()), np.asarray(policy['log_std'])
+  mean, log_std = mean.reshape(_T, _N, _A), log_std.reshape(1, 1, _A)
+  z = (np.asarray(trajectory.action) - mean) / np.exp(log_std)
+  log_prob = np.sum(-0.5 * z**2 - log_std - 0.5 * np.log(2 * np.pi), -1)
+  ratio = np.exp(log_prob - trajectory.log_prob)
+  clipped = np.clip(ratio, 0.8, 1.2) * advantages
+  surrogate = np.mean(np.minimum(ratio * advantages, clipped))
+  values = np.asarray(made.value(value, trajectory.obs))
+  errors = np.mean((values - targets) ** 2) / 2
+  entropy = np.sum(log_std + 0.5 * np.log(2 * np.pi * np.e), -1).mean()
+  np.testing.assert_allclose(
+    found, -surrogate + 0.7 * errors - 0.3 * entropy, rtol=1e-6
+  )
+
+
 def test_running_moments_are_those_of_all_rows(x64):
   rows = 1e3 + random((7, 4, 3))
   mask = np.ones((7, 4))
@@ -176,17 +278,25 @@ def settings(name: str, **overrides) -> config_lib.Experiment:
   )
 
 
-def test_the_kl_of_a_trust_region_step_is_within_its_bound():
-  """Measured afresh in NumPy, of the policies in the states, on its data."""
-  config = settings('trpo', **{'collect.normalize_observations': False})
+@pytest.mark.parametrize('normalize', [False, True])
+def test_the_kl_of_a_trust_region_step_is_within_its_bound(normalize):
+  """Measured afresh in NumPy, of the policies in the states, on its data.
+
+  Of normalised observations in the second iteration, whose units are those of
+  the first: what it adds to the moments is for the next.
+  """
+  config = settings('trpo', **{'collect.normalize_observations': normalize})
   env = envs.make('point')
   algorithm = algorithms.make('trpo', env, config)
   before = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
-  after, metrics = jax.jit(algorithm.update)(before)
+  update = jax.jit(algorithm.update)
+  if normalize:
+    before, _ = update(before)
+  after, metrics = update(before)
   trajectory, _ = real.rollout(
     env,
     algorithm.policy,
-    before.policy,
+    algorithm.policy_params(before),
     jax.random.split(before.counters.key, 4)[1],
     num_envs=20,
     horizon=30,
@@ -194,6 +304,9 @@ def test_the_kl_of_a_trust_region_step_is_within_its_bound():
     time_limit=30,
   )
   obs = np.asarray(trajectory.obs, np.float64).reshape(-1, 2)
+  if normalize:
+    moments = jax.tree.map(np.float64, before.moments)
+    obs = (obs - moments.mean) / np.sqrt(moments.squares / moments.total)
 
   def gaussian_of(theta):
     hidden, last = theta['layers']

@@ -22,8 +22,8 @@ METRICS = {
     ' nats'
   ),
   'policy/kl': base.Metric(
-    'mean KL from the policy that collected to the one that was learned, in'
-    ' nats'
+    'mean KL from the policy that collected to the one that was learned, both'
+    ' of observations in units of what had been seen by then, in nats'
   ),
   'value/loss': base.Metric(
     'half the mean squared error of the values before their update'
