@@ -1,7 +1,8 @@
 """brax's trainers with the hyperparameters of a configuration of ours.
 
 What brax fixes, or has one number for where we have two, our configuration
-takes over, so that both learn with the same numbers. What is left: brax judges
+takes over, so that both learn with the same numbers; and its episodes begin
+anew, as ours do (`fresh_resets.py`). What is left: brax judges
 actions anew for every minibatch, over sequences that may be shorter than an
 iteration's, and leaves transitions out at which a time limit cut.
 """
@@ -14,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from benchmarks import fresh_resets
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.algorithms.ppo import config as ppo_config
@@ -85,6 +87,7 @@ def ppo(config: ppo_config.Config) -> Opponent:
     network_factory=networks,
     run_evals=False,
     max_devices_per_host=1,
+    wrap_env_fn=fresh_resets.wrap,
   )
   return Opponent(config, train)
 
@@ -134,6 +137,7 @@ def sac(config: sac_config.Config) -> Opponent:
     network_factory=networks,
     num_eval_envs=1,
     max_devices_per_host=1,
+    wrap_env_fn=fresh_resets.wrap,
   )
   return Opponent(config, train)
 

@@ -3,10 +3,12 @@
 import runpy
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks import against_brax
+from benchmarks import fresh_resets
 from benchmarks import opponents
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
@@ -46,6 +48,26 @@ def test_a_policy_of_brax_acts_by_a_key_for_each_world():
   np.testing.assert_array_equal(still.env_action, np.clip(still.action, -1, 1))
   noise = play(1.0).action - 3 * play(1.0).obs
   assert len(np.unique(noise.round(5))) == noise.size
+
+
+def test_every_episode_of_brax_begins_anew():
+  """In each environment, and never where one began before."""
+  env = fresh_resets.wrap(envs.make('point'), episode_length=3)
+  keys = jax.random.split(jax.random.PRNGKey(0), 2)
+
+  def step(state, _):
+    before = state.obs
+    state = env.step(state, jnp.zeros((2, 2)))
+    return state, (before, state.done)
+
+  _, (obs, done) = jax.jit(
+    lambda keys: jax.lax.scan(step, env.reset(keys), length=12)
+  )(keys)
+  np.testing.assert_array_equal(done[2::3], 1)
+  starts = np.asarray(obs)[::3]
+  # Without an action a point stays where it is.
+  np.testing.assert_array_equal(starts, np.asarray(obs)[1::3])
+  assert len(np.unique(starts.reshape(-1, 2).round(6), axis=0)) == 8
 
 
 def test_what_brax_cannot_do_is_refused():
