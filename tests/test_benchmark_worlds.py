@@ -360,3 +360,23 @@ def test_the_full_humanoid_feels_mujocos_forces(x64):
     _walker_reward('humanoid_et', data.qpos, data.qvel, action) - cost,
     rtol=1e-6,
   )
+
+
+@pytest.mark.parametrize('name', ['walker2d', 'walker2d_et'])
+def test_the_walkers_feet_differ(name):
+  """As in Gym's first version; elsewhere both have 1.9."""
+  feet = ['foot', 'foot_left']
+  for variant, expected in (
+    ('benchmark', [0.9, 1.9]),
+    ('gymnasium', [1.9] * 2),
+  ):
+    if name == 'walker2d_et' and variant != 'benchmark':
+      continue
+    env = envs.make(name, variant)
+    ids = [env.mj_model.geom(foot).id for foot in feet]
+    np.testing.assert_allclose(
+      np.asarray(env.model.geom_friction)[ids, 0], expected, rtol=1e-6
+    )
+    np.testing.assert_allclose(
+      env.mj_model.geom_friction[ids, 0], expected, rtol=1e-6
+    )
