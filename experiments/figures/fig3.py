@@ -11,6 +11,8 @@ seeds.
 
 from typing import Any
 
+import numpy as np
+
 from experiments.figures import methods as methods_lib
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.training.figures import command
@@ -100,9 +102,20 @@ def draw(found: study.Study):
 
 def numbers(found: study.Study):
   return [
-    {'seed': seed, **maps._asdict(), 'correlation': maps.correlation}
+    {
+      'seed': seed,
+      'iteration': maps.iteration,
+      'correlation': maps.correlation,
+      'deviation': _short(maps.deviation),
+      'kl': _short(maps.kl),
+    }
     for seed, maps in _maps(found).items()
   ]
+
+
+def _short(values: np.ndarray) -> list[list[float]]:
+  """Four significant digits, more than a picture shows."""
+  return [[float(f'{x:.4g}') for x in row] for row in values]
 
 
 FIGURE = command.Figure(
