@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from mbmpo_jax import envs
+from mbmpo_jax.envs import quaternions
 
 _DOCS = pathlib.Path(__file__).parents[1] / 'docs' / 'environments.md'
 
@@ -50,11 +51,18 @@ def test_sizes_times_and_resets(name, variant, cells):
   keys = jax.random.split(jax.random.PRNGKey(0), 500)
   body = env.family.nominal if isinstance(env, envs.Tasked) else env
   states = jax.jit(jax.vmap(body.initial_state))(keys)
+  positions = np.asarray(states.qpos)
+  # A quaternion is brought to length 1 after the noise.
+  for place in quaternions.addresses(body.mj_model)[::-1]:
+    four = slice(place, place + 4)
+    lengths = np.linalg.norm(positions[:, four], axis=1)
+    np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+    positions = np.delete(positions, four, axis=1)
   for kind, scale, drawn in (
-    (*noise.groups()[:2], states.qpos),
+    (*noise.groups()[:2], positions),
     (*noise.groups()[2:], states.qvel),
   ):
-    deviation = np.asarray(drawn - jnp.median(drawn, axis=0)[None])
+    deviation = np.asarray(drawn) - np.median(drawn, axis=0)[None]
     width = float(scale)
     std = width if kind == 'N' else width / np.sqrt(3)
     np.testing.assert_allclose(np.std(deviation, axis=0), std, rtol=0.15)

@@ -6,7 +6,10 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 
 def get_config() -> sac.Config:
-  """The authors' values, for episodes of 200 steps."""
+  """The authors' values, for episodes of 200 steps, and a higher rate.
+
+  With their 3e-4 three seeds end at 730, 734 and 735.
+  """
   return sac.Config(
     env=config.Env(name='half_cheetah'),
     collect=off_policy_config.Collect(
@@ -16,5 +19,8 @@ def get_config() -> sac.Config:
       buffer_capacity=100_000,
       start_steps=2000,
     ),
+    policy=sac.Policy(learning_rate=1e-3),
+    critic=off_policy_config.Critic(learning_rate=1e-3),
+    temperature=sac.Temperature(learning_rate=1e-3),
     run=off_policy_config.Run(num_iterations=20, eval_episodes=10),
   )
