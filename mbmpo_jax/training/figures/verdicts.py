@@ -134,7 +134,10 @@ def steadier(ours: study.Found, other: study.Found) -> report.Claim:
     'ours': lost,
     'theirs': theirs,
   }
-  return report.Claim(text, report.verdict(less, 0.0), reason, numbers)
+  verdict = report.verdict(less, 0.0)
+  if not any(lost) and not any(theirs):  # Neither loses anything: not less.
+    verdict = report.UNDECIDED
+  return report.Claim(text, verdict, reason, numbers)
 
 
 def all_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
