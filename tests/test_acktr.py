@@ -59,6 +59,30 @@ def test_learns_the_point_and_flees_with_the_advantage_reversed(monkeypatch):
   assert np.mean(learn(iterations=40)[-5:]) < -100
 
 
+def test_an_iteration_moves_the_policy_as_its_factors_say():
+  """The KL measured afresh is the one that the Kronecker factors foretell."""
+  config = settings(
+    **{
+      'collect.num_envs': 100,
+      'policy_step.max_length': 1e3,  # so that the trust region is the limit
+      'policy_step.damping': 1e-4,
+      'value_step.num_steps': 5,
+    }
+  )
+  algorithm = algorithms.make('acktr', envs.make('point'), config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  after, metrics = jax.jit(algorithm.update)(state)
+  np.testing.assert_allclose(
+    metrics['policy/predicted_kl'], config.policy_step.max_kl, rtol=1e-3
+  )
+  ratio = metrics['policy/kl'] / metrics['policy/predicted_kl']
+  assert 0.8 < ratio < 1.25
+  assert metrics['nonfinite/updates'] == 0
+  # One step of the policy and five of the value network, of fresh moments.
+  assert after.optimizer.policy.steps == 1
+  assert after.optimizer.value.steps == 5
+
+
 def test_a_step_that_is_not_finite_is_not_taken():
   optimizer = kfac.kfac(1.0, max_kl=1.0, damping=0.1)
   params = {'w': jnp.ones((2, 1)), 'b': jnp.ones(1)}

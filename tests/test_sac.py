@@ -227,6 +227,10 @@ def test_an_update_steps_each_of_the_four_in_turn(networks):
       'run.chunk=250: must be a multiple of 3, learn.update_every',
     ),
     ({'collect.buffer_capacity': 200}, 'collect.buffer_capacity=200: must be'),
+    (
+      {'collect.start_steps': 2000, 'run.num_iterations': 2},
+      'collect.start_steps=2000: must be < 2000, the run.num_iterations',
+    ),
     ({'learn.num_updates': 0}, 'learn.num_updates=0: must be an int >= 1'),
     ({'collect.episode_length': 31}, 'collect.episode_length=31: must be <='),
   ],

@@ -347,7 +347,7 @@ def _section(**values) -> config_lib.Env:
 
 
 def test_a_configuration_says_what_tasks_there_are():
-  env = envs.from_config(_section(name='point_direc'), episode_length=10)
+  env = envs.from_config(_section(name='point_direc'), episode_length=40)
   assert (env.schedule, env.switch_period) == ('switch', 20)
   section = _section(
     name='acrobot',
@@ -369,6 +369,10 @@ def test_a_configuration_says_what_tasks_there_are():
     (
       dict(name='point_direc', tasks='switch', switch_period=60),
       'env.switch_period=60: must be < 60, the length of an episode',
+    ),
+    (
+      dict(name='half_cheetah_fwd_bwd'),
+      'env.switch_period=300: must be < 60, the length of an episode',
     ),
     (
       dict(name='acrobot', tasks='switch'),

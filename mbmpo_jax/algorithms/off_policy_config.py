@@ -100,6 +100,13 @@ class Config(config.Experiment):
         raise config.ConfigError(
           f'{name}={size}: must be a multiple of {unit}, {what}'
         )
+    transitions = self.run.num_iterations * collect.steps
+    if collect.start_steps >= transitions:
+      raise config.ConfigError(
+        f'collect.start_steps={collect.start_steps}: must be < {transitions},'
+        ' the run.num_iterations * collect.num_envs * collect.steps_per_env'
+        ' transitions of the run, as learning begins after them'
+      )
     rows = collect.num_envs * learn.update_every
     if collect.buffer_capacity < max(rows, learn.batch_size):
       raise config.ConfigError(

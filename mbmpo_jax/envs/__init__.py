@@ -192,9 +192,8 @@ def from_config(
       f'env.switch_period={section.switch_period}: must be 0 unless'
       " env.tasks='switch'"
     )
-  asked = section.tasks == 'switch' or section.switch_period
   most = env.max_episode_steps if episode_length is None else episode_length
-  if asked and env.switch_period >= most:
+  if env.schedule == 'switch' and env.switch_period >= most:
     raise config.ConfigError(
       f'env.switch_period={env.switch_period}: must be < {most}, the length of'
       " an episode, or env.tasks='episode'"
