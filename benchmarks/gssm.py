@@ -52,7 +52,7 @@ def programs(
   config: gssm_config.Config,
 ) -> tuple[list[timing.Program], Any]:
   """The three, compiled, for a model that knows a few episodes; the model."""
-  env = envs.make(config.env.name)
+  env = envs.from_config(config.env)
   algorithm = gssm.make(env, config)
   surrogate = surrogate_lib.make(env, config.model)
   key = jax.random.PRNGKey(0)
@@ -87,25 +87,33 @@ def programs(
 
   rollouts = config.model_rollouts
   num = rollouts.num_contexts * rollouts.num_rollouts
-  context = points(env, config, config.model.context_size)
+  each = jax.tree.map(
+    lambda x: jnp.broadcast_to(x[None], (rollouts.num_contexts, *x.shape)),
+    points(env, config, config.model.context_size),
+  )
 
-  def imagine(model: Any, params: Any, key: jax.Array) -> Any:
-    obs = jax.vmap(env.initial_obs)(jax.random.split(key, num))
-    return imagined.rollout(
-      algorithm.policy,
-      params,
-      surrogate.dynamics,
-      model,
-      key,
-      obs,
-      horizon=rollouts.horizon,
-      reward_fn=env.reward,
-      done_fn=env.done,
-      context=context,
-      policy_context=(),
-    ).reward
+  def imagine(model: Any, params: Any, contexts: Any, key: jax.Array) -> Any:
+    def of_context(context: Any, key: jax.Array) -> jax.Array:
+      assert surrogate.encode is not None
+      starts = jax.random.split(key, rollouts.num_rollouts)
+      return imagined.rollout(
+        algorithm.policy,
+        params,
+        surrogate.dynamics,
+        model,
+        key,
+        jax.vmap(env.initial_obs)(starts),
+        horizon=rollouts.horizon,
+        reward_fn=env.reward,
+        done_fn=env.done,
+        context=context,
+        policy_context=surrogate.encode(model, context, key).sample,
+      ).reward
 
-  args = (model, algorithm.policy_params(state), key)
+    keys = jax.random.split(key, rollouts.num_contexts)
+    return jax.vmap(of_context)(contexts, keys)
+
+  args = (model, algorithm.policy_params(state), each, key)
   compiled = [
     fitting,
     timing.compile_program(
@@ -138,7 +146,7 @@ def context_bytes(
   config: gssm_config.Config, model: Any, sizes: tuple[int, ...]
 ) -> dict[int, int]:
   """Memory that inferring z from so many points takes, beside its inputs."""
-  env = envs.make(config.env.name)
+  env = envs.from_config(config.env)
   surrogate = surrogate_lib.make(env, config.model)
   assert surrogate.encode is not None
   key = jax.random.PRNGKey(0)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from mbmpo_jax import envs
+from mbmpo_jax import types
 from mbmpo_jax.envs import acrobot
+from mbmpo_jax.models.neural_process import sets
 
 
 @pytest.mark.parametrize('masses', [(1.0, 1.0), (0.85, 1.15)])
@@ -65,6 +67,51 @@ def test_after_the_goal_nothing_is_paid_and_nothing_moves(variant, done):
     np.testing.assert_array_equal(at_goal.obs, upright)
     assert at_goal.reward == 0
   assert np.any(env.step(state, action).obs != state.obs)
+
+
+def test_a_full_turn_is_no_jump():
+  """The change goes the shorter way, and leads to the next observation."""
+  env = envs.make('acrobot', tell_task=True)
+  before = jnp.asarray([3.1, -3.1, 5.0, -5.0, 0.9, 1.1])
+  after = jnp.asarray([-3.1, 3.1, 4.0, -5.0, 0.9, 1.1])
+  change = env.change(before, after)
+  turn = 2 * math.pi - 6.2
+  np.testing.assert_allclose(
+    change, [turn, -turn, -1.0, 0.0, 0.0, 0.0], atol=1e-6
+  )
+  np.testing.assert_allclose(env.project(before + change), after, atol=1e-6)
+  beyond = env.project(before.at[2:4].set(jnp.asarray([20.0, -40.0])))
+  np.testing.assert_allclose(beyond[2:4], [4 * math.pi, -9 * math.pi])
+
+
+@pytest.mark.parametrize('target', ['delta', 'next'])
+def test_what_a_model_learns_of_a_full_turn(target):
+  """Of two steps that are nearly the same, nearly the same; none of 2 pi."""
+  env = envs.make('acrobot')
+  obs = jnp.asarray([[3.13, 0.0, 1.0, 0.0], [3.1, 0.0, 1.0, 0.0]])
+  moved = jnp.asarray([[0.02, 0.0, 0.0, 0.0]])
+  rows = types.Transition(
+    obs=obs,
+    action=jnp.zeros((2, 3)),
+    reward=jnp.zeros(2),
+    next_obs=env.project(obs + moved),
+    terminated=jnp.zeros(2),
+    truncated=jnp.zeros(2),
+    episode=jnp.zeros(2, jnp.int32),
+    time=jnp.zeros(2, jnp.int32),
+  )
+  assert rows.next_obs[0, 0] < 0 < rows.next_obs[1, 0]
+  points = sets.of_transitions(
+    rows,
+    jnp.ones(2),
+    model_input=env.model_input,
+    target=target,
+    change=env.change,
+  )
+  expected = moved if target == 'delta' else obs + moved
+  np.testing.assert_allclose(
+    points.y, jnp.broadcast_to(expected, (2, 4)), atol=1e-6
+  )
 
 
 def test_the_torque_is_the_choice():

@@ -35,17 +35,32 @@ WORLDS = {
 }
 
 
+# Further forms of an algorithm: its name, its world, what it is given.
+VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
+  **{
+    f'gssm-{kind}': (
+      'gssm',
+      WORLDS['gssm'],
+      {'model.kind': kind, 'policy.amortised': False},
+    )
+    for kind in ('mean', 'attentive', 'dropout')
+  },
+  'ppo-random-tasks': ('ppo', WORLDS['gssm'], {}),
+}
+
+
 def config_of(name: str) -> config_lib.Experiment:
   """Its defaults, shrunk, on a light world; two members if it has models.
 
   Networks have one hidden layer, which takes a fifth off the time to compile.
   What other files compile of MB-MPO is this, too.
   """
+  name, env, given = VARIANTS.get(name, (name, WORLDS.get(name, 'point'), {}))
   if name == 'mbmpo':
     return tiny.point_config(run__num_iterations=3)
   config = tiny_lib.shrink(algorithms.config(name)())
   values = {
-    'env.name': WORLDS.get(name, 'point'),
+    'env.name': env,
     'collect.num_trajectories': 4,
     'collect.num_envs': 4,
     'collect.steps_per_env': 10,
@@ -57,15 +72,12 @@ def config_of(name: str) -> config_lib.Experiment:
     'run.num_iterations': 3,
     'run.eval_episodes': 2,
     'run.render': False,
+    **given,
   }
   known = config_lib.flatten(config)
   values = {n: v for n, v in values.items() if n in known}
   layers = {n: v[:1] for n, v in known.items() if n.endswith('_sizes')}
   return config_lib.replaced(config, layers | values)
-
-
-def world(name: str) -> envs.Environment:
-  return envs.make(WORLDS.get(name, 'point'))
 
 
 class Programs(NamedTuple):
@@ -81,12 +93,18 @@ class Programs(NamedTuple):
   end: Any
 
 
-@pytest.fixture(scope='module', params=NAMES)
+@pytest.fixture(
+  scope='module',
+  params=[
+    *NAMES,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS),
+  ],
+)
 def programs(request: pytest.FixtureRequest) -> Programs:
   """After three iterations."""
-  name = request.param
-  config = config_of(name)
-  algorithm = algorithms.make(name, world(name), config)
+  config = config_of(request.param)
+  name = config.algorithm
+  algorithm = algorithms.make(name, envs.make(config.env.name), config)
   traces = dict.fromkeys(algorithm.phases, 0)
 
   def counted(name: str, phase: base.Phase) -> Any:
@@ -169,7 +187,7 @@ def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
   Each algorithm's programs are compiled anew, twice, which makes it slow.
   """
   algorithm = algorithms.make(
-    programs.name, world(programs.name), programs.config
+    programs.name, envs.make(programs.config.env.name), programs.config
   )
   hyper = base.hyper(programs.config)
   init = jax.jit(jax.vmap(lambda key: algorithm.init(key, hyper)))
@@ -198,7 +216,7 @@ def test_the_same_state_gives_the_same_numbers(programs):
 def test_data_from_outside_are_counted_and_kept(programs):
   algorithm, state = programs.algorithm, programs.end
   trajectory, _ = real.rollout(
-    world(programs.name),
+    envs.make(programs.config.env.name),
     algorithm.policy,
     algorithm.policy_params(state),
     jax.random.PRNGKey(0),
@@ -282,7 +300,7 @@ def test_the_saved_policy_acts_as_it_did(programs, trained, tmp_path):
   """Loaded, and exported as a program."""
   policy = saved_policy.load_policy(trained, 'latest')
   assert policy.config == programs.config
-  env = world(programs.name)
+  env = envs.make(programs.config.env.name)
   obs = jax.random.normal(jax.random.PRNGKey(0), (3, env.observation_size))
   carry = policy.start(jax.random.PRNGKey(1), 3)
   _, action = policy.step(carry, obs, None, None)
@@ -302,5 +320,7 @@ def test_a_configuration_says_what_it_is(programs):
   assert isinstance(programs.config, kind)
   with pytest.raises(config_lib.ConfigError):
     algorithms.make(
-      programs.name, world(programs.name), config_lib.Experiment()
+      programs.name,
+      envs.make(programs.config.env.name),
+      config_lib.Experiment(),
     )

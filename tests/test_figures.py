@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.figures import gssm_methods
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
@@ -318,6 +319,17 @@ def test_every_figure_has_runs_that_are_allowed(name, size) -> None:
   longer = ('fig7', 'gssm_tables', 'm3po_fig7', 'm3po_fig9')
   hours = {'tiny': 0.3, 'quick': 5 if name in longer else 3}
   assert 0 < left < 3600 * hours.get(size, math.inf)
+
+
+@pytest.mark.parametrize('size', command.SIZES)
+def test_all_methods_have_room_for_what_they_are_told(size) -> None:
+  """Of a test task, that is; L2A and DR-PPO are told nothing."""
+  for world in gssm_methods.WORLDS[size]:
+    told = gssm_methods.context(world, size)
+    for method in gssm_methods.compared(world, tuple(gssm_methods.METHODS)):
+      known = config_lib.flatten(gssm_methods.config(method, world, size))
+      names = {'model.context_size', 'context.window'} & set(known)
+      assert all(known[name] >= told for name in names), (world, method)
 
 
 @pytest.mark.slow

@@ -13,12 +13,14 @@ import pytest
 from mbmpo_jax import config as shared
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import on_policy
 from mbmpo_jax.algorithms.gssm import algorithm as gssm
 from mbmpo_jax.algorithms.gssm import config as gssm_config
 from mbmpo_jax.algorithms.gssm import contexts
 from mbmpo_jax.algorithms.gssm import fit as fit_lib
 from mbmpo_jax.algorithms.gssm import learners
 from mbmpo_jax.algorithms.gssm import policy_step
+from mbmpo_jax.models import base as models
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
 from mbmpo_jax.objectives import bptt
@@ -102,16 +104,40 @@ def test_points_are_of_their_task_and_none_is_drawn_twice():
   assert not np.any(none.mask)
 
 
-def test_contexts_have_every_size_that_is_allowed():
-  section = gssm_config.Model(context_size=30, min_context=0)
-  data = recorded(31, 1)
+@pytest.mark.parametrize(('rows', 'live'), [(5, 5), (7, 7), (8, 7), (20, 7)])
+def test_as_many_points_are_drawn_as_there_are_and_all_alike(rows, live):
+  """Of 7 points, in 4,000 draws."""
+  draw = jax.vmap(
+    lambda key: contexts.draw(recorded(8, 1), jnp.int32(0), key, count=rows)
+  )
+  points = jax.jit(draw)(jax.random.split(jax.random.PRNGKey(0), 4000))
+  alive = np.asarray(points.mask) > 0
+  assert set(alive.sum(1)) == {live}
+  found = np.asarray(points.x)[..., 0][alive].astype(int)
+  assert all(len(set(x)) == live for x in found.reshape(-1, live))
+  share = np.bincount(found, minlength=7) / 4000
+  np.testing.assert_allclose(share, live / 7, atol=0.05)
+
+
+@pytest.mark.parametrize('rows', [12, 41])
+def test_contexts_have_every_size_that_is_allowed(rows):
+  """Uniformly, to the size that there is room for, or as many as there are."""
+  section = gssm_config.Model(context_size=30, min_context=2)
+  data = recorded(rows, 1)
   draw = jax.jit(
     jax.vmap(
       lambda key: contexts.context(data, jnp.int32(0), key, section=section)
     )
   )
-  sizes = np.sum(draw(jax.random.split(jax.random.PRNGKey(0), 400)).mask, 1)
-  assert sizes.min() == 0 and 15 < sizes.max() <= 30
+  contexts_drawn = draw(jax.random.split(jax.random.PRNGKey(0), 4000))
+  sizes = np.sum(contexts_drawn.mask, 1).astype(int)
+  most = min(30, rows - 1)
+  shares = np.bincount(sizes, minlength=most + 1) / 4000
+  assert shares.size == most + 1 and not np.any(shares[:2])
+  np.testing.assert_allclose(shares[2:], 1 / (most - 1), atol=0.03)
+  # Of all points, not of the oldest.
+  seen = np.asarray(contexts_drawn.x)[..., 0][contexts_drawn.mask > 0]
+  assert set(seen.astype(int)) == set(range(rows - 1))
 
 
 def test_tasks_are_chosen_by_their_points_or_are_the_current_one():
@@ -455,6 +481,103 @@ def test_what_cannot_be_is_refused(name, values, message):
     gssm.make(world(name), tiny_config(env__name=name, **values))
   assert message in str(error.value)
   assert '\n' not in str(error.value)
+
+
+def test_a_task_that_changes_within_an_episode_is_refused():
+  env = envs.make(WORLD, schedule='switch', switch_period=3)
+  with pytest.raises(shared.ConfigError, match=r"env\.tasks='switch': must be"):
+    gssm.make(env, tiny_config())
+
+
+def test_data_of_several_tasks_from_outside_stay_apart(run):
+  """Where `extras` number them; else they are of the task of the moment."""
+  two = jax.tree.map(
+    lambda x, y: jnp.concatenate([x, y], 1),
+    *(steps_of_a_task(run, 5, seed)._replace(extras=()) for seed in (0, 1)),
+  )
+  numbers = jnp.broadcast_to(jnp.asarray([[70, 71]]), (5, 2))
+  state = run.states[1]
+  told = run.algorithm.add(state, two._replace(extras=numbers))
+  assert told.buffer.data.extras[10:20].tolist() == [70] * 5 + [71] * 5
+  untold = run.algorithm.add(state, two)
+  assert untold.buffer.data.extras[10:20].tolist() == [0] * 10
+
+
+def test_ppo_in_the_model_sees_each_rollout_as_it_was(monkeypatch):
+  """z with its own rollout, nothing after an end, nothing of a broken one.
+
+  A model by hand, told by its context k: 0 goes on, 1 reaches the goal in its
+  second step, 2 breaks in its third.
+  """
+  config = tiny_config(
+    env__name='acrobot', improve__kind='ppo', model_rollouts__untold=0.0
+  )
+  env = envs.make('acrobot', 'terminating')
+  made = policy_step.make_parts(env, config)
+  size, horizon = config.model.latent_size, config.model_rollouts.horizon
+
+  def start(model: Any, key: Any, context: sets.Points, num: int) -> Any:
+    return jnp.broadcast_to(context.x[0, 0], (num,)), jnp.zeros(num)
+
+  def predict(
+    model: Any, carry: Any, obs: jax.Array, action: jax.Array, key: Any
+  ) -> Any:
+    kind, steps = carry
+    goal = (kind == 1) & (steps == 1)
+    obs = obs.at[:, 0].set(jnp.where(goal, jnp.pi, 0.1))
+    obs = obs.at[:, 1].set(0.0)
+    broken = (kind == 2) & (steps == 2)
+    obs = jnp.where(broken[:, None], jnp.nan, obs)
+    return (kind, steps + 1), models.Prediction(obs)
+
+  def encode(model: Any, context: sets.Points, key: Any) -> Any:
+    mean = jnp.full(size, context.x[0, 0])
+    return surrogate_lib.Latent(mean, jnp.full(size, -jnp.inf), mean)
+
+  dynamics: Any = models.Dynamics(
+    init=None, ready=None, start=start, predict=predict, loss=None
+  )
+  surrogate = surrogate_lib.Surrogate(dynamics, lambda: None, encode)
+  steps = policy_step.make(env, config, made, surrogate)
+  hyper = base.hyper(config)
+  learner = policy_step.init(made, config.learn, hyper, jax.random.PRNGKey(0))
+  known = sets.Points(
+    jnp.asarray([0.0, 1.0, 2.0])[:, None, None],
+    jnp.zeros((3, 1, 1)),
+    jnp.ones((3, 1)),
+  )
+  seen: list[Any] = []
+  judge = on_policy.judge
+
+  def spy(value: Any, params: Any, trajectory: Any, hyper: Any) -> Any:
+    seen.append(trajectory)
+    return judge(value, params, trajectory, hyper)
+
+  monkeypatch.setattr(on_policy, 'judge', spy)
+  updated = functools.partial(steps.update, learner, (), known, hyper)
+  found = jax.jit(lambda key: (updated(key, 2)[1], seen[-1]))(
+    jax.random.PRNGKey(1)
+  )
+  metrics, trajectory = jax.tree.map(np.asarray, found)
+  kinds = trajectory.obs[..., -1]  # [T, N]
+  assert trajectory.obs.shape == (horizon, 6, 8 + size)
+  live = trajectory.mask
+  for n in range(6):
+    kind = kinds[0, n]
+    assert set(kinds[:, n]) == {kind}
+    expected = {0: horizon, 1: 2, 2: 0}[int(kind)]
+    assert live[:, n].sum() == live[:expected, n].sum() == expected
+    assert trajectory.terminated[:, n].sum() == (kind == 1)
+    np.testing.assert_array_equal(
+      trajectory.next_obs[:, n, -size:], np.full((horizon, size), kind)
+    )
+  assert sorted(kinds[0].astype(int)) == [0, 0, 1, 1, 2, 2]
+  assert metrics['nonfinite/rollouts'] == 2
+  # -1 a step, but for the one that reaches the goal; over what is finite.
+  np.testing.assert_allclose(
+    metrics['imagined/return'], -(2 * horizon + 2) / 4, rtol=1e-6
+  )
+  assert metrics['policy/updates'] > 0
 
 
 def test_a_task_that_is_told_is_refused():

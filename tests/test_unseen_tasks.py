@@ -23,8 +23,12 @@ _SIZES = task_pools.Sizes(context=5, targets=6, episodes=1, tasks=3)
 
 @pytest.fixture(scope='module')
 def run() -> saved_state.SavedState:
+  return begun()
+
+
+def begun(**values) -> saved_state.SavedState:
   """GSSM with what it began with."""
-  config: Any = test_gssm.tiny_config()
+  config: Any = test_gssm.tiny_config(**values)
   algorithm = algorithms.make('gssm', envs.make(config.env.name), config)
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
   return saved_state.SavedState(config, algorithm, state, 0)
@@ -55,19 +59,39 @@ def test_pools_are_transitions_of_their_tasks(run, pools):
   assert size[:, :3].max() > 0.1 > size[:, 3:].max()
 
 
-def test_errors_by_hand(run, pools):
-  """A model whose change is always 0 is wrong by the change itself."""
+def motionless(run: saved_state.SavedState) -> saved_state.SavedState:
+  """The same with a model whose change is always 0."""
   zero = jax.tree.map(jnp.zeros_like, run.state.model)
   wide = jnp.full_like(zero.statistics.low, 1e6)
   zero = zero._replace(
     statistics=zero.statistics._replace(low=-wide, high=wide)
   )
-  still = run._replace(state=run.state._replace(model=zero))
+  return run._replace(state=run.state._replace(model=zero))
+
+
+def test_errors_by_hand(run, pools):
+  """A model whose change is always 0 is wrong by the change itself."""
+  still = motionless(run)
   found = unseen_tasks.errors(
     still, pools, jax.random.PRNGKey(0), points=5, scale=2.0
   )
   change = np.asarray(pools.targets.next_obs - pools.targets.obs, float)
   np.testing.assert_allclose(found, np.mean(change**2 / 4, (1, 2)), rtol=1e-4)
+
+
+def test_an_error_is_no_larger_where_an_angle_is_cut():
+  """A fifth of a radian over the cut, in one of four numbers."""
+  still = motionless(begun(env__name='acrobot', improve__kind='ppo'))
+  pools = task_pools.make_pools(still, _SIZES, jax.random.PRNGKey(1))
+  obs = jnp.zeros_like(pools.targets.obs)
+  targets = pools.targets._replace(
+    obs=obs.at[..., 0].set(jnp.pi - 0.1),
+    next_obs=obs.at[..., 0].set(0.1 - jnp.pi),
+  )
+  found = unseen_tasks.errors(
+    still, pools._replace(targets=targets), jax.random.PRNGKey(0), points=5
+  )
+  np.testing.assert_allclose(found, 0.2**2 / 4, rtol=1e-4)
 
 
 def test_contexts_of_another_task_and_fewer_points(run, pools):

@@ -110,6 +110,9 @@ def config(
     }
     if look.algorithm in ('ppo', 'pe_ppo'):
       given |= {'collect.steps_per_env': length} | _LONG
+  if look.algorithm == 'pe_ppo' and size == 'full':
+    # What its policy remembers is as long as what it is told of a test task.
+    given['context.window'] = context(world, size)
   if look.kind:
     # Only GSSM's policy is told the task.
     given = {

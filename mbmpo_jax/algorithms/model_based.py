@@ -261,6 +261,7 @@ def fit(
     section=section,
     rolling_persistence=state.hyper['model.rolling_persistence'],
     model_input=env.model_input,
+    change=env.change,
     history=history,
     num_envs=num_envs,
     predict_reward=predict_reward or section.predict_reward,

@@ -70,7 +70,7 @@ def _steady(
     valid = jnp.where(sound, buffer_lib.mask(ring), 0.0)
     found = statistics.fit(
       inputs,
-      data.next_obs - data.obs,
+      env.change(data.obs, data.next_obs),
       data.next_obs,
       valid,
       clip_margin=None,

@@ -90,10 +90,7 @@ class Acrobot(base.Environment):
     third = rates(state + h / 2 * second)
     fourth = rates(state + h * third)
     after = state + h / 6 * (first + 2 * second + 2 * third + fourth)
-    angles = after[:2] - 2 * jnp.pi * jnp.round(after[:2] / (2 * jnp.pi))
-    fastest = jnp.asarray(MAX_SPEEDS)
-    speeds = jnp.clip(after[2:], -fastest, fastest)
-    return jnp.concatenate([angles, speeds])
+    return self.project(after)
 
   def observe(self, pipeline_state: jax.Array) -> jax.Array:
     """[theta1, theta2, theta1', theta2'], in rad and rad/s."""
@@ -112,9 +109,24 @@ class Acrobot(base.Environment):
     return _at_goal(next_obs).astype(next_obs.dtype)
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """The angles as sines and cosines, so that full turns are alike."""
-    angles, speeds = obs[..., :2], obs[..., 2:]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles), speeds], -1)
+    """The angles as sines and cosines, too, so that full turns are alike."""
+    angles = obs[..., :2]
+    return jnp.concatenate([obs, jnp.sin(angles), jnp.cos(angles)], -1)
+
+  def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
+    """Angles by the shorter way."""
+    raw = next_obs - obs
+    return jnp.concatenate([_wrapped(raw[..., :2]), raw[..., 2:]], -1)
+
+  def project(self, next_obs: jax.Array) -> jax.Array:
+    """Angles within +-pi, speeds within their limits."""
+    speeds = [
+      jnp.clip(next_obs[..., 2 + i], -limit, limit)
+      for i, limit in enumerate(MAX_SPEEDS)
+    ]
+    return jnp.concatenate(
+      [_wrapped(next_obs[..., :2]), jnp.stack(speeds, -1)], -1
+    )
 
   def scene(self) -> mujoco.MjModel:
     """The links, and the height of the goal."""
@@ -181,6 +193,11 @@ class Masses(families.Family):
   def describe(self, task: Task) -> str:
     """The two masses."""
     return f'links {task.first_mass:.3g} kg and {task.second_mass:.3g} kg'
+
+
+def _wrapped(angles: jax.Array) -> jax.Array:
+  """The same angles [...] within +-pi."""
+  return angles - 2 * jnp.pi * jnp.round(angles / (2 * jnp.pi))
 
 
 def _at_goal(obs: jax.Array) -> jax.Array:

@@ -38,8 +38,8 @@ class Environment(brax_envs.Env):
 
   A subclass gives the physics (`initial_state`, `advance`, `observe`), the task
   (`reward`, `done`) and its sizes. Every method is pure and works on a single
-  instance; callers `jax.vmap`. `reward`, `done`, `model_input` and `project`
-  also accept any leading batch shape.
+  instance; callers `jax.vmap`. `reward`, `done`, `model_input`, `change` and
+  `project` also accept any leading batch shape.
 
   Attributes:
     max_episode_steps: the environment's own time limit, in steps.
@@ -85,6 +85,15 @@ class Environment(brax_envs.Env):
   def model_input(self, obs: jax.Array) -> jax.Array:
     """What a dynamics model sees of `obs` [..., O]; `obs`, by default."""
     return obs
+
+  def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
+    """What a step changed, [..., O]; `next_obs - obs`, by default.
+
+    Models learn it. An angle that is observed within a period goes the shorter
+    way: no model could learn the jump from one end of the period to the other.
+    `project` of `obs` and the change must be `next_obs`.
+    """
+    return next_obs - obs
 
   def project(self, next_obs: jax.Array) -> jax.Array:
     """The observation nearest to a predicted one [..., O]; itself, by default.

@@ -17,7 +17,8 @@ _BATCH = 4
 _STEPS = 30
 _SHOWN = 6  # numbers of an observation in a message
 _METHODS = (
-  'reset', 'step', 'reward', 'done', 'initial_obs', 'model_input', 'project',
+  'reset', 'step', 'reward', 'done', 'initial_obs', 'model_input', 'change',
+  'project',
 )  # fmt: skip
 _SPACE = ('size', 'sample', 'project', 'check', 'log_prob_uniform')
 
@@ -74,7 +75,8 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   depends on a hidden task is not asked for so. Actions are tried as the action
   space projects them. Nothing is asked of what follows the end of an episode.
   Resets are traced twice with the same keys and must agree: what is drawn from
-  anywhere but the key does not. `project` must leave observations as they are.
+  anywhere but the key does not. `project` must leave observations as they are,
+  and lead from an observation and the `change` of a step to the next one.
   Physics from an MJCF file is compared with MuJoCo's own over 20 steps
   (`against_mujoco.first_difference`): a difference is refused, but where shapes
   touch whose contacts MJX finds by methods of its own, it is a warning.
@@ -108,6 +110,10 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
       'action': action,
       'next_obs': after.obs,
       'project()': env.project(after.obs),
+      'change()': env.change(
+        after.obs,
+        env.project(state.obs + env.change(state.obs, after.obs)),
+      ),
       'reward': reward,
       'reward()': env.reward(state.obs, action, after.obs)
       if env.reward_is_known
@@ -167,6 +173,12 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     not wrong.any(),
     'project() changes an observation of the environment itself'
     f' {_at(wrong, later, "project()")}',
+  )
+  wrong = alive & (np.abs(later['change()']) > 1e-4 * (size + 1e-12)).any(-1)
+  require(
+    not wrong.any(),
+    'project() of obs + change(obs, next_obs) is not next_obs; they differ'
+    f' {_at(wrong, later, "change()")}',
   )
   require(
     env.can_terminate or not np.any(later['done'][alive]),
@@ -276,6 +288,8 @@ def _check_shapes(env: base.Environment, require: Require) -> None:
       expect(f'done() of a batch {list(batch)}', done, batch)
     projected = trace('project', env.project, batched_obs)
     expect(f'project() of a batch {list(batch)}', projected, batched_obs.shape)
+    changed = trace('change', env.change, batched_obs, batched_obs)
+    expect(f'change() of a batch {list(batch)}', changed, batched_obs.shape)
     seen = trace('model_input', env.model_input, batched_obs)
     require(
       getattr(seen, 'shape', ())[:-1] == batch and seen.dtype == float_type,

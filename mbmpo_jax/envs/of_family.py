@@ -82,6 +82,14 @@ class OfFamily(base.Environment):
       return seen
     return jnp.concatenate([seen, self._tail(obs)], -1)
 
+  def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
+    """As the nominal world has it; a task that is told stays."""
+    nominal = self.family.nominal
+    if not self.tell_task:
+      return nominal.change(obs, next_obs)
+    body = nominal.change(self._body(obs), self._body(next_obs))
+    return jnp.concatenate([body, self._tail(next_obs) - self._tail(obs)], -1)
+
   def project(self, next_obs: jax.Array) -> jax.Array:
     """As the nominal world does it; a task that is told stays."""
     nominal = self.family.nominal

@@ -100,6 +100,10 @@ class Randomized(base.Environment):
     """What a model of the environment inside sees."""
     return self.wrapped.model_input(obs)
 
+  def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
+    """That of the environment inside."""
+    return self.wrapped.change(obs, next_obs)
+
   def project(self, next_obs: jax.Array) -> jax.Array:
     """That of the environment inside."""
     return self.wrapped.project(next_obs)

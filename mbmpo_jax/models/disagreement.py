@@ -10,6 +10,7 @@ from mbmpo_jax import broadcasting
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.models import base
+from mbmpo_jax.models import targets as targets_lib
 
 
 def along(
@@ -17,6 +18,8 @@ def along(
   model: Any,
   transitions: types.Transition,
   key: jax.Array,
+  *,
+  change: targets_lib.Change = targets_lib.difference,
 ) -> jax.Array:
   """The members' deviation from their mean, in units of the changes' own.
 
@@ -32,6 +35,7 @@ def along(
     model: the members, leaves `[K, ...]`.
     transitions: `[B, ...]`; of these, what is not finite is left out.
     key: consumed.
+    change: the environment's, what a step changed.
 
   Returns:
     A scalar; 0 without transitions that are finite.
@@ -50,12 +54,12 @@ def along(
     _, predicted = dynamics.predict(
       model, carry, rows.obs, rows.action, predict_key
     )
-    return predicted.next_obs
+    return change(rows.obs, predicted.next_obs)
 
   spread = jnp.var(jax.vmap(member)(model), 0)
-  change = rows.next_obs - rows.obs
-  mean = jnp.sum(weight * change, 0) / total
-  variance = jnp.sum(weight * jnp.square(change - mean[None]), 0) / total
+  changes = change(rows.obs, rows.next_obs)
+  mean = jnp.sum(weight * changes, 0) / total
+  variance = jnp.sum(weight * jnp.square(changes - mean[None]), 0) / total
   varies = variance > 0
   ratio = jnp.sum(weight * spread, 0) / total / jnp.where(varies, variance, 1.0)
   count = jnp.maximum(jnp.sum(varies), 1)

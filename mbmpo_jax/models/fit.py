@@ -7,7 +7,8 @@
     model_input=env.model_input,
   )
 
-Inputs are `[model_input(obs), action]` and targets `next_obs - obs`, both
+Inputs are `[model_input(obs), action]` and targets `next_obs - obs` (or what
+else `change` is), both
 standardised by their moments over the buffer (`models/statistics.py`); of a
 model that predicts rewards, [next_obs - obs, reward], and one that predicts
 terminations has these last, 0 or 1. One with a memory sees the steps before,
@@ -34,6 +35,7 @@ from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import permutations
 from mbmpo_jax.models import starts as starts_lib
 from mbmpo_jax.models import statistics as statistics_lib
+from mbmpo_jax.models import targets as targets_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import windows
 
@@ -71,6 +73,7 @@ def fit_dynamics(
   section: config_lib.Ensemble,
   rolling_persistence: jax.Array | float,
   model_input: Callable[[jax.Array], jax.Array],
+  change: targets_lib.Change = targets_lib.difference,
   history: int = 0,
   num_envs: int = 1,
   predict_reward: bool = False,
@@ -97,6 +100,7 @@ def fit_dynamics(
       may vary, `learning_rate` and `rolling_persistence`, are not read.
     rolling_persistence: rho of the early stop.
     model_input: the environment's, what the model sees of an observation.
+    change: the environment's, what a step changed.
     history: L; with L > 0 the loss is given pairs (inputs [B, I], (features
       [B, L, I + 1], mask [B, L])), whose features are the standardised
       [inputs, reward] of the L steps before, in the same episode.
@@ -139,6 +143,7 @@ def fit_dynamics(
       jax.random.fold_in(key, _STARTS),
       capacity=capacity,
       model_input=model_input,
+      change=change,
       clip_margin=section.clip_margin,
       with_reward=predict_reward or history > 0,
       bound_reward=bound_reward,
@@ -223,6 +228,7 @@ def _prepare(
   *,
   capacity: int,
   model_input: Callable[[jax.Array], jax.Array],
+  change: targets_lib.Change,
   clip_margin: float | None,
   with_reward: bool,
   bound_reward: bool,
@@ -230,7 +236,7 @@ def _prepare(
 ) -> _Prepared:
   """Of the first rows of a buffer, as `fit_dynamics` has them."""
   inputs = jnp.concatenate([model_input(data.obs), data.action], -1)
-  deltas = data.next_obs - data.obs
+  deltas = change(data.obs, data.next_obs)
   # `buffer.add` keeps NaN out, but there are other ways in.
   sound = masking.sound_rows((data, inputs, deltas))
   valid = jnp.where(sound, stored, 0.0)

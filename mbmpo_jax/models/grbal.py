@@ -141,7 +141,9 @@ def make(
   ) -> tuple[jax.Array, jax.Array]:
     """Inputs [..., I] and targets [..., Y] of steps [...]."""
     statistics = model.statistics
-    targets = normalizer.standardize(statistics.targets, next_obs - obs)
+    targets = normalizer.standardize(
+      statistics.targets, env.change(obs, next_obs)
+    )
     if predict_reward:
       assert statistics.reward is not None
       paid = normalizer.standardize(statistics.reward, reward[..., None])

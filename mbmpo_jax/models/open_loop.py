@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from mbmpo_jax import types
 from mbmpo_jax.models import base
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import targets as targets_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import windows
 
@@ -70,6 +71,8 @@ def errors(
   obs: normalizer.Moments,
   reward: normalizer.Moments,
   key: jax.Array,
+  *,
+  change: targets_lib.Change = targets_lib.difference,
 ) -> Errors:
   """The errors above, after 1 to T steps.
 
@@ -82,6 +85,7 @@ def errors(
       unit is 1.
     reward: the same of rewards, `[1]`.
     key: consumed, by models that draw.
+    change: the environment's, what lies between two observations.
   """
   chex.assert_rank([steps.obs, steps.action, mask], [3, 3, 1])
   chex.assert_equal_shape_prefix([steps.obs, mask], 1)
@@ -124,8 +128,17 @@ def errors(
     squares = jnp.where(counts > 0, jnp.square(scaled), 0.0)
     return jnp.sqrt(jnp.sum(squares, -2) / jnp.sum(mask))
 
+  width = first.shape[-1]
+
+  def apart(found: jax.Array) -> jax.Array:
+    """How far `found` [..., T, N, D] is from the truth."""
+    truths = jnp.broadcast_to(truth, found.shape)
+    of_obs = change(truths[..., :width], found[..., :width])
+    of_reward = found[..., width:] - truths[..., width:]
+    return jnp.concatenate([of_obs, of_reward], -1)
+
   return Errors(
-    model=size(predicted - truth[None]),
-    stays=size(stays[None] - truth),
-    mean=size(mean[None, None] - truth),
+    model=size(apart(predicted)),
+    stays=size(apart(jnp.broadcast_to(stays[None], truth.shape))),
+    mean=size(apart(jnp.broadcast_to(mean[None, None], truth.shape))),
   )

@@ -2,8 +2,12 @@
 
   y = delta s = s' - s   or   y = s',
 
-standardised by given moments, or as it is under `statistics.identity`.
+where the change of a periodic angle goes the shorter way (`Environment.change`)
+and s' is s and that change: neither jumps where a period ends. Standardised by
+given moments, or as it is under `statistics.identity`.
 """
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,15 +20,36 @@ from mbmpo_jax.models import statistics as statistics_lib
 KINDS = ('delta', 'next')
 
 
-def of(obs: jax.Array, next_obs: jax.Array, *, kind: str) -> jax.Array:
+Change = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def difference(obs: jax.Array, next_obs: jax.Array) -> jax.Array:
+  """`next_obs - obs`: the change where no number is periodic."""
+  return next_obs - obs
+
+
+def of(
+  obs: jax.Array,
+  next_obs: jax.Array,
+  *,
+  kind: str,
+  change: Change = difference,
+) -> jax.Array:
   """y [..., O], not standardised, of observations [..., O].
+
+  Args:
+    obs: s.
+    next_obs: s'.
+    kind: `delta` or `next`.
+    change: the environment's.
 
   Raises:
     ValueError: if `kind` is none of `KINDS`.
   """
   if kind not in KINDS:
     raise ValueError(f'kind={kind!r}: must be one of {KINDS}')
-  return next_obs - obs if kind == 'delta' else next_obs
+  y = change(obs, next_obs)
+  return y if kind == 'delta' else obs + y
 
 
 def next_obs(

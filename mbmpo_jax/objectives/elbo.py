@@ -101,12 +101,14 @@ def split(
   target_size: int,
   min_context: jax.Array | int = 1,
   max_context: jax.Array | int | None = None,
+  min_targets: int = 1,
 ) -> tuple[sets.Points, sets.Points]:
   """Deals a task's points out to a context and targets, at random.
 
-  The number of context points is uniform in [min_context, max_context], but at
-  least one live point is left for the targets; these are disjoint from the
-  context, as many as there are and fit. All sizes may be traced but the rooms.
+  The number of context points is uniform between the least and the most, both
+  as far as there are live points beside the least targets. Targets are disjoint
+  from the context, as many as there are and fit. All sizes may be traced but
+  the rooms.
 
   Args:
     points: of one task, `[B, ...]`, masked.
@@ -115,6 +117,7 @@ def split(
     target_size: room for targets, T.
     min_context: the least number of context points.
     max_context: the most; by default, and never above, `context_size`.
+    min_targets: live points that are left for the targets, if there are any.
 
   Returns:
     The context `[C, ...]` and the targets `[T, ...]`.
@@ -125,8 +128,9 @@ def split(
   num_live = jnp.sum(points.mask > 0, dtype=jnp.int32)
   most = context_size if max_context is None else max_context
   most = jnp.minimum(most, context_size)
-  count = jax.random.randint(count_key, (), min_context, most + 1)
-  count = jnp.clip(count, 0, jnp.maximum(num_live - 1, 0))
+  most = jnp.minimum(most, jnp.maximum(num_live - min_targets, 0))
+  least = jnp.minimum(min_context, most)
+  count = jax.random.randint(count_key, (), least, most + 1)
 
   def take(place: jax.Array, alive: jax.Array) -> sets.Points:
     rows = order[jnp.minimum(place, order.shape[0] - 1)]

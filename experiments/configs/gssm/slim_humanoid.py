@@ -10,11 +10,7 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """An episode of 1,000 steps per iteration, a new task every 2.
-
-  Half of the episodes are the first of their task, of which nothing is known:
-  a fifth of the imagined rollouts prepare the policy for them.
-  """
+  """An episode of 1,000 steps per iteration, a new task every 2."""
   return gssm.Config(
     env=config.Env(name='slim_humanoid'),
     collect=gssm.Collect(
@@ -23,7 +19,7 @@ def get_config() -> gssm.Config:
     model=gssm.Model(
       decoder_sizes=(400,) * 5, context_size=500, learning_rate=1e-3
     ),
-    model_rollouts=gssm.ModelRollouts(horizon=1000, num_rollouts=2, untold=0.2),
+    model_rollouts=gssm.ModelRollouts(horizon=1000, num_rollouts=2),
     improve=gssm.Improve(kind='ppo', num_updates=5),
     adaptation=gssm.Adaptation(num_updates=1, num_rollouts=1),
     run=config.Run(num_iterations=150, eval_every=10, eval_episodes=16),

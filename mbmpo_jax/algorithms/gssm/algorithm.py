@@ -19,6 +19,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 
@@ -119,6 +120,12 @@ def make(
       f'env.tell_task=True: must be False for {config.algorithm}, which infers'
       ' the task'
     )
+  schedule = getattr(env, 'schedule', 'episode')
+  if schedule != 'episode':
+    raise shared_config.ConfigError(
+      f"env.tasks={schedule!r}: must be 'episode' for {config.algorithm}, which"
+      ' holds a task for whole episodes'
+    )
   surrogate = surrogate_lib.make(env, config.model)
   made = policy_step.make_parts(env, config)
   steps = policy_step.make(family.nominal, config, made, surrogate)
@@ -204,8 +211,12 @@ def make(
   def store(
     state: State, trajectory: types.Trajectory
   ) -> tuple[State, types.Metrics]:
-    """As episodes of the task of the moment."""
+    """As episodes of the task of the moment, or of those that `extras` say."""
     number = jnp.full(trajectory.reward.shape, state.task_index)
+    own = trajectory.extras
+    if isinstance(own, jax.Array) and jnp.issubdtype(own.dtype, jnp.integer):
+      chex.assert_equal_shape([own, trajectory.reward])
+      number = own.astype(number.dtype)
     return model_based.store(state, trajectory._replace(extras=number))
 
   def fit(state: State) -> tuple[State, types.Metrics]:
@@ -302,6 +313,7 @@ def make(
       jnp.ones(count),
       model_input=env.model_input,
       target=config.model.target,
+      change=env.change,
     )
     points = sets.pad(points, room)
     if config.policy.amortised:

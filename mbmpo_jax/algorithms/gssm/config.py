@@ -81,13 +81,14 @@ class ModelRollouts:
     num_rollouts: rollouts given each of them, each with a latent of its own.
     horizon: steps of a rollout.
     untold: share of the rollouts, in the mean, whose policy is told no task, so
-      that it learns to act in a task's first episode, too.
+      that it learns to act in a task's first episode, and in evaluations
+      without a context.
   """
 
   num_contexts: int = config.setting(5, low=1, high=10**4, tiny=2)
   num_rollouts: int = config.setting(10, low=1, high=10**6, tiny=2)
   horizon: int = config.setting(200, low=1, high=10**6, tiny=5)
-  untold: float = config.setting(0.0, low=0, high=1)
+  untold: float = config.setting(0.2, low=0, high=1)
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models.neural_process import config
 from mbmpo_jax.models.neural_process import sets
+from mbmpo_jax.objectives import elbo
 from mbmpo_jax.rollouts import buffer as buffer_lib
 
 
@@ -36,6 +37,7 @@ def of_buffer(
     buffer_lib.mask(buffer),
     model_input=env.model_input,
     target=section.target,
+    change=env.change,
   )
   return Data(points, buffer.data.extras)
 
@@ -54,7 +56,9 @@ def choose(
   """
   if kind == 'current':
     return jnp.broadcast_to(current, (num,))
-  return data.task[_rows(data.points.mask > 0, key, num)[0]]
+  counts = jnp.cumsum(data.points.mask > 0, dtype=jnp.int32)
+  places = jax.random.randint(key, (num,), 0, jnp.maximum(counts[-1], 1))
+  return data.task[_slots(counts, places)]
 
 
 def draw(
@@ -62,21 +66,32 @@ def draw(
 ) -> sets.Points:
   """Random points [count, ...] of a task, none of them twice.
 
-  Rows are drawn with replacement; what was drawn before is masked.
+  Of n rows min(n, count) are live: one of each of `count` equal parts, in the
+  order of time, which begins at a random row. Every row is as likely as the
+  others, and no sort of the whole buffer is needed.
 
   Args:
     data: of all tasks.
     task: int32 [], its number.
     key: consumed.
-    count: rows; fewer are live.
+    count: rows.
   """
   chex.assert_rank(task, 0)
   alive = (data.points.mask > 0) & (data.task == task[None])
-  slots, known = _rows(alive, key, count)
-  same = slots[:, None] == slots[None]
-  again = jnp.any(jnp.tril(same, -1), -1)
+  counts = jnp.cumsum(alive, dtype=jnp.int32)
+  total = counts[-1]
+  first_key, place_key = jax.random.split(key)
+  first = jax.random.randint(first_key, (), 0, jnp.maximum(total, 1))
+  # Part i is [i n / count, (i + 1) n / count), without a product i n.
+  parts = jnp.arange(count + 1, dtype=jnp.int32)
+  bounds = parts * (total // count) + parts * (total % count) // count
+  low, high = bounds[:-1], bounds[1:]
+  drawn = jax.random.randint(
+    place_key, (count,), low, jnp.maximum(high, low + 1)
+  )
+  slots = _slots(counts, (drawn + first) % jnp.maximum(total, 1))
   x, y = data.points.x[slots], data.points.y[slots]
-  mask = (known & ~again).astype(data.points.mask.dtype)
+  mask = (high > low).astype(data.points.mask.dtype)
   return sets.live(sets.Points(x, y, mask))
 
 
@@ -85,7 +100,8 @@ def context(
 ) -> sets.Points:
   """A random context of a task, of a random size; consumes `key`.
 
-  At most a number uniform in [min_context, context_size] of its points.
+  The size is uniform in [min_context, context_size], or as far as there are
+  points.
 
   Args:
     data: of all tasks.
@@ -93,22 +109,24 @@ def context(
     key: consumed.
     section: says between how few and how many.
   """
-  draw_key, count_key = jax.random.split(key)
+  draw_key, split_key = jax.random.split(key)
   room = section.context_size
-  count = jax.random.randint(count_key, (), section.min_context, room + 1)
   points = draw(data, task, draw_key, count=room)
-  before = jnp.cumsum(points.mask) - points.mask
-  kept = jnp.where(before < count.astype(before.dtype), points.mask, 0.0)
-  return sets.live(points._replace(mask=kept))
+  kept, _ = elbo.split(
+    points,
+    split_key,
+    context_size=room,
+    target_size=1,
+    min_context=section.min_context,
+    min_targets=0,
+  )
+  return kept
 
 
-def _rows(
-  alive: jax.Array, key: jax.Array, num: int
-) -> tuple[jax.Array, jax.Array]:
-  """Slots [num] of rows where `alive` [C]; whether there is any, bool [num]."""
-  # The n-th such row is where their count passes n.
-  counts = jnp.cumsum(alive, dtype=jnp.int32)
-  total = counts[-1]
-  drawn = jax.random.randint(key, (num,), 0, jnp.maximum(total, 1))
-  slots = jnp.searchsorted(counts, drawn, side='right')
-  return jnp.where(total > 0, slots, 0), jnp.full(num, total > 0)
+def _slots(counts: jax.Array, places: jax.Array) -> jax.Array:
+  """Where the rows of some places [num] are, of running counts [C]; 0 if none.
+
+  The n-th row is where their count passes n.
+  """
+  slots = jnp.searchsorted(counts, places, side='right')
+  return jnp.where(counts[-1] > 0, slots, 0)

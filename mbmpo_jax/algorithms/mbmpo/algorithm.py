@@ -231,7 +231,11 @@ def make(
       **metrics,
       'imagined/promise': values['imagined/return_post'][0],
       'model/disagreement': disagreement.along(
-        dynamics, state.model, newest, disagreement_key
+        dynamics,
+        state.model,
+        newest,
+        disagreement_key,
+        change=env.change,
       ),
       'imagined_steps': jnp.asarray(
         2 * config.meta.num_meta_steps * imagined, float

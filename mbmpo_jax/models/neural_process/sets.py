@@ -32,6 +32,7 @@ def of_transitions(
   *,
   model_input: Callable[[jax.Array], jax.Array],
   target: str,
+  change: targets.Change = targets.difference,
 ) -> Points:
   """The points of transitions `[C, ...]`, not standardised.
 
@@ -42,11 +43,12 @@ def of_transitions(
     valid: `[C]`, 1. for those to take.
     model_input: the environment's, what a model sees of an observation.
     target: `delta` or `next`, see `models/targets.py`.
+    change: the environment's.
   """
   chex.assert_rank([data.obs, data.action, data.next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape_prefix([data.obs, data.action, valid], 1)
   x = jnp.concatenate([model_input(data.obs), data.action], -1)
-  y = targets.of(data.obs, data.next_obs, kind=target)
+  y = targets.of(data.obs, data.next_obs, kind=target, change=change)
   mask = jnp.where(masking.sound_rows((x, y)), valid, 0.0)
   return Points(x, y, mask.astype(x.dtype))
 

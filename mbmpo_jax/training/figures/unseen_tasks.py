@@ -3,7 +3,7 @@
 In each test task of a world's family, of GSSM's saved runs and the others that
 its paper compares (Wang & van Hoof 2022, tables 1, 2 and 6):
 
-  error(C)   mean_n mean_o ((s'_n - E_k f(s_n, a_n, z_k(C)))_o / scale_o)^2,
+  error(C)   mean_n mean_o (E_k[s'_n - f(s_n, a_n, z_k(C))]_o / scale_o)^2,
              with contexts C of that task, of another one, and of fewer points
   return     of episodes after the algorithm has adapted to transitions
   seconds    that this adaptation takes, once it is compiled
@@ -98,7 +98,11 @@ def errors(
     context: types.Transition, targets: types.Transition, key: jax.Array
   ) -> jax.Array:
     known = sets.of_transitions(
-      context, mask, model_input=env.model_input, target=config.model.target
+      context,
+      mask,
+      model_input=env.model_input,
+      target=config.model.target,
+      change=env.change,
     )
 
     def draw(key: jax.Array) -> jax.Array:
@@ -108,11 +112,10 @@ def errors(
       _, found = surrogate.dynamics.predict(
         model, carry, targets.obs, targets.action, key
       )
-      return found.next_obs
+      return env.change(targets.next_obs, found.next_obs)
 
-    predicted = jnp.mean(jax.vmap(draw)(jax.random.split(key, _DRAWS)), 0)
-    wrong = (predicted - targets.next_obs) / scales[None]
-    return jnp.mean(jnp.square(wrong))
+    wrong = jnp.mean(jax.vmap(draw)(jax.random.split(key, _DRAWS)), 0)
+    return jnp.mean(jnp.square(wrong / scales[None]))
 
   keys = jax.random.split(key, pools.num_tasks)
   return jax.lax.map(lambda x: of_task(*x), (told, pools.targets, keys))
@@ -174,8 +177,8 @@ def errors_of_l2a(
           jax.random.PRNGKey(0),
         )[1].next_obs[0]
       )(after)
-      gap = (jnp.mean(found, 0) - targets.next_obs[n]) / scales
-      return jnp.mean(jnp.square(gap))
+      wrong = jax.vmap(env.change, (None, 0))(targets.next_obs[n], found)
+      return jnp.mean(jnp.square(jnp.mean(wrong, 0) / scales))
 
     return jnp.mean(jax.lax.map(wrong, jnp.arange(num)))
 
@@ -223,7 +226,8 @@ def measure(
   if pools is not None:
     scale: Any = 1.0
     if sizes.standardized:
-      change = pools.targets.next_obs - pools.targets.obs
+      env = task_pools.env_of(run)
+      change = env.change(pools.targets.obs, pools.targets.next_obs)
       scale = jnp.asarray(np.std(change, (0, 1))) + 1e-8
 
     # Test tasks are in random order, or a grid: half way is another one.

@@ -164,7 +164,16 @@ def of_state(
     stored = buffer_lib.mask(own)
     obs = normalizer.fit(own.data.obs, stored)
     reward = normalizer.fit(own.data.reward[:, None], stored)
-    errors = open_loop.errors(dynamics, model, chosen, mask, obs, reward, key)
+    errors = open_loop.errors(
+      dynamics,
+      model,
+      chosen,
+      mask,
+      obs,
+      reward,
+      key,
+      change=env.change,
+    )
     return errors, obs, reward
 
   errors, obs, reward = jax.tree.map(
