@@ -30,6 +30,7 @@ from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import shared_metrics
+from mbmpo_jax.algorithms.gssm import adaptation
 from mbmpo_jax.algorithms.gssm import config as config_lib
 from mbmpo_jax.algorithms.gssm import contexts
 from mbmpo_jax.algorithms.gssm import fit as fit_lib
@@ -38,7 +39,6 @@ from mbmpo_jax.algorithms.gssm import policy_step
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import fit as models_fit
 from mbmpo_jax.models import statistics
-from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import real
@@ -130,6 +130,7 @@ def make(
   made = policy_step.make_parts(env, config)
   steps = policy_step.make(family.nominal, config, made, surrogate)
   fit_model = fit_lib.make(surrogate, config.model)
+  adapting = adaptation.make(env, config, steps)
   rollouts = config.model_rollouts
 
   def init(key: jax.Array, hyper: base.Hyper) -> State:
@@ -299,47 +300,9 @@ def make(
     state: State, trajectory: types.Trajectory, key: jax.Array
   ) -> tuple[types.Params, Any]:
     """The policy's parameters and what it is told of a task, from its steps."""
-    rows, _, _ = real.to_transitions(
-      trajectory._replace(extras=()), jnp.zeros((), jnp.int32)
+    return adapting(
+      state.learners.best, member(state), trajectory, state.hyper, key
     )
-    count, room = rows.reward.shape[0], config.model.context_size
-    if count > room:
-      raise shared_config.ConfigError(
-        f'context={count} transitions: must be <= {room},'
-        ' model.context_size, the room that the model was given'
-      )
-    points = sets.of_transitions(
-      rows,
-      jnp.ones(count),
-      model_input=env.model_input,
-      target=config.model.target,
-      change=env.change,
-    )
-    points = sets.pad(points, room)
-    if config.policy.amortised:
-      z = steps.latents(member(state), points, key, 1)[0]
-      return state.learners.best.policy, z
-    each = jax.tree.map(lambda x: x[None], points)
-
-    def update(
-      learner: policy_step.Learner, key: jax.Array
-    ) -> tuple[policy_step.Learner, None]:
-      learner, _ = steps.update(
-        learner,
-        member(state),
-        each,
-        state.hyper,
-        key,
-        config.adaptation.num_rollouts,
-      )
-      return learner, None
-
-    learner, _ = jax.lax.scan(
-      update,
-      state.learners.best,
-      jax.random.split(key, config.adaptation.num_updates),
-    )
-    return learner.policy, ()
 
   return base.Algorithm(
     init=init,
