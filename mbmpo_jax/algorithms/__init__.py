@@ -1,7 +1,7 @@
 """The algorithms by name, each imported on first use.
 
-An algorithm is a folder here: `config.py` with its `Config`, which needs no
-JAX, and `algorithm.py` with `METRICS`, what its phases report, and
+An algorithm is a folder here. `config.py` has its `Config` and needs no JAX.
+`algorithm.py` has `METRICS`, which describes what its phases report, and
 `make(env, config, *, mesh=None, check=None)`, which returns a `base.Algorithm`.
 """
 
@@ -35,16 +35,20 @@ _PACKAGES = {
 
 
 class UnknownAlgorithmError(config_lib.ConfigError):
-  """No algorithm has this name."""
+  """There is no algorithm with this name."""
 
 
 def names() -> tuple[str, ...]:
-  """All algorithms, sorted."""
+  """The names of all algorithms, sorted."""
   return tuple(sorted(_PACKAGES))
 
 
 def register(name: str, package: str) -> None:
-  """Makes the algorithm in the package of this dotted name known as `name`.
+  """Registers the algorithm in a package under a name.
+
+  Args:
+    name: the new name.
+    package: the package's dotted name.
 
   Raises:
     ValueError: if the name is taken.
@@ -58,7 +62,7 @@ def config(name: str) -> type[config_lib.Experiment]:
   """The class of an algorithm's configuration; does not import JAX.
 
   Raises:
-    UnknownAlgorithmError: if there is none; the message lists what there is.
+    UnknownAlgorithmError: if the name is unknown; the message lists all names.
 
   Example:
     >>> config('mbmpo')().meta.inner_lr
@@ -80,20 +84,20 @@ def make(
 
   Args:
     name: one of `names()`.
-    env: the real world.
-    config: of the class `config(name)`.
-    **options: `mesh`, devices to share the work out over; `check`, whether to
-      prove `env` against its contract first; and, for those that improve a
-      policy with a density (mbmpo, me_trpo, trpo, ppo, acktr), `policy`, one of
-      your own in place of the configuration's.
+    env: the real environment.
+    config: an instance of `config(name)`.
+    **options: `mesh`, devices over which the work is distributed; `check`,
+      whether to check `env` against its contract first; and `policy`, a policy
+      to use in place of the configuration's. Algorithms that improve a policy
+      with a density take a `policy` (mbmpo, me_trpo, trpo, ppo, acktr).
 
   Raises:
-    UnknownAlgorithmError: if there is none.
+    UnknownAlgorithmError: if the name is unknown.
     config.ConfigError: if a value is not allowed, `config.env` names another
-      world than `env`, or the algorithm takes no policy.
-    envs.ContractError: if the environment breaks its contract.
+      environment than `env`, or the algorithm takes no policy.
+    envs.ContractError: if the environment violates its contract.
   """
-  # Not above: they import JAX.
+  # Imported here, because these modules import JAX.
   from mbmpo_jax import envs
   from mbmpo_jax.algorithms import contract
   from mbmpo_jax.algorithms import notes
@@ -112,7 +116,7 @@ def make(
 
 
 def metrics(name: str) -> 'dict[str, base.Metric]':
-  """What the phases of an algorithm report, by metric name."""
+  """The metrics that the phases of an algorithm report, by name."""
   return _module(name, 'algorithm').METRICS
 
 

@@ -1,8 +1,8 @@
-"""How algorithms are called and coloured in pictures, the same in all of them.
+"""Labels and colours of algorithms, the same in all figures.
 
-The colours are told apart by the colour-blind, Okabe and Ito's first; further
-ones are Paul Tol's muted ones. Those that papers compare with each other are
-the farther apart.
+The first colours are Okabe and Ito's, which people with colour blindness can
+tell apart; the others are from Paul Tol's muted set. Algorithms that papers
+compare have colours that differ most.
 """
 
 import zlib
@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 
 class Appearance(NamedTuple):
-  """What a picture says of an algorithm.
+  """The appearance of an algorithm in figures.
 
   Attributes:
-    label: its name as papers write it.
+    label: its name in papers.
     color: of its curves, `#rrggbb`.
   """
 
@@ -36,7 +36,7 @@ _KNOWN = {
   'l2a': Appearance('L2A', '#AA4499'),
   'gssm': Appearance('GSSM', '#117733'),
 }
-# For settings of one algorithm, and algorithms from elsewhere.
+# For variants of one algorithm, and for algorithms that are not listed above.
 PALETTE = (
   '#0072B2',
   '#D55E00',
@@ -50,7 +50,7 @@ PALETTE = (
 
 
 def of(name: str) -> Appearance:
-  """The appearance of an algorithm, known here or not.
+  """The appearance of an algorithm, listed above or not.
 
   Example:
     >>> of('me_trpo').label

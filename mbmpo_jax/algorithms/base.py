@@ -1,8 +1,9 @@
-"""What an algorithm is: pure functions over one state.
+"""The interface of algorithms: pure functions of one state.
 
-The host (`training/`) evaluates, saves, resumes, sweeps, draws and exports any
-algorithm through the fields of `Algorithm`, and knows none by name. Everything
-reachable from `update` can be jitted, vmapped over states, scanned and sharded.
+The host (`training/`) evaluates, saves, resumes, sweeps, draws and exports all
+algorithms through the fields of `Algorithm`, without using their names. All
+functions called by `update` can be jitted, vmapped over states, scanned and
+sharded.
 """
 
 import dataclasses
@@ -20,14 +21,15 @@ from mbmpo_jax.policies import base as policies
 # The numeric hyperparameters that a sweep may vary, by dotted field name.
 Hyper: TypeAlias = dict[str, jax.Array]
 
-# A metric that an algorithm may report: 1 where an iteration taught nothing
+# A metric that an algorithm may report: 1 if an iteration changed nothing
 # because of numbers that are not finite. The host counts such iterations.
-# Metrics named `nonfinite/...` count what was left out for that reason.
+# Metrics named `nonfinite/...` count what was left out for this reason.
 STUCK = 'nonfinite/stuck'
 
-# Names of phases that mean the same wherever they occur: whole episodes of the
-# real world become data; models are fitted to data, and nothing else changes; a
-# policy is improved in models alone; real steps and updates take turns.
+# Names of phases with the same meaning in all algorithms. `COLLECT` collects
+# whole episodes of the real environment. `FIT` fits models to data and changes
+# nothing else. `IMPROVE` improves a policy in models only. `LEARN` alternates
+# real steps and updates.
 COLLECT = 'collect'
 FIT = 'fit'
 IMPROVE = 'improve'
@@ -35,33 +37,32 @@ LEARN = 'learn'
 
 
 class Counters(NamedTuple):
-  """What the states of all algorithms share."""
+  """Counters that the states of all algorithms share."""
 
   key: jax.Array  # raw uint32 [2]
   iteration: jax.Array  # int32, iterations completed
   env_steps: jax.Array  # int32, real transitions collected
-  episodes: jax.Array  # int32, real episodes begun
+  episodes: jax.Array  # int32, real episodes started
 
 
 class Metric(NamedTuple):
-  """What a number that a phase reports says.
+  """The description of a metric that a phase reports.
 
   Attributes:
-    text: its meaning, and its unit.
-    over_runs: how that of several runs is reduced to one number, `mean` or
-      `sum`.
-    label: under which the terminal shows it; nothing for most.
-    curve: a label, for returns that belong into the learning curve.
-    imagined: whether a model made the number up; the curve is then dashed, and
-      what it shows does not set the range of the picture.
-    panel: a label, for what a comparison of runs draws in a panel of its own.
+    text: its meaning and unit.
+    over_runs: the reduction over several runs, `mean` or `sum`.
+    label: the name shown in the terminal; empty for most metrics.
+    curve: the label in the learning curve, for returns.
+    imagined: whether the number comes from a model. Its curve is then dashed
+      and does not affect the range of the figure.
+    panel: the label of the metric's own panel in comparisons of runs.
     log: whether that panel's axis is logarithmic.
-    per_second_of: the phase whose seconds divide it: the host then reports
-      `throughput/<name>_per_s` besides. For counts of steps.
-    against: the metric of the real world that this one of a model foretells:
-      the host then reports their ratio as `<name>_ratio` besides, and warns
-      once where it stays high (`training/promises.py`). For returns.
-    advice: what the warning tells a user to do.
+    per_second_of: the phase whose duration divides the metric. The host then
+      also reports `throughput/<name>_per_s`. For counts of steps.
+    against: the metric of the real environment that this metric of a model
+      predicts. The host then also reports their ratio as `<name>_ratio`, and
+      warns once if it stays high (`training/promises.py`). For returns.
+    advice: the warning's advice to the user.
   """
 
   text: str
@@ -81,12 +82,12 @@ class Phase:
   """A part of an iteration, `state -> (state, metrics)`.
 
   Attributes:
-    function: on all devices that the algorithm was made for; pure.
-    alone: the same on one of them, where that is faster; the host then moves
-      the state there. `update` uses `function`.
-    repeats: calls of the function that make the phase, so that a long one is
-      several short programs. The metrics are those of the last call: sums over
-      all of them are kept in the state.
+    function: pure; runs on all devices that the algorithm was made for.
+    alone: the same function for a single device, if that is faster. The host
+      then moves the state to one device. `update` uses `function`.
+    repeats: number of calls of the function that make up the phase, so that a
+      long phase consists of several short programs. The metrics are those of
+      the last call; sums over the calls must be kept in the state.
   """
 
   function: Callable[[Any], tuple[Any, types.Metrics]]
@@ -94,10 +95,10 @@ class Phase:
   repeats: int = 1
 
   def __call__(self, state: Any) -> tuple[Any, types.Metrics]:
-    """All calls of `function`."""
+    """Calls `function` as often as `repeats`."""
     if self.repeats == 1:
       return self.function(state)
-    # The function once, not a second time for the last call's metrics.
+    # A scan traces the function once, including the last call.
     state, metrics = jax.lax.scan(
       lambda state, _: self.function(state), state, length=self.repeats
     )
@@ -107,25 +108,26 @@ class Phase:
 class Algorithm(NamedTuple):
   """An algorithm for one environment and one configuration.
 
-  Its state is a NamedTuple of its own with the fields `counters` (`Counters`)
-  and `hyper` (`Hyper`). The last phase increments `counters.iteration`.
+  The state is the algorithm's own NamedTuple, with the fields `counters`
+  (`Counters`) and `hyper` (`Hyper`). The last phase increments
+  `counters.iteration`.
 
   Attributes:
-    init: `(key, hyper) -> state` before any data; consumes the key. The hyper
-      is `base.hyper(config)`, or that with other values.
-    phases: in order, by name; what `COLLECT` and the others mean is above.
-    policy: how it acts.
-    policy_params: state -> what `policy` takes: this is evaluated, kept as
-      best, saved, drawn and exported.
-    behaviour: `(state, key) -> params [N, ...]`, one for each of the N
-      environments that collect real data; `None` where it does not collect so.
-    add: `(state, trajectory [T, N, ...]) -> state`, with real data from
-      outside; the counters count it.
+    init: `(key, hyper) -> state` before any data; consumes the key. `hyper` is
+      `base.hyper(config)`, possibly with other values.
+    phases: by name, in order; `COLLECT` etc. have the meanings above.
+    policy: the policy that acts.
+    policy_params: state -> the parameters of `policy` that are evaluated, kept
+      as the best ones, saved, drawn and exported.
+    behaviour: `(state, key) -> params [N, ...]`, one set for each of the N
+      environments that collect real data; `None` for other ways to collect.
+    add: `(state, trajectory [T, N, ...]) -> state`, adds real data from
+      outside; the counters include it.
     adapt: `(state, trajectory [T, N, ...], key) -> (params, context)`, the
-      policy adapted to this data at test time; `None` where there is no such.
-    metrics: what the phases report, by name.
-    notes: state -> lines about its data, which the host says once, after the
-      first iteration; `None` where there are none.
+      policy adapted to this data at test time; `None` if it does not adapt.
+    metrics: the metrics that the phases report, by name.
+    notes: state -> lines about its data, which the host prints once, after the
+      first iteration; `None` for no notes.
   """
 
   init: Callable[[jax.Array, Hyper], Any]
@@ -139,7 +141,7 @@ class Algorithm(NamedTuple):
   notes: Callable[[Any], list[str]] | None = None
 
   def update(self, state: Any) -> tuple[Any, types.Metrics]:
-    """One whole iteration: all phases in order; pure."""
+    """One iteration: runs all phases in order; pure."""
     metrics: types.Metrics = {}
     for phase in self.phases.values():
       state, values = phase(state)
@@ -149,7 +151,7 @@ class Algorithm(NamedTuple):
 
 def hyper(config: config_lib.Experiment) -> Hyper:
   """The numeric hyperparameters of a configuration, as arrays."""
-  # A dtype, so that none is weakly typed: a second call would retrace.
+  # With a dtype: a weakly typed array would cause a second trace.
   return {
     name: jnp.asarray(operator.attrgetter(name)(config), float)
     for name in config_lib.sweepable(type(config))
@@ -157,6 +159,6 @@ def hyper(config: config_lib.Experiment) -> Hyper:
 
 
 def start_counters(key: jax.Array) -> Counters:
-  """Nothing has been done yet; the state's own `key` from here on."""
-  # No two leaves share memory: XLA refuses to be donated it twice.
+  """Counters of a new run; `key` is the state's random key from here on."""
+  # Each leaf has its own buffer: XLA cannot donate one buffer twice.
   return Counters(key, *(jnp.zeros((), jnp.int32) for _ in range(3)))

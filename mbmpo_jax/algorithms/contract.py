@@ -1,9 +1,9 @@
-"""Real steps that the environment's own functions would pay or end otherwise.
+"""Counts real steps that disagree with `env.reward` or `env.done`.
 
-Imagination runs on `env.reward` and `env.done`. Where a world has a step of its
-own, as an adapted one, the two may part after more steps than are tried before
-a run: on the last step of an episode, in a place that a policy only later
-finds. So they are compared at every real step.
+Imagination uses `env.reward` and `env.done`. If an environment has its own
+`step`, as an adapted one does, the two may disagree in cases that the check
+before a run does not reach: on the last step of an episode, or in states that
+a policy finds only later. Therefore they are compared at every real step.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ METRICS = {
     'the same of `done` and the end of an episode', over_runs='sum'
   ),
 }
-# Of the size of the rewards: the same formula compiled twice differs by less.
+# Relative to the size of rewards; one formula compiled twice differs by less.
 _TOLERANCE = 1e-3
 
 _Function = Callable[[Any], tuple[Any, types.Metrics]]
@@ -39,15 +39,15 @@ _Function = Callable[[Any], tuple[Any, types.Metrics]]
 def counting(
   algorithm: base.Algorithm, env: envs_base.Environment
 ) -> base.Algorithm:
-  """The algorithm, of which one phase counts such steps besides.
+  """The algorithm, with a phase that also counts steps that disagree.
 
-  It is `collect`, or `learn` where steps and updates take turns. The same
-  algorithm where nothing can differ, or it does not imagine: where `step` is
-  this package's, or there is no phase `fit`.
+  This phase is `collect`, or `learn` if steps and updates alternate. The
+  algorithm is returned unchanged if nothing can disagree, because `step` is
+  this package's, or if it does not imagine, because it has no phase `fit`.
 
   Args:
-    algorithm: any; its state has the transitions in a field `buffer`.
-    env: for which it was made.
+    algorithm: any; its state must have transitions in a field `buffer`.
+    env: the environment that it was made for.
   """
   parts = _compared(env)
   if not parts or base.FIT not in algorithm.phases:
@@ -67,7 +67,7 @@ def counting(
 
 
 def _of_call(function: _Function, env: envs_base.Environment) -> _Function:
-  """Compares what a call of the function adds to the buffer."""
+  """Compares the rows that a call of the function adds to the buffer."""
 
   def call(state: Any) -> tuple[Any, types.Metrics]:
     since, steps = state.buffer.position, state.counters.env_steps
@@ -80,9 +80,10 @@ def _of_call(function: _Function, env: envs_base.Environment) -> _Function:
 
 
 def _of_iteration(function: _Function, env: envs_base.Environment) -> _Function:
-  """Compares all steps of an iteration, whichever phase and call took them.
+  """Compares all steps of an iteration, from any of its phases and calls.
 
-  After its last call, whose metrics are the phase's, they are the newest rows.
+  After the iteration's last call these are the newest rows. The metrics of that
+  call are the phase's.
   """
 
   def call(state: Any) -> tuple[Any, types.Metrics]:
@@ -97,14 +98,14 @@ def _of_iteration(function: _Function, env: envs_base.Environment) -> _Function:
 def differing(
   env: envs_base.Environment, rows: types.Transition, chosen: jax.Array
 ) -> types.Metrics:
-  """How many of the chosen transitions `env` would pay or end otherwise.
+  """The number of chosen transitions that disagree with `env`.
 
-  Rewards must agree to 1e-3 of their mean size.
+  Rewards must agree up to 1e-3 of their mean size.
 
   Args:
     env: gives `reward` and `done`, as far as they are known.
     rows: `[B, ...]`.
-    chosen: 1. where a row counts, `[B]`; the others may hold anything.
+    chosen: 1. where a row counts, `[B]`; other rows may hold anything.
   """
   counts, parts = {}, _compared(env)
   if REWARD in parts:
@@ -122,7 +123,7 @@ def differing(
 
 
 def _compared(env: envs_base.Environment) -> tuple[str, ...]:
-  """The metrics of what may differ in this world."""
+  """The metrics that this environment needs."""
   written_once = type(env).step is envs_base.Environment.step
   if written_once or envs.is_own(env):
     return ()

@@ -1,4 +1,4 @@
-"""Passes over an iteration's data by shuffled minibatches, in one scan."""
+"""Epochs over an iteration's data in shuffled minibatches, in one scan."""
 
 import math
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _Tree = TypeVar('_Tree')
 
 
 def shuffled(batch: _Tree, key: jax.Array, *, num: int) -> _Tree:
-  """The steps of a batch in random order, cut into `num` equal parts.
+  """The steps of a batch in random order, split into `num` equal parts.
 
   Args:
     batch: leaves `[T, N, ...]`.
@@ -42,20 +42,21 @@ def descend(
 ) -> tuple[_Tree, Any, jax.Array]:
   """Minimises a loss by passes over a batch.
 
-  An update whose gradient is not finite is not taken.
+  An update is skipped if its gradient is not finite.
 
   Args:
     loss_fn: (params, minibatch) -> scalar.
-    params: to be changed.
+    params: the parameters to update.
     optimizer_state: of `optimizer(section, learning_rate)`.
     batch: leaves `[T, N, ...]`.
     key: consumed.
-    section: how many passes.
+    section: numbers of epochs and minibatches, and the gradient's greatest
+      norm.
     learning_rate: Adam's step size.
 
   Returns:
-    The parameters, the optimiser's state, and how many of the updates, which
-    are `num_epochs * num_minibatches`, were taken.
+    The new parameters and optimiser state, and the number of updates taken, out
+    of `num_epochs * num_minibatches`.
   """
   adam = optimizer(section, learning_rate)
 
@@ -84,7 +85,7 @@ def descend(
 def optimizer(
   section: on_policy_config.Epochs, learning_rate: jax.Array
 ) -> optax.GradientTransformation:
-  """Adam, after cutting gradients that are too long."""
+  """Adam, after clipping the gradient's global norm to `max_grad_norm`."""
   adam = optax.adam(learning_rate)
   if section.max_grad_norm is None:
     return adam

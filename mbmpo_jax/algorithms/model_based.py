@@ -1,8 +1,8 @@
-"""What the algorithms with an ensemble share: their data, and its fit.
+"""Shared parts of algorithms with an ensemble: data, and fit.
 
-Their states have, beside `counters` and `hyper`, the fields `ensemble`
-(`fit.FitState`, K members and their optimiser's state), `model` (the members
-as last fitted, ready to imagine with, leaves [K, ...]) and `buffer`.
+The states of these algorithms have, beside `counters` and `hyper`, the fields
+`ensemble` (`fit.FitState`, K members and their optimisers' states), `model`
+(the members after the last fit, for imagination, leaves [K, ...]) and `buffer`.
 """
 
 import functools
@@ -55,18 +55,18 @@ def check(
   config: config_lib.Experiment,
   prove: bool | None,
 ) -> None:
-  """Holds environment and configuration to what is allowed.
+  """Checks environment and configuration.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: of the experiment.
-    prove: whether to prove `env` against the contract, which runs a few steps;
-      `None`: unless it is this package's own (`envs.is_own`). Its sizes, limits
-      and methods are checked in any case.
+    prove: whether to check `env` against its contract, which runs a few steps.
+      With `None` this is done only if `env` is not from this package
+      (`envs.is_own`). Sizes, limits and methods are checked in any case.
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   check_lib.check_attributes(env)
   validation.validate(config, env_max_episode_steps=env.max_episode_steps)
@@ -79,16 +79,16 @@ def check_imagined(
   section: config_lib.Ensemble,
   needed_by: str,
 ) -> None:
-  """What imagination runs on is known, or the members predict it.
+  """Checks that reward and termination are known, or predicted by members.
 
   Args:
-    env: the real world.
-    section: says what they predict.
-    needed_by: the method's name, for the message.
+    env: the real environment.
+    section: selects what members predict.
+    needed_by: the algorithm's name, for the message.
 
   Raises:
-    envs.TaskError: if it is neither.
-    envs.ContractError: if the reward is a function of what no member sees.
+    envs.TaskError: if one of them is neither known nor predicted.
+    envs.ContractError: if the reward depends on inputs that no member observes.
   """
   envs.require_known(
     env,
@@ -105,7 +105,7 @@ def check_imagined(
 def make_dynamics(
   env: envs_base.Environment, section: config_lib.Ensemble
 ) -> models.Dynamics:
-  """The ensemble; it remembers how episodes begin where `env` cannot say."""
+  """The ensemble; it stores starts of episodes if `env` does not give them."""
   dynamics = ensemble.make(env, section)
   if env.starts_are_known:
     return dynamics
@@ -119,7 +119,7 @@ def make_dynamics(
 def make_policy(
   env: envs_base.Environment, section: config_lib.GaussianPolicy
 ) -> policies.Policy:
-  """The policy of a configuration: Gaussian, or a softmax over choices."""
+  """A configuration's policy: Gaussian, or softmax for discrete actions."""
   if isinstance(env.action_space, spaces.Discrete):
     return categorical.make(
       env.observation_size, env.action_size, section.hidden_sizes
@@ -130,7 +130,7 @@ def make_policy(
 def metrics(
   declared: dict[str, base.Metric], section: config_lib.Ensemble
 ) -> dict[str, base.Metric]:
-  """What is declared, and what the fit of this section reports besides."""
+  """The declared metrics, and those that the fit of this section adds."""
   return declared | shared_metrics.DONE if section.predict_done else declared
 
 
@@ -140,7 +140,7 @@ def gaussian_policy(
   """The tanh network of a configuration, for an environment.
 
   Raises:
-    config.ConfigError: if the environment takes choices.
+    config.ConfigError: if the environment has discrete actions.
   """
   if isinstance(env.action_space, spaces.Discrete):
     raise config_lib.ConfigError(
@@ -152,7 +152,7 @@ def gaussian_policy(
 
 
 def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:
-  """Adam; its rate is the state's."""
+  """Adam with the learning rate from `hyper`."""
   return optax.adam(hyper['model.learning_rate'])
 
 
@@ -165,14 +165,14 @@ def init(
   buffer_capacity: int,
   predict_reward: bool = False,
 ) -> World:
-  """New members, a model of them that knows no data, and an empty buffer.
+  """New members, their model before any data, and an empty buffer.
 
   Args:
     env: gives the sizes.
-    dynamics: of the members.
-    hyper: the rate of their optimiser.
+    dynamics: the model's functions.
+    hyper: gives the optimiser's learning rate.
     key: consumed.
-    buffer_capacity: transitions.
+    buffer_capacity: number of transitions.
     predict_reward: whether the members predict rewards.
   """
   fitted = fit_lib.init(dynamics, optimizer(hyper), key)
@@ -198,7 +198,10 @@ def store(
 
   Args:
     state: with `counters` and `buffer`.
-    trajectory: real, `[T, N, ...]`; it ends all its episodes.
+    trajectory: real, `[T, N, ...]`; all its episodes end with it.
+
+  Returns:
+    The new state and the metrics of the data.
   """
   counters = state.counters
   transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
@@ -240,15 +243,15 @@ def fit(
 
   Args:
     state: with the fields above.
-    env: says what a model sees.
-    section: how to fit.
-    dynamics: of the members.
-    history: steps L that the members remember.
-    num_envs: environments whose steps alternate in the buffer.
-    predict_reward: whether they predict rewards, whatever the section says.
-    segment: steps of a segment, if they learn from such, see
-      `fit.fit_dynamics`.
-    mesh: devices to share the work out over.
+    env: gives `model_input` and `change`.
+    section: settings of the fit.
+    dynamics: the model's functions.
+    history: L, the number of past steps that members read.
+    num_envs: number of environments whose steps alternate in the buffer.
+    predict_reward: whether members predict rewards, even if the section does
+      not select it.
+    segment: (M, K), if members learn from segments, see `fit.fit_dynamics`.
+    mesh: devices over which the work is distributed.
   """
   key, fit_key = jax.random.split(state.counters.key)
   fitted, model, metrics = fit_lib.fit_dynamics(

@@ -1,4 +1,4 @@
-"""What a user should know of the data that the models were fitted to."""
+"""Notes to the user about the data to which models were fitted."""
 
 import functools
 from typing import Any
@@ -15,7 +15,7 @@ from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import statistics
 from mbmpo_jax.rollouts import buffer as buffer_lib
 
-_SHOWN = 12  # dimensions in a line
+_SHOWN = 12  # greatest number of dimensions listed in a line
 
 
 def attached(
@@ -23,7 +23,8 @@ def attached(
 ) -> base.Algorithm:
   """The algorithm with `notes`, if it fits models to a buffer of `env`.
 
-  Those of this package's own worlds are not said: their observations are known.
+  There are no notes for this package's own environments, whose observations are
+  known.
   """
   if base.FIT not in algorithm.phases or envs.is_own(env):
     return algorithm
@@ -31,10 +32,10 @@ def attached(
 
 
 def constants(env: envs_base.Environment, state: Any) -> list[str]:
-  """A line that names dimensions which are taken as constant, or none.
+  """A line that names dimensions treated as constant, or no line.
 
   Args:
-    env: says what models see.
+    env: gives `model_input` and `change`.
     state: with transitions in its field `buffer`, on the host's devices.
   """
   ring = getattr(state, 'buffer', None)
@@ -60,7 +61,7 @@ def constants(env: envs_base.Environment, state: Any) -> list[str]:
 def _steady(
   env: envs_base.Environment, ring: buffer_lib.Buffer
 ) -> tuple[jax.Array, jax.Array]:
-  """Flags of observations [O] and of model inputs [I] that do not vary."""
+  """Flags of constant changes of observations [O] and model inputs [I]."""
 
   @jax.jit
   def flags(ring: buffer_lib.Buffer) -> tuple[jax.Array, jax.Array]:

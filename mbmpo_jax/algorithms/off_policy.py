@@ -1,13 +1,14 @@
-"""What off-policy algorithms share: steps in the world, updates from a ring.
+"""Shared parts of off-policy algorithms: environment steps and updates.
 
-A round is `learn.update_every` steps of all environments, whose transitions go
-into the ring, and `learn.num_updates` updates from minibatches of it. Rounds
-are one scan: a program is `run.chunk` steps, an iteration several programs.
+A round takes `learn.update_every` steps of all environments, stores their
+transitions in the ring, and makes `learn.num_updates` updates from minibatches
+of it. Rounds are one scan. One program runs `run.chunk` steps, and an iteration
+is several programs.
 
-An algorithm gives `Update`, what one minibatch does to what it learns, and
-`rounds.py` makes of it the one phase of an iteration. `collect` and `learn`
-are here on their own for those that do more in a round. A state has, beside
-`counters` and `hyper`, the fields of `World`, and `learner`, any tree.
+An algorithm gives `Update`, the effect of a minibatch on its learner, from
+which `rounds.py` makes the phase of an iteration. `collect` and `learn` are
+available separately for algorithms whose rounds do more. A state has the fields
+`counters`, `hyper`, those of `World`, and `learner`, which is any tree.
 """
 
 from collections.abc import Iterable
@@ -35,21 +36,21 @@ _State = TypeVar('_State', bound=Any)
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
-  learner: Any  # what is learned, and the states of its optimisers
-  running: real.Running  # where the environments stand
+  learner: Any  # learned parameters and the states of their optimisers
+  running: real.Running  # the state of the environments
   buffer: buffer_lib.Buffer
   progress: 'Progress'
 
 
 class Progress(NamedTuple):
-  """Where an iteration stands, and its metrics so far."""
+  """The progress of an iteration, and its metrics so far."""
 
-  rounds: jax.Array  # int32, rounds done since the iteration began
-  unfinished: episodes_lib.Sums  # of the episodes under way, [N]
+  rounds: jax.Array  # int32, rounds done in this iteration
+  unfinished: episodes_lib.Sums  # of unfinished episodes, [N]
   tally: tally_lib.Tally
 
 
@@ -62,12 +63,12 @@ class World(NamedTuple):
 
 
 class Updated(NamedTuple):
-  """What an update makes of a minibatch.
+  """The result of an update.
 
   Attributes:
-    learner: after it.
+    learner: the new learner.
     metrics: by name.
-    finite: whether its gradients were; otherwise it is not taken.
+    finite: whether the gradients are finite; otherwise the update is skipped.
   """
 
   learner: Any
@@ -76,12 +77,15 @@ class Updated(NamedTuple):
 
 
 class Update(Protocol):
-  """One gradient update; pure."""
+  """One gradient update, a pure function."""
 
   def __call__(
     self, learner: Any, hyper: base.Hyper, batch: Any, key: jax.Array
   ) -> Updated:
-    """From a minibatch, often a `Transition` [B, ...]; consumes the key."""
+    """Updates the learner from a minibatch; consumes the key.
+
+    The minibatch is often a `Transition` [B, ...].
+    """
     ...
 
 
@@ -113,7 +117,7 @@ METRICS = {
   ),
   **shared_metrics.STUCK,
 }
-# What is summed up over rounds; the others follow.
+# Metrics that are summed over rounds; an algorithm adds its own.
 _TALLIED = (
   'real/return',
   'real/length',
@@ -124,10 +128,10 @@ _TALLIED = (
 
 
 def check_actions(env: envs_base.Environment) -> None:
-  """Holds an environment to continuous actions.
+  """Checks that an environment has continuous actions.
 
   Raises:
-    config.ConfigError: if it takes choices.
+    config.ConfigError: if its actions are discrete.
   """
   if isinstance(env.action_space, spaces.Discrete):
     raise config_lib.ConfigError(
@@ -148,12 +152,12 @@ def start(
   """Environments at the start of an episode, and an empty ring.
 
   Args:
-    env: the real world.
-    policy: that collects; its memory begins.
-    params: of the policy.
+    env: the real environment.
+    policy: the collecting policy; its carry starts as well.
+    params: the policy's parameters.
     key: consumed.
-    section: how many environments, how large a ring.
-    metrics: names of what the updates report.
+    section: number of environments and capacity of the ring.
+    metrics: names of the metrics that updates report.
   """
   return World(
     running=real.start(env, policy, params, key, num_envs=section.num_envs),
@@ -177,14 +181,14 @@ def collect(
   section: off_policy_config.Collect,
   num_steps: int,
 ) -> _State:
-  """Steps all environments and stores what happened, step by step.
+  """Steps all environments and stores the transitions, ordered by step.
 
   Args:
-    state: with `counters` and the fields of `World`; its key moves on.
-    env: the real world.
-    policy: acts in it; uniformly at random at first.
-    params: of the policy.
-    section: how much at random, and when episodes are cut.
+    state: with `counters` and the fields of `World`; its key is split.
+    env: the real environment.
+    policy: chooses the actions, after `section.start_steps` uniform ones.
+    params: the policy's parameters.
+    section: number of uniform actions, and the time limit of episodes.
     num_steps: steps of each environment.
   """
   counters, progress = state.counters, state.progress
@@ -227,7 +231,7 @@ def collect(
 
 
 def add(state: _State, trajectory: types.Trajectory) -> _State:
-  """Stores real data from outside, `[T, N, ...]`, whose episodes are whole."""
+  """Stores real data from outside, `[T, N, ...]`, in whole episodes."""
   counters = state.counters
   transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
   steps = transitions.reward.shape[0]
@@ -251,16 +255,19 @@ def learn(
 ) -> tuple[Any, tally_lib.Tally]:
   """Updates from G minibatches, in order.
 
-  An update that is not finite is not taken, and counted.
+  An update that is not finite is skipped and counted.
 
   Args:
-    learner: what is learned.
-    tally: gets the metrics.
+    learner: the learned state.
+    tally: receives the metrics.
     update: of one minibatch.
     hyper: numeric hyperparameters.
     batches: leaves `[G, B, ...]`.
     key: consumed.
-    ready: whether there is enough data; otherwise nothing is done.
+    ready: whether there are enough data; otherwise nothing is updated.
+
+  Returns:
+    The new learner and tally.
   """
   num_updates = jax.tree.leaves(batches)[0].shape[0]
   keys = jax.random.split(key, num_updates)
@@ -285,8 +292,8 @@ def learn(
     }
     return learner, tally_lib.add(tally, metrics | counts)
 
-  # A bound that is not known in advance is a loop that is left out where it
-  # does nothing; a `cond` around it would copy what it carries.
+  # A loop with a traced bound costs nothing when it runs zero times; a `cond`
+  # around it would copy its carry.
   return jax.lax.fori_loop(
     0, jnp.where(ready, num_updates, 0), step, (learner, tally)
   )
@@ -295,15 +302,15 @@ def learn(
 def sample(
   state: Any, key: jax.Array, *, section: off_policy_config.Learn
 ) -> tuple[Any, jax.Array]:
-  """The minibatches of a round, and whether there is enough data for them.
+  """The minibatches of a round, and whether there are enough data for them.
 
   Args:
     state: with `buffer`.
     key: consumed.
-    section: their number G and size B.
+    section: gives the number G and size B of minibatches.
 
   Returns:
-    Rows, leaves `[G, B, ...]`, by a single gather; a bool scalar.
+    Rows, leaves `[G, B, ...]`, by a single gather; and a bool scalar.
   """
   shape = (section.num_updates, section.batch_size)
   buffer = state.buffer
@@ -317,6 +324,6 @@ def descend(
   state: Any,
   params: types.Params,
 ) -> tuple[types.Params, Any]:
-  """A step of an optimiser: the parameters and its state after it."""
+  """One step of an optimiser: the new parameters and optimiser state."""
   updates, state = optimizer.update(gradient, state, params)
   return optax.apply_updates(params, updates), state

@@ -1,4 +1,4 @@
-"""The sections that off-policy algorithms share."""
+"""Configuration sections that off-policy algorithms share."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ from mbmpo_jax import config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Collect(config.Steps):
-  """Real data, and how much of it is kept and taken at random.
+  """Real data: the ring's capacity and the first uniform actions.
 
   Attributes:
-    buffer_capacity: transitions kept, the newest.
-    start_steps: transitions, of all environments together, that are of uniform
-      actions; learning begins after them.
+    buffer_capacity: number of newest transitions kept.
+    start_steps: number of first transitions, over all environments, with
+      uniform actions; learning begins after them.
   """
 
   buffer_capacity: int = config.setting(
@@ -26,9 +26,9 @@ class Run(config.Run):
   """The host's side of a run.
 
   Attributes:
-    chunk: steps of each environment, and the updates that go with them, in one
-      program. Results do not depend on it, to the bit; it is how often the host
-      hears of progress, and of signals.
+    chunk: number of steps of each environment in one program, with the updates
+      that follow them. Results do not depend on it, bit for bit. It determines
+      how often the host reports progress and reacts to signals.
   """
 
   chunk: int = config.setting(250, low=1, high=10**6, tiny=10)
@@ -40,10 +40,10 @@ class Learn:
 
   Attributes:
     num_updates: G.
-    update_every: steps of each environment between them.
-    batch_size: transitions of an update, drawn uniformly with replacement.
+    update_every: steps of each environment between updates.
+    batch_size: transitions of an update, sampled uniformly with replacement.
     discount: gamma.
-    target_rate: tau, by which target networks follow in an update.
+    target_rate: tau, the step of the target networks towards the networks.
   """
 
   num_updates: int = config.setting(1, low=1, high=10**6, tiny=2)
@@ -55,11 +55,11 @@ class Learn:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Critic:
-  """The networks Q(s, a).
+  """The critic networks Q(s, a).
 
   Attributes:
     hidden_sizes: units of each hidden layer.
-    activation: of these.
+    activation: of the hidden layers.
     learning_rate: Adam's step size.
   """
 
@@ -72,7 +72,7 @@ class Critic:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """What the experiments of off-policy algorithms have.
+  """The configuration that experiments of off-policy algorithms share.
 
   Attributes:
     collect: real data.
@@ -89,7 +89,7 @@ class Config(config.Experiment):
   learn: Learn = dataclasses.field(default_factory=Learn)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     collect, learn, chunk = self.collect, self.learn, self.run.chunk
     for name, size, unit, what in (

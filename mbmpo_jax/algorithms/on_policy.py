@@ -1,8 +1,9 @@
-"""What on-policy algorithms share: an iteration's data, judged.
+"""Shared parts of on-policy algorithms: data of an iteration, with advantages.
 
-An iteration steps the environments on from where they stood, judges every
-action by generalised advantages over a value network, and improves policy and
-values on this data alone. An algorithm gives `improve`, which does the latter.
+An iteration steps the environments on from their last state, computes
+generalised advantages of all actions with a value network, and improves policy
+and value network on these data only. An algorithm gives `improve`, which does
+the last part.
 """
 
 from collections.abc import Callable
@@ -34,36 +35,36 @@ METRICS = on_policy_metrics.METRICS
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
   policy: types.Params  # theta
   value: types.Params  # of the value network
-  optimizer: Any  # the states of what updates them
-  running: real.Running  # where the environments stand
-  unfinished: episodes_lib.Sums  # of the episodes under way, [N]
-  moments: Any  # of observations, `normalized.Moments`; () where not used
+  optimizer: Any  # the states of the optimisers
+  running: real.Running  # the state of the environments
+  unfinished: episodes_lib.Sums  # of unfinished episodes, [N]
+  moments: Any  # of observations, `normalized.Moments`; () if not used
 
 
 class Batch(NamedTuple):
-  """An iteration's data; observations are as networks see them."""
+  """An iteration's data; observations are inputs of the networks."""
 
   trajectory: types.Trajectory  # [T, N, ...]
   advantages: jax.Array  # A, [T, N], standardised
-  targets: jax.Array  # R, what the values should be, [T, N]
+  targets: jax.Array  # R, targets of the values, [T, N]
 
 
 class Improved(NamedTuple):
-  """What an algorithm makes of a batch.
+  """The result of an algorithm's improvement on a batch.
 
   Attributes:
-    policy: its parameters.
-    value: those of the value network.
-    optimizer: the states of what updated them.
-    metrics: the algorithm's own, `policy/kl` and `nonfinite/updates` among
-      them.
-    taken: updates that were taken, a number.
+    policy: the new policy parameters.
+    value: the new value network parameters.
+    optimizer: the new states of the optimisers.
+    metrics: the algorithm's own metrics, including `policy/kl` and
+      `nonfinite/updates`.
+    taken: number of updates taken, a scalar.
   """
 
   policy: types.Params
@@ -80,16 +81,16 @@ Improve = Callable[[State, Batch, jax.Array], Improved]
 
 
 class Parts(NamedTuple):
-  """What an algorithm is made of.
+  """The networks of an algorithm.
 
   Attributes:
-    policy: on observations as networks see them.
-    acting: `policy` on observations as they are.
+    policy: the policy on network inputs, such as normalised observations.
+    acting: the policy on the environment's observations.
     init_value: key -> parameters of the value network; consumes the key.
     value: the value network.
-    seen: of a trajectory, what networks saw: its observations may become any
-      pytree of arrays `[T, N, ...]`, as that of a memory, which `policy` and
-      `value` then take.
+    seen: replaces a trajectory's observations by inputs of the networks. These
+      may be any pytree of arrays `[T, N, ...]`, such as observations with a
+      memory.
   """
 
   policy: policies.Policy
@@ -107,13 +108,13 @@ def parts(
   """The networks for an environment.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: of the experiment.
-    policy: one with a density in place of `config.policy`.
+    policy: a policy with a density, in place of `config.policy`; or `None`.
 
   Raises:
-    config.ConfigError: if the policy does not fit, or has a memory that its
-      actions do not hand on.
+    config.ConfigError: if the policy does not fit the environment, or has a
+      memory that is not part of its actions' extras.
   """
   if policy is None:
     policy = make_policy(env, config)
@@ -136,7 +137,7 @@ def parts(
 def make_policy(
   env: envs_base.Environment, config: on_policy_config.Config
 ) -> policies.Policy:
-  """A Gaussian policy, or a softmax in a world of choices."""
+  """A Gaussian policy, or a softmax for discrete actions."""
   if isinstance(env.action_space, spaces.Discrete):
     return categorical.make(
       env.observation_size, env.action_size, config.policy.hidden_sizes
@@ -154,16 +155,16 @@ def algorithm(
   *,
   mesh: jax.sharding.Mesh | None = None,
 ) -> base.Algorithm:
-  """The algorithm that `improve` makes.
+  """Builds an algorithm from its `improve`.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: of the experiment.
     made: its networks.
-    start_optimizer: (theta, value parameters, hyper) -> state.
-    improve: from a batch.
-    metrics: all that it reports.
-    mesh: devices that hold the state, each of which does all the work.
+    start_optimizer: (theta, value parameters, hyper) -> optimiser states.
+    improve: improves policy and value network on a batch.
+    metrics: all metrics that the algorithm reports.
+    mesh: devices on which the state is replicated; each does all the work.
   """
 
   def policy_params(state: State) -> types.Params:
@@ -195,7 +196,7 @@ def algorithm(
       start_key,
       num_envs=config.collect.num_envs,
     )
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state._replace(running=running))
 
   def learn(state: State) -> tuple[State, types.Metrics]:
@@ -216,7 +217,7 @@ def algorithm(
     after, collected = _account(state, trajectory, running)
     trajectory = _sound(trajectory)
     if config.collect.normalize_observations:
-      # What was collected is seen as it was when it was acted upon.
+      # The data are normalised by the moments that were used for acting.
       after = after._replace(
         moments=normalized.update(
           state.moments, trajectory.obs, trajectory.mask
@@ -264,7 +265,8 @@ def algorithm(
 def add(state: State, trajectory: types.Trajectory) -> State:
   """Counts real data from outside, `[T, N, ...]`.
 
-  Nothing is learned from it: the methods learn from what the policy of now did.
+  Nothing is learned from them, because on-policy methods learn only from data
+  of the current policy.
   """
   counters = state.counters
   transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
@@ -284,13 +286,16 @@ def judge(
 ) -> tuple[Batch, types.Metrics]:
   """Advantages and value targets of a real trajectory.
 
-  R = A + V, the lambda-return; A is standardised afterwards.
+  The target is the lambda-return R = A + V; A is standardised afterwards.
 
   Args:
     value: V.
-    value_params: of it.
+    value_params: parameters of V.
     trajectory: `[T, N, ...]`, masked where it is not finite.
-    hyper: has discount and lambda.
+    hyper: gives discount and lambda.
+
+  Returns:
+    The batch and metrics of the values.
   """
   mask = trajectory.mask
   live = masking.live_steps(trajectory)
@@ -316,7 +321,7 @@ def judge(
 
 
 def _check_memory(env: envs_base.Environment, policy: policies.Policy) -> None:
-  """What is judged again out of order, or mid-episode, cannot be replayed."""
+  """Raises `ConfigError` if `over` cannot recompute the policy's memory."""
 
   def act(key: jax.Array, obs: jax.Array) -> tuple[Any, Any]:
     params = policy.init(key)
@@ -333,7 +338,7 @@ def _check_memory(env: envs_base.Environment, policy: policies.Policy) -> None:
 
 
 def _sound(trajectory: types.Trajectory) -> types.Trajectory:
-  """Masks the steps that hold a number that is not finite."""
+  """Masks steps with a number that is not finite, or very large."""
   shape = trajectory.mask.shape
   rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), trajectory)
   sound = masking.sound_rows(rows).reshape(shape)
@@ -343,7 +348,7 @@ def _sound(trajectory: types.Trajectory) -> types.Trajectory:
 def _account(
   state: State, trajectory: types.Trajectory, running: real.Running
 ) -> tuple[State, types.Metrics]:
-  """Counts what was collected, and describes it."""
+  """Counts the collected transitions and computes their metrics."""
   counters = state.counters
   transitions, episodes, standing = real.to_transitions(
     trajectory, counters.episodes, start=state.running

@@ -1,4 +1,4 @@
-"""The sections that on-policy algorithms share."""
+"""Configuration sections that on-policy algorithms share."""
 
 import dataclasses
 
@@ -10,8 +10,8 @@ class Collect(config.Steps):
   """Real data: num_envs * steps_per_env transitions of one policy.
 
   Attributes:
-    normalize_observations: whether networks see observations in units of their
-      running moments.
+    normalize_observations: whether networks get observations normalised by
+      their running moments.
   """
 
   num_envs: int = config.setting(20, low=1, high=10**6)
@@ -21,7 +21,7 @@ class Collect(config.Steps):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Advantage(config.Gae):
-  """Generalised advantages over a value network."""
+  """Generalised advantages with a value network."""
 
   gae_lambda: float = config.setting(0.95, low=0, high=1, sweep=True)
 
@@ -31,7 +31,7 @@ class Value:
   """The value network.
 
   Attributes:
-    hidden_sizes: units of each hidden layer, which are tanh.
+    hidden_sizes: units of each hidden layer, with tanh.
   """
 
   hidden_sizes: tuple[int, ...] = config.setting(
@@ -41,13 +41,13 @@ class Value:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Epochs:
-  """Passes over an iteration's data by minibatches, with Adam.
+  """Epochs over an iteration's data in minibatches, with Adam.
 
   Attributes:
-    num_epochs: passes.
-    num_minibatches: minibatches of a pass; they divide the data.
+    num_epochs: number of passes over the data.
+    num_minibatches: minibatches per pass; must divide the data.
     learning_rate: Adam's step size.
-    max_grad_norm: longer gradients are cut to this length; `None` cuts none.
+    max_grad_norm: gradients are clipped to this norm; `None` for no clipping.
   """
 
   num_epochs: int = config.setting(10, low=1, high=10**6, tiny=2)
@@ -56,11 +56,11 @@ class Epochs:
   max_grad_norm: float | None = config.setting(None, above=0, high=1e6)
 
   def check(self, name: str, steps: int) -> None:
-    """Minibatches divide the data of an iteration.
+    """Raises `ConfigError` unless minibatches divide an iteration's data.
 
     Args:
-      name: of the section.
-      steps: transitions of an iteration.
+      name: of this section in the configuration.
+      steps: number of transitions of an iteration.
     """
     if steps % self.num_minibatches:
       raise config.ConfigError(
@@ -72,14 +72,14 @@ class Epochs:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """What the experiments of on-policy algorithms have.
+  """The configuration that experiments of on-policy algorithms share.
 
   Attributes:
     collect: real data.
-    policy: a Gaussian, or a softmax with the same hidden layers in a world of
-      choices.
+    policy: a Gaussian; for discrete actions a softmax with the same hidden
+      layers.
     value: the value network.
-    advantage: how an action is judged.
+    advantage: advantages of actions.
   """
 
   collect: Collect = dataclasses.field(  # type: ignore[assignment]
@@ -92,7 +92,7 @@ class Config(config.Experiment):
   advantage: Advantage = dataclasses.field(default_factory=Advantage)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.policy.check()
 

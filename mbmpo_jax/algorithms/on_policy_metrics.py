@@ -1,4 +1,4 @@
-"""What the phase of every on-policy algorithm reports."""
+"""The metrics that all on-policy algorithms report."""
 
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import shared_metrics

@@ -1,8 +1,8 @@
-"""What the algorithms that plan share, MB-MPC and L2A.
+"""Shared parts of the algorithms that plan, MB-MPC and L2A.
 
 An iteration collects episodes and fits the ensemble to all data so far. The
-first ones are random; from then on a planner acts (`policies/planner.py`),
-whose parameters are the ensemble: nothing else is learned.
+first episodes have random actions; later ones use a planner
+(`policies/planner.py`). The planner's only learned parameters are the ensemble.
 """
 
 import functools
@@ -45,12 +45,12 @@ METRICS = {
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
-  ensemble: fit_lib.FitState  # K members and their optimiser's state
-  model: Any  # the members as last fitted, ready to plan with, [K, ...]
+  ensemble: fit_lib.FitState  # K members and their optimisers' states
+  model: Any  # the members after the last fit, for planning, [K, ...]
   buffer: buffer_lib.Buffer
 
 
@@ -59,14 +59,14 @@ FitFn = Callable[[State, jax.sharding.Mesh | None], tuple[State, types.Metrics]]
 
 
 class Learner(NamedTuple):
-  """What an algorithm that plans adds.
+  """The parts that a specific planning algorithm gives.
 
   Attributes:
-    policy: the planner, of `planner.Params`.
+    policy: the planner, with `planner.Params`.
     world: `(key, hyper) -> model_based.World`: members, their model before any
       data, and an empty buffer; consumes the key.
-    fit: `(state, mesh) -> (state, metrics)`, to the buffer.
-    metrics: what it reports.
+    fit: `(state, mesh) -> (state, metrics)`, fits members to the buffer.
+    metrics: all metrics that the algorithm reports.
   """
 
   policy: policies.Policy
@@ -82,16 +82,16 @@ def make(
   *,
   mesh: jax.sharding.Mesh | None,
 ) -> base.Algorithm:
-  """Puts the algorithm together.
+  """Builds the algorithm.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: with the sections `collect` and `planner`.
-    learner: how models are made and fitted, and how they act.
-    mesh: devices to share environments and fit out over.
+    learner: the parts of the specific algorithm.
+    mesh: devices over which environments and fit are distributed.
 
   Raises:
-    ValueError: if the work does not divide over the devices.
+    ValueError: if the work cannot be divided equally over the devices.
   """
   if mesh is not None:
     shares = config.shares()
@@ -104,7 +104,7 @@ def make(
   def init(key: jax.Array, hyper: base.Hyper) -> State:
     key, model_key = jax.random.split(key)
     world = learner.world(model_key, hyper)
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(
       jnp.copy, State(base.start_counters(key), hyper, *world)
     )
@@ -113,7 +113,7 @@ def make(
     return planner.Params(state.model, numbers(state.hyper))
 
   def collect(state: State) -> tuple[State, types.Metrics]:
-    """Adds real episodes to the buffer, random ones in iteration 0."""
+    """Adds real episodes to the buffer, with random actions at first."""
     key, rollout_key = jax.random.split(state.counters.key)
     random_actions = state.counters.iteration == 0
     trajectory, _ = real.rollout(
@@ -138,7 +138,7 @@ def make(
     state: State, trajectory: types.Trajectory
   ) -> tuple[State, types.Metrics]:
     state, metrics = model_based.store(state, trajectory)
-    del metrics['policy/saturated']  # A plan stays within the bounds.
+    del metrics['policy/saturated']  # Planned actions are within the bounds.
     return state, metrics
 
   def fit(
@@ -148,7 +148,7 @@ def make(
     state, metrics = learner.fit(state, mesh)
     counters = state.counters
     counters = counters._replace(iteration=counters.iteration + 1)
-    # No member kept an epoch: each met something that is not finite.
+    # No member kept an epoch: all losses were non-finite.
     stuck = metrics['model/epochs'] == 0
     return state._replace(counters=counters), {
       **metrics,
@@ -166,7 +166,7 @@ def make(
     },
     policy=learner.policy,
     policy_params=policy_params,
-    # One model plans in all environments: copies of it would be large.
+    # One model plans in all environments; N copies of it would be large.
     behaviour=None,
     add=lambda state, trajectory: store(state, trajectory)[0],
     adapt=None,
@@ -181,14 +181,14 @@ def make_policy(
   world: Callable[[jax.Array, base.Hyper], model_based.World],
   adaptation: planner.Adaptation | None = None,
 ) -> policies.Policy:
-  """The planner of `config.planner`, in models of `dynamics`.
+  """The planner of `config.planner`, with models of `dynamics`.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: with the section `planner`.
-    dynamics: of the members.
+    dynamics: the model's functions.
     world: as in `Learner`.
-    adaptation: of the models, at every step.
+    adaptation: of the model, at every step; `None` for none.
   """
 
   def init(key: jax.Array) -> planner.Params:
@@ -208,7 +208,7 @@ def make_policy(
 def make_search(
   space: spaces.ActionSpace, section: config_lib.Planner
 ) -> planner.Search:
-  """The search of a configuration over the actions of a space."""
+  """The configured search over the actions of a space."""
   sizes = {
     'num_candidates': section.num_candidates,
     'horizon': section.horizon,
@@ -222,17 +222,17 @@ def make_search(
 
 
 def numbers(hyper: base.Hyper) -> planner.Numbers:
-  """Those of the section `planner`."""
+  """The numeric settings of the section `planner`."""
   return planner.Numbers(
     **{name: hyper[f'planner.{name}'] for name in planner.Numbers._fields}
   )
 
 
 def _idle_while_random(policy: policies.Policy) -> policies.Policy:
-  """The policy with parameters (random, params), which searches unless random.
+  """The policy with parameters (random, params); it does not search if random.
 
-  Where the collector puts random actions in place of its own, as in iteration
-  0, a search would cost as much as later ones.
+  In iteration 0 the collector replaces all actions by random ones, and a search
+  would only cost time.
   """
 
   def start(params: Any, key: jax.Array, context: Any, num: int) -> Any:

@@ -1,4 +1,4 @@
-"""Holds a policy to an environment: shapes, and log-probabilities."""
+"""Checks of a user's policy: shapes, and log-probabilities."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from mbmpo_jax.policies import distributions
 
 
 def check_policy(env: envs_base.Environment, policy: policies.Policy) -> None:
-  """Holds a policy's shapes to the environment's; nothing is computed.
+  """Checks a policy's shapes, without computing, and its log-probabilities.
 
   Raises:
     config.ConfigError: if it has no density, cannot act on an observation, or
-      its actions do not fit.
+      its actions or log-probabilities are wrong.
   """
   if policy.over is None or policy.distribution is None:
     raise config_lib.ConfigError(
@@ -34,7 +34,7 @@ def check_policy(env: envs_base.Environment, policy: policies.Policy) -> None:
   obs = jax.ShapeDtypeStruct((1, env.observation_size), jnp.zeros(()).dtype)
   try:
     action = jax.eval_shape(act, jax.random.PRNGKey(0), obs)
-  except Exception as error:  # A network of the user's may raise anything.
+  except Exception as error:  # A user's network may raise anything.
     raise config_lib.ConfigError(
       f'policy: cannot act on observations of shape {list(obs.shape)}:'
       f' {" ".join(str(error).split())}'
@@ -48,13 +48,13 @@ def check_policy(env: envs_base.Environment, policy: policies.Policy) -> None:
 
 
 def _check_density(env: envs_base.Environment, policy: policies.Policy) -> None:
-  """Log-probabilities are of single actions, and the same however they come.
+  """Checks that log-probabilities are per action, and agree between methods.
 
-  They are computed only where the distribution is the user's own: those of
+  Values are computed only for a user's own distribution; those of
   `policies/distributions.py` are tested.
 
   Raises:
-    config.ConfigError: if they are not.
+    config.ConfigError: if they are wrong.
   """
   assert policy.distribution is not None
   count, kinds = 5, []
@@ -87,7 +87,7 @@ def _check_density(env: envs_base.Environment, policy: policies.Policy) -> None:
   key = jax.random.PRNGKey(0)
   try:
     shapes = [x.shape for x in jax.eval_shape(densities, key)]
-  except Exception as error:  # A distribution of the user's may raise anything.
+  except Exception as error:  # A user's distribution may raise anything.
     raise config_lib.ConfigError(
       'policy: the log-probability of its actions cannot be computed:'
       f' {" ".join(str(error).split())}'

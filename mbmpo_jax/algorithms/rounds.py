@@ -1,8 +1,8 @@
-"""Rounds of steps and updates, one after the other: an off-policy iteration.
+"""Alternating rounds of steps and updates: an off-policy iteration.
 
-They are one scan; a program does `run.chunk` steps of each environment of it.
-What the iteration is at, and its metrics so far, are in the state: so results
-are the same to the bit, however it is cut into programs.
+Rounds are one scan, and one program runs `run.chunk` steps of each environment.
+The progress of the iteration and its metrics so far are part of the state.
+Therefore results do not depend on the number of programs, bit for bit.
 """
 
 from collections.abc import Callable, Collection
@@ -30,13 +30,13 @@ def phase(
   sums: Collection[str] = (),
   mesh: jax.sharding.Mesh | None = None,
 ) -> base.Phase:
-  """The phase of an iteration that is rounds from its first to its last step.
+  """The phase of an iteration that consists of rounds only.
 
   Args:
-    round_fn: state -> state, of `learn.update_every` steps.
+    round_fn: state -> state, with `learn.update_every` steps.
     config: of the experiment.
-    sums: what of the tally is summed up; of the rest, means are reported.
-    mesh: devices that hold the state, each of which does all the work.
+    sums: metrics of the tally that are summed; the others are averaged.
+    mesh: devices on which the state is replicated; each does all the work.
   """
   per_round = config.learn.update_every
   rounds = config.collect.steps_per_env // per_round
@@ -71,7 +71,7 @@ def phase(
 
 
 def begun(state: _State, rounds: int) -> _State:
-  """The state with a tally of nothing, if its iteration of `rounds` is over."""
+  """The state with progress reset to 0 if all `rounds` of it are done."""
   progress = state.progress
   begins = progress.rounds >= rounds
   return state._replace(
@@ -92,14 +92,15 @@ def of_transitions(
   *,
   sample: Callable[..., tuple[Any, jax.Array]] = off_policy.sample,
 ) -> Callable[[off_policy.State], off_policy.State]:
-  """A round of an algorithm that learns from real transitions alone.
+  """A round of an algorithm that learns only from real transitions.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: of the experiment.
-    update: of one minibatch, of what `sample` returns.
-    behave: state -> what collects, and its parameters.
-    sample: as `off_policy.sample`, whose minibatches are `Transition` [B, ...].
+    update: of one minibatch from `sample`.
+    behave: state -> the collecting policy and its parameters.
+    sample: like `off_policy.sample`, whose minibatches are `Transition`
+      [B, ...].
   """
 
   def round_fn(state: off_policy.State) -> off_policy.State:
@@ -143,11 +144,11 @@ def make_init(
   """The algorithm's `init`, `(key, hyper) -> state`.
 
   Args:
-    env: the real world.
-    section: how data are collected.
+    env: the real environment.
+    section: settings of data collection.
     init_learner: `(key, hyper) -> learner`; consumes the key.
-    behave: state -> what collects, and its parameters.
-    metrics: names of what the updates report.
+    behave: state -> the collecting policy and its parameters.
+    metrics: names of the metrics that updates report.
   """
 
   def init(key: jax.Array, hyper: base.Hyper) -> off_policy.State:
@@ -166,7 +167,7 @@ def make_init(
       section=section,
       metrics=metrics,
     )
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state._replace(**world._asdict()))
 
   return init

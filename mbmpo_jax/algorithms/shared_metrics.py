@@ -1,4 +1,4 @@
-"""What several algorithms report, in the words of `docs/metrics.md`."""
+"""Metrics that several algorithms report, worded as in `docs/metrics.md`."""
 
 from mbmpo_jax.algorithms import base
 
@@ -42,7 +42,7 @@ FIT = {
   ),
 }
 
-# With `model.predict_done`.
+# Reported with `model.predict_done`.
 DONE = {
   'model/done_accuracy': base.Metric(
     'terminations of the buffer that the models predict: half the share of'

@@ -1,4 +1,4 @@
-"""Metrics summed up over many steps inside of a program."""
+"""Sums of metrics over many steps inside a program."""
 
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
@@ -10,14 +10,14 @@ from mbmpo_jax import types
 
 
 class Tally(NamedTuple):
-  """Sums of metrics; what is not finite is left out."""
+  """Sums of metrics; values that are not finite are left out."""
 
   total: types.Metrics
-  num: types.Metrics  # of how many values
+  num: types.Metrics  # number of values
 
 
 def start(names: Iterable[str]) -> Tally:
-  """Nothing has been counted yet.
+  """An empty tally of metrics with these names.
 
   Example:
     >>> tally = add(start(['loss']), {'loss': jnp.array([1.0, jnp.nan, 3.0])})
@@ -25,13 +25,13 @@ def start(names: Iterable[str]) -> Tally:
     2.0
   """
   names = tuple(names)
-  # No two leaves share memory: XLA refuses to be donated it twice.
+  # Each leaf has its own buffer: XLA cannot donate one buffer twice.
   zeros = [{name: jnp.zeros(()) for name in names} for _ in range(2)]
   return Tally(*zeros)
 
 
 def add(tally: Tally, metrics: types.Metrics) -> Tally:
-  """The sums with further values, of any shape, of some of the metrics."""
+  """Adds values of some of the metrics, of any shape, to the sums."""
   total, num = dict(tally.total), dict(tally.num)
   for name, values in metrics.items():
     finite = jnp.isfinite(values)
@@ -41,11 +41,11 @@ def add(tally: Tally, metrics: types.Metrics) -> Tally:
 
 
 def summary(tally: Tally, *, sums: Collection[str] = ()) -> types.Metrics:
-  """Means over all values, NaN where there is none, and some sums.
+  """Means over all values (NaN if there are none), or sums.
 
   Args:
-    tally: of values.
-    sums: metrics that are summed, as all `nonfinite/...` are.
+    tally: the sums and numbers of values.
+    sums: metrics that are summed, in addition to all `nonfinite/...`.
   """
 
   def reduce(name: str, total: jax.Array, num: jax.Array) -> jax.Array:

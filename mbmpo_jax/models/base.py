@@ -1,8 +1,8 @@
-"""What a learned world is: a dynamics model as a named tuple of functions.
+"""The interface of dynamics models: a named tuple of functions.
 
-Axes: members `K` lead parameters and models where there are several; rollouts
-`N`, then features. A `model` below is one member's, without its leading axis;
-callers `jax.vmap` over members.
+Axes: members `K` lead parameters and models, where there are several; rollouts
+`N`, then features. Below, a `model` is that of one member, without its leading
+axis; callers use `jax.vmap` over members.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from mbmpo_jax import types
 
 
 class Prediction(NamedTuple):
-  """What a model says of one step in N worlds."""
+  """A model's prediction of one step in N rollouts."""
 
   next_obs: jax.Array  # [N, O], NaN where the model's output is not finite
-  reward: jax.Array | None = None  # [N]; None: the environment's function says
-  terminated: jax.Array | None = None  # [N]; None: the environment's says
+  reward: jax.Array | None = None  # [N]; None: the environment's `reward`
+  terminated: jax.Array | None = None  # [N]; None: the environment's `done`
   extras: Any = ()
 
 
@@ -27,20 +27,21 @@ class Dynamics(NamedTuple):
 
   Attributes:
     init: key -> params of all members, leaves `[K, ...]`; consumes the key.
-    ready: `(params, statistics) -> model [K, ...]`: everything that does not
-      change within a rollout, computed once per fit. The statistics are those
-      of the data, `models.statistics.Statistics`.
-    start: `(model, key, context, num) -> carry`, of `num` rollouts that share
+    ready: `(params, statistics) -> model [K, ...]`, computes once per fit all
+      that is constant in a rollout. The statistics are those of the data,
+      `models.statistics.Statistics`.
+    start: `(model, key, context, num) -> carry`, for `num` rollouts that share
       the context; consumes the key.
     predict: `(model, carry, obs [N, O], env_action [N, A], key) -> (carry,
-      Prediction)`; a model that draws nothing ignores the key.
+      Prediction)`; a deterministic model ignores the key.
     loss: `(params of one member, inputs [B, I], targets [B, O], weight [B],
-      key) -> scalar`, the sum over rows by weight; consumes the key. Inputs and
-      targets are standardised.
-    perturb: `(model [K, ...], key) -> model`: what is drawn anew in every fit,
-      after `ready`; consumes the key. `None` where nothing is.
-    starts: `(model, key, shape) -> obs [*shape, O]`, how episodes begin;
-      consumes the key. `None` where the environment says (`starts.draw`).
+      key) -> scalar`, the sum of row losses times weights; consumes the key.
+      Inputs and targets are standardised.
+    perturb: `(model [K, ...], key) -> model`, draws what is random in each fit,
+      after `ready`; consumes the key. `None` if nothing is random.
+    starts: `(model, key, shape) -> obs [*shape, O]`, samples the first
+      observations of episodes; consumes the key. `None` for starts from the
+      environment (`starts.draw`).
   """
 
   init: Callable[[jax.Array], types.Params]

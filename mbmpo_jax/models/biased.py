@@ -1,13 +1,13 @@
-"""Models made worse on purpose: every prediction is biased and noisy.
+"""Models that are made worse on purpose: predictions get bias and noise.
 
-Member k of a learned world predicts, in the study of section 6.4 (Clavera et
-al. 2018, figure 4),
+In the study of section 6.4 (Clavera et al. 2018, figure 4), member k of the
+ensemble predicts
 
   s' + b_k + sigma e,  b_k ~ U(0, b_max) in every fit,  e ~ N(0, I) at every
                        step,
 
-where s' is what it has learned to predict, and b_k a number that is added to
-all dimensions. What is added is not clipped; the next step's prediction is.
+where s' is its learned prediction, and the scalar b_k is added to all
+dimensions. The sum is not clipped; the next step's learned prediction is.
 """
 
 from typing import Any, NamedTuple
@@ -22,19 +22,19 @@ from mbmpo_jax.models import statistics as statistics_lib
 
 
 class Model(NamedTuple):
-  """A model and its bias; a leading axis K holds those of all members."""
+  """A model and its bias; for all members, with a leading axis K."""
 
   inner: Any
   bias: jax.Array  # [], b_k
 
   @property
   def low(self) -> jax.Array:
-    """The least that the model itself predicts [O]."""
+    """The least values [O] of the learned prediction."""
     return self.inner.low
 
   @property
   def high(self) -> jax.Array:
-    """The greatest [O]."""
+    """The greatest values [O] of the learned prediction."""
     return self.inner.high
 
 
@@ -45,18 +45,18 @@ def make(
   bias_max: float,
   noise_std: float,
 ) -> base.Dynamics:
-  """The dynamics with biased and noisy predictions; what is learned stays.
+  """The dynamics with biased and noisy predictions; learning is unchanged.
 
   Args:
-    dynamics: of one member. Its rewards and terminations are left alone, where
-      it predicts any.
+    dynamics: the model's functions. Predicted rewards and terminations are not
+      changed.
     num_models: K.
-    bias_max: b_max. Before the first fit there is no bias.
+    bias_max: b_max. Before the first fit the bias is 0.
     noise_std: sigma.
 
   Returns:
-    Dynamics whose `predict` consumes its key; `dynamics` itself where both
-    numbers are 0.
+    Dynamics whose `predict` consumes its key; `dynamics` itself if both numbers
+    are 0.
   """
   if not bias_max and not noise_std:
     return dynamics
@@ -94,5 +94,5 @@ def make(
 
 
 def draw_bias(key: jax.Array, num_models: int, bias_max: float) -> jax.Array:
-  """b_k ~ U(0, b_max) of every member, [K]; consumes the key."""
+  """Samples b_k ~ U(0, b_max) for every member, [K]; consumes the key."""
   return jax.random.uniform(key, (num_models,), maxval=bias_max)

@@ -1,4 +1,4 @@
-"""How far the members of an ensemble are from each other where data are."""
+"""The disagreement of ensemble members on transitions from the data."""
 
 from typing import Any
 
@@ -21,24 +21,25 @@ def along(
   *,
   change: targets_lib.Change = targets_lib.difference,
 ) -> jax.Array:
-  """The members' deviation from their mean, in units of the changes' own.
+  """The deviation of members from their mean, relative to the true changes.
 
-  With f_k the prediction of member k and d the change of a step,
+  With f_k the change that member k predicts and d the true change of a step,
 
     sqrt( mean over dimensions of  E[var over k of f_k(s, a)] / var[d] ),
 
-  expectation and variance over the transitions. 0 where members agree; 1 where
-  they differ as much as steps do. Dimensions that never change are left out.
+  where expectation and variance are over the transitions. It is 0 if members
+  agree, and 1 if they differ as much as the changes do. Dimensions that never
+  change are left out.
 
   Args:
-    dynamics: of one member.
-    model: the members, leaves `[K, ...]`.
-    transitions: `[B, ...]`; of these, what is not finite is left out.
+    dynamics: the model's functions.
+    model: all members, leaves `[K, ...]`.
+    transitions: `[B, ...]`; rows that are not finite are left out.
     key: consumed.
-    change: the environment's, what a step changed.
+    change: the environment's `(obs, next_obs) -> change`.
 
   Returns:
-    A scalar; 0 without transitions that are finite.
+    A scalar; 0 if no transition is finite.
   """
   chex.assert_rank([transitions.obs, transitions.action], 2)
   sound = masking.sound_rows(transitions)

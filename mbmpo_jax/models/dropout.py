@@ -1,9 +1,10 @@
 """M-DPILCO: a Bayesian network by dropout (Gal et al. 2016), over all tasks.
 
-Every hidden layer's units are dropped with probability p and the others scaled
-by 1 / (1 - p). A draw of all masks is a draw of the network: in training each
-row has its own, and in imagination each particle keeps its own for a whole
-rollout, so that it lives in one world. There is no context.
+Units of every hidden layer are dropped with probability p, and the others are
+scaled by 1 / (1 - p). A sample of all masks is a sample of the network. In
+training every row has its own masks. In imagination every particle keeps its
+masks for a whole rollout, so that its dynamics are consistent. The model has no
+context.
 
   p(y | x, masks) = N(mu, sigma^2), both outputs of the network.
 """
@@ -31,7 +32,7 @@ Masks = tuple[jax.Array, ...]  # [N, units] of each hidden layer
 
 
 class Network(nn.Module):
-  """ReLU layers, each followed by a given mask.
+  """ReLU layers, each multiplied by a given mask.
 
   Attributes:
     hidden_sizes: units of each hidden layer.
@@ -45,7 +46,7 @@ class Network(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, masks: Masks) -> distributions.Gaussian:
-    """p(y) [N, O] of `x` [N, I] and a mask [N, units] for each layer."""
+    """p(y) [N, O] at `x` [N, I], with masks [N, units] of the layers."""
     dense = functools.partial(
       nn.Dense,
       kernel_init=nn.initializers.lecun_uniform(),
@@ -58,7 +59,7 @@ class Network(nn.Module):
 
 
 class Model(NamedTuple):
-  """What `predict` needs; a leading axis of 1 holds all members."""
+  """The model for `predict`; for all members, with a leading axis of 1."""
 
   params: types.Params
   statistics: statistics_lib.Statistics
@@ -67,7 +68,10 @@ class Model(NamedTuple):
 def draw_masks(
   key: jax.Array, num: int, sizes: tuple[int, ...], rate: float
 ) -> Masks:
-  """A mask `[num, size]` per layer: 0, or 1 / (1 - rate); consumes `key`."""
+  """Masks `[num, size]` of 0 and 1 / (1 - rate), one per layer.
+
+  Consumes `key`.
+  """
   keys = jax.random.split(key, len(sizes))
   return tuple(
     jax.random.bernoulli(key, 1 - rate, (num, size)) / (1 - rate)
@@ -78,13 +82,13 @@ def draw_masks(
 def make(env: env_base.Environment, section: config.Surrogate) -> base.Dynamics:
   """The model for an environment; its carry holds the masks of N particles.
 
-  Where a rollout restarts, its particle keeps its masks. `loss` is the negative
-  log-likelihood, with new masks for every row; the prior on the weights is the
-  optimiser's weight decay. Context is ignored.
+  If a rollout restarts, its particle keeps its masks. `loss` is the negative
+  log-likelihood, with new masks for every row. The prior of the weights is the
+  optimiser's weight decay. The context is ignored.
 
   Args:
     env: gives sizes and `model_input`.
-    section: sizes, rate, floor and target.
+    section: layer sizes, dropout rate, floor of the deviation, and target.
   """
   sizes = section.decoder_sizes
   network: Any = Network(sizes, env.observation_size, section.min_std)

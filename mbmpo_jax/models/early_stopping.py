@@ -1,24 +1,25 @@
-"""Trains all members of an ensemble at once, each to its own early stop.
+"""Trains all members of an ensemble at once, each with its own early stop.
 
-Per member: its own random split into training and validation rows, minibatch
-steps of an optimiser on a loss, and after every epoch the validation loss v
-against its rolling mean (Clavera et al. 2018, A.3):
+Every member has its own random split into training and validation rows. It
+takes minibatch steps of an optimiser on a loss. After every epoch, it compares
+the validation loss v with its rolling mean (Clavera et al. 2018, A.3):
 
   roll <- 1.5 v                       after the first epoch
   roll <- rho roll + (1 - rho) v      rho = rolling_persistence
   stop when v > roll.
 
-An epoch is one pass over the training rows. With `max_gradient_steps` it never
-exceeds the steps that are left: the last epoch is cut short, and a limit below
-one pass makes a fit of one short epoch. Validation is limited too, so that the
-matrix products of a fit do not grow with the data: an epoch reads at most
+An epoch is one pass over the training rows. With `max_gradient_steps`, the last
+epoch is cut to the steps that are left; a limit below one pass gives a single
+short epoch. Validation is limited as well, so that the cost of a fit does not
+grow with the data. An epoch reads at most
 
   max_gradient_steps * batch_size * f / (1 - f)      f = validation_fraction
 
-of the rows held out, which is to the rows trained on as the split has it.
+of the validation rows: the ratio of validated rows to trained rows is then that
+of the split.
 
-The epochs are one XLA while-loop, for all members at once, which ends when all
-have stopped, or on a CPU for one member after the other.
+The epochs are one XLA while-loop over all members at once, which ends when all
+have stopped. On a CPU the members are trained one after the other.
 """
 
 from collections.abc import Callable
@@ -35,21 +36,21 @@ from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import permutations
 
-# Keeps the losses' keys apart from those of the epochs, which are below.
+# Keeps the keys of the losses apart from those of the epochs.
 _LOSS = 0x6C6F7373
 
 
 class Info(NamedTuple):
-  """How the training of a member went; [K] of all."""
+  """Statistics of a member's training; [K] for all members."""
 
-  val_loss: jax.Array  # of the parameters kept; NaN if none was finite
-  epochs: jax.Array  # int32, epochs trained and kept
-  gradient_steps: jax.Array  # int32, in these epochs
-  rejected: jax.Array  # bool, an epoch gave a non-finite loss
+  val_loss: jax.Array  # of the kept parameters; NaN if none was finite
+  epochs: jax.Array  # int32, number of epochs kept
+  gradient_steps: jax.Array  # int32, number of steps in these epochs
+  rejected: jax.Array  # bool, whether an epoch gave a non-finite loss
 
 
 class _Member(NamedTuple):
-  """A member between two epochs."""
+  """The state of a member between two epochs."""
 
   params: types.Params
   optimizer: optax.OptState
@@ -77,35 +78,35 @@ def train(
   histories: Callable[[jax.Array], Any] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[types.Params, optax.OptState, Info]:
-  """Trains every member from where it was left.
+  """Trains every member, starting from the given parameters.
 
   Args:
     params: of K members, leaves `[K, ...]` (warm start).
-    optimizer_state: theirs, leaves `[K, ...]`.
+    optimizer_state: of K members, leaves `[K, ...]`.
     inputs: standardised, `[C, I]`.
     targets: standardised, `[C, O]`.
-    valid: 1. for the rows [C] to learn from; the others may hold anything.
+    valid: 1. for the rows [C] to learn from; other rows may hold anything.
     key: consumed.
-    loss: of one member, as `models.base.Dynamics.loss`.
-    optimizer: of one member; may close over a rate in the state.
+    loss: of one member, see `models.base.Dynamics.loss`.
+    optimizer: of one member; it may close over a learning rate in the state.
     batch_size: rows per gradient step and member.
-    validation_fraction: share of the valid rows held out.
-    max_epochs: after which every member stops.
-    max_gradient_steps: after which every member stops, exactly; `None` is no
-      limit.
-    early_stopping: False trains all members to the limits.
+    validation_fraction: share of the valid rows used for validation.
+    max_epochs: greatest number of epochs of a member.
+    max_gradient_steps: greatest number of gradient steps of a member; `None`
+      for no limit.
+    early_stopping: False trains all members up to the limits.
     rolling_persistence: rho.
-    histories: rows [B] -> what else the loss sees of them, leaves `[B, ...]`;
-      the inputs that it is given are then a pair, of a batch's and these.
-    mesh: of the devices among which members and rows are shared out. Each has
-      its share of the members, all rows, and takes its share of every batch's;
-      they meet once per gradient step and once per epoch, on a CPU for each
-      member.
+    histories: rows [B] -> additional inputs of the loss, leaves `[B, ...]`. The
+      loss then gets the pair of a batch's inputs and these.
+    mesh: devices over which members and rows are distributed. Each device has
+      its part of the members and all rows, and computes its part of every
+      batch. Devices communicate once per gradient step and once per epoch; on
+      a CPU, for each member.
 
   Returns:
-    Parameters and optimiser states after, and how it went. A member whose epoch
-    gives a non-finite validation loss drops that epoch and stops. With fewer
-    than two rows to learn from there is no epoch.
+    The new parameters and optimiser states, and statistics. If an epoch of a
+    member gives a non-finite validation loss, this epoch is undone and the
+    member stops. With fewer than two valid rows there is no epoch.
   """
   chex.assert_rank([inputs, targets, valid], [2, 2, 1])
   chex.assert_equal_shape_prefix([inputs, targets, valid], 1)
@@ -114,9 +115,9 @@ def train(
   )
   capacity = inputs.shape[0]
   num_samples = jnp.sum(valid > 0, dtype=jnp.int32)
-  # All rows to learn from are before this one.
+  # All valid rows are before this index.
   filled = jnp.max(jnp.where(valid > 0, jnp.arange(1, capacity + 1), 0))
-  # One table: a minibatch is then one gather.
+  # In one table, so that a minibatch is one gather.
   table = jnp.concatenate([inputs, targets], -1)
   num_held_out = jnp.clip(
     (num_samples * validation_fraction).astype(jnp.int32), 1, num_samples - 1
@@ -137,14 +138,14 @@ def train(
   def batch_slots(
     batch: jax.Array, count: jax.Array
   ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """The batch's slots of `count`, which are its own, how many are.
+    """This device's part of a batch: slots, their validity, the batch's size.
 
-    Of the slots, this device's share.
+    Slots index `count` rows. The size is the whole batch's number of rows.
     """
     rows = jnp.arange(-(-batch_size // num_shares) * num_shares)
     rows = parallel.own(mesh, rows, parallel.BY_ROW)
     slots = batch * batch_size + rows
-    # What the last batch has too many repeats a row, at weight zero.
+    # Excess slots of the last batch repeat row 0 with weight zero.
     valid = (rows < batch_size) & (slots < count)
     own = jnp.clip(count - batch * batch_size, 1, batch_size)
     return jnp.where(valid, slots, 0), valid, own
@@ -152,12 +153,12 @@ def train(
   def batch_loss(
     params: types.Params, rows: jax.Array, weight: jax.Array, key: jax.Array
   ) -> jax.Array:
-    """The loss at `rows` [B] of the table, summed by `weight` [B]."""
+    """The loss at `rows` [B] of the table, a sum weighted by `weight` [B]."""
     batch: Any
     batch, target = jnp.split(table[rows], [inputs.shape[1]], -1)
     if histories is not None:
       batch = (batch, histories(rows))
-    if num_shares > 1:  # every row of a batch has its own noise
+    if num_shares > 1:  # rows on different devices need different noise
       key = jax.random.fold_in(key, jax.lax.axis_index(parallel.TASKS))
     return loss(params, batch, target, weight, key)
 
@@ -194,7 +195,7 @@ def train(
     def validate(batch: jax.Array, total: jax.Array) -> jax.Array:
       slots, valid, own = batch_slots(batch, num_validated)
       rows = order[num_train + slots]
-      # The same noise after every epoch.
+      # The same noise after every epoch, so that losses are comparable.
       key = jax.random.fold_in(validation_key, batch)
       return total + batch_loss(params, rows, valid / own, key) * own
 
@@ -233,12 +234,12 @@ def train(
     split_key: jax.Array,
     loss_key: jax.Array,
   ) -> tuple[types.Params, optax.OptState, Info]:
-    """Members on the axis of `over_members`; one alone, if it has none."""
+    """Trains members mapped by `over_members`, or a single member."""
 
     def start(
       params: types.Params, optimizer_state: optax.OptState, key: jax.Array
     ) -> tuple[_Member, jax.Array]:
-      # An order of all valid rows: the first `num_train` train the member.
+      # A random order of the valid rows; the first `num_train` are trained on.
       order = permutations.by_size(
         lambda size: jnp.pad(
           permutations.permutation(key, valid[:size] > 0),
@@ -261,7 +262,7 @@ def train(
 
     def epoch(loop: tuple[jax.Array, _Member]) -> tuple[jax.Array, _Member]:
       index, members = loop
-      # The members' orders are independent already: their shuffle is the same.
+      # Members have independent orders, so the shuffle of places can be shared.
       places = permutations.prefix_permutation(
         jax.random.fold_in(key, index), num_train, capacity
       )
@@ -297,7 +298,7 @@ def train(
     keys = jax.random.split(key, num_models)
     return parallel.own(mesh, keys, parallel.BY_MODEL)
 
-  # In turn, a member that has stopped costs nothing more.
+  # When trained in turn, a member that has stopped costs nothing more.
   return backend.in_turn_or_at_once(
     in_turn,
     at_once,
@@ -314,7 +315,7 @@ def select(flags: jax.Array, new: Any, old: Any) -> Any:
   Args:
     flags: bool, `[K]` with leaves `[K, ...]`, or a scalar.
     new: a tree.
-    old: another of the same shapes.
+    old: a tree with the same shapes.
   """
 
   def select_leaf(new: jax.Array, old: jax.Array) -> jax.Array:

@@ -4,18 +4,19 @@ Member k predicts the change of the observation (Clavera et al. 2018, eq. 2),
 
   f_k(s, a) = s + mu_d + sigma_d * net_k(([m(s), a] - mu_x) / sigma_x),
 
-where `m` is the environment's `model_input` and (mu, sigma) are moments of the
-buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit
-(Salimans & Kingma 2016), with `model.activation` between layers, the paper's
-ReLU by default.
+where `m` is the environment's `model_input`, and mu and sigma are moments of
+the buffer. Every layer is weight-normalised, w = g v / ||v|| per output unit
+(Salimans & Kingma 2016). The activation is `model.activation`, by default ReLU
+as in the paper.
 
-With `model.predict_reward` the network has one output more, the reward in units
-of its deviation; with `model.predict_done` another, the log-odds of a
-termination, fitted by cross-entropy. It is predicted where they are above 0.
+With `model.predict_reward` the network has an additional output, the
+standardised reward. With `model.predict_done` it has another one, the log-odds
+of a termination, fitted by cross-entropy. A termination is predicted where the
+log-odds are above 0.
 
-Fitting works on `Params` (v, g, b); imagining works on a `Model`, into which
-the norms and the scales have been folded once. `make` gives all functions as a
-`Dynamics`, for one environment and one configuration.
+Fitting uses `Params` (v, g, b). Imagination uses a `Model`, into which norms
+and scales have been folded once. `make` returns all functions as a `Dynamics`,
+for one environment and one configuration.
 """
 
 import functools
@@ -41,26 +42,25 @@ _Carry = TypeVar('_Carry')
 
 
 class Model(NamedTuple):
-  """What `predict` needs of one member; a leading axis K holds all of them."""
+  """One member's model for `predict`; for all members, a leading axis K."""
 
   layers: tuple[tuple[jax.Array, jax.Array], ...]  # ([in, out], [out]) each
   input_mean: jax.Array  # [I], subtracted first: |mean| may exceed std
-  low: jax.Array  # [O], the least prediction allowed
-  high: jax.Array  # [O], the greatest
-  reward_low: Any = ()  # [1], the least reward allowed, where one is predicted
-  reward_high: Any = ()  # [1], the greatest
+  low: jax.Array  # [O], lower bound of predictions
+  high: jax.Array  # [O], upper bound of predictions
+  reward_low: Any = ()  # [1], lower bound of rewards, if they are predicted
+  reward_high: Any = ()  # [1], upper bound of rewards
 
 
 def make(
   env: env_base.Environment, section: config_lib.Ensemble
 ) -> base.Dynamics:
-  """The ensemble for an environment; its carry is `()`, it draws nothing.
+  """The ensemble for an environment; deterministic, with the carry `()`.
 
   Args:
     env: gives sizes and `model_input`.
-    section: number and sizes of the members, their activation, precision of
-      their products, what they predict, and what spoils it
-      (`models/biased.py`).
+    section: number and sizes of the members, activation, precision of matrix
+      products, predicted quantities, and bias and noise (`models/biased.py`).
   """
   heads: Any = dict(
     predict_reward=section.predict_reward, predict_done=section.predict_done
@@ -117,7 +117,7 @@ def init(
   hidden_sizes: tuple[int, ...],
   num_models: int,
 ) -> types.Params:
-  """Parameters of `num_models` independently drawn members; consumes `key`.
+  """Parameters of `num_models` independent members; consumes `key`.
 
   Directions v are Xavier-uniform, lengths g one, biases zero.
 
@@ -142,7 +142,7 @@ def init(
 def plain_layers(
   params: types.Params,
 ) -> tuple[tuple[jax.Array, jax.Array], ...]:
-  """The weights and biases (w, b) that v, g and b stand for."""
+  """The plain weights and biases (w, b) of weight-normalised layers."""
   return tuple(
     (
       layer['v']
@@ -162,8 +162,8 @@ def forward(
 ) -> jax.Array:
   """The network's output [K, B, out] for `inputs` [K, B, in].
 
-  The member axis is optional, but is either on both arguments or on neither;
-  with it, each layer is one batched matrix product.
+  Either both arguments have the member axis, or neither has it. With the axis,
+  each layer is one batched matrix product.
   """
   hidden = inputs
   for index, (weight, bias) in enumerate(layers):
@@ -181,16 +181,16 @@ def fold(
   predict_reward: bool = False,
   predict_done: bool = False,
 ) -> Model:
-  """Folds weight norm and both scales into plain weights.
+  """Folds weight norms and the scales of inputs and outputs into the weights.
 
-  What never changes in the data, as a goal within an episode, is predicted to
-  stay exactly as it is: its delta has standard deviation 0.
+  A dimension that is constant in the data, such as a goal within an episode, is
+  predicted to stay exactly constant: its delta has standard deviation 0.
 
   Args:
     params: of all members.
-    statistics: of the data that they were fitted to.
-    predict_reward: whether the output after those of observations is a reward.
-    predict_done: whether the last is the log-odds of a termination.
+    statistics: of the data that the members were fitted to.
+    predict_reward: whether a reward output follows those of observations.
+    predict_done: whether the last output is the log-odds of a termination.
 
   Returns:
     A `Model` with a leading member axis on every leaf.
@@ -244,24 +244,25 @@ def predict(
   predict_reward: bool = False,
   predict_done: bool = False,
 ) -> tuple[_Carry, base.Prediction]:
-  """One member's next observations; `jax.vmap` over `model` for all.
+  """One member's predictions; use `jax.vmap` over `model` for all members.
 
   Args:
-    model: one member, without its leading axis.
-    carry: unused; models with memory keep it here.
+    model: one member, without the member axis.
+    carry: returned unchanged; models with memory use it.
     obs: `[N, O]`.
     env_action: `[N, A]`, in [-1, 1].
-    key: unused; stochastic models draw from it.
-    model_input: the environment's, what the model sees of `obs`.
+    key: unused; stochastic models use it.
+    model_input: the environment's `model_input`, applied to `obs`.
     activation: of the hidden layers.
     precision: of the matrix products.
-    predict_reward: as of `fold`.
-    predict_done: as of `fold`.
+    predict_reward: see `fold`.
+    predict_done: see `fold`.
 
   Returns:
-    The carry, and next observations `[N, O]` within `[low, high]`, NaN where
-    the network's output is not finite. So are rewards `[N]`; a termination
-    `[N]` is 1. where its log-odds are above 0.
+    The carry and the prediction. Next observations `[N, O]` are clipped to
+    `[low, high]`, and NaN where the network's output is not finite; the same
+    holds for rewards `[N]`. Terminations `[N]` are 1. where the log-odds are
+    above 0.
   """
   del key
   chex.assert_equal_rank([obs, env_action])
@@ -278,7 +279,7 @@ def predict(
   chex.assert_axis_dimension(output, -1, size + predict_reward + predict_done)
   delta = output[..., :size]
   next_obs = jnp.clip(obs + delta, low, high)
-  # Clipped, an infinite prediction would pass for a sound one.
+  # Without this check, clipping would hide an infinite prediction.
   predicted = base.Prediction(jnp.where(jnp.isfinite(delta), next_obs, jnp.nan))
   if predict_reward:
     reward = output[..., size]
@@ -307,22 +308,24 @@ def loss(
   """One member's squared errors, mean over O, summed over rows by `weight`.
 
   Args:
-    params: of one member, without their leading axis.
+    params: of one member, without the member axis.
     inputs: standardised, `[B, I]`.
-    targets: standardised deltas, `[B, O]`; a reward and a termination follow.
+    targets: standardised deltas, `[B, O]`, followed by a reward and a
+      termination if they are predicted.
     weight: `[B]`.
     key: unused.
     activation: of the hidden layers.
     precision: of the matrix products.
-    predict_done: whether the last target is 1. where the episode ended; its
-      error is then the cross-entropy, one of the O.
+    predict_done: whether the last target is 1. where the episode ended. Its
+      error is then the cross-entropy, one of the terms of the mean.
   """
   del key
   chex.assert_rank([inputs, targets, weight], [2, 2, 1])
   chex.assert_equal_shape_prefix([inputs, targets, weight], 1)
   *hidden, (output, bias) = plain_layers(params)
-  # On a CPU XLA computes the gradient of a weight [in, few] about eight times
-  # slower than its transpose's; without the barrier it undoes the transposes.
+  # On a CPU, XLA computes the gradient of a weight [in, few] about eight times
+  # slower than that of its transpose. The barrier keeps XLA from removing the
+  # transposes.
   layers = (*hidden, (jax.lax.optimization_barrier(output.T).T, bias))
   output = forward(layers, inputs, activation=activation, precision=precision)
   error = jnp.square(output - targets)

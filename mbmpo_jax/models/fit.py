@@ -1,4 +1,4 @@
-"""Fits a dynamics model to the buffer: what every model-based method shares.
+"""Fits a dynamics model to the buffer, for all model-based methods.
 
   state = fit.init(dynamics, optax.adam(1e-3), key)
   state, model, metrics = fit.fit_dynamics(
@@ -7,13 +7,12 @@
     model_input=env.model_input,
   )
 
-Inputs are `[model_input(obs), action]` and targets `next_obs - obs` (or what
-else `change` is), both
-standardised by their moments over the buffer (`models/statistics.py`); of a
-model that predicts rewards, [next_obs - obs, reward], and one that predicts
-terminations has these last, 0 or 1. One with a memory sees the steps before,
-too. Members are trained from where the last fit left them
-(`models/early_stopping.py`).
+Inputs are `[model_input(obs), action]`. Targets are `next_obs - obs`, or the
+environment's own `change`. Both are standardised by their moments over the
+buffer (`models/statistics.py`). For a model that predicts rewards the targets
+are [next_obs - obs, reward]; for one that predicts terminations these come
+last, as 0 or 1. A model with a memory also reads the previous steps. Training
+continues from the members' last parameters (`models/early_stopping.py`).
 """
 
 import functools
@@ -39,15 +38,15 @@ from mbmpo_jax.models import targets as targets_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import windows
 
-# Keep the keys of new members, and of what is drawn for a model, apart from the
-# fit's own: `fold_in(key, i)` equals `split(key, n)[i]`.
+# Constants that keep the keys of renewed members, perturbations and starts
+# apart from the fit's own: `fold_in(key, i)` equals `split(key, n)[i]`.
 _RENEWAL = 0x72656E65
 _PERTURBATION = 0x70657274
 _STARTS = 0x73746172
 
 
 class FitState(NamedTuple):
-  """What the next fit starts from."""
+  """The initial state of the next fit."""
 
   params: types.Params  # leaves [K, ...]
   optimizer: optax.OptState  # leaves [K, ...]
@@ -58,7 +57,7 @@ def init(
   optimizer: optax.GradientTransformation,
   key: jax.Array,
 ) -> FitState:
-  """Members drawn anew, and an optimiser for each; consumes `key`."""
+  """New random members and an optimiser state for each; consumes `key`."""
   return _start(dynamics.init(key), optimizer)
 
 
@@ -83,53 +82,55 @@ def fit_dynamics(
   segment: tuple[int, int] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[FitState, Any, types.Metrics]:
-  """Fits all members to the transitions stored.
+  """Fits all members to the stored transitions.
 
-  A transition with a number that is not finite, or beyond +-1e10, is left out
-  (`masking.sound_rows`). A member that holds such a number starts anew.
+  A transition with a number that is not finite, or larger than 1e10 in
+  magnitude, is left out (`masking.sound_rows`). A member whose parameters,
+  optimiser state or model contain such a number is replaced by a new random
+  member.
 
   Args:
-    state: of K members, where the last fit left them.
-    dynamics: what is fitted.
-    optimizer: the one that `state` was made for; may close over a rate that is
-      traced, as `optax.adam(state.hyper['model.learning_rate'])`.
-    data: `[C, ...]`, the buffer's.
+    state: of K members, from `init` or the last fit.
+    dynamics: the model's functions.
+    optimizer: the one that `state` was made for; it may close over a traced
+      learning rate, such as `optax.adam(state.hyper['model.learning_rate'])`.
+    data: `[C, ...]`, the buffer's data.
     stored: `[C]`, 1. where a slot holds a transition.
     key: consumed.
-    section: batch size, limits, split and bounds. Its two numbers that a sweep
-      may vary, `learning_rate` and `rolling_persistence`, are not read.
+    section: batch size, limits, validation split and bounds. Its two numbers
+      that may be swept, `learning_rate` and `rolling_persistence`, are not
+      used.
     rolling_persistence: rho of the early stop.
-    model_input: the environment's, what the model sees of an observation.
-    change: the environment's, what a step changed.
-    history: L; with L > 0 the loss is given pairs (inputs [B, I], (features
-      [B, L, I + 1], mask [B, L])), whose features are the standardised
-      [inputs, reward] of the L steps before, in the same episode.
-    num_envs: environments whose steps alternate in the data.
-    predict_reward: whether the targets go on with the reward.
-    predict_done: whether they end with the termination, not standardised.
-    bound_reward: whether predicted rewards are to be bounded as observations.
-    num_starts: how many observations at an episode's start the statistics are
-      to hold, for `models/starts.py`.
-    segment: (M, K); with it a row stands for the M + K steps that end with it,
-      and the loss is given pairs (inputs [B, I], (features [B, M + K, I + Y],
-      mask [B, M + K])), whose features are their standardised [inputs,
-      targets]. Only rows are learned from whose last K steps are all of the
-      same episode; of the M before, those that are not are masked. Instead of a
-      history.
-    mesh: of the devices to share the work out over.
+    model_input: the environment's `model_input`.
+    change: the environment's `(obs, next_obs) -> change`.
+    history: L. With L > 0 the loss gets pairs (inputs [B, I], (features
+      [B, L, I + 1], mask [B, L])). The features are the standardised
+      [inputs, reward] of the L previous steps of the same episode.
+    num_envs: number of environments whose steps alternate in the data.
+    predict_reward: whether the targets include the reward.
+    predict_done: whether the last target is the termination, not standardised.
+    bound_reward: whether predicted rewards are bounded like observations.
+    num_starts: number of observations at episode starts to keep in the
+      statistics, for `models/starts.py`.
+    segment: (M, K), used in place of a history. A row then stands for the M + K
+      steps that end with it. The loss gets pairs (inputs [B, I], (features
+      [B, M + K, I + Y], mask [B, M + K])); the features are the standardised
+      [inputs, targets] of these steps. Only rows whose last K steps belong to
+      one episode are used; missing steps among the first M are masked.
+    mesh: devices over which the work is distributed.
 
   Returns:
-    The state after; the model, `dynamics.ready` of it, leaves `[K, ...]`; and
+    The new state; the model, from `dynamics.ready`, leaves `[K, ...]`; and
     metrics:
 
-    - `model/val_loss`: validation loss, mean over members; NaN where a member
-      has none.
+    - `model/val_loss`: validation loss, mean over members; NaN if a member has
+      none.
     - `model/epochs`: epochs trained, mean over members.
     - `model/gradient_steps`: gradient steps in these, mean over members.
     - `model/rejected`: members that dropped an epoch, as its validation loss
       was not finite.
     - `nonfinite/stored`: transitions in the buffer left out.
-    - `nonfinite/members`: members started anew.
+    - `nonfinite/members`: members replaced by new ones.
   """
   chex.assert_rank([data.obs, data.action, data.next_obs, stored], [2, 2, 2, 1])
   chex.assert_equal_shape([data.obs, data.next_obs])
@@ -150,7 +151,7 @@ def fit_dynamics(
       num_starts=num_starts,
     )
 
-  # Of a large buffer no more than what is filled is gone through.
+  # Only the filled part of a large buffer is processed.
   filled = jnp.max(jnp.where(stored > 0, jnp.arange(1, capacity + 1), 0))
   prepared = permutations.by_size(prepare, filled, permutations.sizes(capacity))
   statistics, inputs, targets, reward, valid, unsound = prepared
@@ -194,7 +195,7 @@ def fit_dynamics(
   trained = parallel.share_out(
     train, mesh=mesh, in_specs=parallel.BY_MODEL, out_specs=parallel.BY_MODEL
   )(members.params, members.optimizer)
-  # One gather per leaf, rather than more in what follows.
+  # One gather per leaf here, instead of several in later computations.
   params, optimizer_state, info = parallel.replicate(mesh, trained)
   metrics = {
     'model/val_loss': jnp.mean(info.val_loss),
@@ -211,14 +212,14 @@ def fit_dynamics(
 
 
 class _Prepared(NamedTuple):
-  """What members are fitted to; [C] rows, of which many may be blank."""
+  """The data of a fit; [C] rows, many of which may be empty."""
 
   statistics: statistics_lib.Statistics
   inputs: jax.Array  # standardised, [C, I]
-  targets: jax.Array  # the same, [C, O]
-  reward: jax.Array  # the same where models predict it, [C, 1]
+  targets: jax.Array  # standardised, [C, O]
+  reward: jax.Array  # standardised if models predict it, [C, 1]
   valid: jax.Array  # [C]
-  unsound: jax.Array  # rows left out
+  unsound: jax.Array  # number of stored rows left out
 
 
 def _prepare(
@@ -234,10 +235,10 @@ def _prepare(
   bound_reward: bool,
   num_starts: int,
 ) -> _Prepared:
-  """Of the first rows of a buffer, as `fit_dynamics` has them."""
+  """Prepares the first rows of a buffer for `fit_dynamics`."""
   inputs = jnp.concatenate([model_input(data.obs), data.action], -1)
   deltas = change(data.obs, data.next_obs)
-  # `buffer.add` keeps NaN out, but there are other ways in.
+  # `buffer.add` keeps NaN out, but data may come from elsewhere.
   sound = masking.sound_rows((data, inputs, deltas))
   valid = jnp.where(sound, stored, 0.0)
   statistics = statistics_lib.fit(
@@ -275,24 +276,24 @@ def _prepare(
 def renew(
   state: FitState, fresh: FitState, model: Any
 ) -> tuple[FitState, jax.Array]:
-  """Starts members anew that could not learn: nothing finite comes of NaN.
+  """Replaces members with non-finite numbers, which could not learn any more.
 
   Args:
     state: of K members.
-    fresh: for those with a number that is not finite, or beyond +-1e10
-      (`masking.sound_rows`), in `state` or in `model`.
-    model: what the parameters stand for, leaves `[K, ...]`: `dynamics.ready` of
-      them without data (`statistics.identity`).
+    fresh: replaces members with a number that is not finite, or larger than
+      1e10 in magnitude (`masking.sound_rows`), in `state` or in `model`.
+    model: the members' model without data, leaves `[K, ...]`: `dynamics.ready`
+      of the parameters and `statistics.identity`.
 
   Returns:
-    The state, all finite, and which members are new, bool `[K]`.
+    The state, all finite, and which members were replaced, bool `[K]`.
   """
   broken = ~masking.sound_rows((state, model))
   return early_stopping.select(broken, fresh, state), broken
 
 
 class _Steps(NamedTuple):
-  """What windows are cut from."""
+  """The rows of the ring from which windows are cut."""
 
   features: jax.Array  # [C, D]
   episode: jax.Array  # [C]
@@ -306,7 +307,7 @@ def _histories(
   length: int,
   num_envs: int,
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-  """Rows [B] -> features [B, L, D] and mask [B, L] of the steps before."""
+  """A function: rows [B] -> features [B, L, D], mask [B, L] of past steps."""
   ring = _ring(features, data, valid)
 
   def histories(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -323,7 +324,7 @@ def _segments(
   adapt_steps: int,
   predict_steps: int,
 ) -> tuple[Callable[[jax.Array], tuple[jax.Array, jax.Array]], jax.Array]:
-  """Rows [B] -> the M + K steps that end there; which have the last K, [C]."""
+  """Rows [B] -> the M + K steps up to each; and rows with the last K, [C]."""
   ring = _ring(features, data, valid)
 
   def segments(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -336,7 +337,7 @@ def _segments(
 def _ring(
   features: jax.Array, data: types.Transition, valid: jax.Array
 ) -> buffer_lib.Buffer:
-  """What windows are cut from; none holds what is left out."""
+  """A ring from which windows are cut, without the rows that are left out."""
   live = valid > 0
   steps = _Steps(
     jnp.where(live[:, None], features, 0.0),

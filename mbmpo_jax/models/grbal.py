@@ -1,21 +1,22 @@
-"""GrBAL: a dynamics model whose parameters are learned to be adapted.
+"""GrBAL: a dynamics model trained to adapt to recent steps.
 
-Gradient-based adaptive learner (Nagabandi et al. 2019, sections 4 and 5): MAML
-(Finn et al. 2017) on the dynamics. A segment is M + K consecutive steps of an
-episode. Its first M adapt the parameters by one gradient step, its last K are
-then to be predicted, and theta is trained through that step:
+The gradient-based adaptive learner (Nagabandi et al. 2019, sections 4 and 5) is
+MAML (Finn et al. 2017) on the dynamics. A segment is M + K consecutive steps of
+an episode. The first M steps adapt the parameters by one gradient step. The
+adapted parameters predict the last K steps, and theta is trained through this
+adaptation:
 
   L(theta; t..t') = 1/n sum_j mask_j mean_d (net_theta(x_j)_d - y_j,d)^2
   u(theta)        = theta - alpha grad_theta L(theta; first M)
   minimise          L(u(theta); last K) over theta, mean over segments
 
-with x = [m(o), a] and y = [o' - o] or [o' - o, r], all standardised, `m` the
-environment's `model_input`, and n = M or K. Where an episode is younger than M
-steps the missing ones are masked, but still counted by n: little data moves the
-parameters little.
+with x = [m(o), a] and y = [o' - o] or [o' - o, r], all standardised, where `m`
+is the environment's `model_input` and n is M or K. If an episode has fewer than
+M steps so far, the missing ones are masked but still counted in n. A few data
+therefore change the parameters only a little.
 
-The model can predict rewards, too: where tasks differ by what is paid alone,
-there is nothing else to adapt to.
+The model can also predict rewards. Tasks that differ only in the reward give it
+nothing else to adapt to.
 """
 
 from collections.abc import Callable
@@ -42,7 +43,7 @@ _Network = Callable[[types.Params, jax.Array], jax.Array]
 
 
 class Model(NamedTuple):
-  """What `predict` needs of one member; a leading axis K holds all of them."""
+  """One member's model for `predict`; for all members, a leading axis K."""
 
   params: types.Params
   statistics: statistics_lib.Statistics
@@ -50,25 +51,26 @@ class Model(NamedTuple):
 
   @property
   def low(self) -> jax.Array:
-    """The least observation predicted, [O]."""
+    """Lower bounds of predicted observations, [O]."""
     return self.statistics.low
 
   @property
   def high(self) -> jax.Array:
-    """The greatest, [O]."""
+    """Upper bounds of predicted observations, [O]."""
     return self.statistics.high
 
 
 class Grbal(NamedTuple):
-  """A dynamics model, and how it is adapted.
+  """A dynamics model with its adaptation.
 
   Attributes:
-    dynamics: its loss is that of segments, see `fit.fit_dynamics`: the inputs
-      that it is given are a pair, and the rows' targets stand in the segments.
-    adapt: `(model, window, obs) -> model`, of all members [K, ...], as
+    dynamics: the model's functions. Its loss is that of segments, see
+      `fit.fit_dynamics`: the inputs are a pair, and the targets are part of the
+      segments' features.
+    adapt: `(model, window, obs) -> model`, for all members [K, ...], as in
       `planner.Adaptation.adapt`.
     errors: `(model, steps [B, M + K], mask [B, M + K], weight [B]) -> (before,
-      after)`: the loss of segments of transitions, without and with adaptation,
+      after)`, the loss of segments of transitions without and with adaptation,
       mean over members.
   """
 
@@ -85,13 +87,13 @@ def make(
   inner_lr: jax.Array | float,
   predict_reward: bool,
 ) -> Grbal:
-  """The model for an environment; its carry is `()`, it draws nothing.
+  """The model for an environment; deterministic, with the carry `()`.
 
   Args:
     env: gives sizes and `model_input`.
     section: number and sizes of the members.
     adapt_steps: M.
-    inner_lr: alpha; may be traced. A model keeps the one that it was made with.
+    inner_lr: alpha; may be traced. It is stored in the model.
     predict_reward: whether rewards are predicted.
   """
   size = env.observation_size
@@ -194,7 +196,7 @@ def make(
 
   def adapt(model: Model, window: history.Window, obs: jax.Array) -> Model:
     chex.assert_rank([window.obs, window.reward, obs], [2, 1, 1])
-    # The newest step led to `obs`: it is one of those that are learned from.
+    # The newest step led to `obs`; it is one of the steps to adapt to.
     next_obs = jnp.concatenate([window.obs[1:], obs[None]])
 
     def one(model: Model) -> Model:
@@ -247,7 +249,7 @@ def make(
   )
 
   def adapt_inside(model: Any, window: history.Window, obs: jax.Array) -> Any:
-    """A biased model is adapted as if it were not: its bias stays."""
+    """Adapts the inner model of a biased one; the bias is unchanged."""
     if isinstance(model, biased.Model):
       return model._replace(inner=adapt(model.inner, window, obs))
     return adapt(model, window, obs)
@@ -265,14 +267,14 @@ def step_loss(
   targets: jax.Array,
   mask: jax.Array,
 ) -> jax.Array:
-  """L, the squared error of n steps, mean over Y, sum over n by mask / n.
+  """L, the squared error of n steps: mean over Y, mean over n with the mask.
 
   Args:
-    network: see above.
+    network: (params, inputs) -> predictions.
     params: of one member.
-    inputs: `[n, I]`.
-    targets: `[n, Y]`.
-    mask: `[n]`.
+    inputs: standardised, `[n, I]`.
+    targets: standardised, `[n, Y]`.
+    mask: `[n]`; masked steps contribute 0 but count in n.
   """
   chex.assert_rank([inputs, targets, mask], [2, 2, 1])
   chex.assert_equal_shape_prefix([inputs, targets, mask], 1)
@@ -289,7 +291,7 @@ def adapted(
   *,
   inner_lr: jax.Array | float,
 ) -> types.Params:
-  """u(theta), one gradient step on M steps, as of `step_loss`."""
+  """u(theta), one gradient step on M steps; arguments as in `step_loss`."""
   gradient = jax.grad(step_loss, argnums=1)(
     network, params, inputs, targets, mask
   )
@@ -307,13 +309,13 @@ def segment_loss(
   adapt_steps: int,
   inner_lr: jax.Array | float,
 ) -> jax.Array:
-  """L(u(theta); last K) of B segments, summed by weight; scalar.
+  """L(u(theta); last K) of B segments, summed by weight; a scalar.
 
   Args:
-    network: see above.
+    network: (params, inputs) -> predictions.
     params: of one member, theta.
-    inputs: `[B, M + K, I]`.
-    targets: `[B, M + K, Y]`.
+    inputs: standardised, `[B, M + K, I]`.
+    targets: standardised, `[B, M + K, Y]`.
     mask: `[B, M + K]`.
     weight: `[B]`.
     adapt_steps: M.

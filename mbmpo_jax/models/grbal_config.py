@@ -7,15 +7,15 @@ from mbmpo_jax import config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Ensemble(config.Ensemble):
-  """The network and how its parameters before adaptation are fitted.
+  """The network, and the fit of its parameters before adaptation.
 
   Attributes:
-    num_models: members; 1 is the paper's.
+    num_models: number of members; 1 in the paper.
     hidden_sizes: units of each hidden layer of a member.
     batch_size: segments of M + K steps per gradient step and member.
     validation_fraction: share of the segments that each member holds out.
-    max_epochs: passes over the segments after which every member stops.
-    max_gradient_steps: per fit; `None` is no limit.
+    max_epochs: greatest number of passes over the segments.
+    max_gradient_steps: per fit; `None` for no limit.
     rolling_persistence: weight of the past in the early stop's rolling mean.
   """
 
@@ -32,7 +32,7 @@ class Ensemble(config.Ensemble):
   rolling_persistence: float = config.setting(0.99, low=0, below=1, sweep=True)
 
   def check(self) -> None:
-    """What is predicted is no choice."""
+    """Raises `ConfigError` if a choice of predicted quantities is set."""
     for name in ('predict_reward', 'predict_done'):
       if getattr(self, name):
         raise config.ConfigError(
@@ -43,12 +43,12 @@ class Ensemble(config.Ensemble):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Adaptation:
-  """How the model learns from the last steps of an episode.
+  """Adaptation of the model to the last steps of an episode.
 
   Attributes:
-    adapt_steps: M, the last steps of which it learns.
-    predict_steps: K, the steps after these that it is to predict, in the fit.
-    inner_lr: alpha, the step size; 0 is no adaptation.
+    adapt_steps: M, the number of last steps to which the model adapts.
+    predict_steps: K, the number of following steps to predict, in the fit.
+    inner_lr: alpha, the step size; 0 for no adaptation.
   """
 
   adapt_steps: int = config.setting(16, low=1, high=10_000, tiny=3)
@@ -61,7 +61,7 @@ class Adaptation:
     return self.adapt_steps, self.predict_steps
 
   def check(self, episode_length: int) -> None:
-    """An episode has a whole segment."""
+    """Raises `ConfigError` if a segment is longer than an episode."""
     total = self.adapt_steps + self.predict_steps
     if total > episode_length:
       raise config.ConfigError(

@@ -1,4 +1,4 @@
-"""A mixture of an ensemble's members, one of them drawn anew at every step."""
+"""A mixture of an ensemble's members, sampled again at every step."""
 
 from typing import Any
 
@@ -10,23 +10,23 @@ from mbmpo_jax.models import base
 
 
 def redrawn(dynamics: base.Dynamics, num_models: int) -> base.Dynamics:
-  """Dynamics in which every rollout draws its member anew at every step.
+  """Dynamics in which every rollout samples a member again at every step.
 
-  At each step a random permutation deals the N rollouts out to the K members in
-  equal shares. The member of a rollout is uniform, and independent from step to
-  step, as in ME-TRPO (Kurutach et al. 2018, section 4.2). Within a step the
-  members of different rollouts are not independent: they are stratified, which
-  lowers the variance of a mean over rollouts, if anything. One step is then K
-  products of N / K rows, the arithmetic of a single member.
+  At each step a random permutation assigns the N rollouts to the K members in
+  equal shares. The member of a rollout is uniform, and independent between
+  steps, as in ME-TRPO (Kurutach et al. 2018, section 4.2). Within a step the
+  members of different rollouts are stratified rather than independent. This can
+  only lower the variance of a mean over rollouts. A step computes N / K rows
+  with each of K members, as much arithmetic as for a single member.
 
   Args:
-    dynamics: of one member.
+    dynamics: the functions of one member's model.
     num_models: K.
 
   Returns:
     Dynamics whose model is the whole ensemble, leaves `[K, ...]`. `predict`
-    consumes its key, and raises `ValueError` if N is no multiple of K. A carry
-    belongs to the rollout, whichever member predicts.
+    consumes its key, and raises `ValueError` if N is not a multiple of K. A
+    carry belongs to the rollout, whichever member predicts.
   """
 
   def start(model: Any, key: jax.Array, context: Any, num: int) -> Any:
@@ -44,7 +44,7 @@ def redrawn(dynamics: base.Dynamics, num_models: int) -> base.Dynamics:
         f'{num_rollouts} rollouts: must be a multiple of {num_models} models'
       )
     deal_key, members_key = jax.random.split(key)
-    # dealt[i] is the rollout that is i-th in the order of members.
+    # dealt[i] is the rollout at place i in the order of members.
     dealt = jax.random.permutation(deal_key, num_rollouts)
     place = jnp.argsort(dealt)
 

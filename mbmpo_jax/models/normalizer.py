@@ -1,4 +1,4 @@
-"""Statistics of what a dynamics model reads and predicts."""
+"""Standardisation of a dynamics model's inputs and targets by moments."""
 
 from typing import NamedTuple
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from mbmpo_jax import broadcasting
 
-# Twice what rounding a difference of two numbers in single precision makes of
-# it, relative to these: a deviation below is that of a constant.
+# Twice the relative rounding error of a difference of two single-precision
+# numbers. A dimension with a smaller relative deviation counts as constant.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
@@ -25,15 +25,17 @@ def fit(
 ) -> Moments:
   """Moments of the rows of `samples` [B, D] where `mask` [B] is 1.
 
-  Two passes, the second about the mean: exact where |mean| >> std. A dimension
-  whose std is no more than what rounding in single precision makes gets 0: at
-  most 4.8e-7 of its size. What is measured in other units is as steady.
+  Computed in two passes, the second about the mean, which is accurate where
+  |mean| >> std. If a dimension's std is at most 4.8e-7 of its size, it may be
+  due to rounding in single precision, and is set to 0. This rule does not
+  depend on the unit of the dimension.
 
   Args:
     samples: `[B, D]`.
     mask: `[B]`.
-    size: of the numbers that the samples were computed from, `[D]`, as of the
-      observations whose differences they are; by default, the largest sample.
+    size: magnitude `[D]` of the numbers from which the samples were computed,
+      such as observations if the samples are their differences. By default the
+      largest magnitude of the samples.
 
   Example:
     >>> samples = jnp.array([[1.0, 5.0], [3.0, 5.0], [9.0, 9.0]])
@@ -47,7 +49,7 @@ def fit(
   live = mask[:, None] > 0
   mean = jnp.sum(jnp.where(live, samples, 0.0), 0) / count
   deviation = jnp.where(live, samples - mean[None], 0.0)
-  # Squares of small numbers would be lost; a power of two rounds nothing.
+  # Squares of small numbers underflow; scaling by a power of two is exact.
   peak = jnp.max(jnp.abs(deviation), 0)
   unit = jnp.ldexp(jnp.ones_like(peak), jnp.frexp(peak)[1])
   squares = jnp.square(deviation / unit[None])
@@ -63,12 +65,12 @@ def largest(samples: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def identity(size: int) -> Moments:
-  """The moments under which `standardize` changes nothing."""
+  """Moments for which `standardize` changes nothing."""
   return Moments(jnp.zeros(size), jnp.ones(size))
 
 
 def scale(moments: Moments) -> jax.Array:
-  """What samples are divided by, [D]: std, or 1 where nothing varies."""
+  """The divisor of `standardize`, [D]: std, or 1 for a constant dimension."""
   return jnp.where(moments.std > 0, moments.std, 1.0)
 
 

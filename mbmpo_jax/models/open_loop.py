@@ -1,16 +1,16 @@
-"""How far predictions go astray that are fed back into the model.
+"""Open-loop prediction errors: predictions are fed back into the model.
 
-From a state of the data, under the actions of the data,
+From a state of the data, with the actions of the data,
 
-  s^_0 = s_0,   s^_{h+1} = f(s^_h, a_h),
+  s^_0 = s_0,   s^_{h+1} = f(s^_h, a_h).
 
-and the error of dimension d after h steps is a root mean square over windows n,
-in units of what that dimension varies by in the data,
+The error of dimension d after h steps is a root mean square over windows n, in
+units of the standard deviation of this dimension in the data,
 
   e_{h,d} = sqrt(1/N sum_n ((s^_{n,h,d} - s_{n,h,d}) / sigma_d)^2).
 
-Two predictors that know no dynamics are its measure: the state stays, s_0, and
-the mean of the data.
+Two predictors without dynamics serve as a comparison: the initial state s_0,
+and the mean of the data.
 """
 
 from typing import Any, NamedTuple
@@ -28,11 +28,11 @@ from mbmpo_jax.rollouts import windows
 
 
 class Errors(NamedTuple):
-  """By steps ahead, from 1; D is O, and one more where rewards are predicted.
+  """Errors by steps ahead, from 1; D is O, or O + 1 with predicted rewards.
 
   Attributes:
     model: of each member, [K, T, D].
-    stays: of the state that stays, [T, D]; NaN for a reward.
+    stays: of the constant prediction s_0, [T, D]; NaN for a reward.
     mean: of the mean of the data, [T, D].
   """
 
@@ -44,17 +44,17 @@ class Errors(NamedTuple):
 def choose(
   buffer: buffer_lib.Buffer, key: jax.Array, *, length: int, count: int
 ) -> tuple[types.Transition, jax.Array]:
-  """At most `count` whole windows of an episode, uniformly without repeat.
+  """At most `count` whole windows, uniform without replacement.
 
   Args:
     buffer: of transitions.
     key: consumed.
     length: steps of a window, T.
-    count: N; not more than the buffer's capacity are chosen.
+    count: N, lowered to the buffer's capacity if necessary.
 
   Returns:
-    Steps, leaves `[N, T, ...]`, the oldest first, and a mask `[N]`, 0 where
-    there are fewer such windows.
+    Steps, leaves `[N, T, ...]`, oldest first, and a mask `[N]`, 0 for surplus
+    rows if there are fewer whole windows.
   """
   whole = windows.whole(buffer, length=length) * buffer_lib.mask(buffer)
   rank = jnp.where(whole > 0, jax.random.uniform(key, whole.shape), -1.0)
@@ -74,18 +74,18 @@ def errors(
   *,
   change: targets_lib.Change = targets_lib.difference,
 ) -> Errors:
-  """The errors above, after 1 to T steps.
+  """The open-loop errors after 1 to T steps.
 
   Args:
-    dynamics: of one member.
-    model: of all, leaves `[K, ...]`.
+    dynamics: the functions of one member's model.
+    model: of all members, leaves `[K, ...]`.
     steps: windows of consecutive steps, leaves `[N, T, ...]`.
-    mask: `[N]`, 1. where a window counts; at least one does.
-    obs: moments of the data's observations, `[O]`. Where nothing varies, the
-      unit is 1.
-    reward: the same of rewards, `[1]`.
-    key: consumed, by models that draw.
-    change: the environment's, what lies between two observations.
+    mask: `[N]`, 1. where a window counts; at least one must count.
+    obs: moments of the data's observations, `[O]`. Constant dimensions have the
+      unit 1.
+    reward: moments of the data's rewards, `[1]`.
+    key: consumed, by stochastic models.
+    change: the environment's difference of two observations.
   """
   chex.assert_rank([steps.obs, steps.action, mask], [3, 3, 1])
   chex.assert_equal_shape_prefix([steps.obs, mask], 1)
@@ -120,7 +120,7 @@ def errors(
     stays = jnp.pad(first, ((0, 0), (0, 1)), constant_values=jnp.nan)
 
   def size(difference: jax.Array) -> jax.Array:
-    """Over the windows [..., N, D] that count."""
+    """The root mean square over unmasked windows, [..., N, D] -> [..., D]."""
     scaled = difference / jnp.reshape(
       scale, (1,) * (difference.ndim - 1) + scale.shape
     )
@@ -131,7 +131,7 @@ def errors(
   width = first.shape[-1]
 
   def apart(found: jax.Array) -> jax.Array:
-    """How far `found` [..., T, N, D] is from the truth."""
+    """The difference of `found` [..., T, N, D] from the true steps."""
     truths = jnp.broadcast_to(truth, found.shape)
     of_obs = change(truths[..., :width], found[..., :width])
     of_reward = found[..., width:] - truths[..., width:]

@@ -1,8 +1,8 @@
 """Random permutations of rows, cheap enough for one per epoch.
 
-XLA sorts one array of integers several times as fast as indices by random keys.
-So an index is the lower bits of its key, and a radix sort makes up for the bits
-that this takes.
+XLA sorts one array of integers several times as fast as it sorts indices by
+random keys. Therefore an index is stored in the lower bits of its random key. A
+radix sort of several rounds makes up for the lost random bits.
 """
 
 import functools
@@ -12,19 +12,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# A table of more rows is a large one; that of no preset's fit is.
+# A table with more rows is large; no preset's fit has a large table.
 _LARGE = 2**18
 
 
 def permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
-  """The indices of `valid` [C] in a random order, followed by the others.
+  """The indices of `valid` [C] rows in a random order, followed by the others.
 
-  Ties, of at most 8 rows on average, keep their order. They stay together, so
-  that nearly all of them are in the same minibatch, where order means nothing.
+  Groups of rows with equal random bits, at most 8 rows on average, keep their
+  order. They stay adjacent, so nearly all of them are in one minibatch, where
+  the order does not matter.
 
   Args:
     key: consumed.
-    valid: bool; up to 2^30 rows.
+    valid: bool, `[C]` with C up to 2^30.
   """
   capacity = valid.shape[0]
   index_bits, num_rounds = _layout(capacity)
@@ -32,7 +33,7 @@ def permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
   places = jnp.arange(capacity, dtype=jnp.uint32)
   order = jnp.arange(capacity)
   for bits in jax.random.bits(key, (num_rounds, capacity), jnp.uint32):
-    # The highest bit puts those that are not valid last.
+    # The highest bit sorts invalid rows to the end.
     invalid_bit = jnp.where(valid[order], jnp.uint32(0), jnp.uint32(1 << 31))
     keys = jnp.sort(invalid_bit | ((bits >> 1) & ~index_mask) | places)
     order = order[(keys & index_mask).astype(order.dtype)]
@@ -42,16 +43,16 @@ def permutation(key: jax.Array, valid: jax.Array) -> jax.Array:
 def prefix_permutation(
   key: jax.Array, count: jax.Array, capacity: int
 ) -> jax.Array:
-  """The indices below `count` in a random order, then anything, [capacity].
+  """The indices below `count` in random order, then anything, [capacity].
 
-  Sorts a sixteenth, a quarter or all of the table, the least that holds
-  `count`, of a large one less (`sizes`); all of these where `count` is vmapped,
-  as over seeds.
+  Sorts only the least sufficient part of the table: a sixteenth, a quarter, or
+  all of it; for a large table also those of `sizes`. If `count` is vmapped, as
+  over seeds, all parts are sorted.
 
   Args:
     key: consumed.
     count: at most `capacity`.
-    capacity: of the table.
+    capacity: number of rows of the table.
   """
 
   def of_size(size: int) -> jax.Array:
@@ -63,9 +64,9 @@ def prefix_permutation(
 
 
 def sizes(capacity: int) -> list[int]:
-  """How many rows of a table are looked at where so few are filled.
+  """Numbers of rows of a table to process, depending on how many are filled.
 
-  All, unless it is large; the last is all.
+  For a small table only `capacity`; for a large one increasing sizes up to it.
   """
   if capacity <= _LARGE:
     return [capacity]
@@ -80,12 +81,12 @@ def sizes(capacity: int) -> list[int]:
 def by_size(
   function: Callable[[int], Any], count: jax.Array, sizes: Sequence[int]
 ) -> Any:
-  """`function(size)` with the least of some sizes that is at least `count`.
+  """`function(size)` for the least of `sizes` that is at least `count`.
 
   Args:
-    function: its results have the same shapes for all sizes.
+    function: its results must have the same shapes for all sizes.
     count: at most the last size; traced.
-    sizes: in order.
+    sizes: in increasing order.
   """
   if len(sizes) == 1:
     return function(sizes[0])
@@ -96,7 +97,7 @@ def by_size(
 
 
 def _layout(capacity: int) -> tuple[int, int]:
-  """Bits of a key for the index, and rounds with the other 31 minus these."""
+  """Bits of a key for the index, and the number of rounds of a sort."""
   index_bits = (capacity - 1).bit_length()
-  # Three bits less than an index has: eight rows then agree in all of them.
+  # The random bits may be three fewer than the index's: 8 rows then tie.
   return index_bits, max(1, -(-(index_bits - 3) // (31 - index_bits)))

@@ -1,7 +1,8 @@
-"""Predictions that a world could have observed.
+"""Projects predictions to valid observations of the environment.
 
-A model predicts every number of an observation for itself, and so leaves what
-they have in common: a quaternion of length 1, a period, a limit.
+A model predicts each number of an observation separately. The result may
+violate constraints, such as the unit length of a quaternion, a period or a
+limit.
 """
 
 from typing import Any
@@ -14,15 +15,15 @@ from mbmpo_jax.models import base
 
 
 def make(dynamics: base.Dynamics, env: env_base.Environment) -> base.Dynamics:
-  """The dynamics whose every prediction goes through `env.project`.
+  """The dynamics with every predicted observation passed to `env.project`.
 
-  Every model is made so, the last thing of all: rewards and terminations, of
-  whoever imagines, then see what could be. `dynamics` itself where the
-  environment projects nothing.
+  All models are wrapped like this, last of all, so that rewards and
+  terminations are computed from valid observations. `dynamics` itself is
+  returned if the environment projects nothing.
 
   Args:
     dynamics: of one member or of several.
-    env: whose observations are predicted.
+    env: the environment whose observations are predicted.
   """
   if not projects(env):
     return dynamics
@@ -42,7 +43,7 @@ def make(dynamics: base.Dynamics, env: env_base.Environment) -> base.Dynamics:
 
 
 def projects(env: env_base.Environment) -> bool:
-  """Whether `env.project` does anything: traced, not run."""
+  """Whether `env.project` changes anything; it is traced, not run."""
   obs = jax.ShapeDtypeStruct((1, env.observation_size), jnp.zeros(()).dtype)
   jaxpr = jax.make_jaxpr(env.project)(obs).jaxpr
   return jaxpr.outvars != jaxpr.invars

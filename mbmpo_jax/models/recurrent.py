@@ -1,23 +1,26 @@
 """A bootstrap ensemble of Gaussians over reward and observation, with GRUs.
 
-Member i of B (Hiraoka et al. 2021, section 6; with L = 0, Janner et al. 2019):
+Member i of B predicts (Hiraoka et al. 2021, section 6; with L = 0, Janner et
+al. 2019)
 
-  p_i(y | h, o, a) = N(mu_i, diag sigma_i^2),  y = [o' - o, r] standardised,
+  p_i(y | h, o, a) = N(mu_i, diag sigma_i^2),  y = [o' - o, r] standardised.
 
-mu_i and log sigma_i of an MLP that sees [m(o), a] and what a GRU makes of the
-history h, L tuples of (m(o), a, r); m is the environment's `model_input`, and
-observations, their changes and rewards are standardised, each dimension by its
-own moments. Log-deviations lie within fixed bounds, softly (Chua et al. 2018):
+mu_i and log sigma_i are outputs of an MLP. Its inputs are [m(o), a] and the
+state of a GRU after the history h, which has L tuples of (m(o), a, r); m is the
+environment's `model_input`. Observations, their changes and rewards are
+standardised, each dimension by its own moments. Log-deviations have soft bounds
+(Chua et al. 2018):
 
   x <- high - softplus(high - x),  log sigma = low + softplus(x - low).
 
-Members differ by their first parameters, by the rows that they hold out and by
-the order of the others. What they minimise is the negative log-likelihood, mean
-over dimensions, less its greatest lower bound,
+Members differ in their initial parameters, their validation rows and the order
+of their training rows. The loss is the negative log-likelihood, mean over
+dimensions, minus its greatest lower bound,
 
   1/D sum_d [ (y_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d - low ] >= 0,
 
-as the early stop compares losses by their ratio.
+because the early stop compares losses by their ratio, which needs positive
+numbers.
 """
 
 import functools
@@ -42,19 +45,19 @@ from mbmpo_jax.rollouts import history
 
 
 class Model(NamedTuple):
-  """What `predict` needs of one member; a leading axis K holds all of them."""
+  """One member's model for `predict`; for all members, a leading axis K."""
 
   params: types.Params
   statistics: statistics_lib.Statistics
 
   @property
   def low(self) -> jax.Array:
-    """The least observation predicted, [O]."""
+    """Lower bounds of predicted observations, [O]."""
     return self.statistics.low
 
   @property
   def high(self) -> jax.Array:
-    """The greatest, [O]."""
+    """Upper bounds of predicted observations, [O]."""
     return self.statistics.high
 
 
@@ -65,17 +68,17 @@ def make(
   length: int,
   units: int,
 ) -> base.Dynamics:
-  """The ensemble for an environment, which predicts rewards.
+  """The ensemble for an environment; it predicts rewards.
 
-  Its carry is the history, a `Window` [N, L]; () where L is 0. `start` takes
-  one as its context, and () for an episode that begins. `predict` consumes its
-  key. Terminations are the environment's.
+  Its carry is the history, a `Window` [N, L], or () if L is 0. `start` takes a
+  window as context, or () at the start of an episode. `predict` consumes its
+  key. Terminations are those of the environment.
 
   Args:
     env: gives sizes and `model_input`.
     section: number and sizes of the members.
     length: L.
-    units: of the GRU.
+    units: size of the GRU's state.
   """
   size = env.observation_size
   network: Any = networks.Network(
@@ -179,7 +182,7 @@ def make(
 def gaussian(
   outputs: jax.Array, *, min_log_std: float, max_log_std: float
 ) -> distributions.Gaussian:
-  """The Gaussian [..., D] that a network's outputs [..., 2 D] stand for."""
+  """The Gaussian [..., D] given by a network's outputs [..., 2 D]."""
   mean, x = jnp.split(outputs, 2, -1)
   x = max_log_std - jax.nn.softplus(max_log_std - x)
   return distributions.Gaussian(

@@ -7,15 +7,15 @@ from mbmpo_jax import config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Ensemble(config.Ensemble):
-  """The Gaussian members and how they are fitted.
+  """The Gaussian members and their fit.
 
   Attributes:
     hidden_sizes: units of each hidden layer of a member.
-    activation: of these.
-    min_log_std: the least log-deviation, of what is standardised.
-    max_log_std: the greatest.
+    activation: of the hidden layers.
+    min_log_std: least log-deviation, of standardised targets.
+    max_log_std: greatest log-deviation.
     batch_size: transitions per gradient step and member.
-    max_gradient_steps: per fit; `None` is no limit.
+    max_gradient_steps: per fit; `None` for no limit.
   """
 
   hidden_sizes: tuple[int, ...] = config.setting(
@@ -31,7 +31,7 @@ class Ensemble(config.Ensemble):
   )
 
   def check(self) -> None:
-    """The bounds are in order; what is predicted is no choice."""
+    """Raises `ConfigError` for unordered bounds or a choice of predictions."""
     if self.predict_reward or self.predict_done:
       name = 'predict_reward' if self.predict_reward else 'predict_done'
       raise config.ConfigError(

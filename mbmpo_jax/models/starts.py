@@ -1,8 +1,9 @@
-"""How episodes begin where nobody can say: as those in the buffer did.
+"""Starts of imagined episodes, sampled from starts in the buffer.
 
-A world whose reset is no function (`Environment.starts_are_known`), as that of
-a robot, is remembered: the model holds observations at the starts of real
-episodes, chosen anew in every fit, and imagination begins with any of these.
+This is for an environment without a known reset function
+(`Environment.starts_are_known`), such as a robot. The model holds observations
+at the starts of real episodes, chosen again in every fit. Imagined episodes
+begin with one of these, chosen at random.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from mbmpo_jax.envs import base as envs
 from mbmpo_jax.models import base
 from mbmpo_jax.models import statistics as statistics_lib
 
-# Of how many episodes.
+# Number of start observations that a model holds.
 COUNT = 512
 
 
@@ -24,36 +25,36 @@ class Starts(NamedTuple):
   """Observations at the starts of episodes."""
 
   obs: jax.Array  # [R, O]
-  found: jax.Array  # [] int32, how many of them there are, at least 1
+  found: jax.Array  # [] int32, number of valid rows, at least 1
 
 
 class Model(NamedTuple):
-  """A model and the starts; a leading axis K holds those of all members."""
+  """A model and the starts; for all members, with a leading axis K."""
 
   inner: Any
   starts: Starts
 
   @property
   def low(self) -> jax.Array:
-    """The least that the model itself predicts [O]."""
+    """The inner model's lower bounds of observations [O]."""
     return self.inner.low
 
   @property
   def high(self) -> jax.Array:
-    """The greatest [O]."""
+    """The inner model's upper bounds of observations [O]."""
     return self.inner.high
 
 
 def choose(
   obs: jax.Array, first: jax.Array, key: jax.Array, *, count: int
 ) -> Starts:
-  """At most `count` of the rows where `first` is 1, uniformly without repeat.
+  """At most `count` rows where `first` is 1, uniform without replacement.
 
   Args:
     obs: `[B, O]`.
     first: `[B]`, 1. where a row is the start of an episode.
     key: consumed.
-    count: R; where there are fewer, the rest holds anything.
+    count: R; if there are fewer starts, the remaining rows are zero.
 
   Example:
     >>> obs = jnp.arange(4.0)[:, None]
@@ -67,7 +68,7 @@ def choose(
   rank = jnp.where(first > 0, jax.random.uniform(key, first.shape), -1.0)
   _, rows = jax.lax.top_k(rank, min(count, first.shape[0]))
   found = jnp.sum(first > 0, dtype=jnp.int32)
-  # What is no start may hold anything.
+  # Rows that are no starts may hold anything.
   chosen = jnp.where(jnp.arange(rows.shape[0])[:, None] < found, obs[rows], 0.0)
   return Starts(
     jnp.pad(chosen, ((0, count - rows.shape[0]), (0, 0))),
@@ -78,16 +79,16 @@ def choose(
 def remembering(
   dynamics: base.Dynamics, *, num_models: int, observation_size: int
 ) -> base.Dynamics:
-  """The dynamics that say how episodes begin, as the data do.
+  """The dynamics with starts of episodes sampled from the data.
 
   Args:
-    dynamics: of one member.
+    dynamics: the functions of one member's model.
     num_models: K.
     observation_size: O.
 
   Returns:
-    Dynamics whose `ready` reads `Statistics.starts`; before there are data, all
-    episodes begin with zeros.
+    Dynamics whose `ready` reads `Statistics.starts`. Before there are data, all
+    episodes start with zeros.
   """
 
   def ready(
@@ -131,14 +132,14 @@ def remembering(
 def among_seen(
   initial_obs: jax.Array, seen: jax.Array, key: jax.Array, *, count: int
 ) -> jax.Array:
-  """Puts states that were seen in the place of the first `count` starts.
+  """Replaces the first `count` starts by states seen in real episodes.
 
   Args:
-    initial_obs: where rollouts are to begin, `[N, O]`.
-    seen: observations in the middle of real episodes, `[S, O]`; one with a
-      number that is not finite replaces nothing.
+    initial_obs: the starts of rollouts, `[N, O]`.
+    seen: observations from real episodes, `[S, O]`. If the one chosen is not
+      finite, the start is kept.
     key: consumed.
-    count: how many.
+    count: number of starts to replace.
 
   Returns:
     `[N, O]`.
@@ -166,11 +167,11 @@ def draw(
   """Observations `[*shape, O]` at the starts of episodes; consumes `key`.
 
   Args:
-    env: says how episodes begin, unless the dynamics do.
-    dynamics: of one member.
-    model: its.
+    env: its starts are used, unless the dynamics have their own.
+    dynamics: the functions of one member's model.
+    model: of one member.
     key: consumed.
-    shape: how many.
+    shape: shape of the batch.
   """
   if dynamics.starts is not None:
     return dynamics.starts(model, key, shape)

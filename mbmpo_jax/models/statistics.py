@@ -1,4 +1,4 @@
-"""What a dynamics model knows of the data that it was fitted to."""
+"""Statistics of the data to which a dynamics model was fitted."""
 
 from typing import Any, NamedTuple
 
@@ -9,24 +9,25 @@ import jax.numpy as jnp
 from mbmpo_jax.envs import base
 from mbmpo_jax.models import normalizer
 
-# Wide enough for any state worth imagining, small enough to square.
+# Bound of predictions: wide enough for any sensible state, but its square is
+# finite.
 WIDEST = 1e6
-# Of the largest number observed, where that is more.
+# The bound is at least this multiple of the largest observed number.
 _BEYOND = 1e3
 
 
 class Statistics(NamedTuple):
-  """Of the inputs [B, I] and targets [B, O] that a model is fitted to."""
+  """Statistics of the inputs [B, I] and targets [B, O] of a model's fit."""
 
   inputs: normalizer.Moments  # of [model_input(obs), action], [I]
   targets: normalizer.Moments  # of next_obs - obs, [O]
-  low: jax.Array  # [O], the least prediction allowed; never infinite
-  high: jax.Array  # [O], the greatest
+  low: jax.Array  # [O], lower bounds of predictions; always finite
+  high: jax.Array  # [O], upper bounds of predictions
   reward: normalizer.Moments | None = None  # [1], for models that predict it
-  # [1] each, the least and the greatest reward that a model may predict.
+  # [1] each, lower and upper bound of predicted rewards.
   reward_low: jax.Array | None = None
   reward_high: jax.Array | None = None
-  starts: Any = None  # `starts.Starts`, where a model says how episodes begin
+  starts: Any = None  # `starts.Starts`, for models that sample starts
 
 
 def fit(
@@ -44,25 +45,26 @@ def fit(
   The bounds are the range of `next_obs`, widened by `clip_margin` times its
   width:
 
-    low = min - margin (max - min),  high = max + margin (max - min),
+    low = min - margin (max - min),  high = max + margin (max - min).
 
-  but +-1e6, or a thousand times the largest number there is, without a margin,
-  and in a dimension that no step ever changes: a goal may be anywhere. They are
-  NaN, so that nothing can be imagined, where fewer than two rows are valid.
+  Without a margin they are +-1e6, or +- a thousand times the largest number in
+  the data if that is more. The same holds for a dimension that no step ever
+  changes, such as a goal. If fewer than two rows are valid, the bounds are NaN,
+  so that nothing can be imagined.
 
   Args:
     inputs: `[B, I]`.
     targets: `[B, O]`.
     next_obs: `[B, O]`.
     valid: `[B]`; the other rows may hold anything.
-    clip_margin: see above; `None` is without.
-    reward: `[B]`, for models that predict it.
-    bound_reward: whether its predictions are to be bounded like these.
+    clip_margin: see above; `None` for no margin.
+    reward: `[B]`, for models that predict rewards.
+    bound_reward: whether predicted rewards get bounds as well.
   """
   chex.assert_rank([inputs, targets, next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape([targets, next_obs])
   chex.assert_equal_shape_prefix([inputs, targets, valid], 1)
-  # Targets may be differences of observations, and are as exact as these.
+  # Targets may be differences of observations, with their rounding errors.
   size = normalizer.largest(next_obs, valid)
   moments = normalizer.fit(targets, valid, size=size)
   low, high = _bounds(next_obs, moments, valid, clip_margin)
@@ -90,7 +92,7 @@ def _bounds(
   valid: jax.Array,
   clip_margin: float | None,
 ) -> tuple[jax.Array, jax.Array]:
-  """The least and the greatest prediction allowed of `values` [B, D]."""
+  """Lower and upper bounds of predictions of `values` [B, D]."""
   known = jnp.sum(valid) > 1
   unbounded = jnp.where(known, jnp.inf, jnp.nan).astype(values.dtype)
   infinite = jnp.full(values.shape[-1], unbounded)
@@ -110,12 +112,12 @@ def _bounds(
 def identity(
   input_size: int, output_size: int, *, reward: bool = False
 ) -> Statistics:
-  """Those under which a model is what its parameters say: nothing scaled.
+  """Statistics that scale nothing, with bounds of +-1e6.
 
   Args:
     input_size: I.
     output_size: O.
-    reward: whether the model predicts rewards, too.
+    reward: whether the model predicts rewards.
   """
   widest = jnp.full(output_size, WIDEST, float)
   return Statistics(
@@ -133,6 +135,6 @@ def before_data(env: base.Environment) -> Statistics:
 
 
 def input_size(env: base.Environment) -> int:
-  """How many numbers a model of this environment reads, I."""
+  """The number of inputs of a model of this environment, I."""
   obs = jnp.zeros(env.observation_size)
   return jax.eval_shape(env.model_input, obs).shape[-1] + env.action_size

@@ -1,10 +1,11 @@
-"""What a stochastic model predicts, y, and the next observation it stands for.
+"""The target y of a model, and the next observation computed from y.
 
-  y = delta s = s' - s   or   y = s',
+  y = delta s = s' - s   or   y = s'
 
-where the change of a periodic angle goes the shorter way (`Environment.change`)
-and s' is s and that change: neither jumps where a period ends. Standardised by
-given moments, or as it is under `statistics.identity`.
+The change of a periodic angle is the shorter way around
+(`Environment.change`), and s' is s plus that change, so neither y jumps at the
+end of a period. y is standardised by given moments, or unchanged with
+`statistics.identity`.
 """
 
 from collections.abc import Callable
@@ -24,7 +25,7 @@ Change = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def difference(obs: jax.Array, next_obs: jax.Array) -> jax.Array:
-  """`next_obs - obs`: the change where no number is periodic."""
+  """`next_obs - obs`: the change if no dimension is periodic."""
   return next_obs - obs
 
 
@@ -35,16 +36,16 @@ def of(
   kind: str,
   change: Change = difference,
 ) -> jax.Array:
-  """y [..., O], not standardised, of observations [..., O].
+  """The target y [..., O], not standardised.
 
   Args:
-    obs: s.
-    next_obs: s'.
+    obs: s, `[..., O]`.
+    next_obs: s', `[..., O]`.
     kind: `delta` or `next`.
-    change: the environment's.
+    change: the environment's `(obs, next_obs) -> change`.
 
   Raises:
-    ValueError: if `kind` is none of `KINDS`.
+    ValueError: if `kind` is not one of `KINDS`.
   """
   if kind not in KINDS:
     raise ValueError(f'kind={kind!r}: must be one of {KINDS}')
@@ -59,12 +60,13 @@ def next_obs(
   *,
   kind: str,
 ) -> jax.Array:
-  """The next observation [N, O] that a standardised `y` [N, O] stands for.
+  """The next observation [N, O] for a standardised `y` [N, O].
 
-  s' = mu + sigma y (+ s), within the statistics' bounds. The clip is straight
-  through (`straight_through.clip`), so that gradients through time survive it.
-  A dimension that never varied has sigma 0, and is predicted to be its mean.
-  NaN where `y` is not finite: clipped, an infinite number would pass for sound.
+  s' = mu + sigma y (+ s for `delta`), clipped to the statistics' bounds. The
+  clip has a straight-through gradient (`straight_through.clip`), so that
+  gradients through time do not vanish. A dimension that never varied has sigma
+  0 and is predicted to be its mean. The result is NaN where `y` is not finite;
+  otherwise clipping would hide an infinite number.
   """
   mean, std, low, high = (
     broadcasting.leading(x, y.ndim)
@@ -80,7 +82,7 @@ def next_obs(
 def unscaled(
   statistics: statistics_lib.Statistics,
 ) -> statistics_lib.Statistics:
-  """The same bounds, under moments that change nothing: no standardisation."""
+  """The same bounds with identity moments: no standardisation."""
   return statistics._replace(
     inputs=normalizer.identity(statistics.inputs.mean.shape[-1]),
     targets=normalizer.identity(statistics.targets.mean.shape[-1]),

@@ -1,4 +1,4 @@
-"""How well a model that predicts terminations does so."""
+"""The accuracy of models that predict terminations."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mbmpo_jax.models import base
 from mbmpo_jax.rollouts import buffer as buffer_lib
 
-# Transitions of each kind.
+# Number of transitions of each kind.
 _COUNT = 256
 
 
@@ -20,12 +20,13 @@ def accuracy(
 ) -> jax.Array:
   """The balanced accuracy on transitions of the buffer, mean over members.
 
-  Half the share of transitions that ended an episode and are predicted to, and
-  half that of the others: 0.5 says nothing, however rare terminations are.
-  Where there is but one kind, its share.
+  This is the mean of two shares: of terminal transitions that are predicted to
+  be terminal, and of other transitions that are predicted not to be. A constant
+  prediction gives 0.5, however rare terminations are. If the buffer has only
+  one kind of transition, the result is the share of that kind.
 
   Args:
-    dynamics: which predict terminations.
+    dynamics: the model's functions; must predict terminations.
     model: of all members, `[K, ...]`.
     buffer: of transitions.
     key: consumed.
@@ -46,6 +47,6 @@ def accuracy(
 
   num_models = jax.tree.leaves(model)[0].shape[0]
   right = jax.vmap(member)(model, jax.random.split(key, num_models))
-  known = known[:, 0]  # A kind is there, or not.
+  known = known[:, 0]  # whether there are transitions of each kind
   shares = jnp.mean(right, (0, 2)) * known
   return jnp.sum(shares) / jnp.maximum(jnp.sum(known), 1)

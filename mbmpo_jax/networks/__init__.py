@@ -1,1 +1,1 @@
-"""Networks in flax: what is not the two hot MLPs of MB-MPO."""
+"""Flax networks: all but the performance-critical MLPs of MB-MPO."""

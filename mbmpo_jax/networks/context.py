@@ -1,12 +1,12 @@
-"""A network that infers from a set of transitions what they have in common.
+"""A network that infers a latent task variable z from a set of transitions.
 
-Of a context c = {c_1, ..., c_C}, c_n = (o, a, r, o') (Rakelly et al. 2019,
-section 4.1),
+For a context c = {c_1, ..., c_C} of transitions c_n = (o, a, r, o') (Rakelly et
+al. 2019, section 4.1),
 
   Psi(z | c_n) = N(mu_n, sigma_n^2),  q(z | c) prop. to p(z) prod_n Psi(z | c_n)
 
-with the prior p(z) = N(0, I), each of its dimensions apart. A product does not
-depend on the order of its factors.
+with the prior p(z) = N(0, I) and diagonal covariances. The product does not
+depend on the order of the transitions.
 """
 
 import chex
@@ -18,15 +18,15 @@ from mbmpo_jax import masking
 from mbmpo_jax.networks import mlp
 from mbmpo_jax.policies import distributions
 
-# Of a factor: the precisions of a context add up.
+# Least variance of a factor; it bounds the precision, which sums over factors.
 _LEAST_VARIANCE = 1e-6
 
 
 class Encoder(nn.Module):
-  """q(z | c) of contexts.
+  """The encoder q(z | c) of contexts.
 
   Attributes:
-    latent_size: Z.
+    latent_size: Z, the size of the latent.
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
   """
@@ -39,10 +39,10 @@ class Encoder(nn.Module):
   def __call__(
     self, features: jax.Array, mask: jax.Array
   ) -> distributions.Gaussian:
-    """q(z | c) `[..., Z]` of the transitions `features` [..., C, D].
+    """q(z | c) `[..., Z]` for the transitions `features` [..., C, D].
 
-    Those whose `mask` [..., C] is 0 are no part of the context. Variances of
-    the factors are a softplus.
+    Transitions whose `mask` [..., C] is 0 are not part of the context. The
+    variance of a factor is the softplus of a network output.
     """
     chex.assert_equal_shape([features[..., 0], mask])
     outputs = mlp.MLP(self.hidden_sizes, 2 * self.latent_size, self.activation)(
@@ -55,16 +55,16 @@ class Encoder(nn.Module):
 def posterior(
   mean: jax.Array, variance: jax.Array, mask: jax.Array
 ) -> distributions.Gaussian:
-  """N(0, I) times the Gaussians of a context, `[..., Z]`.
+  """The product of N(0, I) and the Gaussian factors of a context, `[..., Z]`.
 
     1 / sigma^2 = 1 + sum_n 1 / sigma_n^2,  mu = sigma^2 sum_n mu_n / sigma_n^2
 
-  Of no factor it is N(0, I) itself, which is what is known of a task then.
+  Without any factor it is the prior N(0, I).
 
   Args:
     mean: mu_n `[..., C, Z]`.
     variance: sigma_n^2 `[..., C, Z]`.
-    mask: `[..., C]`, 1. for factors that there are.
+    mask: `[..., C]`, 1. for factors that are part of the context.
 
   Example:
     >>> one = jnp.ones((2, 1))

@@ -1,4 +1,4 @@
-"""Value functions: V of observations, Q of observations and actions."""
+"""Value networks: V of observations, Q of observations and actions."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from mbmpo_jax.networks import mlp
 
 
 class Value(nn.Module):
-  """V(s).
+  """The state value V(s).
 
   Attributes:
     hidden_sizes: units of each hidden layer.
@@ -25,12 +25,12 @@ class Value(nn.Module):
 
 
 class Critics(nn.Module):
-  """Q(s, a) of several networks that are independent of each other.
+  """Action values Q(s, a) of several independent networks.
 
   Attributes:
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
-    num_critics: networks C; two for clipped double Q learning.
+    num_critics: number of networks C; two for clipped double Q-learning.
   """
 
   hidden_sizes: tuple[int, ...]
@@ -43,10 +43,10 @@ class Critics(nn.Module):
   ) -> jax.Array:
     """Maps `obs` [..., O] and `action` [..., A] to values [..., C].
 
-    With `first`, to those of the first critic alone, [..., 1].
+    With `first`, only the first critic is evaluated, to values [..., 1].
     """
     x = jnp.concatenate([obs, action], -1)
-    # One after the other: XLA's CPU compiler makes of a batch of networks
+    # Not batched: XLA's CPU compiler turns a batch of networks into matrix
     # products that are 7% slower.
     values = [
       mlp.MLP(self.hidden_sizes, 1, self.activation, name=f'critic_{i}')(x)

@@ -1,4 +1,4 @@
-"""Networks that see a history: a GRU reads it, an MLP does the rest."""
+"""Networks with a history as input: a GRU, followed by an MLP."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from mbmpo_jax.networks import mlp
 
 
 class _Step(nn.Module):
-  """A GRU's step, which a masked one leaves as it was."""
+  """One step of a GRU; a masked step leaves the state unchanged."""
 
   units: int
 
@@ -20,7 +20,7 @@ class _Step(nn.Module):
     self, state: jax.Array, inputs: tuple[jax.Array, jax.Array]
   ) -> tuple[jax.Array, None]:
     x, mask = inputs
-    # Not orthogonal, whose decomposition is a batched LAPACK call.
+    # Not orthogonal: its decomposition is a batched LAPACK call.
     cell = nn.GRUCell(
       self.units,
       kernel_init=nn.initializers.lecun_uniform(),
@@ -32,15 +32,15 @@ class _Step(nn.Module):
 
 
 class Encoder(nn.Module):
-  """What a GRU has in mind after a window of steps (Cho et al. 2014).
+  """The state of a GRU after a window of steps (Cho et al. 2014).
 
     r = sig(W_ir x + b_ir + W_hr h)
     u = sig(W_iz x + b_iz + W_hz h)
     n = tanh(W_in x + b_in + r (W_hn h + b_hn))
-    h <- (1 - u) n + u h,  h = 0 at first
+    h <- (1 - u) n + u h,  with h = 0 before the first step
 
   Attributes:
-    units: of the GRU, Z.
+    units: size of the GRU's state, Z.
   """
 
   units: int
@@ -49,7 +49,7 @@ class Encoder(nn.Module):
   def __call__(self, features: jax.Array, mask: jax.Array) -> jax.Array:
     """h `[..., Z]` after the steps [L] of `features` [..., L, D], oldest first.
 
-    Steps where `mask` [..., L] is 0 are passed over.
+    Steps where `mask` [..., L] is 0 are skipped.
     """
     chex.assert_equal_shape([features[..., 0], mask])
     scan = nn.scan(
@@ -63,15 +63,15 @@ class Encoder(nn.Module):
 
 
 class Network(nn.Module):
-  """An MLP of inputs, and of what a GRU makes of the history before them.
+  """An MLP whose inputs include the state of a GRU after a history.
 
-  Without a history it is an MLP and nothing else.
+  Without a history it is a plain MLP.
 
   Attributes:
     hidden_sizes: units of each hidden layer.
-    output_size: units of the last one.
+    output_size: units of the output layer.
     activation: one of `mlp.ACTIVATIONS`.
-    units: of the GRU.
+    units: size of the GRU's state.
   """
 
   hidden_sizes: tuple[int, ...]
@@ -86,8 +86,9 @@ class Network(nn.Module):
     """Maps `x` [..., I] to [..., output_size].
 
     Args:
-      x: inputs.
-      history: features `[..., L, D]` and mask `[..., L]`, as of `Encoder`.
+      x: inputs of the MLP.
+      history: features `[..., L, D]` and mask `[..., L]`, the inputs of
+        `Encoder`; or `None`.
     """
     if history is not None:
       x = jnp.concatenate([Encoder(self.units)(*history), x], -1)
@@ -95,13 +96,13 @@ class Network(nn.Module):
 
 
 class Critics(nn.Module):
-  """Q(h, s, a) of several networks that are independent of each other.
+  """Action values Q(h, s, a) of several independent networks.
 
   Attributes:
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
-    units: of each one's own GRU.
-    num_critics: networks C.
+    units: size of the GRU's state; every network has its own GRU.
+    num_critics: number of networks C.
   """
 
   hidden_sizes: tuple[int, ...]
@@ -126,7 +127,7 @@ class Critics(nn.Module):
 
 
 def of_window(window: Any) -> tuple[jax.Array, jax.Array] | None:
-  """What `Network` takes of a `rollouts.history.Window`; `None` of ()."""
+  """The `history` input of `Network` for a `Window`; `None` for ()."""
   if isinstance(window, tuple) and not window:
     return None
   return window.features, window.mask

@@ -14,13 +14,13 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 class MLP(nn.Module):
-  """Hidden layers with an activation each, and a linear layer at the end.
+  """Hidden layers, each with an activation, and a linear output layer.
 
   Attributes:
     hidden_sizes: units of each hidden layer.
-    output_size: units of the last one.
+    output_size: units of the output layer.
     activation: one of `ACTIVATIONS`.
-    kernel_init: of all weights; biases start at zero.
+    kernel_init: initialiser of all weights; biases start at zero.
 
   Example:
     >>> import jax.numpy as jnp

@@ -1,1 +1,1 @@
-"""What is optimised: returns, advantages, policy-gradient objectives."""
+"""Objectives and losses: returns, advantages, policy gradients, critics."""

@@ -3,12 +3,13 @@
   V(s, t) = w . phi,  phi = [o, o^2, t/100, (t/100)^2, (t/100)^3, 1],
   o = clip(obs, +-10), t the steps since the episode began.
 
-Fitted and evaluated about the means, V = V_mean + w . (phi - phi_mean): returns
-far from zero, and observations that vary little about what they are, would
-otherwise be lost to rounding. The ridge is on w, not on the constant.
+The fit and the prediction use centred data, V = V_mean + w . (phi - phi_mean).
+Without centring, rounding errors would dominate when returns are far from zero
+or when observations vary little around a large mean. The ridge penalises w but
+not the constant V_mean.
 
-One task at a time; `jax.vmap` over tasks. Samples are the last axes, [D, T, N],
-so that sums over them run along memory.
+All functions take one task; use `jax.vmap` over tasks. The samples are the last
+axes, [D, T, N], so that sums over samples read memory in order.
 """
 
 from typing import NamedTuple
@@ -21,15 +22,16 @@ from mbmpo_jax.optim import linear
 from mbmpo_jax.rollouts import episodes
 
 _MAX_JITTER_RAISES = 5
-# A feature that varies less than this many roundings of its mean is constant.
+# A feature is treated as constant if its RMS deviation is below this many
+# rounding errors of its mean.
 _ROUNDING = 4.0
-_MAX_OBS = 10.0  # features see observations within +-10
+_MAX_OBS = 10.0  # observations are clipped to +-10 in the features
 
 
 class Baseline(NamedTuple):
-  """What `fit` found, and `predict` takes."""
+  """The fitted baseline: the result of `fit` and an input of `predict`."""
 
-  weights: jax.Array  # w, [D]; 0 for the constant
+  weights: jax.Array  # w, [D]; 0 for features that do not vary
   center: jax.Array  # phi_mean, [D]
   mean: jax.Array  # V_mean, []
 
@@ -37,7 +39,7 @@ class Baseline(NamedTuple):
 def features(
   obs: jax.Array, mask: jax.Array, terminated: jax.Array
 ) -> jax.Array:
-  """phi, `[D, T, N]` with D = 2 * O + 4; zero where masked.
+  """Features phi, `[D, T, N]` with D = 2 * O + 4; zero where masked.
 
   Args:
     obs: `[T, N, O]`; masked entries may hold anything.
@@ -59,21 +61,23 @@ def fit(
   *,
   ridge: jax.Array | float,
 ) -> Baseline:
-  """Least squares, w = (F F' + ridge I)^-1 F R, F and R about their means.
+  """Least squares, w = (F F' + ridge I)^-1 F R, with F and R centred.
 
-  F is phi, `[D, T N]`, without the constant. The normal equations are solved
-  with features scaled to unit RMS and at full precision. Where they are still
-  singular in rounding, as with a feature given twice, a jitter of that size is
-  added, up to five times tenfold.
+  F is phi as a matrix `[D, T N]`, without the constant feature. The normal
+  equations are solved at full precision, with features scaled to unit RMS. If
+  they are numerically singular, as with two equal features, a jitter of about
+  the rounding error is added to the diagonal. It is multiplied by ten until the
+  solution is finite, at most five times.
 
   Args:
-    phi: of `features`.
+    phi: from `features`, `[D, T, N]`.
     targets: R, `[T, N]`; masked entries may hold anything.
-    mask: `[T, N]`.
+    mask: 1 for live steps, `[T, N]`.
     ridge: the penalty on ||w||^2.
 
   Returns:
-    The baseline; the mean where there is no solution.
+    The baseline. If no finite solution is found, its weights are 0 and it
+    predicts the mean target.
   """
   live = mask.reshape(-1) > 0
   count = jnp.maximum(jnp.sum(live), 1)
@@ -82,11 +86,11 @@ def fit(
   samples = jnp.where(live[None], samples - center[:, None], 0.0)
   targets = masking.live(targets, mask).reshape(-1)
   mean = jnp.sum(targets) / count
-  # Once more about itself: the sum was rounded.
+  # Subtracting the mean a second time removes the rounding error of the sum.
   mean += jnp.sum(jnp.where(live, targets - mean, 0.0)) / count
   targets = jnp.where(live, targets - mean, 0.0)
   rms = jnp.sqrt(jnp.mean(jnp.square(samples), -1))
-  # What does not vary but for rounding says nothing.
+  # A feature that varies only by rounding carries no information.
   rounding = _ROUNDING * jnp.finfo(phi.dtype).eps
   varies = rms > rounding * jnp.abs(center)
   scale = jnp.where(varies, 1 / jnp.where(varies, rms, 1.0), 0.0)
@@ -95,7 +99,7 @@ def fit(
   moment = linear.dot(scaled, targets)
 
   def solve(jitter: jax.Array) -> jax.Array:
-    # Of what does not vary, anything: its weight is 0.
+    # Features that do not vary get weight 0; any positive damping will do.
     damping = jnp.where(varies, ridge * jnp.square(scale), 1.0)
     damping = damping + jitter * targets.size
     return scale * linear.solve(gram + jnp.diag(damping), moment)
@@ -110,19 +114,19 @@ def fit(
     raises, _, weights = state
     return (raises < _MAX_JITTER_RAISES) & ~jnp.all(jnp.isfinite(weights))
 
-  # Relative to the diagonal of the Gram matrix, about its rounding error.
+  # Relative to the diagonal of the Gram matrix: about its rounding error.
   jitter = jnp.asarray(jnp.finfo(gram.dtype).eps, gram.dtype)
   start = (jnp.int32(0), jitter, solve(jnp.zeros_like(jitter)))
   weights = jax.lax.while_loop(singular, raise_jitter, start)[2]
-  # Without a solution the baseline is a constant: higher variance, unbiased.
+  # Without a solution the baseline is a constant: higher variance, no bias.
   weights = jnp.where(jnp.all(jnp.isfinite(weights)), weights, 0.0)
   return Baseline(weights, center, mean)
 
 
 def predict(baseline: Baseline, phi: jax.Array) -> jax.Array:
-  """V, `[T, N]`, of phi `[D, T, N]`; zero where masked."""
+  """The baseline V, `[T, N]`, at phi `[D, T, N]`; zero where masked."""
   samples = phi.reshape(phi.shape[0], -1)
   apart = linear.dot(baseline.weights, samples - baseline.center[:, None])
   values = (baseline.mean + apart).reshape(phi.shape[1:])
-  # The constant is 1 at live steps.
+  # phi[-1] is the constant feature, which is 1 at live steps only.
   return jnp.where(phi[-1] > 0, values, 0.0)

@@ -1,18 +1,19 @@
-"""What a policy earns inside a model, differentiable through time.
+"""The return of a policy in a model, differentiated through time.
 
-The discounted return of K particles that start at s_0 and go on by the model's
-predictions (Wang & van Hoof 2022, equation 12),
+The objective is the mean discounted return of K particles, which start at s_0
+and follow the model's predictions (Wang & van Hoof 2022, equation 12),
 
-  J(phi) = 1/K sum_k sum_t gamma^t r(s_t, a_t, s_{t+1}),   a_t ~ pi_phi(s_t),
+  J(phi) = 1/K sum_k sum_t gamma^t r(s_t, a_t, s_{t+1}),   a_t ~ pi_phi(s_t).
 
-with every draw reparameterised: noise, latents and dropout masks are fixed by
-the key, and the gradient runs through policy, model and reward.
+All samples are reparameterised: the key fixes noise, latents and dropout masks,
+and the gradient flows through policy, model and reward.
 
-Clips do not stop it. An action that is clipped to [-1, 1], as of a `Gaussian`
-or a `Deterministic` distribution, is clipped straight through
-(`straight_through.clip`), and so are the predictions of the models in
-`models/neural_process/` and `models/dropout.py`; a squashed action has a
-derivative of its own. The ensemble's clip is an ordinary one.
+Most clips pass the gradient on. Actions of a `Gaussian` or `Deterministic`
+distribution are clipped to [-1, 1] with a straight-through gradient
+(`straight_through.clip`). So are the predictions of the models in
+`models/neural_process/` and `models/dropout.py`. A squashed action is not
+clipped; its squashing function is differentiated. The ensemble's clip is an
+ordinary one, whose gradient is zero outside the bounds.
 """
 
 from collections.abc import Callable
@@ -32,14 +33,14 @@ from mbmpo_jax.rollouts import imagined
 
 
 class Info(NamedTuple):
-  """What a gradient is of."""
+  """The value of the objective and the number of rejected particles."""
 
-  value: jax.Array  # J over the particles that count; 0 if none does
-  rejected: jax.Array  # particles left out, as they are not finite
+  value: jax.Array  # J, the mean over accepted particles; 0 if there is none
+  rejected: jax.Array  # number of particles left out because not finite
 
 
 def never(next_obs: jax.Array) -> jax.Array:
-  """0 [...] for every observation [..., O]: nothing ends an episode."""
+  """A `done_fn` that ends no episode: 0 [...] for observations [..., O]."""
   return jnp.zeros(next_obs.shape[:-1], next_obs.dtype)
 
 
@@ -58,24 +59,24 @@ def returns(
   context: Any = (),
   policy_context: Any = None,
 ) -> jax.Array:
-  """The discounted return of every particle, [K].
+  """The discounted return of every particle in the model, [K].
 
   Args:
-    policy: with continuous actions.
-    params: phi.
-    dynamics: how a model predicts.
-    model: what it predicts with, one member's.
+    policy: must have continuous actions.
+    params: phi, the policy's parameters.
+    dynamics: the model's prediction functions.
+    model: of one ensemble member, from `dynamics.ready`.
     key: consumed.
-    initial_obs: `[K, O]`.
-    horizon: steps T.
-    reward_fn: the environment's, or any differentiable one.
+    initial_obs: s_0, `[K, O]`.
+    horizon: number of steps T.
+    reward_fn: the environment's reward, or any differentiable one.
     discount: gamma.
-    done_fn: where an episode ends; its particle earns nothing afterwards.
-    context: of the task, for policy and model.
-    policy_context: for the policy, where that is something else.
+    done_fn: where an episode ends; later steps of the particle earn nothing.
+    context: the task's context, for policy and model.
+    policy_context: the policy's context, if it differs from the model's.
 
   Raises:
-    ValueError: if an action is a choice, or the policy a planner.
+    ValueError: if actions are discrete, or the policy is a planner.
   """
   told = context if policy_context is None else policy_context
   return _returns(
@@ -95,10 +96,11 @@ def returns(
 
 
 def value(*args: Any, **kwargs: Any) -> jax.Array:
-  """J, the mean of `returns` over particles; arguments as there.
+  """J, the mean of `returns` over particles; takes the same arguments.
 
-  Its gradient by `params`, argument 1, is that of equation 12. It is not finite
-  if that of any particle is not: `gradient` leaves such particles out.
+  The gradient of equation 12 is the derivative in `params`, argument 1. It is
+  not finite if any particle's gradient is not finite; `gradient` leaves such
+  particles out.
   """
   return jnp.mean(returns(*args, **kwargs))
 
@@ -118,31 +120,32 @@ def gradient(
   context: Any = (),
   policy_context: Any = None,
 ) -> tuple[types.Params, Info]:
-  """The gradient of J by `params`, over the particles where it is finite.
+  """The gradient of J in `params`, over the particles where it is finite.
 
-  Every particle has a gradient of its own, so that one that diverges spoils no
-  other; this takes the memory of K times the policy's parameters. What the
-  policy makes of `params` in `start` is not differentiated.
+  The gradient is computed separately for every particle, so that a particle
+  that diverges does not spoil the others. This takes K times the memory of the
+  policy's parameters. `policy.start` is not differentiated.
 
   Args:
-    policy: see `returns`, as all others.
-    params: phi.
-    dynamics: how a model predicts.
-    model: what it predicts with.
+    policy: must have continuous actions.
+    params: phi, the policy's parameters.
+    dynamics: the model's prediction functions.
+    model: of one ensemble member, from `dynamics.ready`.
     key: consumed.
-    initial_obs: `[K, O]`.
-    horizon: T.
-    reward_fn: the environment's.
+    initial_obs: s_0, `[K, O]`.
+    horizon: number of steps T.
+    reward_fn: the environment's reward, or any differentiable one.
     discount: gamma.
-    done_fn: where an episode ends.
-    context: of the task.
-    policy_context: for the policy.
+    done_fn: where an episode ends; later steps of the particle earn nothing.
+    context: the task's context, for policy and model.
+    policy_context: the policy's context, if it differs from the model's.
 
   Returns:
-    The gradient to climb, 0 where no particle is finite, and what it is of.
+    The gradient, in the direction of ascent (0 if no particle is finite), and
+    the `Info`.
 
   Raises:
-    ValueError: as `returns`.
+    ValueError: if actions are discrete, or the policy is a planner.
   """
   num = initial_obs.shape[0]
   told = context if policy_context is None else policy_context
@@ -186,16 +189,18 @@ def gradient(
 def passing(
   policy: policies.Policy, params: types.Params, obs: jax.Array, context: Any
 ) -> policies.Policy:
-  """The policy, the clips of its actions made straight through.
+  """The policy with straight-through clips of its actions.
+
+  A policy whose actions are not clipped is returned unchanged.
 
   Args:
-    policy: with a distribution.
-    params: of it.
-    obs: `[N, O]`; only its shape is read, as that of the others.
-    context: what `policy.start` takes.
+    policy: must have a distribution.
+    params: the policy's parameters; only shapes are read.
+    obs: `[N, O]`; only its shape is read.
+    context: an input of `policy.start`; only shapes are read.
 
   Raises:
-    ValueError: if an action is a choice, or the policy a planner.
+    ValueError: if actions are discrete, or the policy is a planner.
   """
   if policy.distribution is None:
     raise ValueError('policy: has no distribution to differentiate')
@@ -233,7 +238,7 @@ def _returns(
   discount: jax.Array | float,
   **kwargs: Any,
 ) -> jax.Array:
-  """`returns`, of a policy whose clips pass gradients."""
+  """`returns` for a policy whose clips are straight through already."""
   chex.assert_rank(initial_obs, 2)
   trajectory = imagined.rollout(
     policy, params, dynamics, model, key, initial_obs, **kwargs

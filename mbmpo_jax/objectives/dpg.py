@@ -4,10 +4,10 @@
            J_Q = mean 1/2 sum_c (Q_c(s, a) - y)^2  (`q_learning.critic_loss`)
   policy   J_mu = mean -Q_1(s, mu(s))
 
-DDPG (Lillicrap et al. 2016, 1509.02971, algorithm 1) has one critic and
-a' = mu'(s'), of the target policy. TD3 (Fujimoto et al. 2018, 1802.09477,
-algorithm 1) has two, of which the smaller counts, smooths the target by noise
-in a', and updates the policy less often.
+DDPG (Lillicrap et al. 2016, 1509.02971, algorithm 1) has one critic; its a' is
+mu'(s'), from the target policy. TD3 (Fujimoto et al. 2018, 1802.09477,
+algorithm 1) has two critics and uses the smaller value. It also adds clipped
+noise to a' and updates the policy less often than the critics.
 """
 
 from collections.abc import Callable
@@ -33,10 +33,12 @@ def smoothed(
 ) -> jax.Array:
   """TD3's a' = clip(mu'(s') + clip(std * noise, -c, c), -1, 1), [..., A].
 
+  This is target policy smoothing.
+
   Args:
     action: mu'(s') [..., A].
     noise: standard normal, [..., A].
-    std: of the smoothing.
+    std: standard deviation of the smoothing noise.
     clip: c.
 
   Example:
@@ -59,16 +61,15 @@ def targets(
   *,
   discount: jax.Array | float,
 ) -> jax.Array:
-  """What Q should be, y [...], with the smallest of the target critics.
+  """The critics' targets y [...], with the smallest of the target critics.
 
   Args:
     q_fn: the critics, one or several.
-    target_params: of the target critics Q'.
-    next_inputs: s' [...], of a step that a time limit cut that before the
-      reset.
-    next_action: a' [..., A], of the target policy.
+    target_params: parameters of the target critics Q'.
+    next_inputs: s' [...]; at a time limit, the state before the reset.
+    next_action: a' [..., A], from the target policy.
     reward: r [...].
-    terminated: d [...], 1. where s' is terminal; not where time ran out.
+    terminated: d [...], 1. where s' is terminal; 0. at a time limit.
     discount: gamma.
   """
   q = q_fn(target_params, next_inputs, next_action)
@@ -85,14 +86,14 @@ def actor_loss(
   q_fn: q_learning.QFn,
   critic_params: types.Params,
 ) -> jax.Array:
-  """J_mu of `policy_params`, a scalar.
+  """The policy's loss J_mu, a scalar.
 
   Args:
-    policy_params: to be differentiated in.
+    policy_params: parameters of mu, to be differentiated.
     policy_fn: mu.
     inputs: s [...].
-    q_fn: the critics; the first one counts.
-    critic_params: of the critics Q.
+    q_fn: the critics; only the first one is used.
+    critic_params: parameters of the critics Q.
   """
   q = q_fn(critic_params, inputs, policy_fn(policy_params, inputs))
   return -jnp.mean(q[..., 0])

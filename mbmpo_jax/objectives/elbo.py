@@ -1,13 +1,15 @@
 """The evidence lower bound of models that infer a task from a context.
 
-Of T targets of one task and its context C (Wang & van Hoof 2022, equation 10),
+The loss for T targets of one task with context C is (Wang & van Hoof 2022,
+equation 10)
 
   L = sum_t [ -1/K sum_k log p(y_t | x_t, z_tk) + KL(q(z_t) || q(z_c)) ],
 
-z_tk drawn from q(z_t) by reparameterisation. Where the model has one z for the
-whole task, as neural processes have (Garnelo et al. 2018), its K draws serve
-all targets and its divergence counts once. Divided by T, so that a gradient
-step does not depend on how many targets there are.
+where the z_tk are K reparameterised samples of q(z_t). Some models have one z
+for the whole task, as neural processes do (Garnelo et al. 2018). Its K samples
+are then shared by all targets, and the KL divergence is counted once. L is
+divided by T, so that the size of a gradient step does not depend on the number
+of targets.
 """
 
 from typing import Any, NamedTuple, Protocol
@@ -24,17 +26,17 @@ from mbmpo_jax.models.neural_process import sets
 class Network(Protocol):
   """A flax module of `models/neural_process/`.
 
-  Its methods, called through `apply`: `encode(context)`, `posterior(encoding,
-  context, targets)` and `decode(encoding, x, z)`.
+  Three methods are called through `apply`: `encode(context)`,
+  `posterior(encoding, context, targets)` and `decode(encoding, x, z)`.
   """
 
   @property
   def per_target(self) -> bool:
-    """Whether z belongs to a target; otherwise to the task."""
+    """Whether every target has its own z; otherwise the task has one z."""
     ...
 
   def apply(self, variables: types.Params, *args: Any, method: str) -> Any:
-    """Flax's own."""
+    """`flax.linen.Module.apply`."""
     ...
 
 
@@ -42,7 +44,7 @@ class Info(NamedTuple):
   """The two terms of the loss, per target."""
 
   nll: jax.Array  # -log p, mean over targets and particles
-  kl: jax.Array  # KL(q(z_*) || q(z_c)), summed, over the number of targets
+  kl: jax.Array  # sum of KL(q(z_*) || q(z_c)) over the number of targets
 
 
 def loss(
@@ -55,16 +57,19 @@ def loss(
   num_particles: int,
   kl_weight: jax.Array | float = 1.0,
 ) -> tuple[jax.Array, Info]:
-  """L / T of one task; `jax.vmap` over tasks.
+  """The loss L / T of one task, a scalar; use `jax.vmap` over tasks.
 
   Args:
     network: the model.
     params: its parameters.
     context: `[C, ...]`, masked.
-    targets: `[T, ...]`, masked; 0 without any.
-    key: consumed, for z.
+    targets: `[T, ...]`, masked; the loss is 0 without live targets.
+    key: consumed, to sample z.
     num_particles: K.
-    kl_weight: of the second term.
+    kl_weight: factor of the KL term; 1 in equation 10.
+
+  Returns:
+    The loss and its two terms.
   """
   chex.assert_rank([context.x, context.y, context.mask], [2, 2, 1])
   chex.assert_rank([targets.x, targets.y, targets.mask], [2, 2, 1])
@@ -84,7 +89,7 @@ def loss(
   prior = jax.tree.map(lambda x: x[None], encoding.latent)
   kl = posterior.kl(prior)
   count = jnp.maximum(jnp.sum(mask), 1)
-  # A divergence of the task's z is [1].
+  # If the task has one z, its divergence has the shape [1].
   weight = mask if network.per_target else jnp.any(mask > 0)[None]
   info = Info(
     nll=-jnp.sum(jnp.where(mask > 0, log_p, 0.0)) / count,
@@ -103,21 +108,24 @@ def split(
   max_context: jax.Array | int | None = None,
   min_targets: int = 1,
 ) -> tuple[sets.Points, sets.Points]:
-  """Deals a task's points out to a context and targets, at random.
+  """Splits a task's points at random into a context and targets.
 
-  The number of context points is uniform between the least and the most, both
-  as far as there are live points beside the least targets. Targets are disjoint
-  from the context, as many as there are and fit. All sizes may be traced but
-  the rooms.
+  The number of context points is uniform between `min_context` and
+  `max_context`. Both limits are lowered, if necessary, so that `min_targets`
+  live points remain. The targets are disjoint from the context: all remaining
+  live points, up to `target_size`. The arguments may be traced, except
+  `context_size` and `target_size`.
 
   Args:
     points: of one task, `[B, ...]`, masked.
     key: consumed.
-    context_size: room for the context, C.
-    target_size: room for targets, T.
+    context_size: C, the size of the context array.
+    target_size: T, the size of the target array.
     min_context: the least number of context points.
-    max_context: the most; by default, and never above, `context_size`.
-    min_targets: live points that are left for the targets, if there are any.
+    max_context: the greatest number of context points; `context_size` by
+      default and at most.
+    min_targets: live points that are reserved for the targets, as far as there
+      are any.
 
   Returns:
     The context `[C, ...]` and the targets `[T, ...]`.

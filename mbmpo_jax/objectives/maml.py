@@ -1,25 +1,27 @@
-"""Meta-learning by adaptation: the inner step and the outer objective.
+"""MAML for policies: the inner step and the outer objective.
 
-One inner step of vanilla policy gradient per task i (Clavera et al. 2018, eq.
-3; Finn et al. 2017), on rollouts T_i of theta with advantages A_i,
+The inner step is one step of vanilla policy gradient per task i (Clavera et al.
+2018, eq. 3; Finn et al. 2017), on rollouts T_i of theta with advantages A_i,
 
   theta_i' = theta + alpha grad L_i(theta),
-  L_i(theta) = mean over T_i of log pi_theta(a|s) A_i,
+  L_i(theta) = mean over T_i of log pi_theta(a|s) A_i.
 
-and an outer objective on rollouts T_i' of theta_i' with advantages A_i', all
-means over tasks weighted by w_i (`tasks.weights`, 0 for a task that is not
-usable),
+The outer objective and its trust region are computed on rollouts T_i' of
+theta_i' with advantages A_i',
 
   surrogate(theta) = mean_i mean_T_i' pi_{theta_i'(theta)}(a|s) / pi_i(a|s) A_i'
   kl(theta)        = mean_i mean_T_i' KL(pi_i || pi_{theta_i'(theta)}),
 
-where pi_i is the policy that sampled T_i', held fixed. How T_i itself depends
-on theta is not differentiated, as in the authors' code.
+where pi_i is the policy that sampled T_i', held fixed. Means over tasks are
+weighted by w_i (`tasks.weights`), which is 0 for a task that is not usable. The
+dependence of T_i itself on theta is not differentiated, as in the authors'
+code.
 
-Their derivatives at theta are in `optim/meta_gradient.py`.
+The derivatives of the outer objective at theta are in `optim/meta_gradient.py`.
 
-Where the tasks are shared out over devices, every mean over tasks is a device's
-share of it: the sum over its own tasks, by weights that sum to 1 over all.
+If the tasks are distributed over devices, every mean over tasks is this
+device's part of it: the weighted sum over its own tasks. The weights sum to 1
+over the tasks of all devices.
 """
 
 from collections.abc import Callable
@@ -42,7 +44,7 @@ _INNER_OBJECTIVES = {
 
 
 class MetaBatch(NamedTuple):
-  """What one outer step learns from; every leaf leads with tasks [K, P]."""
+  """The data of one outer step; all leaves have leading task axes [K, P]."""
 
   pre: types.Trajectory  # T_i
   pre_advantages: jax.Array  # A_i, [K, P, T, N]
@@ -60,16 +62,20 @@ def inner_objective(
   *,
   objective: str = 'log_likelihood',
 ) -> jax.Array:
-  """L_i(theta), a scalar.
+  """The inner objective L_i(theta), a scalar.
 
   Args:
-    policy: with a density.
+    policy: must have a density.
     params: theta.
     trajectory: T_i, `[T, N, ...]`.
     advantages: A_i, `[T, N]`.
-    objective: `log_likelihood`, log pi * A, or `likelihood_ratio`, pi / pi_old
-      * A with the log-probabilities stored in the trajectory. Their gradients
-      agree at the sampling policy, their Hessians do not.
+    objective: `log_likelihood`, the mean of log pi * A, or `likelihood_ratio`,
+      the mean of pi / pi_old * A with the log-probabilities of pi_old that are
+      stored in the trajectory. Their gradients are equal at the policy that
+      sampled the trajectory; their Hessians are not.
+
+  Raises:
+    ValueError: if the objective is unknown.
   """
   if objective not in _INNER_OBJECTIVES:
     raise ValueError(
@@ -91,12 +97,12 @@ def adapt(
   """theta_i' = theta + alpha grad L_i(theta), for one task.
 
   Args:
-    policy: with a density.
+    policy: must have a density.
     params: theta.
     trajectory: T_i, `[T, N, ...]`, rollouts of theta.
     advantages: A_i, `[T, N]`.
     inner_lr: alpha.
-    objective: as in `inner_objective`.
+    objective: see `inner_objective`.
 
   Returns:
     theta_i', differentiable in theta.
@@ -121,17 +127,17 @@ def meta_objective(
   objective: str = 'log_likelihood',
   entropy_coef: jax.Array | float = 0.0,
 ) -> Callable[[types.Params], tuple[jax.Array, jax.Array]]:
-  """The outer objective of `batch` and its trust region.
+  """The outer objective of `batch` and its trust region, as a function.
 
   Args:
-    policy: with a density.
-    batch: sampled at theta.
+    policy: must have a density.
+    batch: the rollouts and advantages, sampled at theta.
     inner_lr: alpha.
-    objective: of the inner step.
+    objective: of the inner step, see `inner_objective`.
     entropy_coef: weight of the adapted policies' mean entropy (section A.2).
 
   Returns:
-    theta -> (surrogate, kl), as `trpo.trpo_step` takes it.
+    A function theta -> (surrogate, kl), an input of `trpo.trpo_step`.
   """
   batch = mask_unusable(batch)
 
@@ -160,9 +166,10 @@ def meta_objective(
 
 
 def mask_unusable(batch: MetaBatch) -> MetaBatch:
-  """Masks every step of a task of weight 0, and zeroes its policy.
+  """Masks all steps of tasks with weight 0, and zeroes their parameters.
 
-  Whatever is wrong with the task would reach the gradient as 0 * NaN.
+  Otherwise a value of such a task that is not finite would reach the gradient
+  as 0 * NaN.
   """
   chex.assert_rank(batch.weight, 2)
 

@@ -1,11 +1,12 @@
-"""PEARL: what the latent of a task is learned by (Rakelly et al. 2019).
+"""PEARL: the loss of the latent task variable (Rakelly et al. 2019).
 
-Of the encoder q_phi(z | c), with z = mu + sigma eps (section 4.1, algorithm 1),
+The encoder q_phi(z | c), with z = mu + sigma eps, minimises (section 4.1,
+algorithm 1)
 
-  J(phi) = J_Q(z) + beta E_c KL(q_phi(z | c) || N(0, I))
+  J(phi) = J_Q(z) + beta E_c KL(q_phi(z | c) || N(0, I)),
 
-where J_Q is the critics' loss, which sees z beside the observation. Neither the
-targets in it nor the policy's loss send a gradient to phi.
+where J_Q is the critics' loss; the critics see z beside the observation. The
+targets in J_Q and the policy's loss send no gradient to phi.
 """
 
 from collections.abc import Callable
@@ -19,16 +20,16 @@ from mbmpo_jax import types
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.rollouts import history
 
-# (params, what was seen [B]) -> q(z|c) [B, Z].
+# (params, observations and contexts [B]) -> q(z|c) [B, Z].
 EncodeFn: TypeAlias = Callable[
   [types.Params, history.Seen], distributions.Gaussian
 ]
 
 
 class Inferred(NamedTuple):
-  """Of the contexts of a minibatch."""
+  """Latents inferred from the contexts of a minibatch."""
 
-  z: jax.Array  # [B, Z], drawn
+  z: jax.Array  # [B, Z], sampled from q(z | c)
   kl: jax.Array  # [], mean divergence from N(0, I), in nats
 
 
@@ -44,13 +45,13 @@ def infer(
   seen: history.Seen,
   noise: jax.Array,
 ) -> tuple[Inferred, distributions.Gaussian]:
-  """z of each row, differentiable in `params`; and q(z | c).
+  """Samples z for each row, differentiable in `params`; also gives q(z | c).
 
   Args:
     params: phi.
     encode: the encoder.
-    seen: observations and the contexts before them `[B]`.
-    noise: eps `[B, Z]`.
+    seen: observations and the contexts that precede them, `[B, ...]`.
+    noise: eps, standard normal, `[B, Z]`.
   """
   found = encode(params, seen)
   chex.assert_equal_shape([found.mean, noise])

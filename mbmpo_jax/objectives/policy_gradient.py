@@ -1,13 +1,12 @@
-"""What a policy gradient climbs, for any policy that has a density.
+"""Policy-gradient objectives for any policy that has a density.
 
-Of one policy on rollouts T with advantages A, the old policy being the one that
-sampled them,
+For a policy pi_theta on rollouts T with advantages A, sampled by pi_old,
 
   surrogate(theta) = mean_T pi_theta(a|s) / pi_old(a|s) A,
-  kl(theta)        = mean_T KL(pi_old || pi_theta),
+  kl(theta)        = mean_T KL(pi_old || pi_theta).
 
-means over live steps; masked ones may hold anything. Its derivatives are in
-`optim/fisher.py`.
+The means are over live steps; masked steps may hold anything. The derivatives
+are in `optim/fisher.py`.
 """
 
 from collections.abc import Callable
@@ -27,7 +26,7 @@ def over(
 ) -> distributions.Distribution:
   """The policy's distribution [T, N] at the steps of `trajectory`.
 
-  Finite at masked steps, too, whatever these hold.
+  It is finite at masked steps too, whatever values they hold.
 
   Raises:
     ValueError: if the policy has no density.
@@ -45,7 +44,7 @@ def log_likelihood(
   """mean_T log pi(a|s) A, a scalar.
 
   Args:
-    dist: pi at the steps of the trajectory, of `over`.
+    dist: pi at the steps of the trajectory, from `over`.
     trajectory: T, `[T, N, ...]`.
     advantages: A, `[T, N]`.
   """
@@ -61,8 +60,12 @@ def likelihood_ratio(
 ) -> jax.Array:
   """mean_T pi(a|s) / pi_old(a|s) A, a scalar.
 
-  With the log-probabilities of pi_old as they are stored in the trajectory;
-  arguments as of `log_likelihood`.
+  The log-probabilities of pi_old are those stored in the trajectory.
+
+  Args:
+    dist: pi at the steps of the trajectory, from `over`.
+    trajectory: T, `[T, N, ...]`.
+    advantages: A, `[T, N]`.
   """
   mask = trajectory.mask
   log_prob = dist.log_prob(masking.live(trajectory.action, mask))
@@ -77,7 +80,10 @@ def surrogate(
   *,
   entropy_coef: jax.Array | float = 0.0,
 ) -> jax.Array:
-  """`likelihood_ratio` and `entropy_coef` times the mean entropy, a scalar."""
+  """`likelihood_ratio` plus `entropy_coef` times the mean entropy, a scalar.
+
+  The other arguments are those of `likelihood_ratio`.
+  """
   gain = likelihood_ratio(dist, trajectory, advantages)
   return gain + entropy_coef * mean_entropy(dist, trajectory.mask)
 
@@ -106,17 +112,18 @@ def surrogate_and_kl(
   *,
   entropy_coef: jax.Array | float = 0.0,
 ) -> Callable[[types.Params], tuple[jax.Array, jax.Array]]:
-  """The objective of a policy step and its trust region.
+  """The objective of a policy step and its trust region, as a function.
 
   Args:
-    policy: with a density.
-    old_params: of the policy that the kl is from.
-    trajectory: T, `[T, N, ...]`; its log-probabilities are the ratio's pi_old.
+    policy: must have a density.
+    old_params: parameters of the policy from which the KL is measured.
+    trajectory: T, `[T, N, ...]`. The ratio's pi_old is given by its stored
+      log-probabilities.
     advantages: A, `[T, N]`.
     entropy_coef: weight of the mean entropy in the surrogate.
 
   Returns:
-    theta -> (surrogate, kl), as `trpo.trpo_step` takes it.
+    A function theta -> (surrogate, kl), an input of `trpo.trpo_step`.
   """
   chex.assert_rank([trajectory.obs, trajectory.action], 3)
   chex.assert_equal_shape([trajectory.mask, trajectory.log_prob, advantages])

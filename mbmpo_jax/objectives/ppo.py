@@ -5,9 +5,9 @@ With r = pi(a|s) / pi_old(a|s) and advantages A,
   L_clip  = mean min(r A, clip(r, 1 - eps, 1 + eps) A)            (equation 7)
   L_value = mean 1/2 (V(s) - R)^2
 
-means over live steps; masked ones may hold anything. They take a distribution,
-whatever made it: a network of observations, of histories or of latents, in the
-real world or in a model.
+The means are over live steps; masked steps may hold anything. The losses take a
+distribution, whatever its inputs (observations, histories or latents) and
+whether the steps come from the environment or from a model.
 """
 
 from typing import NamedTuple
@@ -22,10 +22,10 @@ from mbmpo_jax.policies import distributions
 
 
 class Clipped(NamedTuple):
-  """L_clip, and what it says of the step; scalars."""
+  """L_clip and statistics of the step; scalars."""
 
   surrogate: jax.Array  # L_clip
-  clip_fraction: jax.Array  # share of steps whose ratio is beyond 1 +- eps
+  clip_fraction: jax.Array  # share of steps with |ratio - 1| > eps
   kl: (
     jax.Array
   )  # mean r - 1 - log r, an estimate of KL(pi_old || pi) that is >= 0
@@ -38,7 +38,7 @@ def clipped_surrogate(
   *,
   clip_range: jax.Array | float,
 ) -> Clipped:
-  """L_clip of the policy `dist` on what another one sampled.
+  """L_clip of the policy `dist`, on a trajectory that pi_old sampled.
 
   Args:
     dist: pi at the steps of the trajectory, `[T, N]`.

@@ -1,4 +1,4 @@
-"""What all methods that learn Q(s, a) by bootstrapping share."""
+"""Shared parts of all methods that learn Q(s, a) by bootstrapping."""
 
 from collections.abc import Callable
 from typing import Any, TypeAlias
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from mbmpo_jax import types
 
-# (params, inputs [...], action [..., A]) -> Q of C critics [..., C]. What a
-# network sees, `inputs`, is any tree of arrays.
+# (params, inputs [...], action [..., A]) -> Q of C critics [..., C]. The inputs
+# of a network may be any tree of arrays.
 QFn: TypeAlias = Callable[[types.Params, Any, jax.Array], jax.Array]
 
 
@@ -23,13 +23,13 @@ def bootstrapped(
 ) -> jax.Array:
   """Targets y = r + gamma (1 - d) V(s'), [...].
 
-  Only a termination ends the sum of rewards. After a time limit it goes on, so
-  such a step bootstraps as any other; s' is then the state before the reset.
+  Only a termination ends the sum of rewards. A step that reaches a time limit
+  bootstraps like any other; s' is then the state before the reset.
 
   Args:
     reward: r [...].
     terminated: d [...], 1. where s' is terminal.
-    next_value: V(s') [...]; any number where terminated, NaN too.
+    next_value: V(s') [...]; where terminated it may be anything, NaN included.
     discount: gamma.
 
   Example:
@@ -50,13 +50,15 @@ def critic_loss(
   action: jax.Array,
   y: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """1/2 sum_c (Q_c(s, a) - y)^2, the mean over rows; and all Q [..., C].
+  """The critics' loss and all Q [..., C].
+
+    J_Q = mean over rows of 1/2 sum_c (Q_c(s, a) - y)^2
 
   Args:
-    critic_params: to be differentiated in.
+    critic_params: parameters of the critics, to be differentiated.
     q_fn: the critics.
     inputs: s [...].
-    action: a [..., A], as it reached the environment.
+    action: a [..., A], as the environment received it.
     y: targets [...], through which no gradient flows.
   """
   q = q_fn(critic_params, inputs, action)

@@ -1,9 +1,9 @@
 """Discounted returns and advantages.
 
-One task at a time, time-major `[T, N]`; `jax.vmap` over tasks. `mask` is 1
-where a rollout was alive before the step; masked entries weigh nothing and may
-hold anything, NaN included. `terminated` is 1 where a step ended an episode:
-what follows it in the rollout, if anything, is another one.
+All functions take one task, time-major `[T, N]`; use `jax.vmap` over tasks.
+`mask` is 1 where a rollout was alive before the step; masked entries are
+ignored and may hold anything, NaN included. `terminated` is 1 where a step
+ended an episode; the rollout's later steps, if any, belong to another episode.
 """
 
 import jax
@@ -23,12 +23,12 @@ def discounted_returns(
   *,
   discount: jax.Array | float,
 ) -> jax.Array:
-  """R_t = r_t + gamma R_{t+1}, with R = 0 after an episode.
+  """R_t = r_t + gamma R_{t+1}, where R_{t+1} = 0 if step t ends an episode.
 
   Args:
     rewards: r, `[T, N]`.
-    mask: `[T, N]`.
-    terminated: `[T, N]`.
+    mask: 1 for live steps, `[T, N]`.
+    terminated: 1 where a step ended an episode, `[T, N]`.
     discount: gamma.
 
   Returns:
@@ -55,24 +55,25 @@ def gae(
   next_values: jax.Array | None = None,
   ended: jax.Array | None = None,
 ) -> jax.Array:
-  """Generalised advantages (Schulman et al. 2016, eq. 16).
+  """Generalised advantage estimates (Schulman et al. 2016, eq. 16).
 
-  A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t,
-  where V_{t+1} is zero after a terminal step, and A_{t+1} wherever an episode
-  ended. A time limit ends an episode, but the world would have gone on: what is
-  beyond it counts as V of the last observation.
+  A_t = delta_t + gamma lambda A_{t+1}, delta_t = r_t + gamma V_{t+1} - V_t.
+  V_{t+1} is zero after a terminal step. A_{t+1} is zero wherever an episode
+  ended. After a time limit the environment would have continued, so the rewards
+  beyond it are estimated by V of the last observation.
 
   Args:
     rewards: r, `[T, N]`.
     values: V, `[T, N]`.
-    mask: `[T, N]`.
-    terminated: `[T, N]`.
+    mask: 1 for live steps, `[T, N]`.
+    terminated: 1 where a step reached a terminal state, `[T, N]`.
     discount: gamma.
     gae_lambda: lambda.
-    next_values: V of the observation that each step led to, before any reset,
-      `[T, N]`; by default that of the next step, and zero after the last one.
-    ended: `[T, N]`, 1. where an episode ended for any reason; `terminated`, by
-      default.
+    next_values: V_{t+1}, the value of the observation after each step and
+      before any reset, `[T, N]`. By default the value at the next row, and zero
+      after the last row.
+    ended: `[T, N]`, 1. where an episode ended for any reason; by default equal
+      to `terminated`.
 
   Returns:
     A, `[T, N]`, zero where masked.
@@ -100,12 +101,12 @@ def gae(
 def standardize(advantages: jax.Array, mask: jax.Array) -> jax.Array:
   """(A - mean) / (std + 1e-8) over live steps; zero where masked.
 
-  Where all advantages are smaller than 1, the 1e-8 is of the largest: rewards
-  may be in any unit.
+  If all advantages are smaller than 1 in magnitude, 1e-8 is multiplied by the
+  largest magnitude, so that the result does not depend on the reward's unit.
   """
   centred = masking.live(advantages - masking.mean(advantages, mask), mask)
   size = jax.lax.stop_gradient(jnp.max(jnp.abs(masking.live(advantages, mask))))
-  # Squares of small numbers would be lost; a power of two rounds nothing.
+  # Squares of small numbers underflow; scaling by a power of two is exact.
   unit = jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1])
   std = unit * jnp.sqrt(masking.mean(jnp.square(centred / unit), mask))
   least = _EPSILON * jnp.where(size > 0, jnp.minimum(size, 1.0), 1.0)
@@ -119,13 +120,13 @@ def advantages(
   gae_lambda: jax.Array | float,
   ridge: jax.Array | float,
 ) -> jax.Array:
-  """Standardised advantages `[T, N]` over a baseline fitted on the same data.
+  """Standardised advantages `[T, N]` with a baseline fitted on the same data.
 
   Args:
-    trajectory: one task's, `[T, N, ...]`.
+    trajectory: of one task, `[T, N, ...]`.
     discount: gamma.
     gae_lambda: lambda.
-    ridge: of the baseline.
+    ridge: the baseline's penalty, see `baseline.fit`.
   """
   rewards, obs = trajectory.reward, trajectory.obs
   mask, terminated = trajectory.mask, trajectory.terminated
@@ -146,7 +147,7 @@ def advantages(
 def _discounted_sum(
   x: jax.Array, terminated: jax.Array, discount: jax.Array | float
 ) -> jax.Array:
-  """y_t = x_t + discount * y_{t+1}, y_{t+1} = 0 where t ends an episode."""
+  """y_t = x_t + discount * y_{t+1}; y_{t+1} = 0 if step t ends an episode."""
 
   def step(
     later: jax.Array, now: tuple[jax.Array, jax.Array]

@@ -5,12 +5,13 @@
   policy       J_pi = mean alpha log pi(a|s) - min_c Q_c(s, a),  a = f(noise; s)
   temperature  J_alpha = mean -alpha (log pi(a|s) + H)
 
-with a' ~ pi(.|s'), Q' the target critics, H the target entropy (equations 3, 5,
-7 and 18). Expectations over the policy are by one sample, reparametrised. J_Q
+with a' ~ pi(.|s'), Q' the target critics and H the target entropy (equations 3,
+5, 7 and 18). Expectations over the policy use one reparameterised sample. J_Q
 is `q_learning.critic_loss`.
 
-What a network sees (`inputs`) is its own affair: an observation, one with the
-latent of a task, a history. These functions hand it on, any tree of arrays.
+The networks' inputs (`inputs`) may be any tree of arrays: an observation, an
+observation with the latent of a task, or a history. These functions pass them
+on unchanged.
 """
 
 from collections.abc import Callable
@@ -29,14 +30,14 @@ DistFn: TypeAlias = Callable[[types.Params, Any], distributions.Distribution]
 
 
 class Sample(NamedTuple):
-  """Actions, as Q networks see them, and their log-probabilities."""
+  """Actions, as inputs of the Q networks, and their log-probabilities."""
 
   action: jax.Array  # [..., A]
   log_prob: jax.Array  # [...]
 
 
 def sample(dist: distributions.Distribution, noise: Any) -> Sample:
-  """Actions made of `noise`, differentiable in the distribution."""
+  """Actions computed from `noise`, differentiable in the distribution."""
   action = dist.to_env(dist.sample(noise))
   return Sample(action, dist.log_prob_of_noise(noise))
 
@@ -52,16 +53,15 @@ def targets(
   discount: jax.Array | float,
   temperature: jax.Array | float,
 ) -> jax.Array:
-  """What Q should be, y [...], with the smallest of the target critics.
+  """The critics' targets y [...], with the smallest of the target critics.
 
   Args:
     q_fn: the critics.
-    target_params: of the target critics Q'.
-    next_inputs: s' [...], of a step that a time limit cut that before the
-      reset.
+    target_params: parameters of the target critics Q'.
+    next_inputs: s' [...]; at a time limit, the state before the reset.
     next_sample: a' ~ pi(.|s').
     reward: r [...].
-    terminated: d [...], 1. where s' is terminal; not where time ran out.
+    terminated: d [...], 1. where s' is terminal; 0. at a time limit.
     discount: gamma.
     temperature: alpha.
   """
@@ -84,17 +84,17 @@ def actor_loss(
   temperature: jax.Array | float,
   critic_inputs: Any = None,
 ) -> tuple[jax.Array, Sample]:
-  """J_pi of `policy_params`, a scalar; and the actions.
+  """The policy's loss J_pi, a scalar, and the sampled actions.
 
   Args:
-    policy_params: to be differentiated in.
+    policy_params: parameters of the policy, to be differentiated.
     dist_fn: the policy.
-    inputs: s [...].
-    noise: of which the actions are made.
+    inputs: s [...], as the policy receives it.
+    noise: the noise from which the actions are computed.
     q_fn: the critics.
-    critic_params: of the critics Q.
+    critic_params: parameters of the critics Q.
     temperature: alpha.
-    critic_inputs: s as the critics see it; by default, as the policy does.
+    critic_inputs: s as the critics receive it; by default equal to `inputs`.
   """
   drawn = sample(dist_fn(policy_params, inputs), noise)
   seen = inputs if critic_inputs is None else critic_inputs
@@ -109,12 +109,13 @@ def temperature_loss(
   *,
   target_entropy: jax.Array | float,
 ) -> jax.Array:
-  """J_alpha of log alpha, a scalar.
+  """The temperature's loss J_alpha, a scalar.
 
-  Its gradient is alpha times what the policy's entropy exceeds H by.
+  Its gradient in log alpha is alpha times the difference of the policy's
+  entropy and H.
 
   Args:
-    log_temperature: log alpha, to be differentiated in.
+    log_temperature: log alpha, to be differentiated.
     log_prob: log pi(a|s) [...], through which no gradient flows.
     target_entropy: H.
   """

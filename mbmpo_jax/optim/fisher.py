@@ -1,14 +1,15 @@
-"""The curvature of a mean KL divergence on a trajectory, by its structure.
+"""Products with the Hessian of a mean KL divergence (the Fisher matrix).
 
-The divergence from the policy at theta has its minimum there, so its Hessian in
-theta is
+The KL divergence from the policy at theta has its minimum at theta. Therefore
+its Hessian in theta is
 
   F = mean over T of D^T M D,
 
-with D the Jacobian of the distribution's parameters in theta and M the Hessian
-of the KL in those parameters: the Fisher matrix (Schulman et al. 2015, appendix
-C). A product costs one forward and one reverse derivative of the policy, both
-recorded once; v'Fv the forward one.
+where D is the Jacobian of the distribution's parameters in theta and M the
+Hessian of the KL in those parameters. This is the Fisher matrix (Schulman et
+al. 2015, appendix C). A product F v costs one forward and one reverse
+derivative of the policy; v'Fv costs only the forward one. The linearisations
+are recorded once.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,15 @@ from mbmpo_jax.policies import base
 
 
 class Fisher(NamedTuple):
-  """F at one policy on one trajectory; arrays alone."""
+  """F of one policy on one trajectory; all fields are arrays."""
 
   dist: Any  # the distribution at every step
   jacobian: linearization.Record  # D
-  metric: linearization.Record  # M, and the mean over T
+  metric: linearization.Record  # M, including the mean over T
 
 
 class Products(NamedTuple):
-  """What is done with a Fisher matrix."""
+  """The operations on a Fisher matrix."""
 
   # (theta, trajectory) -> Fisher
   record: Callable[[types.Params, types.Trajectory], Fisher]
@@ -42,26 +43,26 @@ class Products(NamedTuple):
   product: Callable[[Fisher, types.Params], types.Params]
   # (fisher, v) -> v'F v
   quadratic: Callable[[Fisher, types.Params], jax.Array]
-  # (fisher, cotangent of the distribution) -> D^T of it
+  # (fisher, cotangent of the distribution) -> D^T times the cotangent
   pull_back: Callable[[Fisher, Any], types.Params]
 
 
 def products(
   policy: base.Policy, params: types.Params, trajectory: types.Trajectory
 ) -> Products:
-  """For a policy on trajectories of one shape.
+  """The operations for a policy and trajectories of one shape.
 
   Args:
-    policy: with a density.
-    params: like those that the functions get; shapes and types are enough.
-    trajectory: `[T, N, ...]`, as `params`.
+    policy: must have a density.
+    params: only shapes and types are read; the functions' `params` must match.
+    trajectory: `[T, N, ...]`; only shapes and types are read.
   """
 
   def over(params: types.Params, trajectory: types.Trajectory) -> Any:
     return policy_gradient.over(policy, params, trajectory)
 
   def kl_gradient(new: Any, old: Any, mask: jax.Array) -> Any:
-    """The gradient in `new` of the mean KL from `old`."""
+    """The gradient in `new` of the mean KL(old || new)."""
     return jax.grad(lambda new: policy_gradient.mean_kl(old, new, mask))(new)
 
   dist = jax.eval_shape(over, params, trajectory)
@@ -103,14 +104,14 @@ def differentiate(
   """Differentiates `policy_gradient.surrogate_and_kl` at `params`.
 
   Args:
-    policy: with a density.
-    params: theta, which sampled the trajectory or not.
+    policy: must have a density.
+    params: theta; it need not be the policy that sampled the trajectory.
     trajectory: T, `[T, N, ...]`.
     advantages: A, `[T, N]`.
     entropy_coef: weight of the mean entropy in the surrogate.
 
   Returns:
-    All that `trpo.trpo_step` needs to know of the problem.
+    The expansion at theta, an input of `trpo.trpo_step`.
   """
   about = products(policy, params, trajectory)
   fisher = about.record(params, trajectory)
@@ -133,7 +134,7 @@ def differentiate(
 
 
 def _inner_product(a: Any, b: Any) -> jax.Array:
-  """Of two trees."""
+  """The inner product of two trees."""
   terms = jax.tree.map(
     lambda a, b: linear.dot(a.reshape(-1), b.reshape(-1)), a, b
   )

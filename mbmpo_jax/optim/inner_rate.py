@@ -1,18 +1,18 @@
-"""The step size of an adaptation that may move the policy only so far.
+"""An inner step size that bounds the KL by which adaptation moves the policy.
 
-With g the gradient of task i's inner objective at theta and F the Fisher matrix
-of pi_theta on its rollouts T_i, the step alpha g moves the policy by a mean KL
-of alpha^2 g'F g / 2, to second order. The rate
+Let g be the gradient of task i's inner objective at theta and F the Fisher
+matrix of pi_theta on its rollouts T_i. To second order, the step alpha g moves
+the policy by a mean KL of alpha^2 g'F g / 2. The step size
 
   alpha_i = alpha min(1, sqrt(2 delta / (alpha^2 g'F g)))
 
-keeps that within delta. Without it a step of one size moves the policy the
-further the smaller its deviation is: g grows with 1 / sigma, F with 1 /
-sigma^2, and so the KL with 1 / sigma^4.
+keeps this KL within delta. With a constant step size the KL grows as the
+policy's standard deviation sigma shrinks: g grows with 1 / sigma, F with
+1 / sigma^2, and the KL with 1 / sigma^4.
 
-The rate is a number of the rollouts, chosen at theta and held while the outer
-objective is differentiated: theta_i' = theta + alpha_i grad L_i(theta) has a
-symmetric Jacobian still.
+alpha_i is computed from the rollouts at theta, and is a constant when the outer
+objective is differentiated. Therefore theta_i' = theta + alpha_i grad
+L_i(theta) still has a symmetric Jacobian.
 """
 
 import chex
@@ -35,16 +35,16 @@ def bounded(
   max_kl: jax.Array | float,
   objective: str = 'log_likelihood',
 ) -> jax.Array:
-  """alpha_i of one task, a scalar in (0, alpha].
+  """The step size alpha_i of one task, a scalar in (0, alpha].
 
   Args:
-    policy: with a density.
+    policy: must have a density.
     params: theta.
     trajectory: T_i, `[T, N, ...]`, rollouts of theta.
     advantages: A_i, `[T, N]`.
     inner_lr: alpha.
     max_kl: delta, in nats.
-    objective: as in `maml.inner_objective`.
+    objective: see `maml.inner_objective`.
   """
   chex.assert_rank([trajectory.obs, trajectory.action], 3)
   chex.assert_equal_shape([trajectory.mask, advantages])
@@ -54,6 +54,6 @@ def bounded(
   about = fisher_lib.products(policy, params, trajectory)
   curved = about.quadratic(about.record(params, trajectory), gradient)
   kl = jnp.square(inner_lr) * curved / 2
-  # Where the gradient is not finite the task is left out, whatever the rate.
+  # A task whose gradient is not finite is left out, whatever its step size.
   scale = jnp.where(kl > max_kl, jnp.sqrt(max_kl / kl), 1.0)
   return jax.lax.stop_gradient(inner_lr * scale)

@@ -1,20 +1,20 @@
-"""K-FAC: a Fisher matrix of Kronecker factors, and steps by its inverse.
+"""K-FAC: natural-gradient steps with a Kronecker-factored Fisher matrix.
 
-A layer's output is W^T a, with a its inputs [I] and a 1 for the bias, and W
-[I + 1, O] weights and biases. With g the gradient of log p(y | x) in the
-output, y sampled from the model itself, the layer's block of the Fisher matrix
-is E[a a^T (x) g g^T], which is taken for A (x) G:
+The output of a layer is W^T a. Here a [I + 1] holds the layer's inputs and a 1
+for the bias, and W [I + 1, O] the weights and biases. Let g be the gradient of
+log p(y | x) in the output, with y sampled from the model itself. The layer's
+block of the Fisher matrix, E[a a^T (x) g g^T], is approximated by A (x) G:
 
   A = E[a a^T],    G = E[g g^T],    step = A^-1 dW G^-1
 
 with dW the gradient of the loss (Martens & Grosse 2015, arXiv 1503.05671,
-section 3). Blocks of different layers are taken for independent. Parameters
-that are in no layer have a diagonal block, which is given: that of a Gaussian's
-log-deviation, which does not depend on the state, is exactly 2 I.
+section 3). Different layers are treated as independent. Parameters that belong
+to no layer have a diagonal block, which the caller gives. For a Gaussian's
+log-deviation that does not depend on the state, this block is exactly 2 I.
 
-The step v is scaled to eta v, eta = min(eta_max, sqrt(2 delta / v'Fv)), so that
-by this Fisher matrix the policy moves by a KL of delta at most (Wu et al. 2017,
-arXiv 1708.05144, section 4).
+The step direction v is scaled to eta v, eta = min(eta_max, sqrt(2 delta /
+v'Fv)). By this Fisher matrix the policy then moves by a KL of at most delta (Wu
+et al. 2017, arXiv 1708.05144, section 4).
 """
 
 from collections.abc import Callable
@@ -30,39 +30,39 @@ from mbmpo_jax import types
 from mbmpo_jax.networks import mlp
 from mbmpo_jax.optim import linear
 
-# Names of a layer's weights and biases: of flax's, and of `policies/mlp.py`.
+# Names of a layer's weights and biases, in flax and in `policies/mlp.py`.
 _NAMES = (('kernel', 'bias'), ('w', 'b'))
 _EPSILON = 1e-12
 
 
 class Samples(NamedTuple):
-  """What a layer's factors are means of, for samples B."""
+  """Inputs and output gradients of one layer for samples B."""
 
-  inputs: jax.Array  # a, [B, I + 1], of which the last is 1
+  inputs: jax.Array  # a, [B, I + 1]; the last entry is 1
   gradients: jax.Array  # g, [B, O]
 
 
 class Factors(NamedTuple):
-  """A layer's block of the Fisher matrix."""
+  """The Kronecker factors of one layer's block of the Fisher matrix."""
 
   inputs: jax.Array  # A, [I + 1, I + 1]
   gradients: jax.Array  # G, [O, O]
 
 
 class Diagonal(NamedTuple):
-  """The block of parameters that are in no layer."""
+  """The block of parameters that belong to no layer."""
 
-  fisher: jax.Array  # the block's diagonal, of the parameters' shape
+  fisher: jax.Array  # the block's diagonal, shaped like the parameters
 
 
 class State(NamedTuple):
-  """Of the transformation."""
+  """The state of the gradient transformation."""
 
-  steps: jax.Array  # int32, steps taken
-  factors: Any  # running means: `Factors` and `Diagonal`
+  steps: jax.Array  # int32, number of steps taken
+  factors: Any  # running means, a tree of `Factors` and `Diagonal`
   velocity: Any  # like the parameters; () without momentum
   length: jax.Array  # eta of the last step
-  kl: jax.Array  # of the last step, by the Fisher matrix: eta^2 v'Fv / 2
+  kl: jax.Array  # of the last step by the Fisher matrix, eta^2 v'Fv / 2
 
 
 def kfac(
@@ -73,22 +73,23 @@ def kfac(
   decay: jax.Array | float = 0.95,
   momentum: jax.Array | float | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-  """The transformation of a loss's gradients to steps that descend.
+  """The optax transformation from gradients of a loss to descent steps.
 
-  Its `update` takes one more argument, `samples`: a tree like the parameters
-  with `Samples` in place of a layer and `Diagonal` in place of what is in none,
-  from `record`. The losses' gradients are those of a mean over samples.
+  Its `update` takes an additional argument `samples`, from `record`. This is a
+  tree like the parameters, with `Samples` in place of each layer and `Diagonal`
+  in place of each other parameter. The gradients must be those of a mean over
+  samples.
 
   Args:
     max_length: eta_max, the greatest step length.
     max_kl: delta.
-    damping: lambda, about what is added to the Fisher matrix's diagonal.
-    decay: weight of the past in the running means of A and G, once there is as
-      much of it (section 5 of Martens & Grosse).
-    momentum: weight of the previous direction v, if there is to be momentum.
+    damping: lambda; about this much is added to the Fisher matrix's diagonal.
+    decay: weight of the past in the running means of A and G (section 5 of
+      Martens & Grosse). The first steps use the plain mean of all steps so far.
+    momentum: weight of the previous direction v; `None` for no momentum.
 
   Example:
-    One layer, one sample: of 3 x + 1, with the slope of a loss.
+    One layer 3 x + 1 and one sample, with the given gradient of a loss.
 
     >>> params = {'w': jnp.array([[3.0]]), 'b': jnp.array([1.0])}
     >>> slope = {'w': jnp.array([[2.0]]), 'b': jnp.array([2.0])}
@@ -105,7 +106,7 @@ def kfac(
     velocity: Any = ()
     if momentum is not None:
       velocity = jax.tree.map(jnp.zeros_like, params)
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return State(
       steps=jnp.zeros((), jnp.int32),
       factors=jax.tree.map(_no_factors, params, is_leaf=is_layer),
@@ -124,7 +125,7 @@ def kfac(
   ) -> tuple[types.Params, State]:
     del params, extra
     steps = state.steps + 1
-    # The mean of all so far, until there are enough of them.
+    # The plain mean of all steps, until its weight of the past reaches `decay`.
     past = jnp.minimum(1 - 1 / steps.astype(float), decay)
     factors = jax.tree.map(
       lambda new, old: past * old + (1 - past) * new,
@@ -159,24 +160,25 @@ def record(
 ) -> Any:
   """Inputs and output gradients of all layers of a fully connected network.
 
-  The network is computed anew from its parameters, with a shift of 0 added to
-  the output of each layer: the derivatives in these are g.
+  The network is recomputed from its parameters, with a zero shift added to the
+  output of each layer. The derivatives in the shifts are g.
 
   Args:
-    params: of `networks.mlp.MLP` or of `policies/mlp.py`, within any tree whose
-      only layers they are; each feeds the next one.
+    params: of `networks.mlp.MLP` or of `policies/mlp.py`, in any tree that has
+      no other layers. Each layer feeds the next one.
     x: the network's inputs, `[B, I]`.
     log_likelihood: outputs `[B, O]` -> sum over samples of log p(y | outputs),
-      with y sampled from p, as `sampled` gives it. Of a scalar output about
-      which y is Gaussian with deviation sigma, the sum over outputs / sigma
-      gives G itself without samples.
-    activation: one of `mlp.ACTIVATIONS`, of all layers but the last.
-    diagonal: the Fisher block's diagonal of what is in no layer.
-    mask: `[B]`, 1. where a sample counts; the others become 0, and those that
-      count as much larger as makes means over all samples theirs.
+      with y sampled from p, as `sampled` gives it. For a scalar output with
+      Gaussian y of deviation sigma, the sum of outputs / sigma gives the exact
+      G without sampling.
+    activation: of all layers but the last, one of `mlp.ACTIVATIONS`.
+    diagonal: the diagonal of the Fisher matrix for parameters in no layer.
+    mask: `[B]`, 1. where a sample counts. The other samples become 0, and those
+      that count are scaled up, so that means over all samples equal means over
+      the samples that count.
 
   Returns:
-    A tree like `params` with `Samples` in place of each layer, and `Diagonal`
+    A tree like `params`, with `Samples` in place of each layer and `Diagonal`
     in place of every other leaf.
 
   Example:
@@ -188,7 +190,7 @@ def record(
   chex.assert_rank(x, 2)
   flat, tree = jax.tree_util.tree_flatten_with_path(params, is_leaf=is_layer)
   paths = [jax.tree_util.keystr(path) for path, _ in flat]
-  # Layer 10 comes after layer 9.
+  # Sorted by length first, so that layer 10 comes after layer 9.
   order = sorted(
     (i for i, (_, leaf) in enumerate(flat) if is_layer(leaf)),
     key=lambda i: (len(paths[i]), paths[i]),
@@ -224,11 +226,11 @@ def record(
 def sampled(
   to_distribution: Callable[[jax.Array], Any], noise: Any
 ) -> Callable[[jax.Array], jax.Array]:
-  """A log-likelihood for `record`, of actions that the model samples.
+  """A log-likelihood for `record`, of actions sampled from the model.
 
   Args:
     to_distribution: a network's outputs `[B, O]` -> `Distribution` `[B]`.
-    noise: that its samples are made of, `[B, ...]`.
+    noise: from which the actions are sampled, `[B, ...]`.
   """
 
   def log_likelihood(outputs: jax.Array) -> jax.Array:
@@ -240,7 +242,7 @@ def sampled(
 
 
 def factors_of(samples: Any) -> Any:
-  """The factors A and G of samples: a tree of `Factors` and `Diagonal`."""
+  """The factors A and G of `samples`: a tree of `Factors` and `Diagonal`."""
 
   def mean(x: jax.Array) -> jax.Array:
     return linear.dot(x.T, x) / x.shape[0]
@@ -259,12 +261,13 @@ def precondition(
 ) -> types.Params:
   """(A + pi sqrt(lambda) I)^-1 dW (G + sqrt(lambda) / pi I)^-1, layer by layer.
 
-  pi^2 is the mean eigenvalue of A over that of G (Martens & Grosse 2015,
-  section 6.3). What is in no layer is divided by its diagonal + lambda.
+  pi^2 is the mean eigenvalue of A divided by that of G (Martens & Grosse 2015,
+  section 6.3). The gradient of a parameter in no layer is divided by the
+  diagonal + lambda.
 
   Args:
-    factors: `Factors` and `Diagonal`.
-    gradient: dW and others, like the parameters.
+    factors: a tree of `Factors` and `Diagonal`.
+    gradient: dW of the layers and gradients of the rest, like the parameters.
     damping: lambda.
   """
 
@@ -282,7 +285,7 @@ def precondition(
 
 
 def quadratic(factors: Any, direction: types.Params) -> jax.Array:
-  """v'Fv, without damping: over layers the sum of tr(V^T A V G)."""
+  """v'Fv without damping: the sum over layers of tr(V^T A V G)."""
 
   def of(factors: Factors | Diagonal, v: Any) -> jax.Array:
     if isinstance(factors, Diagonal):
@@ -296,7 +299,7 @@ def quadratic(factors: Any, direction: types.Params) -> jax.Array:
 
 
 def is_layer(tree: Any) -> bool:
-  """Whether a tree is the weights and biases of one layer."""
+  """Whether a tree holds the weights and biases of one layer."""
   return isinstance(tree, dict) and set(tree) in map(set, _NAMES)
 
 
@@ -324,7 +327,7 @@ def _matrix(layer: dict[str, jax.Array]) -> jax.Array:
 def _layer(
   matrix: jax.Array, like: dict[str, jax.Array]
 ) -> dict[str, jax.Array]:
-  """The layer of a matrix W, named as that one."""
+  """The layer with the matrix W, with the names of `like`."""
   weights, biases = _names(like)
   return {weights: matrix[:-1], biases: matrix[-1]}
 

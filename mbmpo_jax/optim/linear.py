@@ -1,6 +1,6 @@
 """Linear systems with a symmetric positive definite matrix.
 
-Plain JAX, as the libraries' solvers fall short here: jaxlib 0.10's batched
+In plain JAX, because of two faults in the libraries: jaxlib 0.10's batched
 Cholesky factorisation can deadlock on a CPU, and jax.scipy's conjugate
 gradients lose conjugacy in float32.
 """
@@ -13,21 +13,21 @@ import jax.numpy as jnp
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
-  """The product of vectors or matrices at the full precision of their type."""
+  """The product of vectors or matrices, at the full precision of their type."""
   return jnp.dot(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def solve(matrix: jax.Array, vector: jax.Array) -> jax.Array:
   """Solves A x = b by Gauss-Jordan elimination, for a small dense A.
 
-  Without pivoting, which a positive definite A does not need.
+  There is no pivoting, because a positive definite A needs none.
 
   Args:
     matrix: A, `[D, D]`, symmetric and positive definite.
-    vector: b, `[D]`, or several of them as columns, `[D, M]`.
+    vector: b, `[D]`, or several right-hand sides as columns, `[D, M]`.
 
   Returns:
-    x, like b; NaN where A is not positive definite in rounding.
+    x, shaped like b; NaN if A is not positive definite numerically.
   """
   size = vector.shape[0]
   rows = jnp.arange(size)
@@ -53,17 +53,17 @@ def conjugate_gradient(
 ) -> jax.Array:
   """Solves A x = b approximately, from x = 0.
 
-  Every residual is orthogonalised against all before it: in float32 conjugacy
-  is lost after about seven iterations otherwise, and the tenth is far off
-  (Golub & Van Loan, section 11.3). After any number of iterations x is then
-  orthogonal to the residual, to rounding, and x'Ax = x'b.
+  Every residual is orthogonalised against all previous ones. Otherwise, in
+  float32, conjugacy is lost after about seven iterations, and the tenth iterate
+  is far off (Golub & Van Loan, section 11.3). After any number of iterations, x
+  is orthogonal to the residual up to rounding, and so x'Ax = x'b.
 
   Args:
     product: v -> A v, A symmetric and positive definite.
-    quadratic: v -> v'Av, all that the last iteration needs.
+    quadratic: v -> v'Av; the last iteration needs only this.
     b: `[D]`.
-    iterations: at most, 1 or more; fewer count once the residual is rounding
-      error.
+    iterations: the greatest number, at least 1. Iterations have no effect once
+      the residual is rounding error.
 
   Returns:
     x, `[D]`.
@@ -79,7 +79,7 @@ def conjugate_gradient(
   )
 
   def divide(a: jax.Array, b: jax.Array, squared: jax.Array) -> jax.Array:
-    """a / b, or 0 once the residual, of this square, is rounding error."""
+    """a / b, or 0 once the squared residual `squared` is rounding error."""
     return jnp.where(squared > negligible, a / b, 0.0)
 
   def iterate(index: jax.Array, state: tuple[jax.Array, ...]) -> Any:

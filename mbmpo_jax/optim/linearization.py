@@ -1,8 +1,8 @@
 """Derivatives that are recorded once and applied many times.
 
-`jax.linearize` gives a linear map with what it recorded inside. Here the two
-are apart, the record an ordinary list of arrays: it can leave a loop, be
-stacked over tasks and go on into another loop.
+`jax.linearize` returns a linear map that contains its recorded arrays. Here the
+map and the record are separate. The record is a plain list of arrays, so it can
+leave a loop, be stacked over tasks, and enter another loop.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ Record = list[jax.Array]
 
 
 def record(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Record]:
-  """`fn(x)`, and what its derivative at `x` needs of the way there."""
-  # A program of its own: what is recorded then depends on shapes alone, not on
-  # whether this is traced in a loop, in a vmap or in neither.
+  """`fn(x)`, and the record of its derivative at `x` for `replay`."""
+  # The `jit` isolates the computation. What is recorded then depends on shapes
+  # only, not on whether this is traced in a loop or in a vmap.
   out, derivative = jax.jit(lambda x: jax.linearize(fn, x))(x)
   return out, jax.tree.leaves(derivative)
 
@@ -24,15 +24,15 @@ def record(fn: Callable[[Any], Any], x: Any) -> tuple[Any, Record]:
 def replay(
   fn: Callable[..., Any], *args: Any
 ) -> Callable[[Record], Callable[[Any], Any]]:
-  """What makes a linear map of a record.
+  """A function that makes a linear map of a record.
 
   Args:
-    fn: that was recorded, as a function of its first argument.
-    *args: arguments of the shapes and types of those it was recorded with;
-      nothing is computed of them.
+    fn: the recorded function, with the recorded input as first argument.
+    *args: all arguments of `fn`, with the shapes and types of the recording;
+      their values are not used.
 
   Returns:
-    record -> v -> J v.
+    A function record -> (v -> J v).
 
   Example:
     >>> import jax.numpy as jnp

@@ -1,18 +1,20 @@
 """The outer objective of `maml` and its derivatives at theta.
 
-With theta_i' the result of task i's inner step at theta, J_i its Jacobian, g_i
-the gradient of task i's surrogate at theta_i' and F_i the Fisher matrix there
-(`fisher`),
+Let theta_i' be the result of task i's inner step at theta, J_i its Jacobian,
+g_i the gradient of task i's surrogate at theta_i', and F_i the Fisher matrix
+there (`fisher`). Then
 
   J_i = I + alpha_i Hessian of L_i,
   gradient = mean_i J_i^T g_i,    H v = mean_i J_i^T F_i J_i v,
 
-symbols as in `maml`; alpha_i is alpha, or a task's own (`inner_rate`). The kl
-is at its minimum at theta, so that H is its whole Hessian. All derivatives are
-JAX's own, for any policy that has a density; none is nested deeper than the
-inner step's Hessian. What they need of the samples is recorded once; a product
-then costs two inner Hessian products, one forward and one reverse derivative of
-the policy; v'Hv alone, one Hessian product and the forward derivative.
+with the symbols of `maml`. alpha_i is either alpha or the task's step size from
+`inner_rate`. The kl has its minimum at theta, so H is its exact Hessian.
+
+All derivatives are computed by JAX, for any policy that has a density; the
+deepest nesting is the inner step's Hessian. The linearisations are recorded
+once. A product H v then costs two inner Hessian products and one forward and
+one reverse derivative of the policy. v'Hv costs one Hessian product and the
+forward derivative.
 """
 
 import functools
@@ -33,11 +35,11 @@ from mbmpo_jax.policies import base
 
 
 class Adaptation(NamedTuple):
-  """What is kept of a task's inner step from theta; arrays alone."""
+  """Arrays kept from a task's inner step at theta, for derivatives."""
 
-  dist: Any  # of theta on T_i
-  jacobian: linearization.Record  # of J_i
-  rate: jax.Array | None = None  # alpha_i, where it is a task's own
+  dist: Any  # the distribution of pi_theta on T_i
+  jacobian: linearization.Record  # the record of J_i
+  rate: jax.Array | None = None  # alpha_i, if it differs between tasks
 
 
 def adapt(
@@ -50,10 +52,10 @@ def adapt(
   max_kl: float | None = None,
   objective: str = 'log_likelihood',
 ) -> tuple[types.Params, Adaptation]:
-  """theta_i', as `maml.adapt` has it, and what it came from.
+  """theta_i' of `maml.adapt`, and the arrays kept for derivatives.
 
-  Arguments are those of `maml.adapt`; with `max_kl` the step is that of
-  `inner_rate.bounded`.
+  The arguments are those of `maml.adapt`. With `max_kl`, the step size is that
+  of `inner_rate.bounded`.
   """
   rate = None
   if max_kl is not None:
@@ -90,12 +92,12 @@ def plasticity(
 ) -> jax.Array:
   """KL(pi_theta || pi_{theta_i'}) on T_i: how far the step moves the policy.
 
-  The quantity of section 6.3; a scalar, in nats.
+  This is the quantity of section 6.3; a scalar, in nats.
 
   Args:
-    policy: with a density.
+    policy: must have a density.
     adapted: theta_i'.
-    adaptation: to there.
+    adaptation: the second result of `adapt`, for theta_i'.
     trajectory: T_i.
   """
   new = policy_gradient.over(policy, adapted, trajectory)
@@ -116,18 +118,18 @@ def differentiate(
   """Differentiates `maml.meta_objective` of `batch` at `params`.
 
   Args:
-    policy: with a density.
+    policy: must have a density.
     params: theta.
-    batch: sampled at theta.
+    batch: the rollouts and advantages, sampled at theta.
     inner_lr: alpha.
-    max_kl: of the inner step, as in `adapt`.
-    objective: of the inner step.
+    max_kl: of the inner step, see `adapt`.
+    objective: of the inner step, see `maml.inner_objective`.
     entropy_coef: weight of the adapted policies' mean entropy.
-    adaptations: what `adapt` gave beside `batch.adapted`, leading [K, P]; by
-      default it is computed once more.
+    adaptations: the second results of `adapt` for `batch.adapted`, with leading
+      axes [K, P]. By default they are computed again.
 
   Returns:
-    The arguments of `trpo.trpo_step` that depend on the problem.
+    The expansion at theta, an input of `trpo.trpo_step`.
   """
   batch = maml.mask_unusable(batch)
   task = jax.tree.map(
@@ -153,7 +155,7 @@ def differentiate(
   rate = None
   if max_kl is not None:
     rate = jax.ShapeDtypeStruct((), batch.weight.dtype)
-  # A step up a gradient has a symmetric Jacobian: this is J_i^T, too.
+  # A gradient step has a symmetric Jacobian, so this is J_i^T as well.
   jacobian = linearization.replay(
     inner_step, params, task.pre, task.pre_advantages, rate
   )
@@ -171,7 +173,7 @@ def differentiate(
     return kept
 
   def surrogate(task: maml.MetaBatch, dist: Any) -> jax.Array:
-    """Task i's part, by the distribution on T_i'."""
+    """Task i's surrogate, from the distribution on T_i'."""
     return policy_gradient.surrogate(
       dist, task.post, task.post_advantages, entropy_coef=entropy_coef
     )
@@ -191,7 +193,7 @@ def differentiate(
     old: Any,
     rate: jax.Array | None,
   ) -> tuple[jax.Array, jax.Array]:
-    """Task i's surrogate and kl."""
+    """Task i's surrogate and kl at any `params`."""
     adapted = inner_step(params, task.pre, task.pre_advantages, rate)
     new = policy_gradient.over(policy, adapted, task.post)
     kl = policy_gradient.mean_kl(old, new, task.post.mask)

@@ -2,10 +2,10 @@
 
   maximise surrogate(theta)  subject to  kl(theta) <= delta
 
-by the natural gradient x = A^-1 g, with g the gradient of the surrogate and
-A = H + damping I, H the Hessian of the kl at theta; the step
-sqrt(2 delta / x'Ax) x; and a backtracking line search on the two functions
-themselves.
+The step direction is the natural gradient x = A^-1 g, where g is the gradient
+of the surrogate, A = H + damping I, and H is the Hessian of the kl at theta.
+The full step is sqrt(2 delta / x'Ax) x. A backtracking line search on the exact
+surrogate and kl shortens it if necessary.
 """
 
 from collections.abc import Callable
@@ -26,24 +26,24 @@ Objective = Callable[[types.Params], tuple[jax.Array, jax.Array]]
 
 
 class Expansion(NamedTuple):
-  """An objective and its derivatives at theta, as `trpo_step` takes them."""
+  """An objective and its derivatives at theta, an input of `trpo_step`."""
 
   surrogate: jax.Array
   gradient: types.Params  # of the surrogate
   curvature: Callable[[types.Params], types.Params]  # v -> H v
   quadratic: Callable[[types.Params], jax.Array]  # v -> v'Hv
-  objective: Objective  # of parameters elsewhere, too
+  objective: Objective  # for parameters other than theta
 
 
 class TrpoInfo(NamedTuple):
-  """How a step went; scalars."""
+  """Statistics of a step; scalars."""
 
   surrogate_gain: jax.Array  # of the step taken; 0 where rejected
   kl: jax.Array  # of the step taken; 0 where rejected
   accepted: jax.Array  # bool
   backtracks: jax.Array  # int32, index of the last length tried; -1 for none
-  finite: jax.Array  # bool, whether gradient and direction were
-  non_finite_kl: jax.Array  # int32, lengths tried whose surrogate or kl was not
+  finite: jax.Array  # bool, whether gradient and direction are finite
+  non_finite_kl: jax.Array  # int32, tried lengths with non-finite gain or kl
 
 
 def trpo_step(
@@ -64,31 +64,32 @@ def trpo_step(
 
   Args:
     params: theta, any pytree of floats.
-    objective_fn: theta -> (surrogate, kl), two scalars: the one is maximised,
-      the other is zero with zero gradient at `params`. Or an expansion about
-      `params`, which has the three cheaper ways below.
+    objective_fn: theta -> (surrogate, kl), two scalars. The surrogate is
+      maximised; the kl must be zero with zero gradient at `params`. Or an
+      `Expansion` at `params`, which replaces the three arguments
+      `value_and_gradient`, `curvature_fn` and `quadratic_fn`.
     max_kl: delta.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
-    value_and_gradient: of the surrogate at `params`, if there is a cheaper way
-      than the default, its reverse derivative.
-    curvature_fn: v -> H v at `params`, if there is a cheaper way than the
-      default, the forward derivative of the kl's gradient.
-    quadratic_fn: v -> v'Hv at `params`, if there is a cheaper way than a
-      product: the last iteration needs no more.
-    backtrack_ratio: factor between the step lengths tried.
-    max_backtracks: step lengths tried, the full one first.
-    all_sum: sums a tree over devices, where each computes its share of the
-      functions and takes the same step. Called once for the gradient,
-      once per conjugate-gradient iteration and once per step length.
+    value_and_gradient: of the surrogate at `params`; by default computed by
+      reverse differentiation.
+    curvature_fn: v -> H v at `params`; by default the forward derivative of the
+      kl's gradient.
+    quadratic_fn: v -> v'Hv at `params`, if it is cheaper than a product H v;
+      used in the last iteration.
+    backtrack_ratio: factor between successive step lengths.
+    max_backtracks: number of step lengths to try, the full one first.
+    all_sum: sums a tree over devices, if each device computes its part of the
+      functions; all devices take the same step. It is called once for the
+      gradient, once per conjugate-gradient iteration and once per step length.
 
   Returns:
-    The new parameters, and how the step went. They are `params` themselves if
-    no step length tried improves the surrogate, keeps the kl within delta and
-    is finite.
+    The new parameters and statistics of the step. The parameters are `params`
+    unchanged if no step length gives finite values, improves the surrogate and
+    keeps the kl within delta.
 
   Example:
-    Uphill along x + y, no further than sqrt(2 delta) from the origin:
+    Ascent along x + y, at most sqrt(2 delta) from the origin:
 
     >>> def objective(theta):
     ...   return jnp.sum(theta), jnp.sum(jnp.square(theta)) / 2
@@ -119,7 +120,7 @@ def trpo_step(
   )
   theta, unravel = jax.flatten_util.ravel_pytree(params)
   gradient, _ = jax.flatten_util.ravel_pytree(gradient)
-  # x'Ax is x'g: see `linear.conjugate_gradient`.
+  # x'Ax = x'g, see `linear.conjugate_gradient`.
   curvature = jnp.maximum(linear.dot(direction, gradient), 0.0)
   full_step = jnp.sqrt(2 * max_kl / (curvature + _EPSILON)) * direction
   finite = jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(full_step))
@@ -165,15 +166,15 @@ def natural_gradient(
   quadratic_fn: Callable[[types.Params], jax.Array] | None = None,
   all_sum: Callable[[Any], Any] = lambda tree: tree,
 ) -> jax.Array:
-  """x, about A^-1 g with A = H + damping I, by conjugate gradients.
+  """x, approximately A^-1 g with A = H + damping I, by conjugate gradients.
 
   Args:
-    gradient: g, a pytree of D numbers, the sum over devices.
-    curvature_fn: v -> H v, of pytrees like it.
+    gradient: g, a pytree of D numbers, summed over devices.
+    curvature_fn: v -> H v, for pytrees like `gradient`.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
-    quadratic_fn: v -> v'Hv, as in `trpo_step`.
-    all_sum: as there, of H's products.
+    quadratic_fn: v -> v'Hv, see `trpo_step`.
+    all_sum: sums products over devices, see `trpo_step`.
 
   Returns:
     x, flat `[D]`, in the order of `ravel_pytree`.

@@ -1,12 +1,12 @@
-"""What can act: a policy as a named tuple of pure functions.
+"""The interface of policies: a policy is a named tuple of pure functions.
 
 Axes: rollouts or environments `N`, then features (`O` observation, `A` action).
-A policy acts in N worlds side by side, with one set of parameters for all of
-them; `per_rollout` gives each its own.
+A policy acts in N environments at once, with one set of parameters for all of
+them. `per_rollout` gives each rollout its own parameters.
 
-Two lifetimes are kept apart. A `carry` lives for an episode: nothing, a window
-of past steps, the last plan. A `context` outlives it: the data or the latent of
-a task, handed to `start`.
+A policy has two kinds of state. A `carry` lasts for one episode: it is empty, a
+window of past steps, or the last plan. A `context` lasts longer, and is an
+input of `start`: the data or the latent of a task.
 """
 
 from collections.abc import Callable
@@ -20,16 +20,16 @@ from mbmpo_jax.policies import distributions
 
 
 class Action(NamedTuple):
-  """What a policy does in N worlds."""
+  """The actions of a policy in N environments."""
 
-  raw: jax.Array  # [N, A], as sampled; what `log_prob` is of
-  env: jax.Array  # [N, A], what reaches environment, models, buffer and reward
+  raw: jax.Array  # [N, A], as sampled; `log_prob` is its log-probability
+  env: jax.Array  # [N, A], for environment, models, buffer and reward
   log_prob: jax.Array  # [N], NaN where there is no density, as for planners
-  extras: Any = ()  # what the learner wants back, leaves [N, ...]
+  extras: Any = ()  # kept in the trajectory for the learner, leaves [N, ...]
 
 
 class Experience(NamedTuple):
-  """One step in N worlds, as a policy with a memory sees it afterwards."""
+  """One step in N environments, as `Policy.observe` takes it."""
 
   obs: jax.Array  # [N, O]
   action: jax.Array  # [N, A], `Action.env`
@@ -39,27 +39,29 @@ class Experience(NamedTuple):
 
 
 class Policy(NamedTuple):
-  """A policy; `memoryless` builds most of them from two functions.
+  """A policy; `memoryless` builds most policies from two functions.
 
   Attributes:
     init: key -> params; consumes the key.
     start: `(params, key, context, num) -> carry`, leaves `[num, ...]`: the
-      memory at the start of `num` episodes; consumes the key.
+      carry at the start of `num` episodes; consumes the key.
     act: `(params, carry, obs [N, O], noise) -> (carry, Action)`. Without noise
       (`None`) it acts greedily.
-    noise: `(key, shape) -> noise`, for one step where `shape` is (N,), for T of
-      them, on a leading axis, where it is (T, N); consumes the key. Where much
-      is drawn per step, the noise is a key for each world, `[*shape, 2]`.
+    noise: `(key, shape) -> noise`; consumes the key. The shape (N,) gives the
+      noise of one step, (T, N) that of T steps, on a leading axis. A policy
+      that needs many random numbers per step takes one key per environment as
+      its noise, `[*shape, 2]`.
     distribution: `(params, carry, obs [N, O]) -> Distribution`, the density of
       raw actions, differentiable in the parameters; `None` for planners.
-    over: `(params, trajectory [T, N]) -> Distribution [T, N]`, of all steps at
-      once, memory replayed; `None` for planners.
-    observe: `(params, carry, Experience) -> carry`, what came of an action;
-      `None` where nothing is remembered, and nothing needs to be told.
+    over: `(params, trajectory [T, N]) -> Distribution [T, N]`, the densities of
+      all steps at once; the carry is recomputed from the trajectory. `None` if
+      this is not possible, as for planners.
+    observe: `(params, carry, Experience) -> carry`, updates the carry with the
+      outcome of an action; `None` for policies that remember no outcomes.
     spread: `(params, shape [..., N], per_task) -> (params, axes)`, parameters
-      in the form in which a scan over time reads them fastest, and the axis
-      of each leaf to map over, for each of the axes of `shape` but the last.
-      `per_task` says whether the parameters lead with these axes already.
+      in the layout that a scan over time reads fastest, and the axis of each
+      leaf to map over, for each axis of `shape` but the last. `per_task` is
+      whether the parameters already have these leading axes.
   """
 
   init: Callable[[jax.Array], types.Params]
@@ -80,12 +82,12 @@ def memoryless(
   *,
   noise: Callable[[jax.Array, tuple[int, ...]], Any],
 ) -> Policy:
-  """A policy whose density depends on the observation alone.
+  """A policy whose density depends on the current observation only.
 
   Args:
     init: key -> params.
     distribution: `(params, obs [..., O]) -> Distribution [...]`.
-    noise: `(key, shape) -> noise`, what the distribution's samples are made of.
+    noise: `(key, shape) -> noise`, an input of the distribution's `sample`.
 
   Example:
     A random walk in the plane:
@@ -129,7 +131,7 @@ def memoryless(
 
 
 def take(dist: distributions.Distribution, noise: Any) -> Action:
-  """The action that a distribution and its noise make; greedy without noise."""
+  """The action sampled with `noise`; the greedy action without noise."""
   if noise is None:
     raw = dist.mode()
     return Action(raw, dist.to_env(raw), dist.log_prob(raw))
@@ -140,14 +142,15 @@ def take(dist: distributions.Distribution, noise: Any) -> Action:
 def mean_std(
   policy: Policy, params: types.Params, key: jax.Array, observation_size: int
 ) -> jax.Array:
-  """The mean deviation of the policy's first action where all is zero.
+  """The mean standard deviation of the policy's first action at zero.
 
-  NaN where its distribution has no deviation.
+  This is the mean over action dimensions, for a zero observation at the start
+  of an episode. NaN if the distribution has no deviation.
 
   Args:
-    policy: with a density.
+    policy: must have a density.
     params: its parameters.
-    key: consumed, for a memory to begin with.
+    key: consumed, for the initial carry.
     observation_size: O.
   """
   assert policy.distribution is not None
@@ -158,9 +161,9 @@ def mean_std(
 
 
 def per_rollout(policy: Policy) -> Policy:
-  """The same policy with parameters `[N, ...]`, one set for each of N worlds.
+  """The same policy with parameters `[N, ...]`, one set for each rollout.
 
-  It acts and remembers; its densities are those of `policy`.
+  It has no densities; use those of `policy`.
   """
 
   def alone(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A policy over choices: a softmax on a flax MLP."""
+"""A policy for discrete actions: the softmax of a flax MLP."""
 
 import jax
 from flax import linen as nn
@@ -13,7 +13,7 @@ class Network(nn.Module):
   """pi(a | s) = softmax(MLP(s)).
 
   Attributes:
-    action_size: choices A.
+    action_size: number of actions A.
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
   """
@@ -35,11 +35,11 @@ def make(
   hidden_sizes: tuple[int, ...],
   activation: str = 'tanh',
 ) -> base.Policy:
-  """The policy for a world of choices; actions are one-hot vectors.
+  """The policy for a discrete environment; actions are one-hot vectors.
 
   Args:
     observation_size: O.
-    action_size: choices A.
+    action_size: number of actions A.
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
 

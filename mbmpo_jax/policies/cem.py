@@ -1,15 +1,20 @@
 """CEM: the cross-entropy method over action sequences, warm-started.
 
-Per iteration, of C candidates drawn from a distribution that is independent
-over steps and dimensions, the E best give the next one (Rubinstein 1999):
+Every iteration samples C candidates from a distribution that is independent
+over steps and dimensions. It then refits the distribution to the E candidates
+with the highest returns, the elites (Rubinstein 1999):
 
-  Box        a ~ clip(N(mu, sigma^2));  mu' = mean of the elites, sigma' = their
-             deviation, each mixed with the last one's by `smoothing`
-  Discrete   a ~ p; p' = how often the elites choose each action, mixed the same
+  Box        a ~ clip(N(mu, sigma^2));  mu' and sigma' are the mean and standard
+             deviation of the elites, mixed with mu and sigma by `smoothing`
+  Discrete   a ~ p;  p' is the frequency of each action among the elites, mixed
+             with p by `smoothing`
 
-The deviation has a floor. In a `Discrete` space the same numbers are shares: a
-share `init_std`, later `min_std`, of the choices is drawn uniformly. The plan
-is mu, or the likeliest choices. The next step starts from it, one step on.
+In a `Box` space sigma starts at `init_std` and is at least `min_std`. In a
+`Discrete` space the same numbers are probabilities of sampling a choice
+uniformly. This probability starts at `init_std`, is multiplied by `smoothing`
+in every iteration, and is at least `min_std`. The plan is mu, or the most
+probable choices. The search at the next step starts from this plan, shifted by
+one step.
 """
 
 from collections.abc import Callable
@@ -24,11 +29,11 @@ from mbmpo_jax.policies import planner
 
 
 class _Family(NamedTuple):
-  """The distributions over sequences that CEM fits; a `mean` is [H, A].
+  """A family of distributions over sequences; a `mean` is [H, A].
 
   Attributes:
     draw: `(mean, spread, key, count) -> candidates [C, H, A]`.
-    spread: elites [E, H, A] -> how far they are apart, [H, A].
+    spread: elites [E, H, A] -> their spread, [H, A].
   """
 
   draw: Callable[[jax.Array, jax.Array, jax.Array, int], jax.Array]
@@ -43,7 +48,7 @@ def make(
   num_elites: int,
   num_iterations: int,
 ) -> planner.Search:
-  """The search for `planner.make`; it remembers the last plan, one step on."""
+  """The search for `planner.make`; its memory is the shifted last plan."""
 
   def search(
     score: planner.ScoreFn,
@@ -69,14 +74,14 @@ def make(
 
 
 def start(space: spaces.ActionSpace, horizon: int) -> jax.Array:
-  """The mean [H, A] at an episode's start: zero, or all choices alike."""
+  """The mean [H, A] at an episode's start: zero, or uniform probabilities."""
   if isinstance(space, spaces.Discrete):
     return jnp.full((horizon, space.size), 1 / space.size, float)
   return jnp.zeros((horizon, space.size))
 
 
 def shifted(mean: jax.Array, space: spaces.ActionSpace) -> jax.Array:
-  """`mean` [H, A] one step on; what follows its end begins as `start`."""
+  """`mean` [H, A] shifted by one step; the new last step is as in `start`."""
   return jnp.concatenate([mean[1:], start(space, 1)])
 
 
@@ -88,18 +93,18 @@ def draw(
   *,
   count: int,
 ) -> jax.Array:
-  """Candidates about a mean; consumes the key.
+  """Samples candidates around a mean.
 
   Args:
-    space: of the actions.
+    space: the action space.
     mean: `[H, A]`; in a `Discrete` space, probabilities.
-    spread: `[H, A]`, the deviation before actions are clipped, or the share of
-      choices that is drawn uniformly.
+    spread: `[H, A]`, in a `Box` space the standard deviation before clipping;
+      in a `Discrete` space the probability of a uniform choice.
     key: consumed.
     count: C.
 
   Returns:
-    Sequences `[C, H, A]`, as the environment takes them.
+    Sequences `[C, H, A]` of environment actions.
   """
   return _family(space).draw(mean, spread, key, count)
 
@@ -117,22 +122,23 @@ def plan(
   min_std: jax.Array | float,
   smoothing: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Searches about a mean.
+  """Searches for the action sequence with the highest score.
 
   Args:
     score: `(sequences [C, H, A], key) -> returns [C]`.
     key: consumed.
-    mean: `[H, A]`; in a `Discrete` space, probabilities.
-    space: of the actions.
+    mean: the initial mean, `[H, A]`; in a `Discrete` space, probabilities.
+    space: the action space.
     num_candidates: C.
     num_elites: E.
-    num_iterations: rounds of candidates.
-    init_std: deviation of the first round.
-    min_std: least deviation of the others.
-    smoothing: weight of the last distribution in the next one.
+    num_iterations: number of iterations.
+    init_std: spread of the first iteration, see the module.
+    min_std: least spread of later iterations.
+    smoothing: weight of the previous distribution in the next one.
 
   Returns:
-    The last mean `[H, A]`, and the sequence `[H, A]` that it stands for.
+    The final mean `[H, A]`, and the plan `[H, A]`, which is the mean projected
+    to the action space.
 
   Example:
     >>> _, best = plan(
@@ -186,7 +192,7 @@ def _draw_box(
 def _draw_discrete(
   mean: jax.Array, uniform: jax.Array, key: jax.Array, count: int
 ) -> jax.Array:
-  """One-hot vectors of `mean`, a share `uniform` of them of any choice."""
+  """Choices sampled from `mean`, or with probability `uniform` uniformly."""
   share = jnp.minimum(uniform, 1.0)
   probabilities = (1 - share) * mean + share / mean.shape[-1]
   choices = jax.random.categorical(
@@ -201,6 +207,6 @@ _BOX = _Family(
 )
 _DISCRETE = _Family(
   draw=_draw_discrete,
-  # The probabilities themselves say how far apart the choices are.
+  # The spread of discrete choices is given by their probabilities.
   spread=lambda elites: jnp.zeros_like(elites[0]),
 )

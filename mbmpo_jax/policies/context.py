@@ -1,8 +1,9 @@
 """A policy that reads the last W transitions of its episode, as a set.
 
-The carry holds them, and noise for a latent, which is drawn once per episode.
-The policy behind it is without memory: it sees all three as a `Seen`, and so
-may a critic, so that steps can be judged again in any order.
+The carry holds these transitions, and the noise of a latent, which is drawn
+once per episode. The wrapped policy has no memory: its input is a `Seen`, which
+holds observation, transitions and noise. A critic may read the same input, so
+that stored steps can be evaluated in any order.
 """
 
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from mbmpo_jax.policies import base
 
 
 class Memory(NamedTuple):
-  """What is remembered of an episode; carry and extras."""
+  """The memory of an episode; both the carry and the extras of an action."""
 
   # x = [s, a] and y = [r, s' - s], leaves [..., W, ...].
   points: sets.Points
@@ -24,7 +25,7 @@ class Memory(NamedTuple):
 
 
 class Seen(NamedTuple):
-  """What networks see at a step."""
+  """The inputs of policy and critic at a step."""
 
   obs: jax.Array  # [..., O]
   memory: Memory
@@ -33,7 +34,7 @@ class Seen(NamedTuple):
 def empty(
   num: int, observation_size: int, action_size: int, window: int
 ) -> sets.Points:
-  """The points [num, W] of episodes that begin."""
+  """The empty memory [num, W] of `num` episodes that begin."""
   return sets.Points(
     jnp.zeros((num, window, observation_size + action_size)),
     jnp.zeros((num, window, 1 + observation_size)),
@@ -44,11 +45,11 @@ def empty(
 def point(
   obs: jax.Array, action: jax.Array, reward: jax.Array, next_obs: jax.Array
 ) -> sets.Points:
-  """The points of transitions.
+  """Transitions as points, with x = [s, a] and y = [r, s' - s].
 
   Args:
     obs: `[..., O]`.
-    action: `[..., A]`, what reached the world.
+    action: `[..., A]`, as the environment received it.
     reward: `[...]`.
     next_obs: `[..., O]`.
   """
@@ -60,7 +61,7 @@ def point(
 
 
 def push(points: sets.Points, new: sets.Points) -> sets.Points:
-  """`points` [..., W] with `new` [...] in place of the oldest."""
+  """`points` [..., W] without the oldest one, and with `new` [...] appended."""
   axis = new.mask.ndim
 
   def shift(past: jax.Array, new: jax.Array) -> jax.Array:
@@ -71,10 +72,10 @@ def push(points: sets.Points, new: sets.Points) -> sets.Points:
 
 
 def seen(trajectory: types.Trajectory) -> types.Trajectory:
-  """What networks saw: `obs` and `next_obs` are `Seen`, there are no extras.
+  """The trajectory with `Seen` as `obs` and `next_obs`, without extras.
 
   Args:
-    trajectory: `[T, N, ...]`, of `remembering`.
+    trajectory: `[T, N, ...]`, sampled by a policy of `remembering`.
   """
   memory = trajectory.extras
   new = point(
@@ -97,12 +98,13 @@ def remembering(
   window: int,
   latent_size: int,
 ) -> base.Policy:
-  """`policy`, given what it remembers; `start` takes a context of its points.
+  """The policy with a memory of W transitions, around a memoryless policy.
 
-  `Action.extras` are the `Memory`, so that a trajectory knows it.
+  `start` takes initial transitions (`sets.Points` [W]) as context, or (). The
+  extras of an action are the `Memory`, so that it is part of the trajectory.
 
   Args:
-    policy: without memory, over `Seen`.
+    policy: memoryless, with `Seen` as observations.
     observation_size: O.
     action_size: A.
     window: W.

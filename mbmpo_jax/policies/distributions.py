@@ -1,13 +1,13 @@
-"""Distributions over actions: what a policy's density is made of.
+"""Distributions over actions, the densities of policies.
 
-Each is a named tuple of arrays `[..., A]`, and each has the methods of
-`Distribution`. Sums over action dimensions are taken; batch axes stay. A batch
-axis of size 1 stands for all, as of a deviation that does not depend on the
-state.
+Each distribution is a named tuple of arrays `[..., A]` with the methods of
+`Distribution`. The methods sum over action dimensions and keep batch axes. A
+batch axis of size 1 is broadcast, as for a deviation that does not depend on
+the state.
 
-A raw action is what was sampled, and what a log-probability is of; `to_env`
-turns it into what reaches the environment. The caller draws the noise, so that
-a loop over time need not.
+A raw action is the sampled action, to which log-probabilities refer. `to_env`
+maps it to the action that the environment receives. The caller draws the noise,
+so that it can be drawn outside of a loop over time.
 """
 
 import math
@@ -18,23 +18,24 @@ import jax.numpy as jnp
 import numpy as np
 
 _LOG_2PI = math.log(2 * math.pi)
-# Nodes x and weights w with E f(n) = sum w f(sqrt(2) x) for standard normal n.
+# Nodes x and weights w of Gauss-Hermite quadrature: for standard normal n,
+# E f(n) = sum w f(sqrt(2) x) / sqrt(pi).
 _NODES, _WEIGHTS = np.polynomial.hermite.hermgauss(64)
 
 
 class Distribution(Protocol):
-  """What all of them offer; shapes without the batch axes `[...]`."""
+  """The interface of distributions; shapes omit the batch axes `[...]`."""
 
   def sample(self, noise: Any) -> jax.Array:
-    """A raw action [A] made of `noise`."""
+    """A raw action [A], computed from `noise`."""
     ...
 
   def mode(self) -> jax.Array:
-    """The raw action [A] that a greedy policy takes."""
+    """The raw action [A] of a greedy policy."""
     ...
 
   def to_env(self, raw: jax.Array) -> jax.Array:
-    """What reaches the environment [A] of a raw action [A]."""
+    """The environment action [A] of a raw action [A]."""
     ...
 
   def log_prob(self, raw: jax.Array) -> jax.Array:
@@ -42,7 +43,7 @@ class Distribution(Protocol):
     ...
 
   def log_prob_of_noise(self, noise: Any) -> jax.Array:
-    """log pi [] of the raw action that `sample` makes of `noise`."""
+    """log pi [] of the raw action that `sample` computes from `noise`."""
     ...
 
   def entropy(self) -> jax.Array:
@@ -50,18 +51,18 @@ class Distribution(Protocol):
     ...
 
   def kl(self, other: Any) -> jax.Array:
-    """KL(self || other) [], of two of a kind, in nats."""
+    """KL(self || other) [] in nats; both must be of the same class."""
     ...
 
 
 class Gaussian(NamedTuple):
-  """A diagonal Gaussian; the environment gets it clipped to [-1, 1]."""
+  """A diagonal Gaussian; `to_env` clips its actions to [-1, 1]."""
 
   mean: jax.Array  # [..., A]
   log_std: jax.Array  # [..., A], often of size 1 along the batch axes
 
   def sample(self, noise: jax.Array) -> jax.Array:
-    """mu + sigma * noise, of standard normal `noise` [..., A].
+    """mu + sigma * noise, with standard normal `noise` [..., A].
 
     Example:
       >>> walk = Gaussian(mean=jnp.ones((4, 2)), log_std=jnp.zeros((1, 2)))
@@ -75,11 +76,11 @@ class Gaussian(NamedTuple):
     return self.mean
 
   def to_env(self, raw: jax.Array) -> jax.Array:
-    """Clipped to [-1, 1]."""
+    """The action clipped to [-1, 1]."""
     return jnp.clip(raw, -1.0, 1.0)
 
   def noise_of(self, raw: jax.Array) -> jax.Array:
-    """The noise [..., A] of which `sample` makes `raw` [..., A]."""
+    """The noise [..., A] for which `sample` returns `raw` [..., A]."""
     return (raw - self.mean) * jnp.exp(-self.log_std)
 
   def log_prob(self, raw: jax.Array, *, axis: int = -1) -> jax.Array:
@@ -96,7 +97,7 @@ class Gaussian(NamedTuple):
     return jnp.sum(self.log_std + 0.5 * (_LOG_2PI + 1), axis)
 
   def kl(self, other: 'Gaussian', *, axis: int = -1) -> jax.Array:
-    """Zero, with zero slope, where the two agree."""
+    """KL(self || other); zero with zero gradient where the two are equal."""
     log_ratio = other.log_std - self.log_std
     shift = jnp.square((self.mean - other.mean) * jnp.exp(-other.log_std))
     per_dimension = log_ratio + 0.5 * (jnp.expm1(-2 * log_ratio) + shift)
@@ -104,9 +105,9 @@ class Gaussian(NamedTuple):
 
 
 class TanhGaussian(NamedTuple):
-  """tanh of a diagonal Gaussian; raw actions are those before the tanh.
+  """The tanh of a diagonal Gaussian; raw actions are those before the tanh.
 
-  Densities are of the squashed action, as SAC needs them:
+  Log-probabilities are those of the squashed action, as SAC needs them:
   log pi = log N(raw; mu, sigma^2) - sum log(1 - tanh(raw)^2).
   """
 
@@ -114,28 +115,28 @@ class TanhGaussian(NamedTuple):
   log_std: jax.Array  # [..., A]
 
   def sample(self, noise: jax.Array) -> jax.Array:
-    """mu + sigma * noise, not yet squashed."""
+    """mu + sigma * noise, before the tanh."""
     return self._gaussian.sample(noise)
 
   def mode(self) -> jax.Array:
-    """mu: the median squashed."""
+    """mu; its tanh is the median of the squashed actions."""
     return self.mean
 
   def to_env(self, raw: jax.Array) -> jax.Array:
-    """tanh."""
+    """tanh(raw)."""
     return jnp.tanh(raw)
 
   def log_prob(self, raw: jax.Array) -> jax.Array:
-    """Of tanh(raw)."""
+    """The log-probability of tanh(raw)."""
     return self._gaussian.log_prob(raw) - _log_slope(raw)
 
   def log_prob_of_noise(self, noise: jax.Array) -> jax.Array:
-    """Of tanh(mu + sigma * noise)."""
+    """The log-probability of tanh(mu + sigma * noise)."""
     log_prob = self._gaussian.log_prob_of_noise(noise)
     return log_prob - _log_slope(self.sample(noise))
 
   def entropy(self) -> jax.Array:
-    """H(N) + E sum log(1 - tanh^2), the mean by Gauss-Hermite quadrature."""
+    """H(N) + E sum log(1 - tanh^2), E by Gauss-Hermite quadrature."""
     nodes, weights = (
       jnp.reshape(
         jnp.asarray(x, self.mean.dtype), (1,) * self.mean.ndim + (-1,)
@@ -147,7 +148,7 @@ class TanhGaussian(NamedTuple):
     return self._gaussian.entropy() + jnp.sum(slope, -1)
 
   def kl(self, other: 'TanhGaussian') -> jax.Array:
-    """That of the Gaussians: tanh is one to one."""
+    """The KL of the Gaussians, because tanh is one to one."""
     return self._gaussian.kl(other._gaussian)
 
   @property
@@ -156,28 +157,28 @@ class TanhGaussian(NamedTuple):
 
 
 class Categorical(NamedTuple):
-  """One of A choices; an action is its one-hot vector."""
+  """One of A discrete actions, represented by its one-hot vector."""
 
   logits: jax.Array  # [..., A]
 
   def sample(self, noise: jax.Array) -> jax.Array:
-    """One-hot of argmax(logits + noise), of Gumbel `noise` [..., A]."""
+    """One-hot of argmax(logits + noise), with Gumbel `noise` [..., A]."""
     return _one_hot_argmax(self.logits + noise)
 
   def mode(self) -> jax.Array:
-    """One-hot of the likeliest choice."""
+    """One-hot of the most probable action."""
     return _one_hot_argmax(self.logits)
 
   def to_env(self, raw: jax.Array) -> jax.Array:
-    """The same."""
+    """`raw`, unchanged."""
     return raw
 
   def log_prob(self, raw: jax.Array) -> jax.Array:
-    """Of the choice that `raw` is the one-hot vector of."""
+    """The log-probability of the action with the one-hot vector `raw`."""
     return jnp.sum(raw * jax.nn.log_softmax(self.logits), -1)
 
   def log_prob_of_noise(self, noise: jax.Array) -> jax.Array:
-    """Of the choice that `noise` makes."""
+    """The log-probability of the action that `sample` gives for `noise`."""
     return self.log_prob(self.sample(noise))
 
   def entropy(self) -> jax.Array:
@@ -193,12 +194,12 @@ class Categorical(NamedTuple):
 
 
 class Deterministic(NamedTuple):
-  """One action; it has no density."""
+  """A single action, without a density."""
 
   action: jax.Array  # [..., A], clipped to [-1, 1] for the environment
 
   def sample(self, noise: Any) -> jax.Array:
-    """The action, whatever the noise."""
+    """The action; `noise` is ignored."""
     del noise
     return self.action
 
@@ -207,24 +208,24 @@ class Deterministic(NamedTuple):
     return self.action
 
   def to_env(self, raw: jax.Array) -> jax.Array:
-    """Clipped to [-1, 1]."""
+    """The action clipped to [-1, 1]."""
     return jnp.clip(raw, -1.0, 1.0)
 
   def log_prob(self, raw: jax.Array) -> jax.Array:
-    """NaN: there is none."""
+    """NaN, as there is no density."""
     return jnp.full(raw.shape[:-1], jnp.nan, raw.dtype)
 
   def log_prob_of_noise(self, noise: Any) -> jax.Array:
-    """NaN: there is none."""
+    """NaN, as there is no density."""
     del noise
     return self.log_prob(self.action)
 
   def entropy(self) -> jax.Array:
-    """NaN: there is none."""
+    """NaN, as there is no density."""
     return self.log_prob(self.action)
 
   def kl(self, other: 'Deterministic') -> jax.Array:
-    """NaN: there is none."""
+    """NaN, as there is no density."""
     del other
     return self.log_prob(self.action)
 
@@ -233,7 +234,8 @@ def normal_noise(
   key: jax.Array, shape: tuple[int, ...], action_size: int
 ) -> jax.Array:
   """Standard normal noise `[*shape, A]`; consumes `key`."""
-  # Drawn flat, as XLA vectorises along the last axis; the numbers are the same.
+  # Drawn as one axis, because XLA vectorises along the last axis; the numbers
+  # are the same.
   flat = jax.random.normal(key, (math.prod(shape) * action_size,), float)
   return flat.reshape(*shape, action_size)
 
@@ -255,7 +257,7 @@ def _log_slope(raw: jax.Array) -> jax.Array:
 
 
 def _log_tanh_slope(x: jax.Array) -> jax.Array:
-  """log(1 - tanh(x)^2), without loss where the slope is tiny."""
-  # Not by `softplus`: XLA's CPU compiler does not vectorise log1p.
+  """log(1 - tanh(x)^2), accurate even where the slope is tiny."""
+  # Not with `softplus`: XLA's CPU compiler does not vectorise log1p.
   size = jnp.abs(x)
   return 2 * (math.log(2) - size - jnp.log(1 + jnp.exp(-2 * size)))

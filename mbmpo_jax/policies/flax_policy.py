@@ -20,18 +20,19 @@ def make(
   *,
   noise: Callable[..., Any] = distributions.normal_noise,
 ) -> base.Policy:
-  """The policy whose density at an observation is what `module` says there.
+  """The memoryless policy whose density is the output of `module`.
 
   Args:
     module: maps observations `[..., O]` to a `distributions.Distribution`
-      `[..., A]`; without random numbers or variables other than parameters.
+      `[..., A]`. It must not use random numbers, nor variables other than
+      parameters.
     observation_size: O.
     action_size: A.
-    noise: `(key, shape, action_size) -> noise` of its distribution:
+    noise: `(key, shape, action_size) -> noise` for the distribution's `sample`:
       `distributions.normal_noise`, or `gumbel_noise` for a `Categorical`.
 
   Raises:
-    ValueError: if the distribution is not over A actions.
+    ValueError: if the distribution's actions are not of size A.
 
   Example:
     >>> class Walk(nn.Module):

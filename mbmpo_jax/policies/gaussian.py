@@ -24,12 +24,12 @@ from mbmpo_jax.policies import samples_last
 def make(
   observation_size: int, action_size: int, section: config_lib.GaussianPolicy
 ) -> base.Policy:
-  """The policy for a world.
+  """The policy for given observation and action sizes.
 
   Args:
     observation_size: O.
     action_size: A.
-    section: its sizes, its deviation, and whether its mean is bounded.
+    section: layer sizes, deviation, and whether the mean is bounded.
 
   Example:
     >>> policy = make(17, 6, config_lib.GaussianPolicy())
@@ -76,7 +76,7 @@ def init(
   hidden_sizes: tuple[int, ...],
   init_std: float = 1.0,
 ) -> types.Params:
-  """Xavier-uniform weights, zero biases, every deviation `init_std`.
+  """Xavier-uniform weights, zero biases and deviations of `init_std`.
 
   Args:
     key: consumed.
@@ -108,8 +108,8 @@ def apply(
     params: as `init` returns them.
     obs: observations.
     min_std: floor of the standard deviation.
-    learn_std: False keeps every derivative away from `log_std`.
-    bound_mean: whether the mean is tanh of the network's output, in [-1, 1].
+    learn_std: if False, no gradient flows to `log_std`.
+    bound_mean: if True, the mean is the tanh of the network's output.
   """
   mean = mlp.apply(params['layers'], obs)
   if bound_mean:
@@ -127,7 +127,7 @@ def over(
   learn_std: bool = True,
   bound_mean: bool = False,
 ) -> samples_last.Gaussian:
-  """That of `apply` at all steps [T, N], in the layout of policy steps."""
+  """`apply` at all steps [T, N] of a trajectory, in `samples_last` layout."""
   obs = trajectory.obs
   mean = samples_last.apply(params['layers'], obs.reshape(-1, obs.shape[-1]).T)
   if bound_mean:
@@ -155,7 +155,7 @@ def to_distribution(
 def _spread(
   params: types.Params, shape: tuple[int, ...], per_task: bool
 ) -> tuple[types.Params, Any]:
-  """A bias for every rollout; weights stay one per policy (`mlp.spread`)."""
+  """One bias per rollout; weights stay one set per policy (`mlp.spread`)."""
   axis = 0 if per_task else None
   layers = mlp.spread(params['layers'], shape)
   axes: Any = {

@@ -1,7 +1,8 @@
 """A policy that remembers the last L steps of its episode: pi(a | h, s).
 
-Its carry is the window of these steps (`rollouts/history.py`), which it reads
-anew at every step, as it does in training: no longer memory than that.
+The carry is the window of these steps (`rollouts/history.py`). The network
+reads the whole window again at every step, in acting as in training, so nothing
+older than L steps has an influence.
 """
 
 import functools
@@ -20,15 +21,15 @@ from mbmpo_jax.rollouts import history
 
 
 class Gaussian(nn.Module):
-  """A squashed Gaussian of a GRU and an MLP.
+  """A squashed Gaussian policy with a GRU and an MLP.
 
   Attributes:
     action_size: A.
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
-    units: of the GRU.
-    min_log_std: the least log-deviation, before the tanh.
-    max_log_std: the greatest.
+    units: size of the GRU's state.
+    min_log_std: least log-deviation, before the tanh.
+    max_log_std: greatest log-deviation, before the tanh.
   """
 
   action_size: int
@@ -40,7 +41,7 @@ class Gaussian(nn.Module):
 
   @nn.compact
   def __call__(self, obs: jax.Array, window: Any) -> distributions.TanhGaussian:
-    """The density [..., A] at observations [..., O] with these histories."""
+    """The density [..., A] at observations [..., O] with their histories."""
     outputs = networks.Network(
       self.hidden_sizes, 2 * self.action_size, self.activation, self.units
     )(obs, networks.of_window(window))
@@ -52,17 +53,17 @@ class Gaussian(nn.Module):
 def make(
   module: nn.Module, observation_size: int, action_size: int, *, length: int
 ) -> base.Policy:
-  """The policy whose density `module` says, of observation and history.
+  """The policy whose density `module` computes from observation and history.
 
-  `start` takes the context () for an episode's start, or a `Window` [N, L] for
-  one that is under way, as a branched rollout is.
+  `start` takes the context () at the start of an episode. For an episode that
+  has begun, as in branched rollouts, it takes a `Window` [N, L].
 
   Args:
     module: maps observations `[..., O]` and a `Window` to a distribution.
     observation_size: O.
     action_size: A.
-    length: L; 0 is a policy without memory, whose module is given () in place
-      of a window.
+    length: L. With 0 the policy has no memory, and the module receives () in
+      place of a window.
 
   Example:
     >>> policy = make(Gaussian(2, (8,)), 3, 2, length=4)

@@ -1,10 +1,10 @@
-"""A policy that infers its task from what just happened: pi(a | s, z).
+"""A policy that infers its task from recent transitions: pi(a | s, z).
 
-z is drawn from q(z | c), where the context c is the last W transitions of the
-episode (`rollouts/history.py`) and changes with every step (Rakelly et al.
-2019, for a task that changes within an episode). Its noise is drawn once for an
-episode: z = mu(c) + sigma(c) eps. So an episode begins with one guess at the
-task, z = eps, which it holds until what happens speaks against it.
+z is sampled from q(z | c). The context c is the last W transitions of the
+episode (`rollouts/history.py`), so it changes with every step (Rakelly et al.
+2019, here for a task that may change within an episode). The noise eps of z =
+mu(c) + sigma(c) eps is drawn once per episode. An episode therefore begins with
+a sample of the prior, z = eps, which changes only as transitions come in.
 
   policy = inferring.make(
     flax_policy.make(network, observation_size + 5, action_size),
@@ -27,14 +27,14 @@ from mbmpo_jax.rollouts import history
 
 
 class Params(NamedTuple):
-  """Of the encoder, and of the policy behind it."""
+  """Parameters of the encoder and of the wrapped policy."""
 
   encoder: types.Params
   policy: types.Params
 
 
 class Carry(NamedTuple):
-  """What is remembered of N episodes."""
+  """The memory of N episodes."""
 
   window: history.Window  # the last steps, [N, W]
   noise: jax.Array  # eps, [N, Z]
@@ -43,7 +43,7 @@ class Carry(NamedTuple):
 def encode(
   encoder: networks.Encoder, params: types.Params, seen: history.Seen
 ) -> distributions.Gaussian:
-  """q(z | c) `[..., Z]` of the steps that led to an observation."""
+  """q(z | c) `[..., Z]`, where c is the window in `seen`."""
   found: Any = encoder.apply(params, *history.transitions(seen))
   return found
 
@@ -54,7 +54,7 @@ def init_encoder(
   observation_size: int,
   action_size: int,
 ) -> types.Params:
-  """Its parameters; consumes the key."""
+  """Initial parameters of the encoder; consumes the key."""
   window = history.empty(1, observation_size, action_size, length=1)
   seen = history.Seen(jnp.zeros((1, observation_size)), window)
   return encoder.init(key, *history.transitions(seen))
@@ -68,14 +68,14 @@ def make(
   *,
   length: int,
 ) -> base.Policy:
-  """`policy`, told a latent that is inferred anew at every step.
+  """The policy with the inferred latent z as an additional input.
 
-  Greedily, without noise, it is told the mean mu(c); `distribution` is of the z
-  that eps makes.
+  z is inferred again at every step. A greedy action (without noise) uses the
+  mean mu(c). `distribution` is the density given the z of the episode's eps.
 
   Args:
-    policy: without memory, over observations of size O + Z.
-    encoder: says q(z | c).
+    policy: memoryless, for observations of size O + Z.
+    encoder: computes q(z | c).
     observation_size: O.
     action_size: A.
     length: W > 0.
@@ -115,7 +115,7 @@ def make(
   def told(
     params: Params, carry: Carry, obs: jax.Array, *, greedy: bool = False
   ) -> jax.Array:
-    """[s, z]."""
+    """[s, z], the input of the wrapped policy."""
     seen = history.Seen(obs, carry.window)
     posterior = encode(encoder, params.encoder, seen)
     z = posterior.mean if greedy else posterior.sample(carry.noise)

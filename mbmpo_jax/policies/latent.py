@@ -1,9 +1,9 @@
-"""A policy that is told its task: pi(a | s, z), for a latent z of the task.
+"""A policy whose input includes a latent z of the task: pi(a | s, z).
 
-z is the context that `start` is given, and the carry holds it for the episode;
-the policy behind it sees [s, z]. One such policy is amortised over all tasks:
-a new task costs a new z, and no gradient step (Wang & van Hoof 2022, section
-4.3; Rakelly et al. 2019).
+z is the context that `start` takes, and the carry holds it for the episode. The
+wrapped policy observes [s, z]. One such policy serves all tasks: a new task
+needs a new z but no gradient step (Wang & van Hoof 2022, section 4.3; Rakelly
+et al. 2019).
 
   policy = latent.conditioned(
     flax_policy.make(network, observation_size + 16, action_size), 16
@@ -23,10 +23,10 @@ from mbmpo_jax.policies import distributions
 
 
 class Conditioned(NamedTuple):
-  """The latent beside what the policy behind it has; carry and extras."""
+  """The latent and the wrapped policy's own data; both carry and extras."""
 
   z: jax.Array  # [N, Z]
-  inner: Any
+  inner: Any  # the wrapped policy's carry or extras
 
 
 def append(
@@ -34,12 +34,12 @@ def append(
   z: jax.Array,
   features: Callable[[jax.Array], jax.Array] = lambda obs: obs,
 ) -> jax.Array:
-  """[s, z]: what a policy and its critic see, `[..., F + Z]`.
+  """[s, z], the input of policy and critic, `[..., F + Z]`.
 
   Args:
     obs: `[..., O]`.
     z: `[..., Z]`.
-    features: applied to the observation first, `[..., O] -> [..., F]`.
+    features: applied to the observations, `[..., O] -> [..., F]`.
   """
   return jnp.concatenate([features(obs), z], -1)
 
@@ -50,20 +50,24 @@ def conditioned(
   *,
   features: Callable[[jax.Array], jax.Array] = lambda obs: obs,
 ) -> base.Policy:
-  """`policy` with a latent appended to what it observes.
+  """`policy` with a latent appended to its observations.
 
-  The context that `start` takes is z, `[Z]` for all episodes or `[N, Z]`, one
-  each; without a context, `()`, z is 0. Nothing stops gradients: they flow from
-  actions and densities to the z that was given to `start`, so stop them there
-  where they are not wanted.
+  The context that `start` takes is z, `[Z]` for all episodes or `[N, Z]` with
+  one row each; for the context `()` z is 0. Gradients flow from actions and
+  densities to the z that was given to `start`. If they are not wanted, stop
+  them before `start`.
 
-  `Action.extras` are a `Conditioned`, so that a trajectory knows its z: `over`
-  reads it there, and so may a critic, `trajectory.extras.z` [T, N, Z].
+  The extras of an action are a `Conditioned`, so that z is part of the
+  trajectory, as `trajectory.extras.z` [T, N, Z]. `over` reads it there, and a
+  critic can do so too.
 
   Args:
-    policy: over observations of size F + Z.
+    policy: for observations of size F + Z.
     latent_size: Z.
-    features: of the observation, before z is appended.
+    features: applied to the observations before z is appended.
+
+  Raises:
+    ValueError: by `start`, if z has the wrong shape.
   """
 
   def seen(obs: jax.Array, z: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""A Gaussian policy: a flax network's mean, a deviation of no input."""
+"""A Gaussian policy with a flax network as mean and a constant deviation."""
 
 import math
 
@@ -12,15 +12,15 @@ from mbmpo_jax.policies import distributions
 
 
 class Gaussian(nn.Module):
-  """The network.
+  """The mean network and a log-deviation that does not depend on the state.
 
   Attributes:
     action_size: A.
     hidden_sizes: units of each hidden layer.
-    init_std: what the deviation begins with.
+    init_std: initial standard deviation.
     activation: one of `mlp.ACTIVATIONS`.
     min_std: floor of the deviation.
-    learn_std: whether it is learned.
+    learn_std: whether the deviation is learned.
     bound_mean: whether the mean is the tanh of the network's output.
   """
 

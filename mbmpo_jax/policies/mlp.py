@@ -2,7 +2,7 @@
 
   h_0 = x,    z_l = h_{l-1} W_l + b_l,    h_l = tanh(z_l),    output = z_L
 
-Layers are `{'w': [in, out], 'b': [out]}`. For policy steps, `samples_last`
+Layers are `{'w': [in, out], 'b': [out]}`. In policy steps, `samples_last`
 applies them to many samples at once.
 """
 
@@ -41,11 +41,12 @@ def apply(layers: Layers, x: jax.Array) -> jax.Array:
 
 
 def spread(layers: Layers, shape: tuple[int, ...]) -> Layers:
-  """Layers for `apply` at inputs [*shape, in], with a bias for each of them.
+  """Layers for `apply` at inputs [*shape, in], with a bias for every input.
 
-  The outputs are those of `layers`, whose weights are shared or lead with some
-  of `shape` but its last axis. XLA vectorises tanh(z + b) only where b is as
-  large as z; this is worth it where the same layers are applied many times.
+  The outputs equal those of `layers`. The weights are shared, or have leading
+  axes that are some of `shape` but its last axis. XLA vectorises tanh(z + b)
+  only if b has the shape of z. The copy pays off if the same layers are applied
+  many times.
   """
   return [
     {

@@ -1,7 +1,8 @@
 """MPPI: model predictive path integral control over action sequences.
 
-Of C candidates about a mean mu, with returns R_c, the next mean is their
-average, weighted by the exponentials of their returns:
+Every iteration samples C candidates around a mean mu. With their returns R_c,
+the next mean is the average of the candidates, weighted by exponentials of the
+returns:
 
   Box        a_c = clip(mu + sigma e_c),  e_c ~ N(0, I)
   Discrete   a_c ~ (1 - sigma) mu + sigma / A, one-hot
@@ -9,12 +10,13 @@ average, weighted by the exponentials of their returns:
   w_c ~ exp((R_c - max R) / temperature),  sum_c w_c = 1
   mu' = sum_c w_c a_c
 
-The deviation sigma is `init_std`, in every round and at every step. The plan is
-mu', or its likeliest choices. The next step starts from it, one step on.
+The deviation sigma is `init_std` in all iterations and at all steps. The plan
+is mu', or its most probable choices. The search at the next step starts from
+this plan, shifted by one step.
 
-The path integral's weights (Williams et al. 2015), in the form of Williams et
-al. 2017, algorithm 2, without the price of leaving mu that is part of its
-costs: here rewards say what actions cost.
+The weights are those of path integral control (Williams et al. 2015). The form
+is that of Williams et al. 2017, algorithm 2, without its cost for deviating
+from mu: here the reward function includes the cost of actions.
 """
 
 from typing import Any
@@ -35,7 +37,7 @@ def make(
   horizon: int,
   num_iterations: int,
 ) -> planner.Search:
-  """The search for `planner.make`; it remembers the last plan, one step on."""
+  """The search for `planner.make`; its memory is the shifted last plan."""
 
   def search(
     score: planner.ScoreFn,
@@ -69,20 +71,21 @@ def plan(
   std: jax.Array | float,
   temperature: jax.Array | float,
 ) -> tuple[jax.Array, jax.Array]:
-  """Searches about a mean.
+  """Searches for an action sequence with a high score.
 
   Args:
     score: `(sequences [C, H, A], key) -> returns [C]`.
     key: consumed.
-    mean: `[H, A]`; in a `Discrete` space, probabilities.
-    space: of the actions.
+    mean: the initial mean, `[H, A]`; in a `Discrete` space, probabilities.
+    space: the action space.
     num_candidates: C.
-    num_iterations: rounds of candidates.
+    num_iterations: number of iterations.
     std: sigma.
-    temperature: see above.
+    temperature: of the weights w_c.
 
   Returns:
-    The last mean `[H, A]`, and the sequence `[H, A]` that it stands for.
+    The final mean `[H, A]`, and the plan `[H, A]`, which is the mean projected
+    to the action space.
 
   Example:
     >>> _, best = plan(
@@ -106,7 +109,7 @@ def plan(
     candidates = cem.draw(space, mean, spread, draw_key, count=num_candidates)
     share = weights(score(candidates, score_key), temperature)
     after = jnp.tensordot(share, candidates, 1, precision='highest')
-    # Without one finite return there is nothing to go by.
+    # If no return is finite, the mean is kept.
     return jnp.where(jnp.sum(share) > 0, after, mean), None
 
   mean, _ = jax.lax.scan(iteration, mean, jax.random.split(key, num_iterations))
@@ -114,10 +117,10 @@ def plan(
 
 
 def weights(returns: jax.Array, temperature: jax.Array | float) -> jax.Array:
-  """The candidates' shares in the next mean, of returns [C].
+  """The candidates' weights w_c in the next mean, from returns [C].
 
-  They sum to 1; one whose return is not finite has none, and where none is
-  finite all are 0.
+  They sum to 1. A candidate whose return is not finite has weight 0; if no
+  return is finite, all weights are 0.
 
   Example:
     >>> weights(jnp.array([2.0, 2.0, 2.0, jnp.nan, 2.0]), 1.0).tolist()
@@ -128,5 +131,5 @@ def weights(returns: jax.Array, temperature: jax.Array | float) -> jax.Array:
   best = jnp.max(jnp.where(known, returns, -jnp.inf))
   excess = jnp.where(known, returns - best, 0.0)
   unnormalised = jnp.where(known, jnp.exp(excess / temperature), 0.0)
-  # The best one's is 1.
+  # The best candidate's unnormalised weight is 1.
   return unnormalised / jnp.maximum(jnp.sum(unnormalised), 1.0)

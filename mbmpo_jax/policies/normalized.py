@@ -1,4 +1,4 @@
-"""Observations in units of what has been seen of them so far."""
+"""Observations normalised by the running moments of those seen so far."""
 
 from typing import Any, NamedTuple
 
@@ -9,37 +9,37 @@ import jax.numpy as jnp
 from mbmpo_jax import types
 from mbmpo_jax.policies import base
 
-# Further from the mean than this many deviations is as far.
+# Normalised observations are clipped to this many deviations.
 _FURTHEST = 10.0
 _LEAST_VARIANCE = 1e-8
 
 
 class Moments(NamedTuple):
-  """Running moments of all rows so far; none of them yet is mean 0, std 1."""
+  """Running moments of all rows so far; without rows, mean 0 and std 1."""
 
-  total: jax.Array  # [], rows
+  total: jax.Array  # [], number of rows
   mean: jax.Array  # [D]
   squares: jax.Array  # [D], sum of squared deviations from the mean
 
 
 class Params(NamedTuple):
-  """Of a normalised policy."""
+  """Parameters of a normalised policy."""
 
   policy: types.Params
-  moments: Any  # `Moments`; in `spread`, the axis of their leaves
+  moments: Any  # `Moments`; in the axes of `spread`, one axis for all leaves
 
 
 def start(size: int) -> Moments:
-  """Nothing has been seen yet."""
-  # No two leaves share memory: XLA refuses to be donated it twice.
+  """The moments before any row."""
+  # Each leaf has its own buffer: XLA cannot donate one buffer twice.
   return Moments(*(jnp.zeros(shape) for shape in ((), (size,), (size,))))
 
 
 def update(moments: Moments, rows: jax.Array, mask: jax.Array) -> Moments:
-  """The moments with further rows (Chan et al. 1979, equation 1.5).
+  """The moments after further rows (Chan et al. 1979, equation 1.5).
 
   Args:
-    moments: so far.
+    moments: of all earlier rows.
     rows: `[..., D]`.
     mask: `[...]`, 1. where a row counts.
 
@@ -69,7 +69,7 @@ def update(moments: Moments, rows: jax.Array, mask: jax.Array) -> Moments:
 
 
 def normalize(moments: Moments, obs: jax.Array) -> jax.Array:
-  """(obs - mean) / std of `obs` [..., D], within 10 deviations."""
+  """(obs - mean) / std for `obs` [..., D], clipped to +-10."""
   variance = moments.squares / jnp.maximum(moments.total, 1)
   std = jnp.where(
     moments.total > 0, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE)), 1.0
@@ -80,7 +80,7 @@ def normalize(moments: Moments, obs: jax.Array) -> jax.Array:
 
 
 def make(policy: base.Policy, observation_size: int) -> base.Policy:
-  """`policy` on normalised observations; its parameters are `Params`."""
+  """`policy` with normalised observations; its parameters are `Params`."""
 
   def init(key: jax.Array) -> Params:
     return Params(policy.init(key), start(observation_size))

@@ -1,18 +1,18 @@
-"""A policy that plans: at each step it searches for the best actions anew.
+"""A policy that plans: at each step it searches for the best actions.
 
-Of an action sequence a_1..a_H, the return that a model imagines from here is
+The model's return of an action sequence a_1..a_H from the current state is
 
   R(a) = sum_t discount^(t-1) r(s_t, a_t, s_{t+1}),  s_{t+1} = f_k(s_t, a_t),
 
-where nothing more is paid after a termination. A search (`random_shooting`,
-`cem`, `mppi`) finds a sequence with a high R, its first action is taken, and
-the next step plans again: a receding horizon (Nagabandi et al. 2017, section
-IV.C). With an `Adaptation` the model is first fitted to the last steps of the
-episode, at every step anew (Nagabandi et al. 2019, algorithm 2).
+with no rewards after a termination. A search (`random_shooting`, `cem`, `mppi`)
+finds a sequence with a high R. The policy takes its first action and plans
+again at the next step: a receding horizon (Nagabandi et al. 2017, section
+IV.C). With an `Adaptation`, the model is first fitted to the last steps of the
+episode, separately at every step (Nagabandi et al. 2019, algorithm 2).
 
-Searches and scores are of one world: candidates `C`, horizon `H`, features.
-The policy maps them over its N worlds. One step is one program; nothing of it
-is kept but what a search remembers.
+Searches and scores are for one environment, with axes: candidates `C`, horizon
+`H`, features. The policy maps them over its N environments. Only the memory of
+the search, and the window of an adaptation, are kept from step to step.
 """
 
 import functools
@@ -28,15 +28,14 @@ from mbmpo_jax.models import base as models
 from mbmpo_jax.policies import base
 from mbmpo_jax.rollouts import history
 
-# (action sequences [C, H, A], key) -> their returns [C]; a NaN is the worst.
+# (action sequences [C, H, A], key) -> returns [C]; NaN counts as the worst.
 ScoreFn = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 class Numbers(NamedTuple):
-  """Numbers of a planner in which the runs of a sweep may differ.
+  """Numeric settings of a planner that may differ between runs of a sweep.
 
-  What they say, and which search reads them, stands in
-  `algorithms/mb_mpc/config.py`.
+  `algorithms/mb_mpc/config.py` describes them, and which search uses them.
   """
 
   discount: jax.Array | float = 1.0
@@ -55,12 +54,12 @@ class Params(NamedTuple):
 
 
 class Search(NamedTuple):
-  """How a sequence with a high return is found, in one world.
+  """A method that finds a sequence with a high return, in one environment.
 
   Attributes:
-    start: () -> what is remembered at an episode's start, from step to step.
+    start: () -> the memory at the start of an episode.
     plan: `(score, memory, key, numbers) -> (memory, sequence [H, A])`; consumes
-      the key. The memory is meant for the next step.
+      the key. The returned memory is for the next step.
   """
 
   start: Callable[[], Any]
@@ -68,13 +67,13 @@ class Search(NamedTuple):
 
 
 class Adaptation(NamedTuple):
-  """How the model is adapted before a step is planned, in one world.
+  """Adaptation of the model before each planning step, in one environment.
 
   Attributes:
-    length: steps M of the episode that are remembered.
-    adapt: `(model, window, obs) -> model`, of all members, leaves [K, ...]. The
-      `history.Window` [M] has the last steps, the newest last, under a mask;
-      `obs` [O] is where that one led.
+    length: M, the number of remembered steps of the episode.
+    adapt: `(model, window, obs) -> model`, for all members, leaves `[K, ...]`.
+      The `history.Window` [M] holds the last steps, the newest last, with a
+      mask; `obs` [O] is the observation after the newest step.
   """
 
   length: int
@@ -82,10 +81,10 @@ class Adaptation(NamedTuple):
 
 
 class Carry(NamedTuple):
-  """What a policy that adapts remembers, of N worlds."""
+  """The memory of a policy that adapts, for N environments."""
 
   window: history.Window  # [N, M]
-  memory: Any  # of the search, leaves [N, ...]
+  memory: Any  # the memory of the search, leaves [N, ...]
 
 
 def make(
@@ -97,20 +96,21 @@ def make(
   members: str = 'one',
   adaptation: Adaptation | None = None,
 ) -> base.Policy:
-  """The policy that takes the first action of the sequence found.
+  """The policy that takes the first action of the best sequence found.
 
-  Its noise is a key for each world. Greedy, without noise, it searches with
-  one and the same key at every step and in every world: its action is then a
-  function of the observation and of what it remembers.
+  Its noise is one key per environment. A greedy action (without noise) uses the
+  same constant key at every step and in every environment, and so depends only
+  on the observation and the carry.
 
   Args:
-    env: its reward and termination are known.
-    dynamics: the model that `Params.model` is of.
-    search: as `random_shooting.make`, `cem.make` and `mppi.make` build it.
-    init: key -> params, those of a model that has seen no data.
-    members: which of them score a candidate, see `imagined_returns`.
-    adaptation: of the model, at every step from `Params.model`; the carry is
-      then a `Carry`, else what the search remembers.
+    env: its reward and termination functions are used where the model predicts
+      none.
+    dynamics: the functions of the model in `Params.model`.
+    search: from `random_shooting.make`, `cem.make` or `mppi.make`.
+    init: key -> params, with a model that has seen no data.
+    members: which members score a candidate, see `imagined_returns`.
+    adaptation: of the model, at every step from `Params.model`. The carry is
+      then a `Carry`; otherwise it is the memory of the search.
   """
   score = functools.partial(
     imagined_returns, env=env, dynamics=dynamics, members=members
@@ -196,21 +196,20 @@ def imagined_returns(
   discount: jax.Array | float = 1.0,
   disagreement_coef: jax.Array | float = 0.0,
 ) -> jax.Array:
-  """What the ensemble says action sequences are worth.
+  """The returns of action sequences, as predicted by the ensemble.
 
-  All candidates of a member are one batch of its matrix products per imagined
-  step.
+  Every imagined step evaluates all candidates of a member as one batch.
 
   Args:
     model: of K members, leaves `[K, ...]`.
-    obs: where the sequences begin, `[O]`.
-    sequences: `[C, H, A]`, actions as the environment takes them.
+    obs: the initial observation, `[O]`.
+    sequences: `[C, H, A]`, environment actions.
     key: consumed.
     env: gives rewards and terminations that the model does not predict.
     dynamics: the model's functions.
-    members: `one`: each member scores C / K candidates, in order; `all`: a
-      candidate is worth the mean over members, less `disagreement_coef` times
-      their standard deviation.
+    members: with `one`, each member scores C / K candidates, in order. With
+      `all`, every member scores every candidate, and the result is the mean
+      over members less `disagreement_coef` times their standard deviation.
     discount: per step.
     disagreement_coef: see `members`.
 
@@ -218,7 +217,7 @@ def imagined_returns(
     The returns [C]; NaN where a prediction is not finite.
 
   Raises:
-    ValueError: if C is no multiple of K, with `members='one'`.
+    ValueError: if C is not a multiple of K, with `members='one'`.
   """
   chex.assert_rank([obs, sequences], [1, 3])
   num_members = jax.tree.leaves(model)[0].shape[0]
@@ -241,7 +240,7 @@ def imagined_returns(
 
 
 def worst_if_nan(returns: jax.Array) -> jax.Array:
-  """Returns [C] with -inf for NaN, which would otherwise be the largest."""
+  """Returns [C] with NaN replaced by -inf, so that no NaN is the largest."""
   return jnp.where(jnp.isnan(returns), -jnp.inf, returns)
 
 
@@ -255,7 +254,7 @@ def _imagine(
   obs: jax.Array,
   weights: jax.Array,
 ) -> jax.Array:
-  """One member's returns [B] of `sequences` [B, H, A], of `weights` [H]."""
+  """One member's returns [B] of `sequences` [B, H, A], weighted by [H]."""
   count = sequences.shape[0]
   start_key, steps_key = jax.random.split(key)
 
@@ -267,7 +266,7 @@ def _imagine(
     reward = prediction.reward
     if reward is None:
       reward = env.reward(obs, action, next_obs)
-    # A reward need not look at all of a prediction.
+    # The reward may ignore dimensions of a prediction that are not finite.
     sound = jnp.all(jnp.isfinite(next_obs), -1)
     reward = jnp.where(sound, weight * reward, jnp.nan)
     total = total + jnp.where(alive > 0, reward, 0.0)

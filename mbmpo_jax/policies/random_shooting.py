@@ -1,4 +1,4 @@
-"""Random shooting: the best of many uniformly drawn action sequences.
+"""Random shooting: the best of many uniformly sampled action sequences.
 
 Nagabandi et al. 2017, section IV.C.
 """
@@ -15,7 +15,7 @@ from mbmpo_jax.policies import planner
 def make(
   space: spaces.ActionSpace, *, num_candidates: int, horizon: int
 ) -> planner.Search:
-  """The search for `planner.make`; it remembers nothing."""
+  """The search for `planner.make`; it has no memory."""
 
   def search(
     score: planner.ScoreFn, memory: Any, key: jax.Array, numbers: Any
@@ -36,20 +36,20 @@ def plan(
   num_candidates: int,
   horizon: int,
 ) -> jax.Array:
-  """The sequence with the highest return.
+  """The sampled sequence with the highest return.
 
   Args:
     score: `(sequences [C, H, A], key) -> returns [C]`.
     key: consumed.
-    space: of the actions, drawn uniformly.
+    space: the action space; actions are sampled uniformly.
     num_candidates: C.
     horizon: H.
 
   Returns:
-    One of the candidates, `[H, A]`; of equal ones, the first.
+    The best candidate, `[H, A]`; the first one if several are equal.
 
   Example:
-    The largest sum of two actions, of 1,000 draws:
+    Two actions with the largest sum, from 1,000 samples:
 
     >>> key = jax.random.PRNGKey(0)
     >>> best = plan(

@@ -1,16 +1,17 @@
-"""A policy made of radial basis functions, as PILCO and deep PILCO have it.
+"""A policy made of radial basis functions, as in PILCO and deep PILCO.
 
   phi_i(s) = exp(-1/2 sum_d (s_d - c_id)^2 / l_d^2)
   action   = squash(b + sum_i w_i phi_i(s)),
 
-with 50 units for the cart-pole (Gal et al. 2016). Centres start standard
-normal, and l^2 at e in every dimension, shared by all units, as in a public
-version of deep PILCO. It is deterministic: a model's particles explore for it.
+with 50 units for the cart-pole (Gal et al. 2016). The centres c start standard
+normal. The squared widths l^2 start at e in every dimension and are shared by
+all units, as in a public version of deep PILCO. The policy is deterministic;
+the model's particles provide exploration.
 
-Its first weights w decide what it can learn by a gradient through time: where
-actions are strong at first, the cart-pole's policy soon pushes one way as hard
-as it can, and tanh passes no gradient there. From weights near 0 a push gains
-nothing, as the pole hangs to both sides alike, while pumping energy does.
+The scale of the initial weights w matters when the gradient flows through time.
+With large initial actions, the cart-pole's policy soon saturates at a constant
+force, where the gradient of tanh vanishes. With weights near 0 a constant force
+gains nothing, by the symmetry of the hanging pole, but pumping energy does.
 """
 
 from collections.abc import Callable
@@ -27,15 +28,17 @@ SQUASHES = ('tanh', 'clip')
 
 
 class RBF(nn.Module):
-  """The network.
+  """The network of basis functions.
 
   Attributes:
     action_size: A.
-    num_units: basis functions.
-    squash: `tanh`, or `clip`, which leaves it to the action's own clip.
-    features: what the units see of an observation, `[..., O] -> [..., F]`.
-    init_scale: of the first weights, 1 / sqrt(units) at 1.
-    init_widths: l^2 / e at first, of each feature; 1 each by default.
+    num_units: number of basis functions.
+    squash: `tanh`, or `clip`, which leaves the output to the clip of
+      `distributions.Deterministic`.
+    features: inputs of the units, `[..., O] -> [..., F]`.
+    init_scale: scale of the initial weights; at 1 their standard deviation is
+      1 / sqrt(num_units).
+    init_widths: initial l^2 / e of each feature; 1 each by default.
   """
 
   action_size: int
@@ -54,7 +57,7 @@ class RBF(nn.Module):
       'centres', nn.initializers.normal(1.0), (self.num_units, size)
     )
     log_squares = self.param('log_squares', self._log_squares, (size,))
-    # Scaled first: the differences are the only array [..., units, F].
+    # Scaled first, so that the differences are the only array [..., units, F].
     scale = jnp.exp(-0.5 * log_squares)
     shape = (1,) * (x.ndim - 1)
     scaled = (x * scale.reshape(*shape, size))[..., None, :]
@@ -93,19 +96,19 @@ def make(
   """The policy for observations [..., O] and actions [..., A].
 
   Args:
-    observation_size: O, with a latent's size where one is appended.
+    observation_size: O, including the size of a latent if one is appended.
     action_size: A.
-    num_units: basis functions.
-    squash: `tanh` keeps the action within (-1, 1), and gradients alive; with
-      `clip` what leaves [-1, 1] is clipped on its way to the world.
-    features: what the units see of an observation, as the environment's
-      `model_input`.
-    init_scale: of the first weights.
-    init_widths: l^2 / e at first, of each feature; 1 each by default. With many
-      features, as of a latent, wider ones: else no unit is near anything.
+    num_units: number of basis functions.
+    squash: `tanh` keeps the action within (-1, 1), with a nonzero gradient.
+      With `clip` the action is clipped to [-1, 1] for the environment.
+    features: inputs of the units, such as the environment's `model_input`.
+    init_scale: scale of the initial weights.
+    init_widths: initial l^2 / e of each feature; 1 each by default. With many
+      features, such as those of a latent, use larger ones; otherwise inputs are
+      far from all centres.
 
   Raises:
-    ValueError: if `squash` is none of the two.
+    ValueError: if `squash` is unknown.
   """
   if squash not in SQUASHES:
     raise ValueError(f'squash={squash!r}: must be one of {SQUASHES}')

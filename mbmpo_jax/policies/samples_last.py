@@ -1,20 +1,19 @@
 """The tanh network and its Gaussian for many samples at once, [..., B].
 
-A policy step differentiates the network a dozen times at the same samples, in
-another direction each time. With samples on the last axis, whatever is
-elementwise, or a sum over samples, runs along memory. JAX's derivatives of
-`jnp.matmul` and `jnp.tanh` leave that layout and keep more than they need, so
-both are primitives here, closed under differentiation:
+A policy step differentiates the network about a dozen times at the same
+samples, in different directions. With samples on the last axis, elementwise
+operations and sums over samples read memory in order. JAX's derivatives of
+`jnp.matmul` and `jnp.tanh` change that layout and keep more arrays than needed.
+Therefore both are primitives here, and the set is closed under differentiation:
 
   forward(w, x) = w^T x,    backward(w, d) = w d,    outer(x, d) = x d^T,
 
-the three derivatives of sum_b x_b^T w d_b, each of which has the other two for
-its transposes; and, with h = tanh(z),
+are the three derivatives of sum_b x_b^T w d_b. The transposes of each one are
+the other two. With h = tanh(z),
 
-  slope(h, t) = (1 - h^2) t,    d slope = (1 - h^2) dt - 2 h t dh,
+  slope(h, t) = (1 - h^2) t,    d slope = (1 - h^2) dt - 2 h t dh.
 
-of which a linearisation keeps h and h t alone. `WORKSPACE.md` says what this is
-worth.
+A linearisation keeps only h and h t. `WORKSPACE.md` reports the gain in speed.
 """
 
 import functools
@@ -34,14 +33,14 @@ from jax.interpreters import mlir
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import mlp
 
-# Every product's contraction.
+# The contraction of each product.
 _CONTRACTIONS = {
   'forward': 'io,ib->ob',
   'backward': 'io,ob->ib',
   'outer': 'ib,ob->io',
 }
-# The products that transpose it, in its first operand and in its second; the
-# operands of each out of (first, second, cotangent).
+# The products that transpose each product, in its first and second operand,
+# with the indices of their operands in (first, second, cotangent).
 _TRANSPOSES = {
   'forward': (('outer', 1, 2), ('backward', 0, 2)),
   'backward': (('outer', 2, 1), ('forward', 0, 2)),
@@ -59,9 +58,9 @@ def apply(layers: mlp.Layers, x: jax.Array) -> jax.Array:
 
 
 def product(w: jax.Array, x: jax.Array) -> jax.Array:
-  """w^T x, [out, B], of weights [in, out] and inputs [in, B].
+  """w^T x, [out, B], with weights [in, out] and inputs [in, B].
 
-  At the full precision of its type, and so are its derivatives.
+  Computed at the full precision of its type, as are its derivatives.
   """
   return _product_p.bind(w, x, kind='forward')
 
@@ -84,15 +83,15 @@ def _tanh_jvp(
 class Gaussian:
   """`distributions.Gaussian` with samples on the last axis of its fields.
 
-  To its users it is the distribution of a batch `[T, N]`, B = T N.
+  The methods take and return batches `[T, N]`, where B = T N.
   """
 
   mean: jax.Array  # [A, B]
-  log_std: jax.Array  # [A, B], or [A, 1] for all
+  log_std: jax.Array  # [A, B], or [A, 1] if the same for all samples
   shape: tuple[int, ...] = flax.struct.field(pytree_node=False)  # [T, N]
 
   def sample(self, noise: jax.Array) -> jax.Array:
-    """mu + sigma * noise [T, N, A]."""
+    """mu + sigma * noise, [T, N, A]."""
     return self._samples_first.sample(noise)
 
   def mode(self) -> jax.Array:
@@ -100,7 +99,7 @@ class Gaussian:
     return self._samples_first.mode()
 
   def to_env(self, raw: jax.Array) -> jax.Array:
-    """Clipped to [-1, 1]."""
+    """The action clipped to [-1, 1]."""
     return self._samples_first.to_env(raw)
 
   def log_prob(self, raw: jax.Array) -> jax.Array:
@@ -109,12 +108,12 @@ class Gaussian:
     return self._batch(self._samples_last.log_prob(raw, axis=0))
 
   def log_prob_of_noise(self, noise: jax.Array) -> jax.Array:
-    """log pi [T, N] of what `sample` makes of `noise` [T, N, A]."""
+    """log pi [T, N] of the actions that `sample` computes from `noise`."""
     noise = noise.reshape(-1, noise.shape[-1]).T
     return self._batch(self._samples_last.log_prob_of_noise(noise, axis=0))
 
   def entropy(self) -> jax.Array:
-    """[T, N], or [1, 1] where it is the same for all."""
+    """The entropy [T, N], or [1, 1] if it is the same for all samples."""
     return self._batch(self._samples_last.entropy(axis=0))
 
   def kl(self, other: 'Gaussian') -> jax.Array:
@@ -133,7 +132,7 @@ class Gaussian:
     return distributions.Gaussian(first(self.mean), first(self.log_std))
 
   def _batch(self, x: jax.Array) -> jax.Array:
-    """The axis of samples [B, ...] as those of the batch, [T, N, ...]."""
+    """Replaces the axis of samples, [B, ...], by the batch axes [T, N, ...]."""
     size, *rest = x.shape
     whole = size == math.prod(self.shape)
     shape = self.shape if whole else (1,) * len(self.shape)
@@ -155,7 +154,7 @@ def _product_shape(a: Any, b: Any, *, kind: str) -> jax.core.ShapedArray:
 
 
 def _product_transpose(operand: int) -> Callable[..., jax.Array]:
-  """Of a product in its first or its second operand."""
+  """The transpose rule of a product in its first or second operand."""
 
   def rule(ct: Any, a: Any, b: Any, *, kind: str) -> jax.Array:
     transpose, first, second = _TRANSPOSES[kind][operand]
@@ -189,7 +188,7 @@ def _slope_transpose(ct: Any, h: Any, t: Any) -> tuple[None, Any]:
 def _primitive(
   name: str, fn: Callable[..., jax.Array], shape: Callable[..., Any]
 ) -> Any:
-  """`fn` as a primitive that still lacks its derivatives."""
+  """`fn` as a primitive, without derivative rules."""
   primitive = jax.extend.core.Primitive(name)
   primitive.def_impl(fn)
   primitive.def_abstract_eval(shape)

@@ -1,7 +1,7 @@
-"""Policies whose actions a tanh keeps within [-1, 1], on flax networks.
+"""Policies with tanh-squashed actions within [-1, 1], as flax networks.
 
-The squashed Gaussian of SAC, with a deviation that depends on the state, and
-the deterministic policy of DDPG, with noise about it for exploration.
+The squashed Gaussian of SAC, whose deviation depends on the state, and the
+deterministic policy of DDPG, with added noise for exploration.
 """
 
 import jax
@@ -16,13 +16,13 @@ from mbmpo_jax.policies import distributions
 def head(
   outputs: jax.Array, *, min_log_std: float, max_log_std: float
 ) -> distributions.TanhGaussian:
-  """The squashed Gaussian that a network's outputs stand for.
+  """The squashed Gaussian given by a network's outputs.
 
-  Log-deviations approach their bounds, so that gradients stay alive:
+  Log-deviations are bounded smoothly, so that gradients do not vanish:
   log sigma = low + (high - low) sigmoid(x).
 
   Args:
-    outputs: the mean before the tanh, and x, `[..., 2 A]`.
+    outputs: the mean before the tanh, followed by x, `[..., 2 A]`.
     min_log_std: low.
     max_log_std: high.
   """
@@ -32,14 +32,14 @@ def head(
 
 
 class Gaussian(nn.Module):
-  """SAC's policy: an MLP that says mean and deviation.
+  """SAC's policy: an MLP whose outputs are mean and deviation.
 
   Attributes:
     action_size: A.
     hidden_sizes: units of each hidden layer.
     activation: one of `mlp.ACTIVATIONS`.
-    min_log_std: the least log-deviation.
-    max_log_std: the greatest.
+    min_log_std: least log-deviation.
+    max_log_std: greatest log-deviation.
   """
 
   action_size: int
@@ -60,7 +60,7 @@ class Gaussian(nn.Module):
 
 
 class Deterministic(nn.Module):
-  """DDPG's policy: tanh of an MLP.
+  """DDPG's policy: the tanh of an MLP.
 
   Attributes:
     action_size: A.
@@ -80,14 +80,14 @@ class Deterministic(nn.Module):
 
 
 def exploring(policy: base.Policy, std: jax.Array | float) -> base.Policy:
-  """A policy without memory, with Gaussian noise about its greedy action.
+  """The memoryless policy with Gaussian noise added to greedy actions.
 
-  Its density is that of the noisy action before the environment clips it;
-  greedily it acts as `policy` does.
+  Its density is that of the noisy action before the environment clips it. Its
+  greedy action is that of `policy`.
 
   Args:
-    policy: with a distribution, as of a `Deterministic` network.
-    std: deviation of the noise, in units of the action; may be traced.
+    policy: memoryless, with a distribution such as that of `Deterministic`.
+    std: standard deviation of the noise, in units of the action; may be traced.
 
   Example:
     >>> from mbmpo_jax.policies import flax_policy

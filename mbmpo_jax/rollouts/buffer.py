@@ -1,7 +1,7 @@
-"""A fixed-capacity ring of data that never leaves the device.
+"""A ring buffer of fixed capacity, stored on the device.
 
-A row is any pytree, most often a `types.Transition`; every leaf of the data
-leads with the capacity [C].
+A row is any pytree, usually a `types.Transition`. Every leaf of the stored data
+has the leading axis capacity [C].
 """
 
 from typing import Any, NamedTuple
@@ -18,11 +18,11 @@ _SHOWN = 6  # numbers in a message
 
 
 class Buffer(NamedTuple):
-  """The newest rows; slots from `size` on hold nothing yet."""
+  """The stored rows; slots from `size` on are empty."""
 
   data: Any  # every leaf [C, ...]
-  position: jax.Array  # int32 scalar, the slot written next
-  size: jax.Array  # int32 scalar, slots that hold a row
+  position: jax.Array  # int32 scalar, the slot to be written next
+  size: jax.Array  # int32 scalar, number of slots that hold a row
 
 
 def init(capacity: int, example: Any) -> Buffer:
@@ -30,7 +30,7 @@ def init(capacity: int, example: Any) -> Buffer:
 
   Args:
     capacity: C.
-    example: one row, of arrays or of their shapes and dtypes.
+    example: one row, as arrays or as their shapes and dtypes.
 
   Example:
     >>> ring = init(3, {'x': jnp.zeros(2), 'n': jnp.int32(0)})
@@ -69,25 +69,26 @@ def init_transitions(
 
 
 def add(buffer: Buffer, rows: Any) -> Buffer:
-  """Writes `rows` [B, ...], the oldest first, over the oldest stored.
+  """Appends `rows` [B, ...], oldest first; overwrites the oldest when full.
 
-  A row with a number that is not finite, or beyond +-1e10, is left out
-  (`masking.sound_rows`): one would spoil the moments of the whole buffer.
+  A row with a number that is not finite, or larger than 1e10 in magnitude, is
+  left out (`masking.sound_rows`), because one such row would spoil the moments
+  of the whole buffer.
 
   Args:
     buffer: of capacity C.
-    rows: JAX or NumPy arrays, or lists of numbers, a tree like the buffer's;
-      consecutive entries of an episode in order, so that histories can be cut
-      from the ring.
+    rows: JAX or NumPy arrays, or lists of numbers, in a tree like the buffer's.
+      The steps of an episode must be consecutive and in order, so that
+      histories can be cut from the ring.
 
   Raises:
-    ValueError: in one line, if B exceeds C, the tree is another, the shape of a
-      leaf does not fit, or numbers are not whole where they must be; of
-      transitions, too, if an action is beyond [-1, 1]. What is traced has no
-      numbers to look at.
+    ValueError: in one line, if B exceeds C, the tree or the shape of a leaf
+      does not match the buffer, or an integer leaf gets numbers that are not
+      whole. For transitions, also if an action is outside of [-1, 1]. The
+      values of traced arrays are not checked.
 
   Example:
-    Three steps of one episode, as NumPy arrays from anywhere:
+    Three steps of one episode, as NumPy arrays:
 
     >>> import numpy as np
     >>> steps = types.Transition(
@@ -114,7 +115,7 @@ def add(buffer: Buffer, rows: Any) -> Buffer:
     return buffer
   sound = masking.sound_rows(rows)
   before = jnp.cumsum(sound, dtype=jnp.int32) - sound
-  # Beyond the last slot nothing is written.
+  # Rows that are left out get the slot C, which is not written.
   slots = jnp.where(sound, (buffer.position + before) % capacity, capacity)
   written = jnp.sum(sound, dtype=jnp.int32)
   return Buffer(
@@ -129,9 +130,9 @@ def add(buffer: Buffer, rows: Any) -> Buffer:
 
 
 def sample(buffer: Buffer, key: jax.Array, *, count: int) -> Any:
-  """A minibatch of `count` rows drawn uniformly with replacement.
+  """A minibatch of `count` rows, uniform with replacement; consumes `key`.
 
-  The buffer must not be empty. Consumes `key`.
+  The buffer must not be empty.
   """
   slots = jax.random.randint(key, (count,), 0, buffer.size)
   return rows_at(buffer, slots)
@@ -140,7 +141,7 @@ def sample(buffer: Buffer, key: jax.Array, *, count: int) -> Any:
 def sample_newest(
   buffer: Buffer, key: jax.Array, *, count: int, newest: int
 ) -> Any:
-  """The same of the `newest` rows alone, or of all where there are fewer."""
+  """As `sample`, but only from the `newest` rows, or all if there are fewer."""
   most = jnp.clip(buffer.size, 1, newest)
   age = jax.random.randint(key, (count,), 0, most)
   return rows_at(buffer, (buffer.position - 1 - age) % _capacity(buffer))
@@ -154,25 +155,25 @@ def sample_by_task(
   num_tasks: int,
   count: int,
 ) -> tuple[Any, jax.Array]:
-  """A minibatch of each task's rows, uniformly with replacement.
+  """A minibatch of rows for each task, uniform with replacement.
 
   Args:
     buffer: of capacity C.
     key: consumed.
-    task: the task of every slot, int [C], from 0.
+    task: the task index of every slot, int [C], starting at 0.
     num_tasks: P.
     count: rows per task, B.
 
   Returns:
-    Rows `[P, B, ...]` and a mask `[P, B]`, 0 for a task that has no rows; its
-    rows are then any.
+    Rows `[P, B, ...]` and a mask `[P, B]`. The mask is 0 for a task without
+    rows; its rows are then arbitrary.
   """
   chex.assert_rank(task, 1)
   chex.assert_axis_dimension(task, 0, _capacity(buffer))
   stored = mask(buffer) > 0
 
   def of_task(index: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    # The n-th row of the task is where the count of its rows passes n.
+    # Row n of the task is in the first slot whose count of rows exceeds n.
     counts = jnp.cumsum(stored & (task == index), dtype=jnp.int32)
     total = counts[-1]
     drawn = jax.random.randint(key, (count,), 0, jnp.maximum(total, 1))
@@ -186,22 +187,22 @@ def sample_by_task(
 
 
 def rows_at(buffer: Buffer, slots: jax.Array) -> Any:
-  """The rows in these slots, leaves `[*slots.shape, ...]`."""
+  """The rows in the given slots, leaves `[*slots.shape, ...]`."""
   return jax.tree.map(lambda stored: stored[slots], buffer.data)
 
 
 def mask(buffer: Buffer) -> jax.Array:
-  """1. where a slot [C] holds a row."""
+  """1. where a slot [C] holds a row, otherwise 0."""
   return (jnp.arange(_capacity(buffer)) < buffer.size).astype(float)
 
 
 def newest(buffer: Buffer, since: jax.Array, *, added: jax.Array) -> jax.Array:
-  """1. where a slot [C] was written after `position` was `since`.
+  """1. for slots [C] that were written since an earlier `position`.
 
   Args:
     buffer: of capacity C.
-    since: the slot that was to be written next.
-    added: whether anything was added; not more than C rows.
+    since: the earlier `position`, the slot that was to be written next.
+    added: whether anything was added since; at most C rows.
   """
   capacity = _capacity(buffer)
   written = (buffer.position - since) % capacity
@@ -210,9 +211,9 @@ def newest(buffer: Buffer, since: jax.Array, *, added: jax.Array) -> jax.Array:
 
 
 def last(buffer: Buffer, count: jax.Array) -> jax.Array:
-  """1. where a slot [C] holds one of the `count` rows that were written last.
+  """1. for slots [C] that hold one of the `count` newest rows.
 
-  All that are stored, where they are fewer.
+  All stored rows, if there are fewer.
   """
   capacity = _capacity(buffer)
   age = (buffer.position - 1 - jnp.arange(capacity)) % capacity
@@ -224,7 +225,7 @@ def _capacity(buffer: Buffer) -> int:
 
 
 def _arrays(buffer: Buffer, rows: Any) -> Any:
-  """`rows` with arrays for leaves, of whole numbers where those stored are."""
+  """`rows` with array leaves, as integers where the stored leaves are."""
   structure: Any = jax.tree.structure(buffer.data)
   try:
     leaves = structure.flatten_up_to(rows)
@@ -267,7 +268,7 @@ def _check_actions(actions: Any) -> None:
   if isinstance(actions, jax.core.Tracer):
     return
   size = np.abs(np.asarray(actions))
-  # What is not finite is left out, and not the only thing that is.
+  # Actions that are not finite are left out later; they are no error.
   most = np.max(np.where(np.isfinite(size), size, 0.0), axis=0, initial=0.0)
   if np.any(most > 1 + 1e-6):
     limits = ', '.join(f'{max(x, 1.0):.4g}' for x in most[:_SHOWN])

@@ -1,6 +1,7 @@
-"""Where episodes begin and end within rollouts that go on after an ending.
+"""Beginnings and ends of episodes within rollouts of several episodes.
 
-Everything follows from `terminated` [T, N], 1. where a step ended an episode.
+All functions use `terminated` [T, N], which is 1. where a step ended an
+episode.
 """
 
 from typing import NamedTuple
@@ -10,19 +11,19 @@ import jax.numpy as jnp
 
 
 class Sums(NamedTuple):
-  """Sums over the steps of episodes."""
+  """Sums over the steps of an episode."""
 
   reward: jax.Array
   length: jax.Array
 
 
 def before(terminated: jax.Array) -> jax.Array:
-  """Episodes ended before each step, [T, N], of the type of `terminated`."""
+  """Number of episodes that ended before each step, [T, N]; same dtype."""
   return jnp.cumsum(terminated, axis=0, dtype=terminated.dtype) - terminated
 
 
 def time(terminated: jax.Array) -> jax.Array:
-  """Steps since the episode that a step belongs to began, int32 [T, N]."""
+  """Number of steps since the step's episode began, int32 [T, N]."""
   steps = jnp.arange(terminated.shape[0], dtype=jnp.int32)[:, None]
   began = jnp.where(terminated > 0, steps + 1, 0)
   began = jnp.concatenate([jnp.zeros_like(began[:1]), began[:-1]])
@@ -30,44 +31,44 @@ def time(terminated: jax.Array) -> jax.Array:
 
 
 def complete(terminated: jax.Array) -> jax.Array:
-  """Whether a step is of a complete episode, bool [T, N].
+  """Whether a step belongs to a complete episode, bool [T, N].
 
-  Complete are those that terminated, and those that ran from a reset at the
-  first step to the last.
+  An episode is complete if it terminated, or if it began at the rollout's first
+  step and lasts until the last one.
   """
   total = jnp.sum(terminated, axis=0)[None]
   return (before(terminated) < total) | (total == 0)
 
 
 def mean(x: jax.Array, terminated: jax.Array) -> jax.Array:
-  """The sum of `x` [T, N] over an episode, meaned over complete ones.
+  """The sum of `x` [T, N] over an episode, averaged over complete episodes.
 
-  The last episode of a rollout that has ended before is cut by the horizon and
-  does not count. Longer episodes are cut more often, so that where some end and
-  others last, the mean leans towards the short ones.
+  The last episode of a rollout with several episodes is cut by the horizon and
+  is not counted. Long episodes are cut more often, so the mean is biased
+  towards short episodes if only some episodes terminate.
   """
   episodes = jnp.sum(jnp.maximum(jnp.sum(terminated, axis=0), 1))
   return jnp.sum(jnp.where(complete(terminated), x, 0.0)) / episodes
 
 
 def start(num_envs: int) -> Sums:
-  """Of the episodes of N environments that have not begun, `[N]`."""
+  """The sums at the start of an episode in each of N environments, `[N]`."""
   return Sums(*(jnp.zeros(num_envs) for _ in range(2)))
 
 
 def finished(
   unfinished: Sums, reward: jax.Array, ended: jax.Array
 ) -> tuple[Sums, Sums]:
-  """Returns and lengths of episodes that may have begun in a rollout before.
+  """Returns and lengths of episodes that may have begun in earlier rollouts.
 
   Args:
-    unfinished: of the episodes under way before the first step, `[N]`.
+    unfinished: sums over the episodes that are under way, `[N]`.
     reward: `[T, N]`.
     ended: `[T, N]`, 1. where a step ended an episode.
 
   Returns:
-    The same after the last step; and of the episode that each step ended,
-    `[T, N]`, NaN where it ended none.
+    The sums of unfinished episodes after the last step, `[N]`; and at each step
+    that ended an episode the sums over that episode, `[T, N]`, NaN elsewhere.
 
   Example:
     >>> ones = jnp.ones((5, 1))

@@ -1,11 +1,11 @@
-"""The last L steps of an episode, as networks with a memory see them.
+"""The last L steps of an episode, as inputs of networks with a memory.
 
   h_t = ((o, a, r)_{t-L}, ..., (o, a, r)_{t-1})
 
-right-aligned: the newest is last, and at an episode's start what is missing is
-zero, under a mask of 0. Rewards belong to it: where tasks differ by their
-reward alone, as directions do, nothing else tells them apart (Hiraoka et al.
-2021 leave them out of their text).
+Histories are right-aligned, the newest step last. At an episode's start the
+missing steps are zero and their mask is 0. The history includes rewards,
+because tasks may differ in the reward only, such as a direction of movement
+(Hiraoka et al. 2021 leave rewards out of their text).
 """
 
 from typing import Any, NamedTuple
@@ -36,7 +36,7 @@ class Window(NamedTuple):
 
 
 class Seen(NamedTuple):
-  """What a network sees: an observation and what led to it."""
+  """The inputs of a network: an observation and the history before it."""
 
   obs: jax.Array  # [..., O]
   window: Any  # a `Window` [...], or () where L is 0
@@ -45,14 +45,14 @@ class Seen(NamedTuple):
 def transitions(seen: Seen) -> tuple[jax.Array, jax.Array]:
   """The steps of a history as transitions (o, a, r, o').
 
-  They follow each other: o' of a step is o of the next, and of the newest what
-  is observed now.
+  The steps are consecutive: o' of a step is o of the next one, and o' of the
+  newest step is the current observation.
 
   Args:
-    seen: an observation and what led to it, L > 0.
+    seen: an observation and the history before it, L > 0.
 
   Returns:
-    `[..., L, 2 O + A + 1]`, and the mask `[..., L]`. A row whose mask is 0 may
+    `[..., L, 2 O + A + 1]`, and the mask `[..., L]`. Rows whose mask is 0 may
     hold anything.
   """
   obs, window = seen
@@ -64,7 +64,7 @@ def transitions(seen: Seen) -> tuple[jax.Array, jax.Array]:
 def empty(
   num: int, observation_size: int, action_size: int, *, length: int
 ) -> Any:
-  """The histories [num] of episodes that begin; () if `length` L is 0.
+  """The histories of `num` episodes at their start; () if `length` L is 0.
 
   Example:
     >>> window = empty(4, observation_size=3, action_size=2, length=5)
@@ -84,12 +84,12 @@ def empty(
 def push(
   window: Any, obs: jax.Array, action: jax.Array, reward: jax.Array
 ) -> Any:
-  """The histories one step later: the oldest step goes, a new one comes.
+  """The histories one step later, with a new step in place of the oldest.
 
   Args:
-    window: `[..., L]`; () stays so.
-    obs: `[..., O]`, where the step began.
-    action: `[..., A]`, what reached the world.
+    window: `[..., L]`; () is returned unchanged.
+    obs: `[..., O]`, the observation before the step.
+    action: `[..., A]`, as the environment received it.
     reward: `[...]`.
   """
   if isinstance(window, tuple) and not window:
@@ -113,13 +113,13 @@ def stored(
   length: int,
   num_envs: int = 1,
 ) -> Any:
-  """The histories that led to the rows in `slots` [B]; () if L is 0.
+  """The histories before the rows in `slots` [B]; () if L is 0.
 
   Args:
     buffer: of real transitions.
-    slots: of rows that are stored.
+    slots: slots that hold a row.
     length: L.
-    num_envs: environments whose steps alternate in the buffer.
+    num_envs: number of environments whose steps alternate in the buffer.
   """
   if not length:
     return ()
@@ -131,9 +131,9 @@ def along(start: Any, trajectory: types.Trajectory) -> Any:
   """The history before each step of a trajectory.
 
   Args:
-    start: the histories before the first step, `[N, L]`; () stays so.
-    trajectory: `[T, N, ...]`; an episode that ends in it is followed by one
-      that remembers nothing.
+    start: the histories before the first step, `[N, L]`; () is returned
+      unchanged.
+    trajectory: `[T, N, ...]`; the history is empty after an episode's end.
 
   Returns:
     A `Window` [T, N].
@@ -154,7 +154,7 @@ def along(start: Any, trajectory: types.Trajectory) -> Any:
     return jnp.moveaxis(line[places], 1, 2)
 
   window = jax.tree.map(cut, start, taken)
-  # Steps since the episode began; it may have begun before the first of them.
+  # Steps since the episode began; the first one may have begun in `start`.
   since = episodes.time(trajectory.ended)
   since = jnp.where(episodes.before(trajectory.ended) == 0, length, since)
   back = jnp.arange(length, 0, -1)

@@ -1,4 +1,4 @@
-"""Imagined trajectories: a policy acting inside a learned model."""
+"""Imagined trajectories: rollouts of a policy in a learned model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import unroll
 
-# (state of the worlds: obs [N, O], alive [N], the model's carry)
+# (obs [N, O], alive [N], the model's carry)
 _State = tuple[jax.Array, jax.Array, Any]
 
 
@@ -36,33 +36,35 @@ def rollout(
 ) -> types.Trajectory:
   """Rolls a policy out in a model (Clavera et al. 2018, eq. 4).
 
-  One policy and one model; `jax.vmap` over tasks and members. All noise is
-  drawn before the loop over time. Where the policy need not be told rewards,
-  they are computed after it.
+  Takes one policy and one model; use `jax.vmap` over tasks and members. The
+  policy's noise is drawn before the loop over time. If the policy does not
+  observe rewards, they are computed after the loop.
 
   Args:
-    policy: acts; its parameters may have been through `policy.spread`.
+    policy: its parameters may have been transformed by `policy.spread`.
     params: theta.
-    dynamics: how a model predicts.
-    model: what it predicts with, from `dynamics.ready`; one member's.
+    dynamics: the model's functions.
+    model: of one ensemble member, from `dynamics.ready`.
     key: consumed.
     initial_obs: `[N, O]`.
-    horizon: steps T.
+    horizon: number of steps T.
     reward_fn: the environment's `reward`, for models that predict none.
-    done_fn: the environment's `done`, the same for terminations.
-    context: of the task, for policy and model.
-    policy_context: for the policy, where it is told something else than the
-      model, as the latent of a context.
-    restart_obs: `[T, N, O]`; a rollout that ends at step t goes on from
-      `restart_obs[t]` as a new episode. Without it, it stands still.
-    perturb_fn: `(next_obs, key) -> next_obs`, spoils every prediction: for
+    done_fn: the environment's `done`, for models that predict no terminations.
+    context: the task's context, for policy and model.
+    policy_context: the policy's context, if it differs from the model's, as for
+      a latent inferred from the context.
+    restart_obs: `[T, N, O]`. A rollout whose episode ends at step t continues
+      from `restart_obs[t]` with a new episode. Without it, the rollout stays in
+      its last state.
+    perturb_fn: `(next_obs, key) -> next_obs`, perturbs every prediction, for
       studies of biased and noisy models (section 6.4).
 
   Returns:
-    A trajectory `[T, N, ...]`. The mask is 0 where a rollout stands still, and
-    in a restarted episode that the horizon cuts, whose return is not known; so
-    of the restarted ones the longer are missing, as in the authors' sampler.
-    Non-finite predictions are left in: the caller rejects the task
+    A trajectory `[T, N, ...]`. The mask is 0 after the end of a rollout that
+    does not restart. It is also 0 in a restarted episode that is cut by the
+    horizon, because its return is unknown; therefore long restarted episodes
+    are underrepresented, as in the authors' sampler. Predictions that are not
+    finite stay in the trajectory; the caller rejects the task
     (`masking.reject_non_finite`).
   """
   chex.assert_rank(initial_obs, 2)
@@ -124,7 +126,7 @@ def rollout(
   reward = outcome.reward
   if reward is None:
     reward = reward_fn(obs, action.env, next_obs)
-  # What is not finite stays in sight, wherever it is, for the task's rejection.
+  # Steps that are not finite stay unmasked, so that the task is rejected.
   mask = episodes.complete(terminated) | ~jnp.all(jnp.isfinite(next_obs), -1)
   return types.Trajectory(
     obs=obs,

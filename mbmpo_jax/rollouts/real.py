@@ -1,4 +1,4 @@
-"""Real trajectories: a policy acting in an environment."""
+"""Real trajectories: rollouts of a policy in an environment."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,12 +15,12 @@ from mbmpo_jax.rollouts import unroll
 
 
 class Running(NamedTuple):
-  """Where N environments stand, for a rollout that goes on from there."""
+  """The state of N environments, from which a rollout can continue."""
 
   env: base.State  # leaves [N, ...]
   carry: Any  # the policy's memory, leaves [N, ...]
   time: jax.Array  # [N] int32, steps since the episode began
-  episode: jax.Array  # [N] int32, its number; -1 before `to_transitions`
+  episode: jax.Array  # [N] int32, episode number; -1 before `to_transitions`
 
 
 def rollout(
@@ -41,30 +41,32 @@ def rollout(
 ) -> tuple[types.Trajectory, Running]:
   """Steps `num_envs` environments for `horizon` steps.
 
-  An episode that ends early is followed by a fresh one; no transition crosses
-  the reset, and every transition is real, so the mask is 1 throughout.
+  When an episode ends, the environment is reset and a new episode follows. No
+  transition crosses the reset. The mask is 1 throughout, since all transitions
+  are real.
 
   Args:
-    env: a single environment; batched here.
-    policy: acts in it.
-    params: of the policy; with one policy per environment, leading [N].
+    env: a single environment; it is batched here.
+    policy: chooses the actions.
+    params: the policy's parameters; with `per_env`, leaves `[N, ...]`.
     key: consumed.
     num_envs: N.
     horizon: T.
-    context: of the task, which the policy is told at an episode's start.
-    per_env: whether there is one policy per environment.
-    random_actions: true takes uniform actions instead; may be traced.
+    context: the task's context, an input of the policy at an episode's start.
+    per_env: whether every environment has its own policy parameters.
+    random_actions: true replaces all actions by uniform ones; may be traced.
     greedy: whether the policy acts without noise.
-    start: goes on from there; by default all environments are reset.
-    time_limit: steps after which an episode is cut and another begins; without
-      it, the end of the rollout is the only limit.
-    mesh: devices to share the environments out over; where N is no multiple of
-      their number, or the policy's noise does not divide, each steps all.
+    start: the state to continue from; by default all environments are reset.
+    time_limit: number of steps after which an episode is cut and another one
+      begins. By default only the end of the rollout is a limit.
+    mesh: devices over which the environments are distributed. If N is not a
+      multiple of their number, or the policy's noise does not have the leading
+      axes [T, N], every device steps all environments.
 
   Returns:
-    A trajectory `[T, N, ...]`, whose `terminated` marks where an episode ended
-    (and `truncated`, with a `time_limit`, where it was cut), and where the
-    environments stand then.
+    A trajectory `[T, N, ...]` and the final state of the environments. The
+    trajectory's `terminated` marks where an episode ended and, with a
+    `time_limit`, `truncated` where it was cut.
   """
   if per_env:
     policy = policies.per_rollout(policy)
@@ -89,8 +91,8 @@ def rollout(
     xs = xs._replace(uniform=uniform, random=flags)
     modify = _random(env)
 
-  # The carry's keys are apart from all others: `fold_in(key, i)` equals
-  # `split(key, n)[i]`, of which four are in use.
+  # The carry's keys must differ from all others: `fold_in(key, i)` equals
+  # `split(key, n)[i]`, and the first four of these are in use.
   carry_key, carries_key = jax.random.split(jax.random.fold_in(key, 4))
   carries_keys = jax.random.split(carries_key, horizon)
 
@@ -160,15 +162,15 @@ def start(
   num_envs: int,
   context: Any = (),
 ) -> Running:
-  """`num_envs` environments at the start of an episode; consumes the key.
+  """`num_envs` environments at the start of an episode.
 
   Args:
-    env: a single environment; batched here.
-    policy: its memory begins, too.
-    params: of the policy.
+    env: a single environment; it is batched here.
+    policy: its carry starts as well.
+    params: the policy's parameters.
     key: consumed.
     num_envs: N.
-    context: of the task, which the policy is told.
+    context: the task's context, an input of `policy.start`.
   """
   reset_key, carry_key = jax.random.split(key)
   return Running(
@@ -186,21 +188,22 @@ def to_transitions(
   start: Running | None = None,
   alternating: bool = False,
 ) -> tuple[types.Transition, jax.Array, jax.Array]:
-  """Flattens real trajectories for the buffer, one environment after another.
+  """Flattens real trajectories to rows of the buffer.
 
   Args:
-    trajectory: `[T, N, ...]`, of `rollout`.
-    first_episode: episodes numbered so far.
-    start: what the rollout went on from; its unfinished episodes go on under
-      the numbers that they have. Without it all episodes are new.
-    alternating: whether a step of all environments comes after the other.
+    trajectory: `[T, N, ...]`, from `rollout`.
+    first_episode: number of episodes so far, the number of the next new one.
+    start: the state that the rollout continued from. Its unfinished episodes
+      keep their numbers. Without it all episodes are new.
+    alternating: orders rows by step, then environment; by default rows are
+      ordered by environment, then step.
 
   Returns:
-    Transitions `[N * T, ...]`, each environment's in order; the number of
-    episodes numbered so far, these included; and the number of the episode in
-    which each environment stands [N]: for `Running.episode`. A rollout without
-    a time limit of its own ends all its episodes: the last step of each
-    environment is then marked `truncated` unless it terminated.
+    Transitions `[N * T, ...]`; the number of episodes so far, including these;
+    and the number of each environment's unfinished episode [N], or -1, for
+    `Running.episode`. A rollout without a time limit ends all its episodes:
+    the last step of each environment is marked `truncated` unless it
+    terminated.
   """
   horizon, num_envs = trajectory.reward.shape
   ended = trajectory.ended.astype(jnp.int32)
@@ -210,7 +213,7 @@ def to_transitions(
     fresh = 1 - known[None].astype(jnp.int32)
     of_first = episodes.before(ended) == 0
     time = jnp.where(of_first, time + start.time[None], time)
-  # The k-th episode of each environment, counted from 0; those begun in it.
+  # `index` counts each environment's episodes from 0; `begun`, the new ones.
   index = episodes.before(ended)
   begun = index + fresh
   new = begun[-1]
@@ -224,7 +227,7 @@ def to_transitions(
   if truncated is None:
     last = jnp.arange(horizon)[:, None] == horizon - 1
     truncated = (last & (ended == 0)).astype(trajectory.reward.dtype)
-  # An episode that ended with the last step is over: the next one is new.
+  # If the last step ended an episode, the next episode has no number yet.
   standing = jnp.where(ended[-1] > 0, -1, episode[-1])
 
   def flat(x: jax.Array) -> jax.Array:
@@ -247,7 +250,7 @@ def to_transitions(
 
 
 class _Inputs(NamedTuple):
-  """What a step is given, leaves [T, N, ...]; `None` where it needs none."""
+  """Inputs of a step, leaves [T, N, ...]; `None` for those not needed."""
 
   restart_keys: Any
   uniform: Any
@@ -255,14 +258,14 @@ class _Inputs(NamedTuple):
 
 
 class _Stand(NamedTuple):
-  """The world's state in the scan."""
+  """The environments' state in the scan."""
 
   env: base.State
   time: jax.Array
 
 
 def _world(env: base.Environment, time_limit: int | None) -> unroll.World:
-  """N copies of `env`, batched by their keys."""
+  """N copies of `env`, batched over their states."""
   restarts = env.can_terminate or time_limit is not None
 
   def step(
@@ -277,7 +280,7 @@ def _world(env: base.Environment, time_limit: int | None) -> unroll.World:
     outcome = unroll.Outcome(after.reward, after.obs, after.done, truncated)
     state = after
     if restarts:
-      # A reset costs as much as a step, and is seldom needed.
+      # A reset costs as much as a step, but is rarely needed.
       state = jax.lax.cond(
         jnp.any(outcome.ended > 0),
         lambda: unroll.where_ended(
@@ -294,7 +297,7 @@ def _world(env: base.Environment, time_limit: int | None) -> unroll.World:
 def _random(
   env: base.Environment,
 ) -> Callable[[policies.Action, _Inputs], policies.Action]:
-  """Uniform actions where `x.random` says so."""
+  """Replaces actions by uniform ones where `x.random` is true."""
 
   def modify(action: policies.Action, x: _Inputs) -> policies.Action:
     flags = x.random

@@ -1,7 +1,7 @@
-"""The one scan over time: a policy acting in a world, real or imagined.
+"""The scan over time: a policy acting in an environment or in a model.
 
-A step: observe the world, act, step the world, tell the policy what came of it,
-and where an episode ended begin the next one with a fresh memory.
+Every step observes, acts, and steps the environment. It then passes the outcome
+to the policy's `observe`. Where an episode ended, the policy's carry restarts.
 """
 
 from collections.abc import Callable
@@ -16,30 +16,30 @@ from mbmpo_jax.policies import base
 
 
 class Outcome(NamedTuple):
-  """What N worlds say of one step."""
+  """The outcome of one step in N environments."""
 
-  reward: jax.Array | None  # [N]; None: it is computed after the scan
+  reward: jax.Array | None  # [N]; None if computed after the scan
   next_obs: jax.Array  # [N, O]
   terminated: jax.Array  # [N], 1. where `next_obs` ended an episode
-  truncated: jax.Array | None = None  # [N], 1. where a time limit did
+  truncated: jax.Array | None = None  # [N], 1. where a time limit cut it
 
   @property
   def ended(self) -> jax.Array:
-    """1. where an episode ended, for either reason, [N]."""
+    """1. where an episode ended for either reason, [N]."""
     if self.truncated is None:
       return self.terminated
     return jnp.maximum(self.terminated, self.truncated)
 
 
 class World(NamedTuple):
-  """N worlds side by side.
+  """N environments, or N rollouts in a model, stepped in parallel.
 
   Attributes:
     observe: state -> obs [N, O].
-    step: `(state, env_action [N, A], x) -> (state, Outcome)`, with what is
-      given for this step (`xs`). Where an episode ends and another follows, the
-      state returned is at the start of that one.
-    restarts: whether another episode follows one that ended.
+    step: `(state, env_action [N, A], x) -> (state, Outcome)`, where x is the
+      slice of `xs` for this step. If an episode ends and another one follows,
+      the returned state is the start of the new episode.
+    restarts: whether a new episode follows one that ended.
   """
 
   observe: Callable[[Any], jax.Array]
@@ -48,9 +48,9 @@ class World(NamedTuple):
 
 
 class Steps(NamedTuple):
-  """What happened, leaves [T, N, ...]."""
+  """The recorded steps, leaves [T, N, ...]."""
 
-  obs: jax.Array | None  # None where they were not to be kept
+  obs: jax.Array | None  # None without `keep_obs`
   action: base.Action
   outcome: Outcome
 
@@ -68,24 +68,27 @@ def unroll(
   keep_obs: bool = True,
   modify: Callable[[base.Action, Any], base.Action] | None = None,
 ) -> tuple[tuple[Any, Any], Steps]:
-  """Lets a policy act in a world for T steps.
+  """Runs a policy in a world for T steps.
 
   Args:
-    policy: it acts by `policy.act`.
-    params: of the policy, as `policy.spread` may have prepared them.
-    world: what it acts in.
-    start: the world's state, and the policy's carry.
+    policy: chooses the actions, with `policy.act`.
+    params: the policy's parameters, possibly transformed by `policy.spread`.
+    world: the environments or the model.
+    start: the world's initial state, and the policy's initial carry.
     noise: of T steps, from `policy.noise(key, (T, N))`; `None` acts greedily.
-    xs: what the world is given, a tree of arrays `[T, ...]`.
-    context: of the task, for carries that begin anew.
-    restart_keys: `[T, 2]`, for the same; needed where the world restarts and
-      the policy has a memory.
-    keep_obs: whether the observations are kept; otherwise `Steps.obs` is
-      `None`, as they follow from `next_obs` where no episode restarts.
-    modify: `(action, x) -> action`, for actions that are not the policy's own.
+    xs: inputs of the world's steps, a tree of arrays `[T, ...]`.
+    context: the task's context, for carries that restart.
+    restart_keys: `[T, 2]`, for carries that restart; needed if the world
+      restarts and the policy has a carry.
+    keep_obs: whether observations are recorded. Without them `Steps.obs` is
+      `None`; if no episode restarts, they follow from `next_obs`.
+    modify: `(action, x) -> action`, replaces actions of the policy.
 
   Returns:
-    The world's state and the carry after T steps, and the steps.
+    The world's state and the carry after T steps, and the recorded steps.
+
+  Raises:
+    ValueError: if the policy observes outcomes, but a step has no reward.
   """
   observed = jax.tree.leaves(jax.eval_shape(world.observe, start[0]))
   num_rollouts = observed[0].shape[0]
@@ -126,7 +129,7 @@ def unroll(
 def where_ended(ended: jax.Array, fresh: Any, current: Any) -> Any:
   """`fresh` where `ended` [N] is 1, else `current`; leaves [N, ...].
 
-  A leaf that does not lead with [N] is shared by all, and stays.
+  A leaf without the leading axis [N] is shared by all, and stays `current`.
   """
 
   def select(fresh: jax.Array, current: jax.Array) -> jax.Array:

@@ -1,12 +1,12 @@
 """Windows of consecutive steps, cut from the ring of transitions.
 
-A window crosses no episode, no transition that was left out, and no seam of the
-ring: a row belongs to it only if it is of the same episode as the window's
-last, and its `time` is as much less as it should be.
+A window contains no other episode, no gap of transitions that were left out,
+and no seam of the ring. A row belongs to a window only if its episode is that
+of the window's last row, and its `time` is smaller by the expected number.
 
-The step before another is looked for in the slot before it, where one
-environment's steps are stored in a row; and, where the steps of `num_envs`
-environments alternate (`off_policy.collect`), so many slots before.
+If the steps of one environment are stored consecutively, the previous step is
+one slot earlier. If the steps of `num_envs` environments alternate
+(`off_policy.collect`), it is `num_envs` slots earlier.
 """
 
 from typing import Any
@@ -27,17 +27,18 @@ def before(
 ) -> tuple[Any, jax.Array]:
   """The `length` steps before each of the rows in `slots`, oldest first.
 
-  What a policy with a memory of L steps knew when it acted there.
+  This is the history of a policy with a memory of L steps when it acted there.
 
   Args:
-    buffer: of transitions, which say `episode` and `time`.
-    slots: `[B]`, of rows that are stored.
+    buffer: of transitions, with fields `episode` and `time`.
+    slots: `[B]`, slots that hold a row.
     length: L.
-    num_envs: environments whose steps alternate in the ring.
+    num_envs: number of environments whose steps alternate in the ring.
 
   Returns:
-    Rows, leaves `[B, L, ...]`, zero where the mask `[B, L]` is 0: before the
-    episode began, or before a row that was left out or overwritten.
+    Rows, leaves `[B, L, ...]`, and a mask `[B, L]`. Rows are zero where the
+    mask is 0: before the episode began, and at or before a row that was left
+    out or overwritten.
   """
   return _window(buffer, slots, jnp.arange(length, 0, -1), num_envs)
 
@@ -55,7 +56,8 @@ def ending(
 def whole(buffer: buffer_lib.Buffer, *, length: int) -> jax.Array:
   """1. where the window of `length` steps that ends with a slot [C] is whole.
 
-  No step of it is missing: the episode had begun, and nothing was left out.
+  No step of a whole window is before the episode's start, left out or
+  overwritten.
   """
   rows = jnp.arange(buffer.data.time.shape[0])
   found = _found(buffer, rows, jnp.arange(length), 1)[1]
@@ -65,7 +67,7 @@ def whole(buffer: buffer_lib.Buffer, *, length: int) -> jax.Array:
 def _window(
   buffer: buffer_lib.Buffer, slots: jax.Array, back: jax.Array, num_envs: int
 ) -> tuple[Any, jax.Array]:
-  """Rows `back` [L] steps before `slots` [B], where there are such."""
+  """The rows `back` [L] steps before `slots` [B], zero where missing."""
   chex.assert_rank(slots, 1)
   places, found = _found(buffer, slots, back, num_envs)
 
@@ -80,9 +82,9 @@ def _window(
 def _found(
   buffer: buffer_lib.Buffer, slots: jax.Array, back: jax.Array, num_envs: int
 ) -> tuple[jax.Array, jax.Array]:
-  """The slots `back` [L] steps before `slots` [B]; where these steps are.
+  """The slots `back` [L] steps before `slots` [B], and whether they exist.
 
-  `back` falls, where environments alternate.
+  If environments alternate, `back` must be in descending order.
   """
   data = buffer.data
   capacity = data.time.shape[0]
@@ -91,16 +93,16 @@ def _found(
   def at(stride: int) -> tuple[jax.Array, jax.Array]:
     places = (slots[:, None] - stride * back[None]) % capacity
     same = data.episode[places] == data.episode[slots][:, None]
-    # Rows are in order: beyond a gap every `time` is less than the one due. A
-    # slot that holds nothing yet is all zeros, as a first step may be.
+    # Rows are in order: beyond a gap `time` is less than `due`. An empty slot
+    # is all zeros, which may look like a first step.
     return places, same & (data.time[places] == due) & (places < buffer.size)
 
   places, found = at(1)
   if num_envs > 1:
     further, there = at(num_envs)
     places, found = jnp.where(there, further, places), found | there
-    # Nor does a window go on beyond a step that is missing, where one that was
-    # left out has moved the others.
+    # A window also ends at a missing step. There the row may be in the other
+    # place, since rows that were left out shift the others.
     unbroken = jax.lax.cumprod(found.astype(jnp.int32), axis=1, reverse=True)
     found = unbroken > 0
   return places, found

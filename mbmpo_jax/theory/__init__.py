@@ -1,1 +1,1 @@
-"""What the papers prove, as functions of the errors that they assume."""
+"""Bounds proved in the papers, as functions of the assumed errors."""

@@ -1,23 +1,24 @@
-"""Bounds on what a policy loses between a model and the world.
+"""Bounds on the gap between returns in a model and in the true environment.
 
-M3PO (Hiraoka et al. 2021, table 1), with model error eps_m and policy
-divergence eps_pi in total variation, e = eps_m + eps_pi,
+M3PO (Hiraoka et al. 2021, table 1) gives two bounds. eps_m is the model error
+and eps_pi the policy divergence, both in total variation; e = eps_m + eps_pi
+and g = gamma. For whole rollouts, from the start to the end of an episode,
 
   C_Th1 = r_max { 2 g (eps_m + 2 eps_pi) / (1 - g)^2 + 4 eps_pi / (1 - g) }
 
-for rollouts from the start to the end, and for branched ones of k steps
+and for branched rollouts of k steps
 
   C_Th2 = r_max { 2 eps_pi (1 + g^2) / (1 - g)^2
           + e [ (g - k g^k + (k - 1) g^(k+1)) / (1 - g)^2
                 + (g^k - g) / (g - 1) + (k + 1) g^k / (1 - g) ] }.
 
-C_Th1 has the form of theorem 4.1 of Janner et al. (2019), whose theorem 4.2 on
-branched rollouts is `janner_branched`. GSSM (Wang & van Hoof 2022) bounds the
-gap between a return in the model and in the world (lemma 1) and the regret of
-acting by the model (theorem 1).
+C_Th1 has the form of theorem 4.1 of Janner et al. (2019). Their theorem 4.2, on
+branched rollouts, is `janner_branched`. GSSM (Wang & van Hoof 2022) bounds the
+gap between the returns of a policy in the model and in the environment (lemma
+1), and the regret of the policy that is optimal in the model (theorem 1).
 
-All arguments are numbers or arrays that broadcast; g is gamma, `r_max` bounds
-the reward of a step.
+All arguments are numbers or arrays, which broadcast. `gamma` is the discount g,
+and `r_max` bounds the reward of a step.
 """
 
 import jax
@@ -31,7 +32,7 @@ def c_th1(
   eps_pi: jax.typing.ArrayLike,
   r_max: jax.typing.ArrayLike = 1.0,
 ) -> jax.Array:
-  """C_Th1: the return of whole rollouts in the model exceeds the true by less.
+  """C_Th1: bounds the model's return minus the true one, for whole rollouts.
 
   Example:
     >>> round(float(c_th1(gamma=0.9, eps_m=0.1, eps_pi=0.1)), 3)
@@ -51,7 +52,9 @@ def c_th2(
   eps_pi: jax.typing.ArrayLike,
   r_max: jax.typing.ArrayLike = 1.0,
 ) -> jax.Array:
-  """C_Th2: the same for branched rollouts of `k` >= 1 steps.
+  """C_Th2: bounds the model's return minus the true one, for `k`-step branches.
+
+  Requires `k` >= 1.
 
   Example:
     >>> round(float(c_th2(gamma=0.9, k=1, eps_m=0.1, eps_pi=0.1)), 3)
@@ -77,7 +80,7 @@ def janner_branched(
   eps_pi: jax.typing.ArrayLike,
   r_max: jax.typing.ArrayLike = 1.0,
 ) -> jax.Array:
-  """Theorem 4.2 of Janner et al. (2019), for branched rollouts of `k` steps.
+  """Theorem 4.2 of Janner et al. (2019): the bound for `k`-step branches.
 
     2 r_max { g^(k+1) eps_pi / (1 - g)^2 + (g^k + 2) eps_pi / (1 - g)
               + k (eps_m + 2 eps_pi) / (1 - g) }
@@ -102,9 +105,10 @@ def gssm_gap(
   eps: jax.typing.ArrayLike,
   r_max: jax.typing.ArrayLike = 1.0,
 ) -> jax.Array:
-  """Lemma 1: 2 eps r_max / (1 - gamma)^2 bounds E |J in the model - J|.
+  """Lemma 1: 2 eps r_max / (1 - gamma)^2 bounds E |J_model - J|.
 
-  `eps` bounds the model's error over tasks, in total variation.
+  J_model is the return in the model, J the return in the environment. `eps`
+  bounds the model's error over tasks, in total variation.
 
   Example:
     >>> round(float(gssm_gap(gamma=0.9, eps=0.1)), 3)
@@ -122,7 +126,8 @@ def gssm_regret(
 ) -> jax.Array:
   """Theorem 1: 4 eps r_max / (1 - gamma)^2 bounds the regret.
 
-  That of acting in the world by what is optimal in the model.
+  The regret is that of the policy that is optimal in the model, when it acts in
+  the environment. `eps` is as in `gssm_gap`.
 
   Example:
     >>> round(float(gssm_regret(gamma=0.9, eps=0.1)), 3)

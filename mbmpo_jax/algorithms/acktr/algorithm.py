@@ -1,15 +1,15 @@
 """ACKTR: actor-critic by Kronecker-factored trust regions (Wu et al. 2017).
 
-arXiv 1708.05144, section 4:
+This is section 4 of arXiv 1708.05144.
 
   algorithm = algorithms.make('acktr', env, config)
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-The one phase steps the environments, takes one step of the policy by the
-Kronecker factors of its Fisher matrix (`optim/kfac.py`), and steps of the value
-network by those of its Gauss-Newton matrix, which is the Fisher matrix of
-values with a Gaussian about them.
+The only phase steps the environments, and takes one policy step with the
+Kronecker factors of the policy's Fisher matrix (`optim/kfac.py`). The value
+network takes steps with the factors of its Gauss-Newton matrix. This is the
+Fisher matrix of a Gaussian of constant deviation around the value.
 """
 
 import copy
@@ -56,7 +56,7 @@ _FISHER_OF_LOG_STD = 2.0
 
 
 class Optimizers(NamedTuple):
-  """States of the two."""
+  """The optimiser states of policy and value network."""
 
   policy: kfac.State
   value: kfac.State
@@ -73,16 +73,16 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: hyperparameters; copied.
     policy: must be `None`: the factors are of the layers of `config.policy`.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   if policy is not None:
     raise shared.ConfigError(
@@ -143,7 +143,7 @@ def make(
         params,
         optimizer_state,
         gradient,
-        # Of a Gaussian with deviation 1 about the one output.
+        # The Fisher factors of a Gaussian with deviation 1 around the output.
         kfac.record(params, obs, jnp.sum, mask=mask),
       )
       return (params, optimizer_state, num + taken), None
@@ -178,22 +178,22 @@ def make(
 def policy_optimizer(
   hyper: base.Hyper,
 ) -> optax.GradientTransformationExtraArgs:
-  """K-FAC of the policy."""
+  """The policy's K-FAC optimiser."""
   return _optimizer(hyper, 'policy_step', hyper['policy_step.max_kl'])
 
 
 def value_optimizer(
   hyper: base.Hyper, variance: jax.Array
 ) -> optax.GradientTransformationExtraArgs:
-  """K-FAC of the value network, whatever the unit of rewards.
+  """The value network's K-FAC optimiser, independent of the unit of rewards.
 
-  The KL between Gaussians about two values is (V - V')^2 / (2 sigma^2). The
-  factors are those of sigma = 1, so that damping does not depend on sigma; the
-  trust region is that of the sigma that makes the returns likeliest.
+  The KL between Gaussians around two values is (V - V')^2 / (2 sigma^2). The
+  factors are those for sigma = 1, so that damping does not depend on sigma. The
+  trust region uses the sigma with the greatest likelihood of the returns.
 
   Args:
     hyper: numeric hyperparameters.
-    variance: sigma^2, the values' mean squared error.
+    variance: sigma^2, the mean squared error of the values.
   """
   return _optimizer(hyper, 'value_step', hyper['value_step.max_kl'] * variance)
 
@@ -217,7 +217,7 @@ def _step(
   gradient: types.Params,
   samples: Any,
 ) -> tuple[types.Params, kfac.State, jax.Array]:
-  """Parameters and state after a step, taken if it is finite; whether it is."""
+  """Takes a step if it is finite: parameters, state, and whether it was."""
   changes, after = optimizer.update(gradient, state, params, samples=samples)
   moved = optax.apply_updates(params, changes)
   finite = masking.all_finite((gradient, moved, after))
@@ -232,7 +232,7 @@ def _step(
 def _to_distribution(
   env: envs_base.Environment, config: config_lib.Config
 ) -> Callable[[types.Params, jax.Array], Any]:
-  """(theta, outputs [B, ...]) -> what the policy's network says by these."""
+  """A function (theta, outputs [B, ...]) -> the policy's distribution [B]."""
   section = config.policy
   if isinstance(env.action_space, spaces.Discrete):
     return lambda theta, outputs: distributions.Categorical(outputs)

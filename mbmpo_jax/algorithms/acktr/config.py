@@ -9,13 +9,13 @@ from mbmpo_jax.algorithms import on_policy_config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Kfac:
-  """Steps by Kronecker factors of the Fisher matrix (`optim/kfac.py`).
+  """Steps with Kronecker factors of the Fisher matrix (`optim/kfac.py`).
 
   Attributes:
     max_length: eta_max, the greatest step length.
-    max_kl: delta, the KL that the Fisher matrix allows a step. That of the
-      value network is in units of the values' mean squared error before it.
-    damping: lambda, about what is added to the Fisher matrix's diagonal.
+    max_kl: delta, the greatest KL of a step by the Fisher matrix. For the value
+      network it is in units of the mean squared error before the step.
+    damping: lambda; about this is added to the Fisher matrix's diagonal.
     decay: weight of the past in the factors' running means.
     momentum: weight of the previous direction in the next one.
   """
@@ -32,7 +32,7 @@ class ValueKfac(Kfac):
   """The steps of the value network.
 
   Attributes:
-    num_steps: of an iteration, each on all of its data.
+    num_steps: number of steps per iteration, each on all data.
   """
 
   max_kl: float = config.setting(0.1, above=0, high=1e6, sweep=True)
@@ -42,10 +42,10 @@ class ValueKfac(Kfac):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(on_policy_config.Config):
-  """A whole experiment.
+  """The configuration of an experiment.
 
   Attributes:
-    policy_step: the policy's one step of an iteration.
+    policy_step: the policy's one step per iteration.
     value_step: the steps of the value network.
   """
 
@@ -55,7 +55,7 @@ class Config(on_policy_config.Config):
   value_step: ValueKfac = dataclasses.field(default_factory=ValueKfac)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     if self.policy.bound_mean:
       raise config.ConfigError(

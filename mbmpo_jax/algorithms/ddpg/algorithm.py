@@ -1,14 +1,14 @@
 """DDPG and TD3: deterministic policies that follow the gradient of a critic.
 
-Lillicrap et al. 2016 (1509.02971, algorithm 1), and Fujimoto et al. 2018
-(1802.09477, algorithm 1) with `learn.kind='td3'`.
+DDPG is Lillicrap et al. 2016 (1509.02971, algorithm 1). TD3, with
+`learn.kind='td3'`, is Fujimoto et al. 2018 (1802.09477, algorithm 1).
 
   algorithm = algorithms.make('ddpg', env, config)
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-The one phase steps the environments and updates the networks in turn
-(`rounds.py`, `learner.py`). It explores by Gaussian noise, as TD3 does.
+The only phase alternates environment steps and updates of the networks
+(`rounds.py`, `learner.py`). Exploration uses Gaussian noise, as in TD3.
 """
 
 import copy
@@ -42,18 +42,18 @@ def make(
 ) -> base.Algorithm:
   """Builds the algorithm for an environment.
 
-  Its `policy` is the deterministic one, without the noise of exploration.
+  Its `policy` is the deterministic one, without exploration noise.
 
   Args:
-    env: the real world, with continuous actions.
+    env: the real environment, with continuous actions.
     config: hyperparameters; copied.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -92,7 +92,7 @@ def make(
 def make_networks(
   env: envs_base.Environment, config: config_lib.Config
 ) -> learner_lib.Networks:
-  """The policy of a configuration, and its critics: two for TD3."""
+  """The policy and critics of a configuration; TD3 has two critics."""
   section = config.policy
   network = squashed.Deterministic(
     env.action_size, section.hidden_sizes, section.activation

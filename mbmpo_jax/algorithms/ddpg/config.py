@@ -6,20 +6,20 @@ from typing import ClassVar
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
 
-# What TD3 alone reads.
+# Fields that only TD3 uses.
 _TD3_FIELDS = ('policy_delay', 'smoothing_std', 'smoothing_clip')
 
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Policy:
-  """The deterministic policy, and the noise with which it explores.
+  """The deterministic policy and its exploration noise.
 
   Attributes:
     hidden_sizes: units of each hidden layer.
-    activation: of these.
+    activation: of the hidden layers.
     learning_rate: Adam's step size.
-    exploration_std: deviation of the Gaussian noise added to actions that are
-      collected, in units of the action; evaluations are without.
+    exploration_std: deviation of the Gaussian noise that is added to actions in
+      data collection, in units of the action. Evaluations have no noise.
   """
 
   hidden_sizes: tuple[int, ...] = config.setting(
@@ -35,11 +35,11 @@ class Learn(off_policy_config.Learn):
   """Gradient updates.
 
   Attributes:
-    kind: `ddpg`, or `td3`, with two critics and what follows.
-    policy_delay: of TD3: updates of the critics per update of the policy and of
-      the target networks.
-    smoothing_std: of TD3: deviation of the noise in target actions.
-    smoothing_clip: of TD3: what that noise is clipped to.
+    kind: `ddpg`, or `td3`, with two critics and the settings below.
+    policy_delay: TD3's number of critic updates per update of the policy and
+      of the target networks.
+    smoothing_std: deviation of TD3's noise in target actions.
+    smoothing_clip: TD3's clip of that noise.
   """
 
   kind: str = config.setting('ddpg', choices=('ddpg', 'td3'))
@@ -48,7 +48,7 @@ class Learn(off_policy_config.Learn):
   smoothing_clip: float = config.setting(0.5, low=0, high=10, sweep=True)
 
   def check(self) -> None:
-    """What only TD3 reads is left alone without it."""
+    """Raises `ConfigError` if a field that only TD3 uses is set without it."""
     if self.kind == 'td3':
       return
     for name in _TD3_FIELDS:
@@ -62,11 +62,11 @@ class Learn(off_policy_config.Learn):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(off_policy_config.Config):
-  """A whole experiment.
+  """The configuration of an experiment.
 
   Attributes:
     policy: the deterministic policy.
-    learn: gradient updates; whether it is DDPG or TD3.
+    learn: gradient updates, and the choice between DDPG and TD3.
   """
 
   algorithm: ClassVar[str] = 'ddpg'
@@ -75,7 +75,7 @@ class Config(off_policy_config.Config):
   learn: Learn = dataclasses.field(default_factory=Learn)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.learn.check()
 

@@ -1,4 +1,4 @@
-"""What DDPG and TD3 learn, and one gradient update of it."""
+"""The networks of DDPG and TD3, and one gradient update."""
 
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from mbmpo_jax.policies import distributions
 
 
 class Networks(NamedTuple):
-  """A policy without memory, and its critics."""
+  """A memoryless policy and its critics."""
 
   policy: policies.Policy
   critics: critics.Critics
@@ -27,7 +27,7 @@ class Networks(NamedTuple):
   action_size: int
 
   def act(self, params: types.Params, obs: jax.Array) -> jax.Array:
-    """mu(s) [B, A] of `obs` [B, O]."""
+    """mu(s) [B, A] at `obs` [B, O]."""
     assert self.policy.distribution is not None
     dist = self.policy.distribution(params, (), obs)
     return dist.to_env(dist.mode())
@@ -35,7 +35,7 @@ class Networks(NamedTuple):
   def q(
     self, params: types.Params, obs: jax.Array, action: jax.Array
   ) -> jax.Array:
-    """Q [B, C]."""
+    """Q of all critics [B, C]."""
     return jnp.asarray(self.critics.apply(params, obs, action))
 
   def first_q(
@@ -53,12 +53,12 @@ class Nets(NamedTuple):
 
 
 class Learner(NamedTuple):
-  """What is learned."""
+  """The learned state."""
 
   nets: Nets
   target: Nets
-  optimizers: Nets  # their states
-  updates: jax.Array  # int32, of the critics
+  optimizers: Nets  # the optimisers' states
+  updates: jax.Array  # int32, number of critic updates
 
 
 METRICS = {
@@ -76,7 +76,7 @@ METRICS = {
 
 
 def init(networks: Networks, key: jax.Array, hyper: base.Hyper) -> Learner:
-  """New networks, targets equal to them; consumes the key."""
+  """New networks and equal targets; consumes the key."""
   policy_key, critic_key = jax.random.split(key)
   example = (
     jnp.zeros((1, networks.observation_size)),
@@ -106,15 +106,15 @@ def update(
   networks: Networks,
   section: config_lib.Learn,
 ) -> off_policy.Updated:
-  """One step of the critics; of policy and targets every so many.
+  """One update of the critics; every `policy_delay`-th also of the rest.
 
   Args:
-    learner: before it.
-    hyper: discount, rates, smoothing.
+    learner: the state before the update.
+    hyper: discount, learning rates, and TD3's smoothing.
     batch: of B transitions.
     key: consumed.
     networks: the policy and its critics.
-    section: DDPG or TD3.
+    section: the choice between DDPG and TD3.
   """
   optimizers = _optimizers(hyper)
   target, states = learner.target, learner.optimizers

@@ -1,1 +1,1 @@
-"""GSSM: a surrogate that infers its task, a policy that is told (Wang 2022)."""
+"""GSSM: a surrogate that infers tasks and its policy (Wang & van Hoof 2022)."""

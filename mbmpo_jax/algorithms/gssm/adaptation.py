@@ -1,7 +1,8 @@
-"""What a policy makes of a new task's transitions (algorithm 2).
+"""Adapts the policy to a new task, given its transitions (algorithm 2).
 
-An amortised policy keeps its parameters and is told z ~ q(z_c) of the context.
-Another one takes gradient steps inside the model, given the context.
+An amortised policy keeps its parameters and gets z ~ q(z_c) as its context. A
+policy that is not amortised takes gradient steps inside the model, given the
+context.
 """
 
 from collections.abc import Callable
@@ -25,16 +26,18 @@ def make(
   config: config_lib.Config,
   steps: policy_step.PolicyStep,
 ) -> Callable[..., tuple[types.Params, Any]]:
-  """`(learner, model, trajectory [T, N, ...], hyper, key)` -> what acts.
-
-  The function returns the policy's parameters and what it is told: z [Z], or ()
-  where it is not amortised. `model` is one member's; the key is consumed. It
-  raises a `ConfigError` for more transitions than the model has room for.
+  """Builds the adaptation to a new task.
 
   Args:
-    env: gives a model's view of observations.
+    env: gives `model_input` and `change`.
     config: of the experiment.
-    steps: how the policy learns, and how a latent is inferred.
+    steps: the policy's update, and inference of the latent.
+
+  Returns:
+    A function `(learner, model, trajectory [T, N, ...], hyper, key) -> (params,
+    context)`: the policy's parameters, and z [Z], or () if the policy is not
+    amortised. `model` is that of one member; the key is consumed. The function
+    raises a `ConfigError` for more transitions than `model.context_size`.
   """
 
   def points_of(trajectory: types.Trajectory) -> sets.Points:

@@ -1,4 +1,4 @@
-"""GSSM and the surrogates beside it (Wang & van Hoof 2022, algorithms 1, 2).
+"""GSSM and related surrogates (Wang & van Hoof 2022, algorithms 1, 2).
 
   algorithm = algorithms.make('gssm', env, config)
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
@@ -6,13 +6,14 @@
 
 An iteration has three phases:
 
-  collect   episodes of the task of the moment, which is drawn anew every
+  collect   episodes of the current task, which is sampled again every
             `collect.task_every` iterations; random actions at first
   fit       the surrogate, by its evidence lower bound
   improve   updates of the policy inside it, given contexts of tasks
 
-`adapt` infers a new task from its transitions: an amortised policy is told the
-latent, and takes no gradient step; another one takes some inside the model.
+`adapt` infers a new task from its transitions. An amortised policy gets the
+latent and takes no gradient step; a policy that is not amortised takes gradient
+steps inside the model.
 """
 
 import copy
@@ -78,16 +79,16 @@ METRICS = {
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
-  task: Any  # of the moment
-  task_index: jax.Array  # int32, its number; -1 before the first
+  task: Any  # the current task
+  task_index: jax.Array  # int32, the task's number; -1 before the first task
   learners: learners_lib.Learners  # of `policy_step.Learner`
   ensemble: models_fit.FitState  # one member and its optimiser's state
-  model: Any  # the member as last fitted, leaves [1, ...]
-  buffer: buffer_lib.Buffer  # `extras` are tasks' numbers
+  model: Any  # the member after the last fit, leaves [1, ...]
+  buffer: buffer_lib.Buffer  # with task numbers as `extras`
 
 
 def make(
@@ -100,15 +101,15 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: of a task family, whose rewards and terminations all tasks share.
+    env: of a task family; all tasks must share rewards and terminations.
     config: hyperparameters; copied.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
     envs.TaskError: if it has no tasks, or its rewards depend on them.
   """
   config = copy.deepcopy(config)
@@ -159,7 +160,7 @@ def make(
         example._replace(extras=jnp.zeros((), jnp.int32)),
       ),
     )
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state)
 
   def drawing(
@@ -171,7 +172,7 @@ def make(
     return jax.tree.map(lambda x: x[0], state.model)
 
   def told(state: State, data: contexts.Data, key: jax.Array) -> jax.Array:
-    """z [N, Z] of the task of the moment, 0 where nothing is known of it."""
+    """z [N, Z] of the current task, 0 while it has no transitions."""
     draw_key, key = jax.random.split(key)
     known = contexts.draw(
       data, state.task_index, draw_key, count=config.model.context_size
@@ -180,7 +181,7 @@ def make(
     return steps.latents(member(state), known, key, num)
 
   def collect(state: State) -> tuple[State, types.Metrics]:
-    """Episodes of the task of the moment."""
+    """Collects episodes of the current task."""
     counters = state.counters
     key, task_key, told_key, rollout_key = jax.random.split(counters.key, 4)
     due = counters.iteration % config.collect.task_every == 0
@@ -212,7 +213,7 @@ def make(
   def store(
     state: State, trajectory: types.Trajectory
   ) -> tuple[State, types.Metrics]:
-    """As episodes of the task of the moment, or of those that `extras` say."""
+    """Stores episodes of the current task, or of the tasks in `extras`."""
     number = jnp.full(trajectory.reward.shape, state.task_index)
     own = trajectory.extras
     if isinstance(own, jax.Array) and jnp.issubdtype(own.dtype, jnp.integer):
@@ -221,7 +222,7 @@ def make(
     return model_based.store(state, trajectory._replace(extras=number))
 
   def fit(state: State) -> tuple[State, types.Metrics]:
-    """The surrogate, to what the buffer holds."""
+    """Fits the surrogate to the buffer."""
     key, fit_key = jax.random.split(state.counters.key)
     ensemble, model, metrics = fit_model(
       state.ensemble,
@@ -238,7 +239,7 @@ def make(
     ), metrics
 
   def improve(state: State) -> tuple[State, types.Metrics]:
-    """All updates of an iteration; metrics are means, counts are sums."""
+    """All policy updates of an iteration; metrics are means, counts sums."""
     counters = state.counters
     key, draw_key, updates_key = jax.random.split(counters.key, 3)
     data = contexts.of_buffer(state.buffer, env, config.model)
@@ -299,7 +300,7 @@ def make(
   def adapt(
     state: State, trajectory: types.Trajectory, key: jax.Array
   ) -> tuple[types.Params, Any]:
-    """The policy's parameters and what it is told of a task, from its steps."""
+    """The policy's parameters and its context, from a task's transitions."""
     return adapting(
       state.learners.best, member(state), trajectory, state.hyper, key
     )

@@ -1,4 +1,4 @@
-"""Every hyperparameter of GSSM and of the surrogates beside it."""
+"""Every hyperparameter of GSSM and of related surrogates."""
 
 import dataclasses
 from typing import ClassVar
@@ -14,8 +14,8 @@ class Collect(config.Collect):
   """Real data: whole episodes of one task.
 
   Attributes:
-    task_every: iterations after which another task is drawn.
-    random_iterations: the first iterations, whose actions are uniform.
+    task_every: number of iterations after which a new task is sampled.
+    random_iterations: number of first iterations with uniform actions.
   """
 
   num_trajectories: int = config.setting(1, low=1, high=10**6)
@@ -30,8 +30,8 @@ class Model(neural_process.Surrogate):
   """The surrogate and its fit.
 
   Attributes:
-    data: what it is fitted to, of `all` tasks so far or the `current` one.
-    tasks_per_step: tasks whose losses a gradient step is the mean of.
+    data: the data of the fit, of `all` tasks so far or of the `current` one.
+    tasks_per_step: number of tasks whose mean loss a gradient step uses.
   """
 
   data: str = config.setting('all', choices=('all', 'current'))
@@ -40,17 +40,18 @@ class Model(neural_process.Surrogate):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Policy:
-  """An RBF network where BPTT learns it, else ReLU layers (table 5).
+  """An RBF network for BPTT; otherwise ReLU layers (table 5).
 
   Attributes:
-    amortised: whether it is told a latent of the task.
-    num_units: of the RBF network.
-    init_scale: of the RBF network's first weights: it begins with little force.
-    hidden_sizes: units of each hidden layer of the other.
-    init_std: deviation that its actions begin with, unless they are choices.
-    feature_scales: what policy and critic see each feature of an observation
-      divided by, its usual size in the world; `()` is 1 for all. What the RBF
-      network's units cover at first is of the size 1.
+    amortised: whether its input includes a latent of the task.
+    num_units: number of units of the RBF network.
+    init_scale: scale of the RBF network's initial weights; a small scale gives
+      small initial actions.
+    hidden_sizes: units of each hidden layer of the ReLU network.
+    init_std: initial deviation of actions, unless they are discrete.
+    feature_scales: divisors of the features of an observation for policy and
+      critic, their usual sizes; `()` for 1. The RBF units initially cover
+      inputs of size 1.
   """
 
   amortised: bool = True
@@ -65,7 +66,7 @@ class Policy:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Value(on_policy_config.Value):
-  """The value network of PPO, with ReLU layers; sees what the policy sees."""
+  """PPO's value network, with ReLU layers and the policy's inputs."""
 
   hidden_sizes: tuple[int, ...] = config.setting(
     (128,), low=1, high=2**16, tiny=8
@@ -77,12 +78,12 @@ class ModelRollouts:
   """Imagined data of a policy update: contexts * rollouts * horizon steps.
 
   Attributes:
-    num_contexts: contexts drawn.
-    num_rollouts: rollouts given each of them, each with a latent of its own.
+    num_contexts: number of contexts.
+    num_rollouts: rollouts per context, each with its own sample of the latent.
     horizon: steps of a rollout.
-    untold: share of the rollouts, in the mean, whose policy is told no task, so
-      that it learns to act in a task's first episode, and in evaluations
-      without a context.
+    untold: probability that a rollout's policy gets z = 0, as for an unknown
+      task. It thereby learns to act in a task's first episode, and in
+      evaluations without a context.
   """
 
   num_contexts: int = config.setting(5, low=1, high=10**4, tiny=2)
@@ -98,11 +99,11 @@ class Improve:
   Attributes:
     kind: `bptt`, the gradient through the model (equation 12), or `ppo`.
     num_updates: per iteration, N of algorithm 1.
-    data: of which tasks contexts are: the `current` one, or `all` so far.
-    num_learners: policies that learn side by side; the one that earns most in
-      the model acts.
-    restart_every: iterations after which all learners but that one are drawn
-      anew.
+    data: tasks from which contexts are sampled, the `current` one or `all`.
+    num_learners: number of policies that learn in parallel; the one with the
+      highest return in the model acts.
+    restart_every: number of iterations after which all other learners are
+      initialised again.
   """
 
   kind: str = config.setting('bptt', choices=('bptt', 'ppo'))
@@ -114,11 +115,11 @@ class Improve:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Adaptation:
-  """At test time, of a policy that is not amortised (algorithm 2).
+  """Adaptation at test time, if the policy is not amortised (algorithm 2).
 
   Attributes:
-    num_updates: updates of the policy given the context.
-    num_rollouts: imagined trajectories of each.
+    num_updates: number of policy updates given the context.
+    num_rollouts: imagined trajectories per update.
   """
 
   num_updates: int = config.setting(5, low=1, high=10**6, tiny=2)
@@ -127,7 +128,7 @@ class Adaptation:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Learn(ppo.Learn):
-  """An update; all but rate and length are of PPO."""
+  """An update; all fields but rate and gradient norm are for PPO."""
 
   num_epochs: int = config.setting(8, low=1, high=10**6, tiny=2)
   num_minibatches: int = config.setting(4, low=1, high=10**6, tiny=1)
@@ -137,17 +138,17 @@ class Learn(ppo.Learn):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """A whole experiment; docs/gssm.md says which defaults are ours.
+  """The configuration of an experiment; docs/gssm.md lists our own defaults.
 
   Attributes:
     collect: real data.
     model: the surrogate and its fit.
-    policy: what acts.
-    value: the value network of PPO.
+    policy: the policy's network.
+    value: PPO's value network.
     model_rollouts: imagined data.
     improve: updates of the policy.
-    advantage: how PPO judges an action; its discount is that of BPTT, too.
-    learn: an update.
+    advantage: PPO's advantages; BPTT uses the same discount.
+    learn: one update.
     adaptation: at test time.
   """
 
@@ -168,7 +169,7 @@ class Config(config.Experiment):
   adaptation: Adaptation = dataclasses.field(default_factory=Adaptation)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check()
     self.model.check('model')

@@ -1,4 +1,4 @@
-"""What the buffer knows of each task: points, and random sets of them."""
+"""The buffer's transitions by task, as points, and random sets of them."""
 
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from mbmpo_jax.rollouts import buffer as buffer_lib
 class Data(NamedTuple):
   """All points of a buffer of C slots, and the task of each."""
 
-  points: sets.Points  # [C, ...], masked where there is none
+  points: sets.Points  # [C, ...], masked for empty slots
   task: jax.Array  # [C] int32, the task's number
 
 
@@ -25,12 +25,12 @@ def of_buffer(
   env: envs_base.Environment,
   section: config.Surrogate,
 ) -> Data:
-  """The points of a buffer whose `extras` are tasks' numbers [C].
+  """The points of a buffer whose `extras` are task numbers [C].
 
   Args:
     buffer: of transitions.
-    env: has `model_input`.
-    section: has `target`.
+    env: gives `model_input` and `change`.
+    section: gives `target`.
   """
   points = sets.of_transitions(
     buffer.data,
@@ -45,14 +45,15 @@ def of_buffer(
 def choose(
   data: Data, current: jax.Array, key: jax.Array, *, kind: str, num: int
 ) -> jax.Array:
-  """Numbers of tasks, int32 [num]; consumes `key`.
+  """Samples task numbers, int32 [num].
 
   Args:
     data: of all tasks.
     current: int32 [], the current task.
     key: consumed.
-    kind: `current`, or `all`: each in proportion to its points.
-    num: how many.
+    kind: `current`, or `all`, with probabilities proportional to the number of
+      points of each task.
+    num: number of samples.
   """
   if kind == 'current':
     return jnp.broadcast_to(current, (num,))
@@ -64,17 +65,18 @@ def choose(
 def draw(
   data: Data, task: jax.Array, key: jax.Array, *, count: int
 ) -> sets.Points:
-  """Random points [count, ...] of a task, none of them twice.
+  """Random points [count, ...] of a task, without repetition.
 
-  Of n rows min(n, count) are live: one of each of `count` equal parts, in the
-  order of time, which begins at a random row. Every row is as likely as the
-  others, and no sort of the whole buffer is needed.
+  If the task has n rows, min(n, count) points are live. The n rows in order of
+  time, shifted cyclically by a random offset, are split into `count` equal
+  parts, and one row of each part is chosen. All rows have the same probability,
+  and no sort of the buffer is needed.
 
   Args:
     data: of all tasks.
-    task: int32 [], its number.
+    task: int32 [], the task's number.
     key: consumed.
-    count: rows.
+    count: number of points.
   """
   chex.assert_rank(task, 0)
   alive = (data.points.mask > 0) & (data.task == task[None])
@@ -82,7 +84,7 @@ def draw(
   total = counts[-1]
   first_key, place_key = jax.random.split(key)
   first = jax.random.randint(first_key, (), 0, jnp.maximum(total, 1))
-  # Part i is [i n / count, (i + 1) n / count), without a product i n.
+  # Part i is [i n / count, (i + 1) n / count); no product i n may overflow.
   parts = jnp.arange(count + 1, dtype=jnp.int32)
   bounds = parts * (total // count) + parts * (total % count) // count
   low, high = bounds[:-1], bounds[1:]
@@ -98,16 +100,16 @@ def draw(
 def context(
   data: Data, task: jax.Array, key: jax.Array, *, section: config.Surrogate
 ) -> sets.Points:
-  """A random context of a task, of a random size; consumes `key`.
+  """A random context of a task, of a random size.
 
-  The size is uniform in [min_context, context_size], or as far as there are
+  The size is uniform in [min_context, context_size], limited by the number of
   points.
 
   Args:
     data: of all tasks.
-    task: int32 [], its number.
+    task: int32 [], the task's number.
     key: consumed.
-    section: says between how few and how many.
+    section: gives `min_context` and `context_size`.
   """
   draw_key, split_key = jax.random.split(key)
   room = section.context_size
@@ -124,9 +126,9 @@ def context(
 
 
 def _slots(counts: jax.Array, places: jax.Array) -> jax.Array:
-  """Where the rows of some places [num] are, of running counts [C]; 0 if none.
+  """The slots of the `places`-th rows, given running counts [C]; 0 if none.
 
-  The n-th row is where their count passes n.
+  Row n is in the first slot whose count exceeds n.
   """
   slots = jnp.searchsorted(counts, places, side='right')
   return jnp.where(counts[-1] > 0, slots, 0)

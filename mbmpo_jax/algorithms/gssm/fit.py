@@ -44,7 +44,7 @@ _TALLIED = ('model/loss', 'model/nll', 'model/kl')
 
 
 def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:
-  """AdamW; rate and decay are the state's."""
+  """AdamW with learning rate and weight decay from `hyper`."""
   return optax.adamw(
     hyper['model.learning_rate'], weight_decay=hyper['model.weight_decay']
   )
@@ -53,20 +53,20 @@ def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:
 def make(
   surrogate: surrogate_lib.Surrogate, section: config_lib.Model
 ) -> Callable[..., tuple[fit_lib.FitState, Any, types.Metrics]]:
-  """`(state, data, next_obs, stored, current, hyper, key)` -> what a fit makes.
+  """Builds the fit of a surrogate.
 
-  A step takes random tasks, random points of each, and deals these out to a
-  context and targets; a step that is not finite is not taken. The state is a
-  `fit.FitState` of one member, `data` the `contexts.Data` of a buffer,
-  `next_obs` [C, O] and `stored` [C] are its own, `current` is the current
-  task's number; the key is consumed.
+  Each gradient step samples tasks and points of each task, and splits them into
+  a context and targets. A step that is not finite is not taken.
 
   Args:
-    surrogate: what is fitted.
-    section: how.
+    surrogate: the model to fit.
+    section: the settings of the fit.
 
   Returns:
-    The function; it returns the state after, the model, and `METRICS`.
+    A function `(state, data, next_obs, stored, current, hyper, key) -> (state,
+    model, METRICS)`. The state is a `fit.FitState` of one member, `data` the
+    `contexts.Data` of a buffer. `next_obs` [C, O] and `stored` [C] are the
+    buffer's, and `current` is the current task's number. The key is consumed.
   """
   rows = section.context_size + section.target_size
 
@@ -155,7 +155,7 @@ def make(
 def init(
   surrogate: surrogate_lib.Surrogate, hyper: base.Hyper, key: jax.Array
 ) -> fit_lib.FitState:
-  """A member drawn anew, and its optimiser; consumes `key`."""
+  """A new random member and its optimiser state; consumes `key`."""
   return fit_lib.init(surrogate.dynamics, optimizer(hyper), key)
 
 
@@ -164,5 +164,5 @@ def before_data(
   state: fit_lib.FitState,
   statistics: statistics_lib.Statistics,
 ) -> Any:
-  """The model that knows no data."""
+  """The model before any data."""
   return surrogate.dynamics.ready(state.params, statistics)

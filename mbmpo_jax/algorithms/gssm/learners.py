@@ -1,9 +1,9 @@
 """Several policies that learn in one model; the best in imagination acts.
 
-What a policy learns by a gradient through time in the model of a few episodes
-may saturate it, and it then stays so. So some are learned side by side, as
-PILCO restarts its optimiser, and from time to time all but the best are drawn
-anew, in a model that knows more.
+With a model of a few episodes, the gradient through time may saturate a policy,
+which then does not recover. Therefore several policies learn in parallel, as
+PILCO restarts its optimiser. From time to time all but the best are initialised
+again, when the model has more data.
 """
 
 from collections.abc import Callable
@@ -18,24 +18,24 @@ from mbmpo_jax.algorithms import tally as tally_lib
 
 
 class Learners(NamedTuple):
-  """L of them."""
+  """L learners."""
 
   each: Any  # leaves [L, ...]
-  leader: jax.Array  # int32 [], the one that acts
+  leader: jax.Array  # int32 [], index of the learner that acts
 
   @property
   def best(self) -> Any:
-    """The leader's leaves."""
+    """The leader."""
     return jax.tree.map(lambda x: x[self.leader], self.each)
 
 
 def init(
   draw: Callable[[jax.Array], Any], key: jax.Array, *, num: int
 ) -> Learners:
-  """All of them drawn; the first leads.
+  """L new learners, the first of which is the leader.
 
   Args:
-    draw: key -> a learner.
+    draw: key -> a new learner.
     key: consumed.
     num: L.
   """
@@ -49,12 +49,12 @@ def restarted(
   draw: Callable[[jax.Array], Any],
   key: jax.Array,
 ) -> Learners:
-  """All but the leader drawn anew, where `due`.
+  """Initialises all learners but the leader again, if `due`.
 
   Args:
-    learners: as they are.
+    learners: the current learners.
     due: bool [].
-    draw: key -> a learner.
+    draw: key -> a new learner.
     key: consumed.
   """
   num = jax.tree.leaves(learners.each)[0].shape[0]
@@ -81,20 +81,21 @@ def learn(
   judged_by: str,
   sums: tuple[str, ...] = (),
 ) -> tuple[Learners, types.Metrics]:
-  """Updates of all; the one that did best by its mean over them leads.
+  """Updates all learners; the one with the best mean becomes the leader.
 
-  Every learner has the same keys, and so the same contexts and starts.
+  Every learner gets the same keys, and so the same contexts and starts.
 
   Args:
-    learners: as they are.
-    update: (learner, key) -> (learner, its metrics).
+    learners: the current learners.
+    update: (learner, key) -> (learner, metrics).
     keys: [N, 2], one per update; consumed.
-    metrics: the names of what `update` returns.
-    judged_by: the metric whose mean decides; NaN never leads.
-    sums: metrics that are summed over updates; the others are means.
+    metrics: names of the metrics that `update` returns.
+    judged_by: the metric whose mean selects the leader; NaN is never selected.
+    sums: metrics that are summed over updates; the others are averaged.
 
   Returns:
-    The learners, and metrics: the leader's, but sums are of all learners.
+    The learners, and metrics: sums are over all learners, the others are the
+    leader's.
   """
   num = jax.tree.leaves(learners.each)[0].shape[0]
   start = jax.vmap(lambda _: tally_lib.start(metrics))(jnp.arange(num))

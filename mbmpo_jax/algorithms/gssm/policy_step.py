@@ -1,10 +1,10 @@
 """An update of the policy inside the model, given contexts of tasks.
 
-Every rollout starts as the world does, draws z from q(z_c | context) for the
-policy, and goes on by the model's predictions; for a share of them z is 0, as
-in a task of which nothing is known. The update climbs the return's
-gradient through time (`objectives/bptt.py`), or is PPO's over the imagined
-steps, with a critic that sees z (Wang & van Hoof 2022, section 4.3).
+Every rollout starts like an episode of the environment, samples z from q(z_c |
+context) for the policy, and follows the model's predictions. For a share of the
+rollouts z is 0, as in an unknown task. The update follows the return's gradient
+through time (`objectives/bptt.py`), or is PPO's on the imagined steps, with a
+critic that observes z (Wang & van Hoof 2022, section 4.3).
 """
 
 import functools
@@ -40,10 +40,10 @@ from mbmpo_jax.rollouts import imagined
 
 
 class Learner(NamedTuple):
-  """What an update changes."""
+  """The state that an update changes."""
 
   policy: types.Params
-  value: types.Params  # () where nothing values
+  value: types.Params  # () without a value network
   optimizer: Any
 
 
@@ -52,11 +52,11 @@ class Parts(NamedTuple):
 
   Attributes:
     seeing: the policy on [model_input(s), z].
-    acting: the same on observations, told z by its context.
-    features: of observations, before z: `model_input`, scaled.
-    latent_size: Z; 0 where it is not told.
-    value: (params, [model_input(s), z]) -> V; `None` by BPTT.
-    init_value: key -> params; () by BPTT.
+    acting: the same policy on observations, with z as its context.
+    features: of observations, without z: `model_input`, scaled.
+    latent_size: Z; 0 if the policy gets no latent.
+    value: (params, [model_input(s), z]) -> V; `None` for BPTT.
+    init_value: key -> params; () for BPTT.
   """
 
   seeing: policies.Policy
@@ -71,8 +71,8 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
   """The networks of a configuration, for an environment.
 
   Raises:
-    config.ConfigError: if BPTT is to learn choices, or there are other than one
-      scale per feature.
+    config.ConfigError: if BPTT is used with discrete actions, or the number of
+      scales is not that of the features.
   """
   section, choices = (
     config.policy,
@@ -90,7 +90,7 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
   seen, actions = size + latent_size, env.action_size
   value, init_value = None, lambda key: ()
   if config.improve.kind == 'bptt':
-    # A latent of many numbers is as far from a centre as one of one.
+    # Wider units for latents: the distance to a centre grows with Z.
     widths = (1.0,) * size + (float(latent_size),) * latent_size
     seeing = rbf.make(
       seen,
@@ -124,7 +124,7 @@ def _scaled(
   scales: tuple[float, ...],
   size: int,
 ) -> Callable[[jax.Array], jax.Array]:
-  """Features [..., F] of observations [..., O], each divided by its scale."""
+  """A function from observations [..., O] to scaled features [..., F]."""
   if not scales:
     return features
   if len(scales) != size:
@@ -147,7 +147,7 @@ def init(
   hyper: base.Hyper,
   key: jax.Array,
 ) -> Learner:
-  """Networks drawn anew, and their optimiser; consumes `key`."""
+  """New random networks and their optimiser state; consumes `key`."""
   policy_key, value_key = jax.random.split(key)
   theta, value = made.seeing.init(policy_key), made.init_value(value_key)
   adam = minibatches.optimizer(section, hyper['learn.learning_rate'])
@@ -155,11 +155,11 @@ def init(
 
 
 class PolicyStep(NamedTuple):
-  """The functions; keys are consumed, `model` is one member's.
+  """The functions; keys are consumed, `model` is that of one member.
 
   Attributes:
-    latents: (model, context, key, num) -> z [num, Z], of one context; 0 where
-      it has no points.
+    latents: (model, context, key, num) -> z [num, Z] for one context; 0 if it
+      has no points.
     update: (learner, model, contexts [M, C], hyper, key, num_rollouts) ->
       (learner, metrics), with `num_rollouts` for each context.
   """
@@ -177,7 +177,8 @@ def make(
   """Builds the update.
 
   Args:
-    env: gives reward, termination and initial observations; any task's do.
+    env: gives reward, termination and initial observations, the same for all
+      tasks.
     config: of the experiment.
     made: the networks.
     surrogate: the model.
@@ -234,7 +235,7 @@ def make(
 
     keys = jax.random.split(key, contexts.mask.shape[0])
     gradient, info = jax.vmap(of_context)(contexts, keys)
-    # A context counts by its particles that are finite.
+    # A context is weighted by its number of finite particles.
     counts = num_rollouts - info.rejected
     total = jnp.sum(counts)
     share = counts / jnp.maximum(total, 1)
@@ -331,7 +332,7 @@ def _where(flag: jax.Array, new: Learner, old: Learner) -> Learner:
 def _reject(
   trajectory: types.Trajectory,
 ) -> tuple[types.Trajectory, jax.Array]:
-  """Masks each rollout of which a live step is not finite; which are, [N]."""
+  """Masks rollouts with a non-finite live step; flags the finite ones, [N]."""
 
   def finite(rollout: types.Trajectory) -> jax.Array:
     one = jax.tree.map(lambda x: jnp.expand_dims(x, 1), rollout)

@@ -4,11 +4,12 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-An iteration collects episodes and fits the model, theta, to all data so far:
-theta adapted by M steps is to predict the K after them (`models/grbal.py`). The
-first episodes are random; from then on, at every step, theta is adapted by the
-last M steps of the episode, and a planner acts in the adapted model
-(`policies/planner.py`). No adapted model outlives its step.
+An iteration collects episodes and fits the model's parameters theta to all data
+so far: theta adapted by M steps has to predict the following K steps
+(`models/grbal.py`). The first episodes have random actions. Later, at every
+step, theta is adapted by the last M steps of the episode, and a planner chooses
+the action with the adapted model (`policies/planner.py`). The adapted
+parameters are used for one step only.
 """
 
 import copy
@@ -31,7 +32,7 @@ from mbmpo_jax.policies import planner
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import windows
 
-# Segments of which `adaptation/gain` is told.
+# Number of segments on which `adaptation/gain` is computed.
 _GAIN_SEGMENTS = 256
 
 METRICS = {
@@ -61,20 +62,20 @@ def make(
 ) -> base.Algorithm:
   """Builds the algorithm for an environment.
 
-  Rewards are predicted where they depend on a task that is hidden; else they
-  are the environment's.
+  Rewards are predicted if they depend on a hidden task; otherwise they are
+  computed by the environment.
 
   Args:
-    env: the real world, of a task family.
+    env: the real environment, of a task family.
     config: hyperparameters; copied.
-    mesh: devices to share environments and fit out over, from
+    mesh: devices over which environments and fit are distributed, from
       `training.devices.make_mesh`. States are replicated.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
     envs.TaskError: if it has no tasks, or a hidden task ends its episodes.
   """
   config = copy.deepcopy(config)
@@ -125,7 +126,7 @@ def make(
       'adaptation/gain': gain(model, state, segment, gain_key),
     }
 
-  # Acting reads the rate from the model, which keeps the one of its fit.
+  # The policy reads the inner rate from the model, which stores it in the fit.
   model = model_of(base.hyper(config))
   policy = planning.make_policy(
     env,
@@ -155,11 +156,11 @@ def gain(
   segment: tuple[int, int],
   key: jax.Array,
 ) -> jax.Array:
-  """By how much of itself adaptation lowers the error on the buffer's segments.
+  """The share of the error on the buffer's segments that adaptation removes.
 
   Args:
-    model: its functions.
-    state: with the model as fitted, and the buffer.
+    model: the model's functions.
+    state: with the fitted model and the buffer.
     segment: (M, K).
     key: consumed, to choose the segments.
 
@@ -174,7 +175,7 @@ def gain(
     ),
     ring.data,
   )
-  # No segment holds what the fit leaves out.
+  # Segments exclude the rows that the fit leaves out.
   episode = jnp.where(sound, data.episode, -1)
   ring = ring._replace(data=data._replace(episode=episode))
   usable = windows.whole(ring, length=segment[1]) * buffer_lib.mask(ring)

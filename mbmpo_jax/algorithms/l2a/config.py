@@ -10,10 +10,10 @@ from mbmpo_jax.models import grbal_config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Planner(mb_mpc.Planner):
-  """How the next action is searched for; the defaults are the authors'.
+  """The search for the next action, with the authors' defaults.
 
   Attributes:
-    num_candidates: action sequences scored at a time, C.
+    num_candidates: C, action sequences scored per search iteration.
   """
 
   num_candidates: int = config.setting(500, low=1, high=10**6, tiny=60)
@@ -21,12 +21,12 @@ class Planner(mb_mpc.Planner):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """A whole experiment; docs/l2a.md says which defaults are ours.
+  """The configuration of an experiment; docs/l2a.md lists our own defaults.
 
   Attributes:
     model: the network and its fit.
-    adaptation: how the model learns from the last steps of an episode.
-    planner: how it acts.
+    adaptation: of the model to the last steps of an episode.
+    planner: the search for actions.
   """
 
   algorithm: ClassVar[str] = 'l2a'
@@ -40,7 +40,7 @@ class Config(config.Experiment):
   planner: Planner = dataclasses.field(default_factory=Planner)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.model.check()
@@ -48,7 +48,7 @@ class Config(config.Experiment):
     self.planner.check(self.model.num_models)
 
   def shares(self) -> config.Shares:
-    """Members, which are fitted, and the environments that are planned for."""
+    """Members, for the fit, and environments, for planning."""
     return config.Shares(
       self.model.num_models,
       self.collect.num_trajectories,

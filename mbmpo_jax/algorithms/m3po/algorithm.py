@@ -6,9 +6,9 @@
 
 An iteration is an epoch of algorithm 2, in three phases:
 
-  explore   uniform actions, as long as `collect.start_steps` are not taken;
-            they count as steps of the epoch
-  fit       the model, to all real data; not while all is exploration
+  explore   uniform actions while fewer than `collect.start_steps` steps are
+            taken; they count as steps of the epoch
+  fit       the model, to all real data; not in epochs of exploration only
   learn     rounds of one real step, M model rollouts, G updates of SAC
 """
 
@@ -78,7 +78,7 @@ METRICS = {
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
@@ -87,9 +87,9 @@ class State(NamedTuple):
   model: Any  # leaves [K, ...]
   running: real.Running
   buffer: buffer_lib.Buffer  # of real transitions, D_env
-  imagined: buffer_lib.Buffer  # of rows [W], D_model
+  imagined: buffer_lib.Buffer  # of flat rows [W], D_model
   progress: off_policy.Progress
-  skip: jax.Array  # int32, rounds that exploration took from this iteration
+  skip: jax.Array  # int32, rounds of this iteration used by exploration
 
 
 def make(
@@ -102,16 +102,16 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, with continuous actions; of a task family, if networks
-      are to remember anything.
+    env: the real environment, with continuous actions; of a task family if
+      `history.length` is positive.
     config: hyperparameters; copied.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
     envs.TaskError: if it has no tasks, or a hidden task ends its episodes.
   """
   config = copy.deepcopy(config)
@@ -161,7 +161,7 @@ def make(
       skip=jnp.zeros((), jnp.int32),
       **world._asdict(),
     )
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state)
 
   def collect(state: State) -> State:
@@ -178,7 +178,7 @@ def make(
     return state.counters.env_steps // (config.collect.num_envs * per_round)
 
   def explore(state: State) -> tuple[State, types.Metrics]:
-    """Steps of uniform actions before the first fit, of which more follow."""
+    """Takes the steps with uniform actions before the first fit."""
     due = jnp.clip(config.start_rounds - rounds_done(state), 0, rounds)
     state = rounds_lib.begun(state, rounds)
     state = jax.lax.fori_loop(0, due, lambda _, state: collect(state), state)
@@ -195,7 +195,7 @@ def make(
   )
 
   def fit_when_due(state: State) -> tuple[State, types.Metrics]:
-    """The fit, unless this epoch has no round that would learn from it."""
+    """Fits the model, unless no round of this epoch would use it."""
     if config.start_rounds < rounds:
       return fit(state)
     learned = jax.eval_shape(fit, state)[1]
@@ -211,7 +211,7 @@ def make(
       }
       return (state.counters, state.ensemble, state.model), nothing
 
-    # What the fit only reads is no result of the branches: it is not copied.
+    # The branches return only what the fit changes, so the rest is not copied.
     changed, metrics = jax.lax.cond(state.skip < rounds, step, wait, state)
     counters, ensemble, model = changed
     return state._replace(
@@ -277,7 +277,7 @@ def make(
     )
 
   def round_fn(state: State) -> State:
-    """A round, unless exploration took its place."""
+    """A round, unless exploration has replaced it."""
     state = jax.lax.fori_loop(
       0,
       jnp.where(state.skip > 0, 0, 1),
@@ -310,7 +310,7 @@ def make(
 def make_policy(
   env: envs_base.Environment, config: config_lib.Config
 ) -> policies.Policy:
-  """The squashed Gaussian of a configuration, for an environment."""
+  """The squashed Gaussian policy of a configuration, for an environment."""
   section = config.policy
   network = policy_lib.Gaussian(
     env.action_size,
@@ -333,7 +333,7 @@ def make_networks(
   config: config_lib.Config,
   policy: policies.Policy,
 ) -> learner_lib.Networks:
-  """The policy and two critics, each with a GRU of its own."""
+  """The policy and two critics, each with its own GRU."""
   section = config.critic
   q = networks_lib.Critics(
     section.hidden_sizes, section.activation, config.history.units

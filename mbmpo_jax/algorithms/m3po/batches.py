@@ -1,4 +1,4 @@
-"""Minibatches of imagined data, and of real ones where the two are mixed."""
+"""Minibatches of imagined data, optionally mixed with real data."""
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,10 @@ from mbmpo_jax.rollouts import history
 def model_share(
   hyper: base.Hyper, env_steps: jax.Array, section: config_lib.Batches
 ) -> jax.Array:
-  """The share of imagined data after so many real steps, a scalar.
+  """The share of imagined data after `env_steps` real steps, a scalar.
 
-  Linear from `model_share` to `final_model_share` over `decay_steps`, and
-  constant from then on; 1 where data are not mixed.
+  It changes linearly from `model_share` to `final_model_share` over
+  `decay_steps`, and is constant afterwards. It is 1 if data are not mixed.
   """
   if section.kind == 'model':
     return jnp.ones(())
@@ -37,7 +37,7 @@ def sample(
 ) -> learner_lib.Batch:
   """G minibatches of B rows, uniform with replacement in each data set.
 
-  Of each, the first B - round(share B) are real.
+  The first B - round(share B) rows of each are real.
 
   Args:
     env: gives sizes.
@@ -76,7 +76,7 @@ def sample(
 
 
 def to_batch(rows: imagination.Row) -> learner_lib.Batch:
-  """Rows as SAC learns from them: s' knows one step more than s."""
+  """Rows as a batch for SAC; the history of s' is one step longer."""
   obs, window = rows.seen
   after = history.push(window, obs, rows.action, rows.reward)
   return learner_lib.Batch(

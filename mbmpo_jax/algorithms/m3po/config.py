@@ -11,11 +11,12 @@ from mbmpo_jax.models import recurrent_config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class History:
-  """What model, policy and critics remember of an episode.
+  """The history of an episode, an input of model, policy and critics.
 
   Attributes:
-    length: steps L of (o, a, r); 0 is none, and networks without GRUs: MBPO.
-    units: of each GRU.
+    length: number of steps L of (o, a, r). With 0 the networks have no GRU, as
+      in MBPO.
+    units: size of each GRU's state.
   """
 
   length: int = config.setting(10, low=0, high=10_000, tiny=3)
@@ -27,14 +28,16 @@ class ModelRollouts:
   """Imagined data: num_rollouts * horizon model steps in every round.
 
   Attributes:
-    kind: `branched`, from histories uniform in the real data, or `full`, from
-      an episode's start to `collect.episode_length`: `num_full` of them, at
-      once, in every so many rounds that the model steps per round are the same.
-    num_rollouts: M; a multiple of the members, which share them equally at
-      every step.
-    horizon: steps k of a branched rollout.
-    num_full: full rollouts side by side, a multiple of the members.
-    buffer_capacity: imagined steps kept, the newest, with their histories.
+    kind: `branched` rollouts start at histories that are uniform in the real
+      data. `full` rollouts have `collect.episode_length` steps from an
+      episode's start; `num_full` of them are imagined at once, at intervals
+      that give the same number of model steps per round.
+    num_rollouts: M; a multiple of the number of members, which share them
+      equally at every step.
+    horizon: number of steps k of a branched rollout.
+    num_full: number of full rollouts at once, a multiple of the number of
+      members.
+    buffer_capacity: number of newest imagined steps kept, with histories.
   """
 
   kind: str = config.setting('branched', choices=('branched', 'full'))
@@ -51,14 +54,14 @@ class ModelRollouts:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Batches:
-  """What the policy learns from.
+  """The data of the policy's updates.
 
   Attributes:
-    kind: `model`, imagined data alone, as in algorithm 2, or `mixed` with real
-      data, as M3PO-h and MBPO do.
-    model_share: the share of imagined data in a minibatch at first.
-    final_model_share: that after `decay_steps`; in between it is linear.
-    decay_steps: real steps.
+    kind: `model`, only imagined data, as in algorithm 2, or `mixed` with real
+      data, as in M3PO-h and MBPO.
+    model_share: initial share of imagined data in a minibatch.
+    final_model_share: share after `decay_steps`; it changes linearly.
+    decay_steps: number of real steps.
   """
 
   kind: str = config.setting('model', choices=('model', 'mixed'))
@@ -76,7 +79,7 @@ class Policy(sac.Policy):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Critic(off_policy_config.Critic):
-  """The networks Q(h, s, a)."""
+  """The critic networks Q(h, s, a)."""
 
   activation: str = config.setting('swish', choices=('relu', 'swish', 'tanh'))
 
@@ -94,13 +97,13 @@ class Learn(off_policy_config.Learn):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(off_policy_config.Config):
-  """A whole experiment; docs/m3po.md says which defaults are ours.
+  """The configuration of an experiment; docs/m3po.md lists our own defaults.
 
   Attributes:
-    history: what all networks remember.
+    history: the history that all networks read.
     model: the ensemble and its fit.
     model_rollouts: imagined data.
-    batches: what the policy learns from.
+    batches: data of the policy's updates.
     policy: the squashed Gaussian.
     critic: the networks Q(h, s, a).
     temperature: of the policy's entropy.
@@ -126,20 +129,20 @@ class Config(off_policy_config.Config):
 
   @property
   def full_period(self) -> int:
-    """Rounds between full rollouts."""
+    """Number of rounds between full rollouts."""
     rollouts = self.model_rollouts
     return rollouts.num_full * self.collect.episode_length // rollouts.steps
 
   @property
   def start_rounds(self) -> int:
-    """Rounds of uniform actions before the first fit."""
+    """Number of rounds with uniform actions before the first fit."""
     return -(
       -self.collect.start_steps
       // (self.collect.num_envs * self.learn.update_every)
     )
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.policy.check()
     self.model.check()

@@ -1,8 +1,8 @@
-"""Rollouts in the model, and the rows that they leave behind.
+"""Rollouts in the model, and the rows that are stored of them.
 
-A row is an imagined transition with the history that led to it, real at first
-and imagined from where the rollout branched off. It is stored whole, as one
-vector of L (O + A + 2) + 2 O + A + 2 numbers: one scatter writes many.
+A row is an imagined transition with its history. The history is real before the
+rollout's start and imagined afterwards. A row is stored as one vector of
+L (O + A + 2) + 2 O + A + 2 numbers, so that one scatter writes many rows.
 """
 
 from typing import Any, NamedTuple
@@ -23,24 +23,24 @@ from mbmpo_jax.rollouts import imagined
 
 
 class Row(NamedTuple):
-  """A transition as networks see it, leaves `[B, ...]`."""
+  """Transitions with histories, as inputs of networks, leaves `[B, ...]`."""
 
-  seen: history.Seen  # what the policy saw
-  action: jax.Array  # [B, A], what reached the world
+  seen: history.Seen  # the policy's input
+  action: jax.Array  # [B, A], environment actions
   reward: jax.Array  # [B]
   next_obs: jax.Array  # [B, O]
   terminated: jax.Array  # [B]
 
 
 class Imagined(NamedTuple):
-  """The rows of rollouts; B = k N, step by step."""
+  """The rows of rollouts, ordered by step; B = k N."""
 
   rows: Row
-  live: jax.Array  # [B] bool, false where a rollout stands still
+  live: jax.Array  # [B] bool, false after a rollout's end
 
 
 def example(env: envs_base.Environment, length: int) -> Row:
-  """A row without the axis [B], all zeros; the history has L steps."""
+  """A row of zeros without the axis [B]; the history has L steps."""
   obs, number = jnp.zeros(env.observation_size), jnp.zeros(())
   window = history.empty(
     1, env.observation_size, env.action_size, length=length
@@ -55,7 +55,7 @@ def example(env: envs_base.Environment, length: int) -> Row:
 
 
 def row_size(env: envs_base.Environment, length: int) -> int:
-  """Numbers in a row."""
+  """W, the number of numbers in a row."""
   return sum(leaf.size for leaf in jax.tree.leaves(example(env, length)))
 
 
@@ -108,9 +108,9 @@ def branched(
   """k-step rollouts from histories uniform in the real data (section 3.3).
 
   Args:
-    env: says where episodes end.
-    policy: acts, remembering what happened before the branch.
-    params: of the policy.
+    env: gives rewards and terminations that the model does not predict.
+    policy: its memory includes the history before the branch.
+    params: the policy's parameters.
     dynamics: a mixture of the members.
     model: all members.
     buffer: of real transitions, D_env.
@@ -118,7 +118,7 @@ def branched(
     num_rollouts: M.
     horizon: k.
     length: L.
-    num_envs: environments whose steps alternate in the data.
+    num_envs: number of environments whose steps alternate in the data.
   """
   slots_key, rollout_key = jax.random.split(key)
   slots = jax.random.randint(
@@ -154,17 +154,18 @@ def full(
 ) -> Imagined:
   """Rollouts from the start of an episode to its end (section 5.1).
 
-  One that terminates goes on from where it began, as a new episode.
+  A rollout that terminates restarts from its first observation, as a new
+  episode.
 
   Args:
-    env: says where episodes begin and end.
-    policy: acts.
-    params: of the policy.
+    env: gives starts and terminations, and rewards if the model predicts none.
+    policy: chooses the actions.
+    params: the policy's parameters.
     dynamics: a mixture of the members.
     model: all members.
     key: consumed.
     num_rollouts: N.
-    horizon: steps H of an episode.
+    horizon: H, the length of an episode.
     length: L.
   """
   obs_key, rollout_key = jax.random.split(key)
@@ -196,16 +197,19 @@ def make(
   dynamics: models.Dynamics,
   config: config_lib.Config,
 ) -> Any:
-  """`(policy params, model, D_env, D_model, round, key) -> (D_model, counts)`.
-
-  What a round imagines, written into D_model: counts are of live steps, and of
-  those that were not written as something in them was not finite.
+  """Builds the imagination of a round.
 
   Args:
-    env: the real world.
-    policy: acts.
+    env: the real environment.
+    policy: chooses the actions.
     dynamics: a mixture of the members.
     config: of the experiment.
+
+  Returns:
+    A function `(policy params, model, D_env, D_model, round, key) -> (D_model,
+    counts)`, which writes the round's imagined steps into D_model. The counts
+    are the number of live steps, and of those that were not written because
+    they are not finite.
   """
   rollouts, length = config.model_rollouts, config.history.length
 
@@ -214,7 +218,7 @@ def make(
   ) -> tuple[buffer_lib.Buffer, tuple[jax.Array, jax.Array]]:
     flat = flatten(found.rows)
     sound = masking.sound_rows(flat)
-    # What is not finite is not written.
+    # `buffer.add` does not write rows that are not finite.
     ring = buffer_lib.add(ring, jnp.where(found.live[:, None], flat, jnp.nan))
     live = jnp.sum(found.live, dtype=float)
     return ring, (live, jnp.sum(found.live & ~sound, dtype=float))
@@ -269,10 +273,10 @@ def make(
       )
       return write(carry[0], found)
 
-    # From the first round after exploration, which learns already.
+    # Starts with the first round after exploration, which has updates already.
     due = (index - config.start_rounds) % config.full_period == 0
     zero = jnp.zeros(())
-    # A loop of no or one step: a `cond` would copy the ring.
+    # A loop of zero or one steps, because a `cond` would copy the ring.
     return jax.lax.fori_loop(
       0, jnp.where(due, 1, 0), imagine, (ring, (zero, zero))
     )
@@ -283,7 +287,7 @@ def make(
 def _rows(
   start: Any, trajectory: types.Trajectory, live: jax.Array
 ) -> Imagined:
-  """The steps of a trajectory [T, N], flat; `start` is the window before."""
+  """The flat steps of a trajectory [T, N]; `start` is the window before it."""
 
   def flat(x: jax.Array) -> jax.Array:
     return x.reshape(-1, *x.shape[2:])

@@ -5,8 +5,8 @@
   state, metrics = jax.jit(algorithm.update)(state)
 
 An iteration collects episodes and fits the ensemble to all data so far. The
-first ones are random; from then on a planner acts (`policies/planner.py`),
-whose parameters are the ensemble: nothing else is learned.
+first episodes have random actions; later ones use a planner
+(`policies/planner.py`). The planner's only learned parameters are the ensemble.
 """
 
 import copy
@@ -36,16 +36,16 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, whose reward and termination are known.
+    env: the real environment, whose reward and termination are known.
     config: hyperparameters; copied.
-    mesh: devices to share environments and fit out over, from
+    mesh: devices over which environments and fit are distributed, from
       `training.devices.make_mesh`. States are replicated.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -79,7 +79,7 @@ def make_planner(
   dynamics: models.Dynamics,
   config: config_lib.Config,
 ) -> policies.Policy:
-  """The policy of `config.planner`, in models of `dynamics`."""
+  """The planner of `config.planner`, with models of `dynamics`."""
   return planning.make_policy(
     env, config, dynamics, functools.partial(_world, env, dynamics, 1)
   )

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 from mbmpo_jax import config
 
-# Those of its numbers that a kind of search reads; a sweep could vary the
-# others to no effect.
+# The settings that each kind of search uses, among those that only some use.
 _READ = {
   'random_shooting': (),
   'cem': ('init_std', 'min_std', 'smoothing'),
@@ -16,32 +15,33 @@ _READ = {
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Planner:
-  """How the next action is searched for; in each world, at each step.
+  """The search for the next action, in each environment and at each step.
 
-  A plan costs num_candidates * horizon predictions, times num_iterations with
-  CEM and MPPI, times the number of members where all of them score a candidate.
+  A plan costs num_candidates * horizon predictions. This is multiplied by
+  num_iterations with CEM and MPPI, and by the number of members if all members
+  score every candidate.
 
   Attributes:
     kind: `random_shooting`; `cem`, the cross-entropy method; or `mppi`, model
-      predictive path integral control. In a `Discrete` space all of them draw
+      predictive path integral control. In a `Discrete` space they sample
       choices.
-    num_candidates: action sequences scored at a time, C.
-    horizon: steps of a sequence, H.
-    members: `one`, each candidate is imagined by one member, all members get
-      as many; or `all`, by each of them.
-    disagreement_coef: what the deviation of the members' returns costs, with
-      `members='all'`.
+    num_candidates: C, action sequences scored per iteration.
+    horizon: H, steps of a sequence.
+    members: with `one`, each candidate is scored by one member, and all members
+      score equally many. With `all`, every member scores every candidate.
+    disagreement_coef: weight of the members' standard deviation, which is
+      subtracted from a return, with `members='all'`.
     discount: of imagined rewards, per step.
-    num_elites: of CEM: the best candidates, to which its distribution is
+    num_elites: CEM's number of best candidates, to which its distribution is
       fitted.
-    num_iterations: of CEM and MPPI: rounds of candidates.
-    init_std: of CEM: deviation of the first candidates about the last plan; of
-      MPPI: that of all candidates. In a `Discrete` space, the share of their
-      choices that is drawn uniformly, at most 1.
-    min_std: of CEM: the floor of the deviation, or of that share.
-    smoothing: of CEM: weight of the last distribution in the next one.
-    temperature: of MPPI: by how much a return must be less than the best for a
-      weight of 1/e, in units of returns.
+    num_iterations: iterations of CEM and MPPI.
+    init_std: CEM's deviation of the first iteration, around the last plan;
+      MPPI's deviation of all iterations. In a `Discrete` space, the probability
+      of a uniform choice, at most 1.
+    min_std: CEM's floor of the deviation, or of that probability.
+    smoothing: CEM's weight of the previous distribution in the next one.
+    temperature: MPPI's difference from the best return that gives a weight of
+      1/e, in units of returns.
   """
 
   kind: str = config.setting('random_shooting', choices=tuple(_READ))
@@ -58,7 +58,7 @@ class Planner:
   temperature: float = config.setting(1.0, above=0, high=1e6, sweep=True)
 
   def check(self, num_models: int) -> None:
-    """Holds the fields to each other and to the number of members."""
+    """Raises `ConfigError` for fields that contradict each other."""
     if self.members == 'one':
       if self.num_candidates % num_models:
         raise config.ConfigError(
@@ -91,7 +91,7 @@ class Planner:
         )
 
   def steps(self, num_models: int) -> int:
-    """Model steps of all candidates for one action in one environment."""
+    """Number of model steps for one action in one environment."""
     rounds = 1 if self.kind == 'random_shooting' else self.num_iterations
     copies = num_models if self.members == 'all' else 1
     return rounds * copies * self.num_candidates * self.horizon
@@ -102,9 +102,9 @@ class Planner:
     """Counts that must stay within 32 bits, see `config.Experiment.sizes`.
 
     Args:
-      num_models: members.
-      environments: planned for side by side, at most.
-      widest: units of a layer of the model, at most.
+      num_models: number of members.
+      environments: greatest number of environments that plan in parallel.
+      widest: greatest number of units of a layer of the model.
     """
     copies = num_models if self.members == 'all' else 1
     candidates = environments * self.num_candidates
@@ -125,11 +125,11 @@ class Planner:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """A whole experiment; the planner's defaults are those of the paper.
+  """The configuration of an experiment; the planner's defaults are the paper's.
 
   Attributes:
-    model: the ensemble and its fit; one member is the paper's case.
-    planner: how it acts.
+    model: the ensemble and its fit; the paper has one member.
+    planner: the search for actions.
   """
 
   algorithm: ClassVar[str] = 'mb_mpc'
@@ -139,17 +139,17 @@ class Config(config.Experiment):
 
   @property
   def steps_per_plan(self) -> int:
-    """Model steps of all candidates for one action in one environment."""
+    """Number of model steps for one action in one environment."""
     return self.planner.steps(self.model.num_models)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.planner.check(self.model.num_models)
 
   def shares(self) -> config.Shares:
-    """Members, which are fitted, and the environments that are planned for."""
+    """Members, for the fit, and environments, for planning."""
     return config.Shares(
       self.model.num_models,
       self.collect.num_trajectories,

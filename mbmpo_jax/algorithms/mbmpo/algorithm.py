@@ -4,12 +4,13 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-`update` is `improve . fit . collect`; each is pure, depends on nothing but the
-state, and can be jitted, vmapped over states, or called alone: a user with a
-robot fills the buffer (`algorithm.add`) instead of `collect`.
+`update` runs the phases `collect`, `fit` and `improve`. Each phase is pure,
+depends only on the state, and can be jitted, vmapped over states, or called
+alone. With a robot, one fills the buffer by `algorithm.add` instead of
+`collect`.
 
-A step of `improve` is in `meta_step.py`, what its tasks do in
-`task_rollouts.py`; every leaf that belongs to tasks leads with [K, P].
+A step of `improve` is in `meta_step.py`, its tasks' rollouts are in
+`task_rollouts.py`. All leaves that belong to tasks have leading axes [K, P].
 """
 
 import copy
@@ -41,11 +42,11 @@ from mbmpo_jax.rollouts import real
 
 METRICS = metrics_lib.METRICS
 
-# States of the buffer that an iteration's rollouts begin at, and what keeps
-# their key apart from those that it is split into.
+# Number of buffer states for the starts of an iteration's rollouts, and a
+# constant that keeps their key apart from those that it is split into.
 _NUM_STATES = 4096
 _STATES = 0x73746174
-# The same of the transitions at which the members are compared, at most.
+# The greatest number of transitions at which members are compared; its key.
 _NUM_ALONG = 512
 _ALONG = 0x616C6F6E
 
@@ -61,20 +62,20 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, whose reward, termination and resets are known.
+    env: the real environment, whose reward, termination and resets are known.
     config: hyperparameters; copied.
-    policy: any policy with a density in place of `config.policy`; by default
-      the tanh network of that section, over choices where `env` takes such.
-    mesh: devices to share the work out over, from
-      `training.devices.make_mesh`. States are replicated, and results are those
-      of one device but for rounding.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`). Its sizes,
+    policy: any policy with a density, in place of `config.policy`. The default
+      is the tanh network of that section, or a softmax over discrete actions.
+    mesh: devices over which the work is distributed, from
+      `training.devices.make_mesh`. States are replicated, and results equal
+      those of one device up to rounding.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`). Sizes,
       limits and methods are checked in any case.
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -113,13 +114,13 @@ def make(
       policy=policy.init(policy_key),
       **world._asdict(),
     )
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state)
 
   def states_seen(state: state_lib.State, key: jax.Array) -> jax.Array | None:
-    """Where the rollouts begin that do so in the middle of episodes, [S, O].
+    """States of the buffer as starts of rollouts, [S, O]; or `None`.
 
-    Of an empty buffer NaN: these begin at resets, too.
+    They are NaN for an empty buffer, so that rollouts start at resets.
     """
     section = config.model_rollouts
     if not section.num_seen:
@@ -133,7 +134,7 @@ def make(
     return jnp.where(state.buffer.size > 0, seen, jnp.nan)
 
   def behaviour(state: state_lib.State, key: jax.Array) -> types.Params:
-    """The adapted policies, each in its share of the environments."""
+    """The adapted policies, each for its part of the environments."""
 
     def adapted(
       theta: types.Params, model: Any, seen: jax.Array | None
@@ -251,7 +252,7 @@ def make(
   def adapt(
     state: state_lib.State, trajectory: types.Trajectory, key: jax.Array
   ) -> tuple[types.Params, Any]:
-    """One inner step from theta on real rollouts of it."""
+    """One inner step from theta, on real rollouts of theta."""
     del key
     section = config.meta
     advantages = returns.advantages(
@@ -302,7 +303,7 @@ def make(
 
 
 def _refuse_empty(buffer: buffer_lib.Buffer, share: float) -> None:
-  """What is traced has no size to look at."""
+  """Raises `ConfigError` for an empty buffer; a traced size is not checked."""
   if not isinstance(buffer.size, jax.core.Tracer) and not buffer.size:
     raise config_base.ConfigError(
       f'model_rollouts.buffer_starts={share}: must be 0 while the buffer is'
@@ -311,7 +312,7 @@ def _refuse_empty(buffer: buffer_lib.Buffer, share: float) -> None:
 
 
 def _num_along(config: config_lib.Config) -> int:
-  """At most a hundredth of what a member imagines in an iteration, or one."""
+  """A hundredth of a member's imagined steps, from 1 to `_NUM_ALONG`."""
   rollouts = config.model_rollouts
   steps = rollouts.rollouts_per_task * rollouts.horizon
   imagined = config.meta.num_meta_steps * rollouts.tasks_per_model * steps

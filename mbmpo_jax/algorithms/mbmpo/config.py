@@ -11,9 +11,9 @@ class Collect(config.Collect):
   """Real data.
 
   Attributes:
-    policy: which policies collect it: `adapted`, one adapted policy per task,
-      which share the trajectories equally, or `meta`, the unadapted one (the
-      ablation of figure 6).
+    policy: the policies that collect data. With `adapted` there is one adapted
+      policy per task, and they share the trajectories equally. `meta` is the
+      meta-policy without adaptation (the ablation of figure 6).
   """
 
   policy: str = config.setting('adapted', choices=('adapted', 'meta'))
@@ -24,15 +24,17 @@ class ModelRollouts:
   """Imagined data: K * tasks_per_model * rollouts_per_task * horizon steps.
 
   Attributes:
-    tasks_per_model: tasks P that share a member, each with its own rollouts.
+    tasks_per_model: number of tasks P that share a member, each with its own
+      rollouts.
     rollouts_per_task: rollouts N of a task, before and after adaptation.
     horizon: steps H of a rollout.
-    restart: whether a rollout that ends early goes on as a new episode;
-      otherwise it stands still to the horizon.
-    buffer_starts: share of the rollouts that begin at states of the buffer, in
-      the middle of real episodes, those that failed among them; the others
-      begin as episodes do.
-    newest_starts: how many of the newest transitions these states are of.
+    restart: whether a rollout that ends early continues as a new episode;
+      otherwise it stays in its last state up to the horizon.
+    buffer_starts: share of the rollouts that start at states of the buffer,
+      from any time of a real episode, including failed ones. The others start
+      like episodes of the environment.
+    newest_starts: number of newest transitions from which these states are
+      taken.
   """
 
   tasks_per_model: int = config.setting(4, low=1, high=10_000)
@@ -44,7 +46,7 @@ class ModelRollouts:
 
   @property
   def num_seen(self) -> int:
-    """Rollouts of a task that begin at states of the buffer."""
+    """Number of rollouts of a task that start at states of the buffer."""
     return round(self.buffer_starts * self.rollouts_per_task)
 
 
@@ -54,13 +56,13 @@ class Meta:
 
   Attributes:
     num_meta_steps: trust-region steps per iteration.
-    inner_lr: step size alpha of the adaptation; 0 is the non-adaptive case.
+    inner_lr: step size alpha of the adaptation; 0 for no adaptation.
     inner_objective: `log_likelihood`, mean of log pi * A as in the paper, or
-      `likelihood_ratio`, the same gradient at theta but other curvature.
+      `likelihood_ratio`, with the same gradient at theta but other curvature.
     entropy_coef: weight of the adapted policies' entropy in the objective.
-    max_inner_kl: how far adaptation may move the policy, as a KL in nats to
-      second order: the step of a task that goes further is shortened to it.
-      `None` is no limit, as in the paper.
+    max_inner_kl: greatest KL, in nats and to second order, by which adaptation
+      may move the policy. A longer inner step is shortened to this KL. `None`
+      is no limit, as in the paper.
   """
 
   num_meta_steps: int = config.setting(30, low=1, high=10**6, tiny=1)
@@ -74,15 +76,15 @@ class Meta:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """A whole experiment; the defaults are those of appendix A.3.
+  """The configuration of an experiment; defaults are those of appendix A.3.
 
   Attributes:
     collect: real data.
     policy: the meta-policy.
     model: the ensemble and its fit.
     model_rollouts: imagined data.
-    advantage: how an imagined action is judged.
-    meta: inner step, and how many outer steps.
+    advantage: advantages of imagined actions.
+    meta: the inner step, and the number of outer steps.
     trust_region: the outer step, on the mean KL of the adapted policies.
   """
 
@@ -106,11 +108,11 @@ class Config(config.Experiment):
 
   @property
   def num_tasks(self) -> int:
-    """Tasks of all members, K * P."""
+    """Number of tasks of all members, K * P."""
     return self.model.num_models * self.model_rollouts.tasks_per_model
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.policy.check()
@@ -142,7 +144,7 @@ class Config(config.Experiment):
     )
 
   def shares(self) -> config.Shares:
-    """Members, and tasks of each."""
+    """Members, and tasks of each member."""
     return config.Shares(
       self.model.num_models,
       self.model_rollouts.tasks_per_model,

@@ -1,8 +1,8 @@
 """One meta-step: imagine, adapt, imagine again, take a trust-region step.
 
-The inner loop of algorithm 1 (Clavera et al. 2018) for all tasks, and its outer
-step. The pieces are here on their own too: `collect` imagines and adapts
-without an outer step, benchmarks time each apart.
+This is the inner loop of algorithm 1 (Clavera et al. 2018) for all tasks, and
+its outer step. The parts are also available separately: `collect` imagines and
+adapts without an outer step, and benchmarks time each part.
 """
 
 import functools
@@ -27,35 +27,35 @@ from mbmpo_jax.policies import base as policies
 
 
 class Sampled(NamedTuple):
-  """What one meta-step learns from; leaves of tasks lead with [K, P]."""
+  """The data of one meta-step; leaves of tasks have leading axes [K, P]."""
 
   pre: task_rollouts.TaskRollouts  # T_i, A_i of theta
   post: task_rollouts.TaskRollouts  # T_i', A_i' of theta_i'
   batch: maml.MetaBatch
   adaptations: meta_gradient.Adaptation  # from theta to theta_i'
-  usable_adaptation: jax.Array  # bool [K, P], and all that led to it
-  usable: jax.Array  # bool [K, P], all of task i
+  usable_adaptation: jax.Array  # bool [K, P], rollouts to adaptation finite
+  usable: jax.Array  # bool [K, P], all of the task finite
 
 
 class MetaStep(NamedTuple):
-  """A meta-step and its pieces; `hyper` is `state.hyper`, keys are consumed.
+  """A meta-step and its parts; `hyper` is `state.hyper`, keys are consumed.
 
-  `seen` are the states `[S, O]` at which a share of the rollouts begin, where
-  `model_rollouts.buffer_starts` asks for such.
+  `seen` are states `[S, O]` at which a share of the rollouts start, if
+  `model_rollouts.buffer_starts` is positive.
 
-  Over a mesh they run inside `parallel.share_out`, and [K, P] is the device's
-  own share.
+  With a mesh the functions run inside `parallel.share_out`, and [K, P] is this
+  device's part of the tasks.
   """
 
   # (params, model, hyper, key, per_task=, seen=None) -> TaskRollouts
   rollout: Callable[..., task_rollouts.TaskRollouts]
-  # (theta, rollouts, hyper) -> theta_i', how it came about, whether usable
+  # (theta, rollouts, hyper) -> theta_i', adaptation for derivatives, usable
   adapt: Callable[..., tuple[types.Params, meta_gradient.Adaptation, jax.Array]]
   # (theta, model, hyper, key, seen=None) -> Sampled
   sample: Callable[..., Sampled]
-  # (theta, sampled, hyper) -> the outer objective about theta
+  # (theta, sampled, hyper) -> expansion of the outer objective at theta
   derivatives: Callable[..., trpo.Expansion]
-  # (theta, model, hyper, key, seen=None) -> theta after, metrics
+  # (theta, model, hyper, key, seen=None) -> new theta, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
 
 
@@ -72,9 +72,9 @@ def make(
   Args:
     env: gives reward, termination and initial observations.
     config: of the experiment.
-    policy: that is learned.
+    policy: the policy to learn.
     dynamics: of the ensemble.
-    mesh: as for `algorithm.make`.
+    mesh: see `algorithm.make`.
   """
   rollout = functools.partial(
     task_rollouts.rollout_tasks,
@@ -207,7 +207,7 @@ def make(
     )
     sums['imagined/clipped'] /= jnp.maximum(sums['imagined/samples'], 1)
     rejected = sums['meta/rejected_tasks'] == config.num_tasks
-    # Rejected for what was not finite: all tasks, or the step itself.
+    # Whether non-finite numbers rejected the step: all tasks, or the step.
     not_finite = ~info.finite | (info.non_finite_kl > 0) | rejected
     return updated, {
       **{n: jnp.where(rejected, jnp.nan, x) for n, x in episodes.items()},

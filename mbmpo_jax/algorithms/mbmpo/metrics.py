@@ -1,4 +1,4 @@
-"""What MB-MPO's phases report."""
+"""The metrics that MB-MPO's phases report."""
 
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import shared_metrics
@@ -94,15 +94,15 @@ METRICS = {
   **shared_metrics.STUCK,
 }
 
-# Of the steps that imagined rollouts have, where real episodes last longer.
+# The return of as many steps as imagined rollouts have, for longer episodes.
 SHORT = 'real/return_horizon'
 
 
 def declared(config: config_lib.Config) -> dict[str, base.Metric]:
-  """What is reported with this configuration.
+  """The metrics that are reported with this configuration.
 
-  Where episodes last longer than imagined rollouts, these are held against the
-  real return of as many steps.
+  If episodes last longer than imagined rollouts, imagined returns are compared
+  with the real return of equally many steps.
   """
   if config.model_rollouts.horizon >= config.collect.episode_length:
     return METRICS

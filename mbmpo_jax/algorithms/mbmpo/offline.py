@@ -1,4 +1,4 @@
-"""A configuration of MB-MPO for logs of small worlds."""
+"""A configuration of MB-MPO for logged data of small environments."""
 
 import dataclasses
 
@@ -9,15 +9,15 @@ from mbmpo_jax.algorithms.mbmpo import quick as quick_lib
 def quick(
   *, episode_length: int = 200, num_iterations: int = 8, seed: int = 0
 ) -> mbmpo.Config:
-  """As `quick.quick`, with one long fit, and adaptation that is bounded.
+  """`quick.quick` with one long fit, and with bounded adaptation.
 
-  No new data correct a policy that has become all but deterministic, whose
-  adaptation then goes too far.
+  The adaptation of a nearly deterministic policy goes too far, and offline no
+  new data correct it. Therefore its KL is bounded.
 
   Args:
-    episode_length: steps of the imagined episodes that evaluate.
-    num_iterations: of 30 trust-region steps each.
-    seed: of everything random.
+    episode_length: steps of imagined episodes in evaluations.
+    num_iterations: number of iterations, of 30 trust-region steps each.
+    seed: of all random numbers.
   """
   config = quick_lib.quick(
     transitions=1,

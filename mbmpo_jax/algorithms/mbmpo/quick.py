@@ -1,4 +1,4 @@
-"""A configuration of MB-MPO for small worlds: minutes on one CPU core."""
+"""A configuration of MB-MPO for small environments: minutes on one CPU core."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
@@ -12,14 +12,15 @@ def quick(
   num_meta_steps: int = 60,
   seed: int = 0,
 ) -> mbmpo.Config:
-  """Three models of 128 units, two tasks of each; change what you like.
+  """Three models of 128 units with two tasks each; change it as needed.
 
   Args:
-    transitions: the most that are collected: iterations of six trajectories.
-    episode_length: steps of a trajectory, and of evaluations.
+    transitions: greatest number of real transitions, in iterations of six
+      trajectories.
+    episode_length: steps of a trajectory, in collection and evaluation.
     horizon: steps of an imagined rollout.
     num_meta_steps: trust-region steps per iteration.
-    seed: of everything random.
+    seed: of all random numbers.
 
   Example:
     >>> quick(transitions=10_000, episode_length=200).run.num_iterations

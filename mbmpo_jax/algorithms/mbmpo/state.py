@@ -1,4 +1,4 @@
-"""What a run of MB-MPO is between two calls."""
+"""The state of a run of MB-MPO."""
 
 from typing import Any, NamedTuple
 
@@ -9,11 +9,11 @@ from mbmpo_jax.rollouts import buffer as buffer_lib
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
   policy: types.Params  # theta
-  ensemble: fit.FitState  # K members and their optimiser's state
-  model: Any  # the members as last fitted, ready to imagine with, [K, ...]
+  ensemble: fit.FitState  # K members and their optimisers' states
+  model: Any  # the members after the last fit, for imagination, [K, ...]
   buffer: buffer_lib.Buffer

@@ -1,6 +1,6 @@
-"""Rollouts and adaptation of every task; all that is a task's leads [K, P].
+"""Rollouts and adaptation of all tasks, with leading task axes [K, P].
 
-Task (k, p) is the p-th of the P tasks that share ensemble member k; it has its
+Task (k, p) is the p-th of the P tasks that share ensemble member k. It has its
 own rollouts, advantages and adapted policy.
 """
 
@@ -25,20 +25,20 @@ from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import episodes
 from mbmpo_jax.rollouts import imagined
 
-# Keeps the key of these apart from those that it is split into.
+# Keeps the key of buffer states apart from those that it is split into.
 _SEEN = 0x7365656E
 
 
 class TaskRollouts(NamedTuple):
-  """Rollouts of every task, all masked where they are not finite.
+  """Rollouts of all tasks; those that are not finite are masked.
 
-  A task is usable where its rollouts and its advantages are finite.
+  A task is usable if its rollouts and its advantages are finite.
   """
 
   trajectory: types.Trajectory  # [K, P, T, N, ...]
   advantages: jax.Array  # [K, P, T, N], 0 where the task is not usable
-  usable_rollouts: jax.Array  # bool [K, P]
-  usable: jax.Array  # bool [K, P], advantages too
+  usable_rollouts: jax.Array  # bool [K, P], finite rollouts
+  usable: jax.Array  # bool [K, P], finite rollouts and advantages
 
 
 def rollout_tasks(
@@ -55,23 +55,23 @@ def rollout_tasks(
   seen: jax.Array | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> TaskRollouts:
-  """Imagines rollouts of every task on its member, and their advantages.
+  """Imagines rollouts of every task in its member, and their advantages.
 
   Args:
-    params: theta for all tasks, or theta_i' leading [K, P].
-    model: the members, leading [K].
-    hyper: that of `advantage` is used.
+    params: theta for all tasks, or theta_i' with leading axes [K, P].
+    model: the members, leaves [K, ...].
+    hyper: the settings of `advantage` are used.
     key: consumed.
     env: gives reward, termination and initial observations.
     config: gives the numbers of tasks, rollouts and steps.
-    policy: acts.
-    dynamics: predicts.
+    policy: chooses the actions.
+    dynamics: the functions of one member's model.
     per_task: whether `params` has one policy per task.
-    seen: `[S, O]`, states of real episodes at which the first
-      `model_rollouts.num_seen` rollouts of a task begin; episodes that follow
-      one that ended begin as real ones do. `None`: so do all.
-    mesh: of the devices among which the tasks are shared out; [K, P] is then
-      this device's share of them. No task's rollouts depend on its device.
+    seen: `[S, O]`, states of real episodes. The first `model_rollouts.num_seen`
+      rollouts of a task start there; after a restart they start like episodes
+      of the environment. With `None`, all rollouts do.
+    mesh: devices over which the tasks are distributed; [K, P] is then this
+      device's part of them. Rollouts do not depend on the device.
   """
   section = config.model_rollouts
   num_rollouts = section.rollouts_per_task
@@ -130,7 +130,7 @@ def rollout_tasks(
   )
   usable = usable_rollouts & tasks.over_tasks(masking.all_finite)(advantages)
   kept = broadcasting.trailing(usable, advantages.ndim)
-  # Not the mask: rollouts do not wait for advantages.
+  # The mask is unchanged, because it only depends on the rollouts.
   advantages = jnp.where(kept, advantages, 0.0)
   return TaskRollouts(trajectory, advantages, usable_rollouts, usable)
 
@@ -138,15 +138,15 @@ def rollout_tasks(
 def keep_usable(
   adapted: types.Params, theta: types.Params, usable: jax.Array
 ) -> tuple[types.Params, jax.Array]:
-  """theta_i' where it is usable, else theta.
+  """theta_i' for usable tasks, otherwise theta.
 
   Args:
-    adapted: theta_i', leading [K, P].
-    theta: that it came from.
-    usable: whether the task's rollouts are, bool [K, P].
+    adapted: theta_i', with leading axes [K, P].
+    theta: the policy before adaptation.
+    usable: whether the task's rollouts and advantages are finite, bool [K, P].
 
   Returns:
-    The policies, and whether each task is usable, its adaptation included.
+    The policies, and whether each task is usable, including its adaptation.
   """
   usable = usable & tasks.over_tasks(masking.all_finite)(adapted)
   adapted = jax.tree.map(
@@ -167,10 +167,11 @@ def episode_means(
   """Mean undiscounted return and length of the imagined episodes.
 
   Args:
-    rollouts: leading [K, P].
-    weight: of the tasks, `tasks.weights`.
-    num_seen: the first so many rollouts of a task, which begin in the middle of
-      episodes, are left out, unless all do: real ones do not.
+    rollouts: with leading axes [K, P].
+    weight: of the tasks, from `tasks.weights`.
+    num_seen: number of first rollouts of a task that start in the middle of
+      episodes. They are left out, unless all rollouts are such, because real
+      episodes start at a reset.
 
   Returns:
     Two scalars, 0 if no task has weight.
@@ -192,7 +193,7 @@ def episode_means(
 
 
 def clipped_steps(rollouts: TaskRollouts, model: Any) -> jax.Array:
-  """How many live steps have a prediction on a bound of the model."""
+  """The number of live steps with a prediction on a bound of the model."""
   trajectory = rollouts.trajectory
   low, high = (x[:, None, None, None] for x in (model.low, model.high))
   on_bound = (trajectory.next_obs <= low) | (trajectory.next_obs >= high)

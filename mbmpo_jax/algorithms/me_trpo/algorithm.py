@@ -1,15 +1,15 @@
 """ME-TRPO: model-ensemble trust-region policy optimisation.
 
-Kurutach et al. 2018, algorithm 1.
+This is algorithm 1 of Kurutach et al. 2018.
 
   algorithm = algorithms.make('me_trpo', env, config)
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
 An iteration collects real data with the policy, fits the ensemble to all data
-so far, and improves the policy inside the ensemble (`policy_step.py`), by a
-fixed number of steps or for as long as the models agree that it gets better
-(`learning.py`).
+so far, and improves the policy inside the ensemble (`policy_step.py`). It takes
+a fixed number of policy steps, or continues as long as the models agree that
+the policy improves (`learning.py`).
 """
 
 import copy
@@ -39,13 +39,13 @@ METRICS = metrics_lib.METRICS
 
 
 class State(NamedTuple):
-  """Everything a run is: copy it and the run goes on from there."""
+  """The complete state of a run; a copy continues the run."""
 
   counters: base.Counters
   hyper: base.Hyper
   policy: types.Params  # theta
-  ensemble: fit_lib.FitState  # K members and their optimiser's state
-  model: Any  # the members as last fitted, ready to imagine with, [K, ...]
+  ensemble: fit_lib.FitState  # K members and their optimisers' states
+  model: Any  # the members after the last fit, for imagination, [K, ...]
   buffer: buffer_lib.Buffer
 
 
@@ -60,19 +60,19 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, whose reward, termination and resets are known.
+    env: the real environment, whose reward, termination and resets are known.
     config: hyperparameters; copied.
-    policy: any policy with a density in place of `config.policy`; by default
-      the tanh network of that section, over choices where `env` takes such.
-    mesh: devices to share collection and fit out over, from
-      `training.devices.make_mesh`. States are replicated, and so is the
-      improvement of the policy.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    policy: any policy with a density, in place of `config.policy`. The default
+      is the tanh network of that section, or a softmax over discrete actions.
+    mesh: devices over which collection and fit are distributed, from
+      `training.devices.make_mesh`. States are replicated, and every device does
+      all of the policy's improvement.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -108,11 +108,11 @@ def make(
       policy=policy.init(policy_key),
       **world._asdict(),
     )
-    # No two leaves share memory: XLA refuses to be donated it twice.
+    # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state)
 
   def collect(state: State) -> tuple[State, types.Metrics]:
-    """Adds real episodes of the policy to the buffer, random ones at first."""
+    """Adds real episodes to the buffer, with random actions at first."""
     key, rollout_key = jax.random.split(state.counters.key)
     trajectory, _ = real.rollout(
       env,
@@ -137,7 +137,7 @@ def make(
     rollouts, validating = config.model_rollouts, config.improve.stopping
     imagined = progress.step.astype(float) * rollouts.num_rollouts
     if validating == 'validation':
-      # One more validation is that of the policy before the first step.
+      # The policy before the first step is validated as well.
       per_check = config.model.num_models * config.improve.validation_rollouts
       imagined += (checks + 1).astype(float) * per_check
     stuck = (metrics['nonfinite/steps'] > 0) & (
@@ -162,15 +162,15 @@ def make(
     }
 
   def behaviour(state: State, key: jax.Array) -> types.Params:
-    """The policy, for each of the environments."""
+    """The policy, repeated for each of the environments."""
     del key
     count = config.collect.num_trajectories
     return jax.tree.map(
       lambda x: jnp.broadcast_to(x, (count, *x.shape)), state.policy
     )
 
-  # Made of the cores of a CPU, one device is as fast as all: they would do the
-  # same work beside each other.
+  # If the devices are cores of a CPU, one device is as fast as all, because all
+  # would do the same work.
   alone = mesh is not None and backend.is_cpu(mesh) and jax.process_count() == 1
   return base.Algorithm(
     init=init,

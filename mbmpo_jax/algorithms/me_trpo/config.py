@@ -11,11 +11,11 @@ class ModelRollouts:
   """Imagined data: num_rollouts * horizon steps for each policy step.
 
   Attributes:
-    num_rollouts: rollouts N; a multiple of the members, which share them
-      equally at every step.
+    num_rollouts: rollouts N; a multiple of the number of members, which share
+      them equally at every step.
     horizon: steps H of a rollout.
-    restart: whether a rollout that ends early goes on as a new episode;
-      otherwise it stands still to the horizon.
+    restart: whether a rollout that ends early continues as a new episode;
+      otherwise it stays in its last state up to the horizon.
   """
 
   num_rollouts: int = config.setting(250, low=1, high=10**6, tiny=10)
@@ -25,12 +25,12 @@ class ModelRollouts:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Improve:
-  """How many trust-region steps the policy takes per iteration.
+  """The number of trust-region steps of the policy per iteration.
 
   Attributes:
-    stopping: `fixed`, always `num_steps`, as MB-MPO's authors ran it, or
-      `validation`, until the policy no longer improves in enough of the models
-      (Kurutach et al. 2018, section 4.3), and at most `num_steps`.
+    stopping: `fixed`, always `num_steps`, as MB-MPO's authors ran it; or
+      `validation`, at most `num_steps`, until the policy no longer improves in
+      enough of the models (Kurutach et al. 2018, section 4.3).
     num_steps: steps per iteration.
     validate_every: steps between two validations.
     patience: steps after the best validation at which learning stops.
@@ -47,7 +47,7 @@ class Improve:
   validation_rollouts: int = config.setting(50, low=1, high=10**6, tiny=2)
 
   def check(self) -> None:
-    """Steps come in whole rounds, each of which ends with a validation."""
+    """Raises `ConfigError` unless all rounds of steps end with a validation."""
     if self.stopping == 'validation' and self.num_steps % self.validate_every:
       raise config.ConfigError(
         f'improve.num_steps={self.num_steps}: must be a multiple of'
@@ -57,14 +57,14 @@ class Improve:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(config.Experiment):
-  """A whole experiment; the defaults are those of MB-MPO's authors.
+  """The configuration of an experiment; defaults are those of MB-MPO's authors.
 
   Attributes:
-    policy: the one policy.
+    policy: the policy's network.
     model: the ensemble and its fit.
     model_rollouts: imagined data.
-    advantage: how an imagined action is judged.
-    improve: how many steps the policy takes.
+    advantage: advantages of imagined actions.
+    improve: number of policy steps.
     trust_region: each of these steps.
   """
 
@@ -86,7 +86,7 @@ class Config(config.Experiment):
   )
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.policy.check()
@@ -103,7 +103,7 @@ class Config(config.Experiment):
     )
 
   def shares(self) -> config.Shares:
-    """Members, which are fitted, and environments, which collect data."""
+    """Members, for the fit, and environments, for collection."""
     return config.Shares(
       self.model.num_models,
       self.collect.num_trajectories,

@@ -1,7 +1,7 @@
 """All policy steps of an iteration: a fixed number, or until validation stops.
 
-With validation the steps come in rounds, each of which ends with one; one XLA
-loop goes over the rounds for as long as `stopping` says so.
+With validation the steps are grouped in rounds, each of which ends with a
+validation. One XLA loop runs rounds until `stopping` ends it.
 """
 
 import functools
@@ -20,28 +20,29 @@ from mbmpo_jax.algorithms.me_trpo import stopping
 
 
 class Progress(NamedTuple):
-  """Where the policy stands within an iteration."""
+  """The progress of the policy within an iteration."""
 
   params: types.Params
-  step: jax.Array  # int32, steps taken or tried
+  step: jax.Array  # int32, number of steps taken or tried
   best: stopping.Best
-  passed: jax.Array  # int32, validations
-  failed: jax.Array  # int32
+  passed: jax.Array  # int32, number of validations passed
+  failed: jax.Array  # int32, number of validations failed
   tally: tally_lib.Tally
 
 
 def make(
   section: config_lib.Improve, policy_steps: policy_step.PolicyStep
 ) -> Callable[..., Progress]:
-  """`(theta, model, hyper, key) -> Progress`, for a whole iteration.
+  """Builds the policy's learning of an iteration.
 
   Args:
-    section: how many steps.
+    section: number of steps, and validation.
     policy_steps: a step, and a validation.
 
   Returns:
-    The function; it consumes its key. What the iteration leaves is
-    `Progress.best`: without validation, the last policy.
+    A function `(theta, model, hyper, key) -> Progress`; it consumes its key.
+    The resulting policy is `Progress.best`; without validation this is the last
+    policy.
   """
   validating = section.stopping == 'validation'
   per_round = section.validate_every if validating else section.num_steps
@@ -50,7 +51,7 @@ def make(
     theta: types.Params, model: Any, hyper: base.Hyper, key: jax.Array
   ) -> Progress:
     validation_key, rounds_key = jax.random.split(key)
-    # In the same states each time, so that returns differ by the policy alone.
+    # Always from the same states, so that returns differ only by the policy.
     validate = functools.partial(
       policy_steps.validate, model=model, key=validation_key
     )
@@ -93,7 +94,7 @@ def make(
         patience=section.patience,
       )
 
-    # Nothing is counted yet; the names are those of a step.
+    # The tally starts empty; its names are those of a step's metrics.
     shapes = jax.eval_shape(policy_steps.step, theta, model, hyper, key)[1]
     no_step = jnp.zeros((), jnp.int32)
     before = Progress(

@@ -1,4 +1,4 @@
-"""What ME-TRPO's phases report."""
+"""The metrics that ME-TRPO's phases report."""
 
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import shared_metrics

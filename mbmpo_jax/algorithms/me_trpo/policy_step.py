@@ -1,7 +1,7 @@
-"""One policy step: imagine with members drawn anew, take a trust-region step.
+"""One policy step: imagine with sampled members, take a trust-region step.
 
-The inner loop of algorithm 1 (Kurutach et al. 2018), and the validation of the
-policy in each model. The pieces are here on their own too.
+This is the inner loop of algorithm 1 (Kurutach et al. 2018), and the validation
+of the policy in each model. The parts are also available separately.
 """
 
 import functools
@@ -28,16 +28,16 @@ from mbmpo_jax.rollouts import imagined
 
 
 class PolicyStep(NamedTuple):
-  """A policy step and its pieces; `hyper` is `state.hyper`, keys are consumed.
+  """A policy step and its parts; `hyper` is `state.hyper`, keys are consumed.
 
   `model` is that of all members, leaves `[K, ...]`.
   """
 
-  # (theta, model, key) -> Trajectory [T, N, ...], which rollouts are finite [N]
+  # (theta, model, key) -> Trajectory [T, N, ...], finite rollouts (bool [N])
   rollout: Callable[..., tuple[types.Trajectory, jax.Array]]
   # (theta, model, key) -> return in each model [K]
   validate: Callable[..., jax.Array]
-  # (theta, model, hyper, key) -> theta after, metrics
+  # (theta, model, hyper, key) -> new theta, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
 
 
@@ -52,13 +52,13 @@ def make(
   Args:
     env: gives reward, termination and initial observations.
     config: of the experiment.
-    policy: that is learned.
-    dynamics: of one member.
+    policy: the policy to learn.
+    dynamics: the functions of one member's model.
   """
   section, trust_region = config.model_rollouts, config.trust_region
   num_models = config.model.num_models
   mixed = mixture.redrawn(dynamics, num_models)
-  # Without noise it acts greedily.
+  # A policy without noise acts greedily.
   greedy = policy._replace(noise=lambda key, shape: None)
 
   def start_obs(model: Any, key: jax.Array, num_rollouts: int) -> jax.Array:
@@ -90,7 +90,7 @@ def make(
     return _reject_non_finite(trajectory)
 
   def validate(theta: types.Params, model: Any, key: jax.Array) -> jax.Array:
-    """Of the greedy policy from the same states in each; NaN if not finite."""
+    """Returns of the greedy policy, from equal states; NaN if not finite."""
     num_rollouts = config.improve.validation_rollouts
     start_key, rollout_key = jax.random.split(key)
     initial_obs = start_obs(model, start_key, num_rollouts)
@@ -136,7 +136,7 @@ def make(
       max_backtracks=trust_region.max_backtracks,
     )
     usable = jnp.any(finite_rollouts) & finite_advantages
-    # Rejected for what was not finite: all rollouts, or the step itself.
+    # Whether non-finite numbers rejected the step: all rollouts, or the step.
     not_finite = ~usable | ~info.finite | (info.non_finite_kl > 0)
     count = functools.partial(jnp.sum, dtype=float)
     return updated, {
@@ -158,7 +158,7 @@ def make(
 def _reject_non_finite(
   trajectory: types.Trajectory,
 ) -> tuple[types.Trajectory, jax.Array]:
-  """Masks each rollout of which a live step is not finite; which are, [N]."""
+  """Masks rollouts with a non-finite live step; flags the finite ones, [N]."""
 
   def finite(rollout: types.Trajectory) -> jax.Array:
     one = jax.tree.map(lambda x: jnp.expand_dims(x, 1), rollout)
@@ -172,7 +172,7 @@ def _reject_non_finite(
 def _describe(
   trajectory: types.Trajectory, finite_rollouts: jax.Array, model: Any
 ) -> types.Metrics:
-  """Means over the episodes and live steps of rollouts that are finite."""
+  """Means over episodes and live steps of the finite rollouts."""
   live, terminated = masking.live_steps(trajectory), trajectory.terminated
   complete = episodes.complete(terminated) & finite_rollouts[None]
   ended = jnp.maximum(jnp.sum(terminated, 0), 1)

@@ -1,10 +1,11 @@
-"""When the policy stops learning from the models (Kurutach et al. 2018, 4.3).
+"""The stopping rule of learning in models (Kurutach et al. 2018, section 4.3).
 
-Every few steps the policy is validated: its return in each of the K models. The
-validation fails if more than a given share of these are worse than those of the
-best policy so far; otherwise the policy becomes the best one. Learning stops at
-a given number of steps after the best, which is what is kept. The models must
-agree that the policy gets better, so that it cannot exploit one of them.
+Every few steps the policy is validated by its return in each of the K models.
+The validation fails if the return is lower than that of the best policy so far
+in more than a given share of the models. Otherwise the policy becomes the best
+one. Learning stops a given number of steps after the best policy, which is
+kept. The models must agree that the policy improves, so that it cannot exploit
+one of them.
 """
 
 from typing import NamedTuple
@@ -17,15 +18,15 @@ from mbmpo_jax import types
 
 
 class Best(NamedTuple):
-  """The policy that passed the last validation which did not fail."""
+  """The policy of the last validation that passed."""
 
   params: types.Params
   returns: jax.Array  # [K], its returns in the models
-  step: jax.Array  # int32, after how many steps; 0 before the first
+  step: jax.Array  # int32, steps before this validation; 0 for the first policy
 
 
 def start(params: types.Params, returns: jax.Array) -> Best:
-  """The policy before the first step, whose returns `[K]` are the first bar."""
+  """The policy before the first step, with its returns `[K]`, as the best."""
   chex.assert_rank(returns, 1)
   return Best(params, _comparable(returns), jnp.zeros((), jnp.int32))
 
@@ -41,12 +42,12 @@ def validate(
   """Makes the policy the best one, unless its validation fails.
 
   Args:
-    best: so far.
-    params: of the policy.
-    returns: its returns in the models, `[K]`. One that is not finite is worse
-      than any that is.
+    best: the best policy so far.
+    params: the policy to validate.
+    returns: its returns in the models, `[K]`. A return that is not finite is
+      worse than all finite ones.
     step: int32, steps taken so far.
-    worsened_fraction: share of the models in which it may be worse.
+    worsened_fraction: greatest share of the models in which it may be worse.
 
   Returns:
     The best policy, and whether the validation passed, a bool scalar.
@@ -75,14 +76,14 @@ def goes_on(
   """Whether to take more steps, a bool scalar.
 
   Args:
-    best: so far.
+    best: the best policy so far.
     step: int32, steps taken so far.
-    num_steps: the most.
-    patience: steps after the best one at which to stop.
+    num_steps: greatest number of steps.
+    patience: steps after the best policy at which to stop.
   """
   return (step < num_steps) & (step - best.step < patience)
 
 
 def _comparable(returns: jax.Array) -> jax.Array:
-  """NaN compares with nothing."""
+  """Replaces NaN, which cannot be compared, and infinities by -inf."""
   return jnp.where(jnp.isfinite(returns), returns, -jnp.inf)

@@ -4,11 +4,11 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-Policy and critic see [s, z], z drawn from q(z | the last transitions of the
-episode), each with an encoder of its own, that of MLSM-v0. The loss is PPO's
-and, as in PEARL (Rakelly et al. 2019), kl_coef KL(q(z) || N(0, I)) of both.
+Policy and critic get [s, z], with z sampled from q(z | the last transitions of
+the episode). Each has its own encoder, that of MLSM-v0. The loss is PPO's plus,
+as in PEARL (Rakelly et al. 2019), kl_coef KL(q(z) || N(0, I)) of both encoders.
 
-`adapt` hands the transitions of a new task to the policy, as a context.
+`adapt` gives the transitions of a new task to the policy, as a context.
 """
 
 import copy
@@ -52,15 +52,15 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, of a task family where it is to learn of tasks.
+    env: the real environment, usually of a task family.
     config: hyperparameters; copied.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -87,7 +87,7 @@ def make(
   def adapt(
     state: State, trajectory: types.Trajectory, key: jax.Array
   ) -> tuple[types.Params, sets.Points]:
-    """The parameters as they are, and what the policy is told of a task."""
+    """The unchanged parameters, and the policy's context from the data."""
     del key
     params: Any = state.policy
     if config.collect.normalize_observations:
@@ -104,7 +104,7 @@ def make(
       raise shared_config.ConfigError(
         f'context={count} transitions: must be <= {room}, context.window'
       )
-    # The newest are last: the others are the first to be forgotten.
+    # The newest transitions are last; the oldest ones are dropped first.
     return params, jax.tree.map(
       lambda x: jnp.pad(x, [(room - count, 0)] + [(0, 0)] * (x.ndim - 1)),
       points,
@@ -117,7 +117,7 @@ def make(
 def _told(
   env: envs_base.Environment, config: config_lib.Config
 ) -> tuple[networks.Told, networks.Told]:
-  """The policy's network and the critic's."""
+  """The networks of policy and critic."""
   section, context = config.policy, config.context
   head: Any
   if isinstance(env.action_space, spaces.Discrete):
@@ -146,7 +146,7 @@ def _parts(
   config: config_lib.Config,
   told: tuple[networks.Told, networks.Told],
 ) -> on_policy.Parts:
-  """The networks, as on-policy algorithms take them."""
+  """The networks in the form of `on_policy.Parts`."""
   actor, critic = told
   observation_size, action_size = env.observation_size, env.action_size
   context = config.context

@@ -9,13 +9,13 @@ from mbmpo_jax.algorithms.ppo import config as ppo
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Context:
-  """What the networks know of the task.
+  """The encoder of the task, from recent transitions.
 
   Attributes:
-    window: transitions of the episode that are read, the last ones.
-    encoder_sizes: units of the layers that read a transition.
-    latent_size: of z.
-    min_latent_std: floor of the deviations of z, which stay below 1.
+    window: number of last transitions of the episode that are read.
+    encoder_sizes: units of the layers that encode a transition.
+    latent_size: size of z.
+    min_latent_std: floor of the deviations of z, which are below 1.
   """
 
   window: int = config.setting(50, low=1, high=10**5, tiny=4)
@@ -28,7 +28,7 @@ class Context:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Learn(ppo.Learn):
-  """Passes over an iteration's data.
+  """Epochs over an iteration's data.
 
   Attributes:
     kl_coef: weight of the KL divergence of q(z) from the standard normal.
@@ -39,11 +39,11 @@ class Learn(ppo.Learn):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(ppo.Config):
-  """A whole experiment.
+  """The configuration of an experiment.
 
   Attributes:
-    context: what the networks know of the task.
-    learn: passes over an iteration's data.
+    context: the encoder of the task.
+    learn: epochs over an iteration's data.
   """
 
   algorithm: ClassVar[str] = 'pe_ppo'
@@ -52,7 +52,7 @@ class Config(ppo.Config):
   learn: Learn = dataclasses.field(default_factory=Learn)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     if not self.context.encoder_sizes:
       raise config.ConfigError(

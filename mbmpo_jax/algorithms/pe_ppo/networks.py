@@ -10,12 +10,14 @@ from mbmpo_jax.policies import distributions
 
 
 class Told(nn.Module):
-  """A network told z ~ q(z | transitions), by the encoder of MLSM-v0.
+  """A network whose input includes z ~ q(z | transitions).
 
     r = mean_i e(x_i, y_i),   q(z) = N(mu(r), Sigma(r)),   head([s, z])
 
+  The encoder is that of MLSM-v0.
+
   Attributes:
-    head: what reads [s, z].
+    head: the network on [s, z].
     encoder_sizes: units of the layers of e.
     latent_size: Z.
     min_latent_std: floor of the deviations.
@@ -27,17 +29,17 @@ class Told(nn.Module):
   min_latent_std: float
 
   def setup(self) -> None:
-    """The layers."""
+    """Defines the layers."""
     self.point = parts.PointEncoder(self.encoder_sizes)
     self.latent_head = parts.LatentHead(self.latent_size, self.min_latent_std)
 
   def latent(self, seen: context_lib.Seen) -> distributions.Gaussian:
-    """q(z), [..., Z]; without transitions, r is 0."""
+    """q(z), [..., Z]; without transitions r is 0."""
     x, y, mask = seen.memory.points
     return self.latent_head(parts.pool(self.point(x, y), mask))
 
   def __call__(self, seen: context_lib.Seen) -> jax.Array:
-    """What the head makes of it."""
+    """The head's output, with z sampled by the memory's noise."""
     mean, log_std = self.latent(seen)
     z = mean + jnp.exp(log_std) * seen.memory.noise
     return self.head(jnp.concatenate([seen.obs, z], -1))

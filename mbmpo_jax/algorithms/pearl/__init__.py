@@ -1,1 +1,1 @@
-"""PEARL: SAC told a latent of its task (Rakelly et al. 2019)."""
+"""PEARL: SAC with an inferred latent of the task (Rakelly et al. 2019)."""

@@ -4,9 +4,9 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-SAC (`algorithms/sac`) whose policy and critics see a latent z beside the
-observation. An encoder infers z from the last W transitions of the episode, and
-learns by the critics' loss.
+This is SAC (`algorithms/sac`) with a latent z as an additional input of policy
+and critics. An encoder infers z from the last W transitions of the episode, and
+is trained by the critics' loss.
 """
 
 import copy
@@ -34,7 +34,7 @@ State = off_policy.State
 
 
 class Sizes(NamedTuple):
-  """Of what policy and critics see and do."""
+  """Sizes of inputs and actions of policy and critics."""
 
   observation_size: int  # O + Z
   action_size: int
@@ -50,15 +50,15 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, of a task family, with continuous actions.
+    env: the real environment, of a task family, with continuous actions.
     config: hyperparameters; copied.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
     envs.TaskError: if it has no tasks.
   """
   config = copy.deepcopy(config)
@@ -113,7 +113,7 @@ def make(
 def make_networks(
   env: sac.Sizes, config: config_lib.Config
 ) -> tuple[policies.Policy, learner_lib.Networks]:
-  """The policy that infers its task, and what it and the critics are made of.
+  """The policy that infers its task, and the networks to train.
 
   Args:
     env: gives sizes.

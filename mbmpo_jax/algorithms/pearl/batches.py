@@ -1,4 +1,4 @@
-"""Minibatches of real transitions, each with the context before it."""
+"""Minibatches of real transitions, each with the preceding context."""
 
 from typing import Any
 
@@ -19,18 +19,18 @@ def sample(
   length: int,
   num_envs: int = 1,
 ) -> tuple[sac.Batch, jax.Array]:
-  """The minibatches of a round, and whether there is enough data for them.
+  """The minibatches of a round, and whether there are enough data for them.
 
   Args:
     state: with `buffer`.
     key: consumed.
-    section: their number G and size B.
+    section: gives the number G and size B of minibatches.
     length: W.
-    num_envs: environments whose steps alternate in the buffer.
+    num_envs: number of environments whose steps alternate in the buffer.
 
   Returns:
-    Leaves `[G, B, ...]`, where `inputs` are a `history.Seen`, and `next_inputs`
-    the observations that followed; a bool scalar.
+    Leaves `[G, B, ...]`, where `inputs` are a `history.Seen` and `next_inputs`
+    the following observations; and a bool scalar.
   """
   buffer = state.buffer
   chosen = spread(
@@ -57,13 +57,13 @@ def spread(
 ) -> jax.Array:
   """Slots of G minibatches that are spread evenly over the data, `[G, B]`.
 
-  The ring is cut into B equal shares, and a minibatch takes a row of each: of
-  every episode as many as it is long, and so of every task. Shares differ by
-  one row at most.
+  The ring is split into B equal parts, and a minibatch takes a row of each. The
+  number of rows from an episode, and so from a task, is therefore proportional
+  to its length. The sizes of parts differ by at most one row.
 
   Args:
     key: consumed.
-    size: rows stored, int32 [].
+    size: number of rows stored, int32 [].
     shape: G and B.
 
   Example:

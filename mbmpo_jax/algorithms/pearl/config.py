@@ -9,15 +9,15 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Context:
-  """What a task is inferred from, and how.
+  """The encoder of the task, from recent transitions.
 
   Attributes:
-    length: transitions W, the last of the episode.
-    latent_size: dimensions of z.
+    length: W, the number of last transitions of the episode.
+    latent_size: size of z.
     hidden_sizes: units of each hidden layer of the encoder.
-    activation: of these.
+    activation: of the hidden layers.
     learning_rate: Adam's step size.
-    kl_weight: beta, of the divergence from N(0, I).
+    kl_weight: beta, the weight of the KL from N(0, I).
   """
 
   length: int = config.setting(10, low=1, high=10_000, tiny=3)
@@ -32,10 +32,10 @@ class Context:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(sac.Config):
-  """A whole experiment; docs/pearl.md says which defaults are ours.
+  """The configuration of an experiment; docs/pearl.md lists our own defaults.
 
   Attributes:
-    context: and its encoder.
+    context: the encoder of the task.
   """
 
   algorithm: ClassVar[str] = 'pearl'
@@ -43,7 +43,7 @@ class Config(sac.Config):
   context: Context = dataclasses.field(default_factory=Context)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     length, episode = self.context.length, self.collect.episode_length
     if length > episode:

@@ -1,4 +1,4 @@
-"""What PEARL learns, and one gradient update of it."""
+"""The networks of PEARL, and one gradient update."""
 
 import functools
 from typing import Any, NamedTuple
@@ -19,18 +19,18 @@ from mbmpo_jax.policies import latent
 
 
 class Networks(NamedTuple):
-  """The encoder, and policy and critics that see [s, z]."""
+  """The encoder, and policy and critics with the input [s, z]."""
 
   encoder: networks_lib.Encoder
   sac: sac.Networks
 
 
 class Learner(NamedTuple):
-  """What is learned."""
+  """The learned state."""
 
   sac: sac.Learner
   encoder: types.Params
-  optimizer: Any  # the state of the encoder's
+  optimizer: Any  # the state of the encoder's optimiser
 
 
 METRICS = {
@@ -75,16 +75,16 @@ def update(
 ) -> off_policy.Updated:
   """A step of SAC given z, and one of the encoder by the critics' loss.
 
-  Both are taken from where the networks stand before it. s and s' are given the
-  same z, that of the context before s (Rakelly et al. 2019, algorithm 1).
+  Both steps start from the networks before the update. s and s' get the same z,
+  from the context before s (Rakelly et al. 2019, algorithm 1).
 
   Args:
-    learner: before it.
-    hyper: discount, rates, weights.
+    learner: the state before the update.
+    hyper: discount, learning rates and weights.
     batch: of B transitions; `inputs` are a `history.Seen`, `next_inputs` the
-      observations that followed.
+      following observations.
     key: consumed.
-    networks: all of them.
+    networks: all networks.
     learn_temperature: whether alpha is adapted.
   """
   noise_key, sac_key = jax.random.split(key)
@@ -100,7 +100,7 @@ def update(
     learner.encoder,
     has_aux=True,
   )
-  # Numbers from here on: nothing but `pull` leads back to the encoder.
+  # From here on z is a constant; only `pull` leads back to the encoder.
   obs, z = batch.inputs.obs, inferred.z
   (after, metrics, finite), slope = sac.update_and_slope(
     learner.sac,

@@ -4,7 +4,7 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-The one phase steps the environments and descends, by minibatches,
+The only phase steps the environments and minimises, by minibatches,
 
   -L_clip + value_coef L_value - entropy_coef H.
 """
@@ -49,17 +49,17 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: hyperparameters; copied.
-    policy: any policy without a memory that has a density, in place of
-      `config.policy`.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    policy: any policy with a density, in place of `config.policy`. It must have
+      no memory, or pass it on as its actions' extras.
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -76,15 +76,15 @@ def build(
   *,
   mesh: jax.sharding.Mesh | None = None,
 ) -> base.Algorithm:
-  """PPO of these networks and this loss.
+  """Builds PPO with given networks and loss.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: of the experiment.
     made: the networks.
-    loss: as `loss`.
-    metrics: all that is reported; those of `METRICS` are.
-    mesh: devices that hold the state, each of which does all the work.
+    loss: a function like `loss`.
+    metrics: all metrics that are reported, including `METRICS`.
+    mesh: devices on which the state is replicated; each does all the work.
   """
 
   def start(theta: types.Params, value: types.Params, hyper: base.Hyper) -> Any:
@@ -136,13 +136,13 @@ def loss(
   made: on_policy.Parts,
   hyper: base.Hyper,
 ) -> jax.Array:
-  """What a minibatch is descended on, a scalar.
+  """The loss of a minibatch, a scalar.
 
   Args:
     params: of policy and value network.
-    batch: of one minibatch.
+    batch: one minibatch.
     made: the networks.
-    hyper: the weights.
+    hyper: clip range and weights.
   """
   theta, value_params = params
   trajectory = batch.trajectory

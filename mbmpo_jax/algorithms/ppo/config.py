@@ -9,11 +9,11 @@ from mbmpo_jax.algorithms import on_policy_config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Learn(on_policy_config.Epochs):
-  """Passes over an iteration's data.
+  """Epochs over an iteration's data.
 
   Attributes:
-    clip_range: eps, how far from 1 the ratio of the policies counts.
-    value_coef: weight of the values' loss.
+    clip_range: eps, the greatest distance of the ratio from 1 that counts.
+    value_coef: weight of the value loss.
     entropy_coef: weight of the policy's entropy.
   """
 
@@ -24,10 +24,10 @@ class Learn(on_policy_config.Epochs):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(on_policy_config.Config):
-  """A whole experiment.
+  """The configuration of an experiment.
 
   Attributes:
-    learn: passes over an iteration's data.
+    learn: epochs over an iteration's data.
   """
 
   algorithm: ClassVar[str] = 'ppo'
@@ -35,6 +35,6 @@ class Config(on_policy_config.Config):
   learn: Learn = dataclasses.field(default_factory=Learn)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.learn.check('learn', self.collect.steps)

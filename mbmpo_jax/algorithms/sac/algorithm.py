@@ -4,7 +4,7 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-The one phase steps the environments and updates the networks in turn
+The only phase alternates environment steps and updates of the networks
 (`rounds.py`, `learner.py`).
 """
 
@@ -34,16 +34,16 @@ State = off_policy.State
 
 
 class Sizes(Protocol):
-  """Of what networks see and do, as an environment has them."""
+  """Sizes of inputs and actions of the networks, as an environment has them."""
 
   @property
   def observation_size(self) -> int:
-    """O."""
+    """O, the size of the networks' input."""
     ...
 
   @property
   def action_size(self) -> int:
-    """A."""
+    """A, the size of an action."""
     ...
 
 
@@ -57,15 +57,15 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world, with continuous actions.
+    env: the real environment, with continuous actions.
     config: hyperparameters; copied.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
@@ -115,7 +115,7 @@ def make(
 
 
 def make_policy(sizes: Sizes, section: config_lib.Policy) -> policies.Policy:
-  """The squashed Gaussian of a configuration, for an environment."""
+  """The squashed Gaussian policy of a configuration, for given sizes."""
   network = squashed.Gaussian(
     sizes.action_size,
     section.hidden_sizes,
@@ -131,7 +131,7 @@ def make_networks(
   config: config_lib.Config,
   policy: policies.Policy,
 ) -> learner_lib.Networks:
-  """A policy without memory and two critics, which see observations."""
+  """A memoryless policy and two critics, with observations as inputs."""
   q = critics.Critics(config.critic.hidden_sizes, config.critic.activation)
 
   def dist(params: types.Params, obs: jax.Array) -> distributions.Distribution:

@@ -13,9 +13,9 @@ class Policy:
 
   Attributes:
     hidden_sizes: units of each hidden layer.
-    activation: of these.
-    min_log_std: the least log-deviation, before the tanh.
-    max_log_std: the greatest.
+    activation: of the hidden layers.
+    min_log_std: least log-deviation, before the tanh.
+    max_log_std: greatest log-deviation, before the tanh.
     learning_rate: Adam's step size.
   """
 
@@ -28,7 +28,7 @@ class Policy:
   learning_rate: float = config.setting(3e-4, above=0, high=1, sweep=True)
 
   def check(self) -> None:
-    """The bounds are in order."""
+    """Raises `ConfigError` if the bounds are not in order."""
     if self.max_log_std <= self.min_log_std:
       raise config.ConfigError(
         f'policy.max_log_std={self.max_log_std}: must be > {self.min_log_std},'
@@ -41,10 +41,10 @@ class Temperature:
   """The weight alpha of the policy's entropy.
 
   Attributes:
-    initial: alpha at first.
-    learned: whether it is adapted; otherwise it stays `initial`.
-    target_entropy: H, that of the policy which it is adapted to, in nats per
-      dimension of the action.
+    initial: initial alpha.
+    learned: whether alpha is adapted; otherwise it stays `initial`.
+    target_entropy: H, the policy's entropy that alpha is adapted to reach, in
+      nats per dimension of the action.
     learning_rate: Adam's step size, in log alpha.
   """
 
@@ -56,11 +56,11 @@ class Temperature:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(off_policy_config.Config):
-  """A whole experiment; the defaults are those of SAC's authors.
+  """The configuration of an experiment, with the defaults of SAC's authors.
 
   Attributes:
     policy: the squashed Gaussian.
-    temperature: of its entropy.
+    temperature: weight of the policy's entropy.
   """
 
   algorithm: ClassVar[str] = 'sac'
@@ -69,7 +69,7 @@ class Config(off_policy_config.Config):
   temperature: Temperature = dataclasses.field(default_factory=Temperature)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.policy.check()
 

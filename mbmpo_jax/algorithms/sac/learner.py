@@ -1,8 +1,8 @@
-"""What SAC learns, and one gradient update of it.
+"""The networks of SAC, and one gradient update.
 
-For networks of any kind: `Networks` says how a policy and its critics are made
-of parameters and of what they see, `inputs`, which may be an observation, one
-with the latent of a task, or a history.
+This works for networks of any kind. `Networks` gives policy and critics as
+functions of parameters and inputs. The inputs may be an observation, an
+observation with the latent of a task, or a history.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from mbmpo_jax.objectives import sac
 
 
 class Networks(NamedTuple):
-  """A policy and its critics, pure functions.
+  """A policy and its critics, as pure functions.
 
   Attributes:
     init_policy: key -> params.
@@ -43,15 +43,15 @@ class Networks(NamedTuple):
 class Batch(NamedTuple):
   """A minibatch, leaves `[B, ...]`."""
 
-  inputs: Any  # s, as the networks see it
+  inputs: Any  # s, as inputs of the networks
   action: jax.Array  # [B, A]
   reward: jax.Array
   next_inputs: Any  # s', before a reset
-  terminated: jax.Array  # 1. where s' is terminal; not where time ran out
+  terminated: jax.Array  # 1. where s' is terminal; 0. at a time limit
 
 
 class Optimizers(NamedTuple):
-  """One for each of the three; of transformations, or of their states."""
+  """The three optimisers, or their states."""
 
   policy: Any
   critic: Any
@@ -59,7 +59,7 @@ class Optimizers(NamedTuple):
 
 
 class Learner(NamedTuple):
-  """What is learned."""
+  """The learned state."""
 
   policy: types.Params
   critic: types.Params
@@ -116,11 +116,11 @@ def update(
   networks: Networks,
   learn_temperature: bool,
 ) -> off_policy.Updated:
-  """One step of critics, policy, temperature and target critics, in this order.
+  """One update of critics, policy, temperature and target critics, in order.
 
   Args:
-    learner: before it.
-    hyper: discount, rates, target entropy.
+    learner: the state before the update.
+    hyper: discount, learning rates, target entropy.
     batch: of B transitions.
     key: consumed.
     networks: the policy and its critics.
@@ -150,17 +150,17 @@ def update_and_slope(
 ) -> tuple[off_policy.Updated, Any]:
   """`update`, and the gradient of the critics' loss in `batch.inputs`.
 
-  For what makes these inputs and learns by it. Neither targets nor the policy's
-  loss contribute to it.
+  The gradient is for a network that computes these inputs and is trained by it.
+  Targets and the policy's loss do not contribute.
 
   Args:
-    learner: before it.
-    hyper: discount, rates, target entropy.
+    learner: the state before the update.
+    hyper: discount, learning rates, target entropy.
     batch: of B transitions.
     key: consumed.
     networks: the policy and its critics.
     learn_temperature: whether alpha is adapted.
-    slope: whether that gradient is wanted; () in its place otherwise.
+    slope: whether to compute the gradient; otherwise () is returned for it.
   """
   key, next_key = jax.random.split(key)
   count = batch.reward.shape[0]

@@ -4,8 +4,8 @@
   state = algorithm.init(jax.random.PRNGKey(0), base.hyper(config))
   state, metrics = jax.jit(algorithm.update)(state)
 
-The one phase steps the environments, takes one trust-region step of the policy
-(`optim/trpo.py`) and then fits the value network to the returns.
+The only phase steps the environments, takes one trust-region step of the policy
+(`optim/trpo.py`), and then fits the value network to the returns.
 """
 
 import copy
@@ -51,16 +51,17 @@ def make(
   """Builds the algorithm for an environment.
 
   Args:
-    env: the real world.
+    env: the real environment.
     config: hyperparameters; copied.
-    policy: any policy with a density in place of `config.policy`.
-    mesh: devices that hold the state, each of which does all the work.
-    check: whether to prove `env` against the contract, which runs a few steps;
-      by default unless it is this package's own (`envs.is_own`).
+    policy: any policy with a density, in place of `config.policy`. It must have
+      no memory, or pass it on as its actions' extras.
+    mesh: devices on which the state is replicated; each does all the work.
+    check: whether to check `env` against its contract, which runs a few steps;
+      by default only if `env` is not from this package (`envs.is_own`).
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment breaks its contract.
+    envs.ContractError: if the environment violates its contract.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)

@@ -9,14 +9,14 @@ from mbmpo_jax.algorithms import on_policy_config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Value(on_policy_config.Value, on_policy_config.Epochs):
-  """The value network, and how it is fitted to an iteration's returns."""
+  """The value network and its fit to an iteration's returns."""
 
   learning_rate: float = config.setting(1e-3, above=0, high=1, sweep=True)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(on_policy_config.Config):
-  """A whole experiment.
+  """The configuration of an experiment.
 
   Attributes:
     value: the value network and its fit.
@@ -31,6 +31,6 @@ class Config(on_policy_config.Config):
   )
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; see `config.Experiment.check`."""
+    """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.value.check('value', self.collect.steps)

@@ -1,4 +1,4 @@
-"""The configuration of a surrogate model: which one, and of what size."""
+"""The configuration of a surrogate model: its kind, sizes and training."""
 
 import dataclasses
 
@@ -7,41 +7,42 @@ from mbmpo_jax import config
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Surrogate:
-  """A model that infers its task from a context, and how it is trained.
+  """A model that infers its task from a context, and its training.
 
   Sizes are those of Wang & van Hoof (2022, table 4) for the cart-pole; the
-  other worlds have `decoder_sizes` (400,) * 5. What the paper does not say is
-  ours, see `docs/gssm.md`.
+  other environments have `decoder_sizes` (400,) * 5. `docs/gssm.md` lists our
+  choices where the paper gives none.
 
   Attributes:
     kind: `graph` (GSSM), `mean` (MLSM-v0, a neural process), `attentive`
-      (MLSM-v1, an attentive neural process) or `dropout` (M-DPILCO, which sees
+      (MLSM-v1, an attentive neural process) or `dropout` (M-DPILCO, which has
       no context).
-    encoder_sizes: units of the layers that read a context point (x, y): n of
-      dim_latxy.
-    feature_size: of the features t(x) whose cosine is the similarity, and of
-      the attentive one's queries and keys; dim_latx.
-    latent_size: of z; dim_lat.
-    decoder_sizes: hidden units of the decoder, m of dim_h; of all of the
-      network where there is no encoder.
-    beta: sharpness of the similarities' softmax; 0 weights all points alike.
-    dropout_rate: share of hidden units that `dropout` drops.
-    min_latent_std: floor of the deviations of z, which stay below 1.
-    min_std: floor of the predicted deviations of y, in units of y as the
-      network sees it.
-    target: y is the `delta` of the observation or the `next` one.
+    encoder_sizes: units of the layers that encode a context point (x, y); in
+      the paper n layers of dim_latxy.
+    feature_size: size of the features t(x) whose cosine is the similarity, and
+      of queries and keys of the attentive model; dim_latx in the paper.
+    latent_size: size of z; dim_lat in the paper.
+    decoder_sizes: hidden units of the decoder, m layers of dim_h in the paper;
+      of the whole network if there is no encoder.
+    beta: sharpness of the similarities' softmax; 0 weights all points equally.
+    dropout_rate: probability with which `dropout` drops a hidden unit.
+    min_latent_std: floor of the deviations of z, which are below 1.
+    min_std: floor of the predicted deviations of y, in the units of y that the
+      network uses.
+    target: whether y is the change (`delta`) or the `next` observation.
     standardize: whether x and y are standardised by moments of the data.
-    sample_output: whether a prediction is drawn from p(y | x, z); otherwise it
-      is its mean, and z alone is random.
-    clip_margin: predictions stay within what the data have seen, widened by
-      this many times its range; `None` leaves only a wide finite bound.
-    num_particles: draws of z per target in the loss; K of equation 10.
-    context_size: room for context points; the most in training.
-    min_context: the least in training; the number is uniform in between.
-    target_size: targets per task and gradient step, at most.
+    sample_output: whether a prediction is sampled from p(y | x, z). Otherwise
+      it is the mean, and only z is random.
+    clip_margin: predictions are clipped to the range of the data, widened by
+      this multiple of the range; `None` leaves only a wide finite bound.
+    num_particles: samples of z per target in the loss; K of equation 10.
+    context_size: greatest number of context points.
+    min_context: least number of context points in training; the number is
+      uniform between the two.
+    target_size: greatest number of targets per task and gradient step.
     kl_weight: of the KL divergence in the loss; 1 is the evidence lower bound.
     learning_rate: Adam's step size.
-    weight_decay: of AdamW; what a prior on the weights is to M-DPILCO.
+    weight_decay: of AdamW; the equivalent of M-DPILCO's prior on the weights.
     gradient_steps: per fit.
     precision: of the model's matrix products.
   """
@@ -78,7 +79,7 @@ class Surrogate:
   )
 
   def check(self, name: str = 'model') -> None:
-    """The least context is not more than the most; points are encoded.
+    """Raises `ConfigError` for inconsistent context or encoder sizes.
 
     Args:
       name: of this section in the configuration.

@@ -1,4 +1,4 @@
-"""What the three encoders share: attention, pooling, heads, the decoder."""
+"""Shared parts of the three models: attention, pooling, heads, decoder."""
 
 from typing import Any, NamedTuple
 
@@ -12,31 +12,31 @@ from mbmpo_jax import masking
 from mbmpo_jax.networks import mlp
 from mbmpo_jax.policies import distributions
 
-# Below this, features have no direction.
+# Features with a smaller squared length are not scaled to length 1.
 _SHORTEST_SQUARED = 1e-20
 
 
 class Encoding(NamedTuple):
-  """What a model knows of a task, from its context."""
+  """The encoded context of a task."""
 
   latent: distributions.Gaussian  # q(z_c), [Z]
-  memory: Any  # what targets are compared with; () where nothing is
+  memory: Any  # context features to compare targets with; () for none
 
 
 def attention(
   query: jax.Array, keys: jax.Array, mask: jax.Array, sharpness: float
 ) -> jax.Array:
-  """The weights [T, C] with which T targets attend to C context points.
+  """The attention weights [T, C] of T targets on C context points.
 
     w_tc = exp(sharpness <query_t, key_c>) / sum_c' exp(...)
 
-  over the live points; all 0 where there is none.
+  The sum is over live points. All weights are 0 if there are none.
 
   Args:
     query: `[T, L]`.
-    keys: `[C, L]`, finite in masked rows, too.
+    keys: `[C, L]`, finite in masked rows too.
     mask: `[C]`.
-    sharpness: beta; at 0 all live points weigh the same.
+    sharpness: beta; at 0 all live points have the same weight.
   """
   chex.assert_rank([query, keys, mask], [2, 2, 1])
   chex.assert_equal_shape_prefix([keys, mask], 1)
@@ -44,7 +44,7 @@ def attention(
   scores = jnp.where(alive, sharpness * (query @ keys.T), -jnp.inf)
   largest = jnp.max(scores, -1, keepdims=True)
   largest = jax.lax.stop_gradient(jnp.where(largest > -jnp.inf, largest, 0.0))
-  # Masked before the exponential, too: 0 times what it may be is NaN.
+  # Masked before the exponential too, so that no gradient is 0 * inf.
   weight = jnp.exp(jnp.where(alive, scores - largest, 0.0))
   weight = jnp.where(alive, weight, 0.0)
   total = jnp.sum(weight, -1, keepdims=True)
@@ -52,19 +52,19 @@ def attention(
 
 
 def unit(features: jax.Array) -> jax.Array:
-  """Features [..., L] of length 1, so that products are cosines; 0 stays 0."""
+  """Features [..., L] scaled to length 1, for cosines; 0 stays 0."""
   squared = jnp.sum(jnp.square(features), -1, keepdims=True)
   return features * jax.lax.rsqrt(jnp.maximum(squared, _SHORTEST_SQUARED))
 
 
 def pool(values: jax.Array, mask: jax.Array) -> jax.Array:
-  """The mean [..., D] of `values` [..., C, D] over live points; 0 of none."""
+  """The mean [..., D] of `values` [..., C, D] over live points, or 0."""
   total = jnp.sum(masking.live(values, mask), -2)
   return total / jnp.maximum(jnp.sum(mask, -1), 1)[..., None]
 
 
 class PointEncoder(nn.Module):
-  """e(x, y): what is read off one context point, layers with a ReLU each.
+  """The encoder e(x, y) of a context point: layers with a ReLU each.
 
   Attributes:
     sizes: units of each layer.
@@ -80,7 +80,7 @@ class PointEncoder(nn.Module):
 
 
 class LatentHead(nn.Module):
-  """r -> q(z): a linear mean, sigma = floor + (1 - floor) sigmoid(linear).
+  """q(z) from r: a linear mean, sigma = floor + (1 - floor) sigmoid(linear).
 
   Attributes:
     size: Z.
@@ -100,10 +100,10 @@ class LatentHead(nn.Module):
 
 
 class OutputHead(nn.Module):
-  """MLP -> p(y): its mean, sigma = floor + softplus, side by side.
+  """p(y) from an MLP with two outputs: mean, sigma = floor + softplus.
 
   Attributes:
-    hidden_sizes: units of each hidden layer, ReLU.
+    hidden_sizes: units of each hidden layer, with ReLU.
     output_size: O.
     min_std: the floor.
   """
@@ -120,13 +120,13 @@ class OutputHead(nn.Module):
 
 
 def gaussian(outputs: jax.Array, min_std: float) -> distributions.Gaussian:
-  """p(y) [..., O] of a mean and a raw deviation, `outputs` [..., 2 O]."""
+  """p(y) [..., O] from a mean and a raw deviation, `outputs` [..., 2 O]."""
   mean, raw = jnp.split(outputs, 2, -1)
   return distributions.Gaussian(mean, jnp.log(min_std + nn.softplus(raw)))
 
 
 def join(x: jax.Array, *others: jax.Array) -> jax.Array:
-  """Concatenates features whose batch axes broadcast, as [T, I], [K, 1, Z]."""
+  """Concatenates features with broadcast batch axes, as [T, I], [K, 1, Z]."""
   ndim = max(part.ndim for part in (x, *others))
   parts = [broadcasting.leading(part, ndim) for part in (x, *others)]
   shape = jnp.broadcast_shapes(*(part.shape[:-1] for part in parts))

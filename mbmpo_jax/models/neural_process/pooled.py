@@ -1,17 +1,18 @@
 """MLSM-v0 and MLSM-v1: neural processes (Galashov et al. 2019).
 
-A latent z of the task is inferred from the mean of what is read off the context
-points (Garnelo et al. 2018),
+The latent z of the task is inferred from the mean of the encoded context points
+(Garnelo et al. 2018),
 
-  r_c = mean_i e(x_i, y_i),    q(z_c) = N(mu(r_c), Sigma(r_c)),
+  r_c = mean_i e(x_i, y_i),    q(z_c) = N(mu(r_c), Sigma(r_c)).
 
-and in training, where targets are known, from context and targets together.
-The attentive one (Kim et al. 2019) has a second, deterministic path,
+In training, where targets are known, z is inferred from context and targets
+together. The attentive model (Kim et al. 2019) has a second, deterministic
+path,
 
   r_* = sum_i softmax_i(<t(x_*), t(x_i)> / sqrt(L)) e'(x_i, y_i),
 
-with an encoder e' and learned features t of its own; its decoder reads x_*, z
-and r_*.
+with a separate encoder e' and learned features t. Its decoder reads x_*, z and
+r_*.
 """
 
 import math
@@ -27,7 +28,7 @@ from mbmpo_jax.policies import distributions
 
 
 class Memory(NamedTuple):
-  """What the deterministic path attends to."""
+  """Keys and values of the deterministic path's attention."""
 
   keys: jax.Array  # [C, L]
   values: jax.Array  # [C, Z]
@@ -38,7 +39,7 @@ class Pooled(nn.Module):
   """The network of MLSM-v0, and with `attentive` of MLSM-v1.
 
   Attributes:
-    section: sizes.
+    section: sizes and floors.
     output_size: O.
     attentive: whether there is a deterministic path.
   """
@@ -50,7 +51,7 @@ class Pooled(nn.Module):
   per_target = False
 
   def setup(self) -> None:
-    """The layers."""
+    """Defines the layers."""
     section = self.section
     self.point = parts.PointEncoder(section.encoder_sizes)
     self.head = parts.LatentHead(section.latent_size, section.min_latent_std)
@@ -63,7 +64,7 @@ class Pooled(nn.Module):
       self.local_value = nn.Dense(section.latent_size, param_dtype=float)
 
   def encode(self, context: sets.Points) -> parts.Encoding:
-    """q(z_c); without points, r_c is 0."""
+    """q(z_c); for an empty context r_c is 0."""
     x, y, mask = sets.live(context)
     latent = self.head(parts.pool(self.point(x, y), mask))
     if not self.attentive:
@@ -82,7 +83,7 @@ class Pooled(nn.Module):
   def posterior(
     self, encoding: parts.Encoding, context: sets.Points, targets: sets.Points
   ) -> distributions.Gaussian:
-    """q(z) [1, Z] of context and targets together, their y included."""
+    """q(z) [1, Z] from context and targets together, including the y."""
     del encoding
     points = sets.union(context, targets)
     x, y, mask = sets.live(points)
@@ -92,7 +93,7 @@ class Pooled(nn.Module):
   def decode(
     self, encoding: parts.Encoding, x: jax.Array, z: jax.Array
   ) -> distributions.Gaussian:
-    """p(y | x, z) [..., T, O] of `x` [T, I] and `z` [..., T or 1, Z]."""
+    """p(y | x, z) [..., T, O] at `x` [T, I] and `z` [..., T or 1, Z]."""
     if not self.attentive:
       return self.output(parts.join(x, z))
     keys, values, mask = encoding.memory
@@ -103,7 +104,7 @@ class Pooled(nn.Module):
   def __call__(
     self, context: sets.Points, targets: sets.Points
   ) -> distributions.Gaussian:
-    """All of it once, so that flax sees all parameters."""
+    """Calls all methods once, so that flax initialises all parameters."""
     encoding = self.encode(context)
     latent = self.posterior(encoding, context, targets)
     return self.decode(encoding, targets.x, latent.mean)

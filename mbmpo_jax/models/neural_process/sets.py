@@ -1,7 +1,7 @@
 """Sets of transitions (x, y), padded and masked: contexts and targets.
 
-x = [model_input(s), a] and y = delta s or s'. A padded row may hold anything,
-NaN as well; `live` replaces it before any arithmetic.
+x = [model_input(s), a]; y is the change of s or s'. A padded row may hold
+anything, NaN included; `live` replaces it before any arithmetic.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from mbmpo_jax.models import targets
 
 
 class Points(NamedTuple):
-  """A set of transitions of one task, in no particular order."""
+  """An unordered set of transitions of one task."""
 
   x: jax.Array  # [C, I]
   y: jax.Array  # [C, O]
@@ -34,16 +34,17 @@ def of_transitions(
   target: str,
   change: targets.Change = targets.difference,
 ) -> Points:
-  """The points of transitions `[C, ...]`, not standardised.
+  """Transitions `[C, ...]` as points, not standardised.
 
-  A transition with a number that is not finite, or beyond +-1e10, is left out.
+  A transition with a number that is not finite, or larger than 1e10 in
+  magnitude, is left out.
 
   Args:
     data: `[C, ...]`.
-    valid: `[C]`, 1. for those to take.
-    model_input: the environment's, what a model sees of an observation.
+    valid: `[C]`, 1. for transitions to use.
+    model_input: the environment's `model_input`.
     target: `delta` or `next`, see `models/targets.py`.
-    change: the environment's.
+    change: the environment's `(obs, next_obs) -> change`.
   """
   chex.assert_rank([data.obs, data.action, data.next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape_prefix([data.obs, data.action, valid], 1)
@@ -54,7 +55,7 @@ def of_transitions(
 
 
 def live(points: Points) -> Points:
-  """The same set with zeros in its padding."""
+  """The same set with zeros in padded rows."""
   return Points(
     masking.live(points.x, points.mask),
     masking.live(points.y, points.mask),
@@ -65,7 +66,7 @@ def live(points: Points) -> Points:
 def standardize(
   points: Points, statistics: statistics_lib.Statistics
 ) -> Points:
-  """x and y by the moments of the data; the mask stays."""
+  """x and y standardised by the moments of the data; the mask is unchanged."""
   return points._replace(
     x=normalizer.standardize(statistics.inputs, points.x),
     y=normalizer.standardize(statistics.targets, points.y),
@@ -73,7 +74,7 @@ def standardize(
 
 
 def empty(room: int, input_size: int, output_size: int) -> Points:
-  """No points, in room for `room` of them: a task of which nothing is known."""
+  """An empty set with `room` rows: the context of an unknown task."""
   return Points(
     jnp.zeros((room, input_size)),
     jnp.zeros((room, output_size)),
@@ -82,10 +83,10 @@ def empty(room: int, input_size: int, output_size: int) -> Points:
 
 
 def pad(points: Points, room: int) -> Points:
-  """The same set with room for `room` points.
+  """The same set, padded to `room` rows.
 
   Raises:
-    ValueError: if it has more rows than that.
+    ValueError: if it has more rows.
   """
   rows = points.mask.shape[0]
   if rows > room:
@@ -98,7 +99,7 @@ def pad(points: Points, room: int) -> Points:
 
 
 def union(first: Points, second: Points) -> Points:
-  """The points of two sets of one task."""
+  """The union of two sets of points of one task."""
   return Points(
     *(jnp.concatenate([a, b]) for a, b in zip(first, second, strict=True))
   )

@@ -1,4 +1,4 @@
-"""The surrogate models of a world behind `models.base.Dynamics`.
+"""Surrogate models of all kinds, as a `models.base.Dynamics`.
 
   surrogate = make(env, section)
   params = surrogate.dynamics.init(key)                    # leaves [1, ...]
@@ -7,7 +7,7 @@
   model = surrogate.dynamics.ready(params, statistics)     # leaves [1, ...]
   latent = surrogate.encode(model of the member, context, key)  # q(z_c)
 
-`section.kind` says which: the algorithm that composes them need not know.
+`section.kind` selects the model; algorithms are the same for all kinds.
 """
 
 from collections.abc import Callable
@@ -34,7 +34,7 @@ from mbmpo_jax.objectives import elbo
 
 
 class Latent(NamedTuple):
-  """q(z_c) of a task, and a draw from it."""
+  """q(z_c) of a task, and a sample from it."""
 
   mean: jax.Array  # [Z]
   log_std: jax.Array  # [Z]
@@ -42,16 +42,16 @@ class Latent(NamedTuple):
 
 
 class Surrogate(NamedTuple):
-  """A surrogate model.
+  """A surrogate model, an ensemble with one member.
 
   Attributes:
-    dynamics: as `models.base.Dynamics`; the context that `start` takes is a
-      `sets.Points`, as observed, not standardised. One member.
+    dynamics: the model's functions. The context that `start` takes is a
+      `sets.Points`, not standardised.
     loss: `(params of the member, context, targets, key) -> (scalar,
-      elbo.Info)`, both sets standardised (`sets.standardize`); consumes the
-      key. `kl_weight`, keyword, may be traced.
-    encode: `(model of the member, context, key) -> Latent`, the context as
-      `start` takes it; consumes the key. `None` where there is no encoder.
+      elbo.Info)`, with both sets standardised (`sets.standardize`); consumes
+      the key. The keyword `kl_weight` may be traced.
+    encode: `(model of the member, context, key) -> Latent`, with the context as
+      for `start`; consumes the key. `None` for models without an encoder.
   """
 
   dynamics: base.Dynamics
@@ -60,22 +60,22 @@ class Surrogate(NamedTuple):
 
 
 class _Carry(NamedTuple):
-  """A rollout's memory: shared by N rollouts, but for the task's draws."""
+  """The carry of N rollouts, which share the context."""
 
   encoding: parts.Encoding
-  z: Any  # [N, Z] where z belongs to the task, () where it is drawn per step
+  z: Any  # [N, Z] if the task has one z; () if z is sampled at every step
 
 
 def make(env: env_base.Environment, section: config.Surrogate) -> Surrogate:
   """The model of `section.kind` for an environment.
 
-  `start` encodes the context once for a rollout. With GSSM, `predict` draws z
+  `start` encodes the context once per rollout. With GSSM, `predict` samples z
   from q(z_* | x_*, context) at every step (equation 11). A neural process has
-  one z for the task, which every rollout draws once, in `start`.
+  one z for the task; `start` samples it once for each rollout.
 
   Args:
     env: gives sizes and `model_input`.
-    section: which model, and its sizes.
+    section: kind and sizes of the model.
   """
   if section.kind == 'dropout':
     return _make_dropout(env, section)
@@ -163,7 +163,7 @@ def make(env: env_base.Environment, section: config.Surrogate) -> Surrogate:
     weight: jax.Array,
     key: jax.Array,
   ) -> jax.Array:
-    """Of rows of one task, split at random; times the sum of the weights."""
+    """The loss of rows of one task, split at random, times their weights."""
     split_key, key = jax.random.split(key)
     mask = (weight > 0).astype(inputs.dtype)
     context, rest = elbo.split(
@@ -188,10 +188,10 @@ def make(env: env_base.Environment, section: config.Surrogate) -> Surrogate:
 def make_network(
   section: config.Surrogate, output_size: int
 ) -> graph.Graph | pooled.Pooled:
-  """The flax module of a kind that has an encoder.
+  """The flax module of a kind with an encoder.
 
   Raises:
-    ValueError: if the kind is none of `graph`, `mean` and `attentive`.
+    ValueError: if the kind is not `graph`, `mean` or `attentive`.
   """
   if section.kind == 'graph':
     return graph.Graph(section, output_size)
@@ -205,12 +205,12 @@ def statistics(
   next_obs: jax.Array,
   section: config.Surrogate,
 ) -> statistics_lib.Statistics:
-  """What the model is told of the data: moments, if it wants them, and bounds.
+  """Statistics of the data for the model: bounds, and moments if it uses them.
 
   Args:
-    points: all data, `[B, ...]`, of all tasks.
+    points: the data of all tasks, `[B, ...]`.
     next_obs: `[B, O]`.
-    section: `standardize` and `clip_margin`.
+    section: gives `standardize` and `clip_margin`.
   """
   fitted = statistics_lib.fit(
     points.x, points.y, next_obs, points.mask, clip_margin=section.clip_margin
@@ -221,7 +221,7 @@ def statistics(
 def _make_dropout(
   env: env_base.Environment, section: config.Surrogate
 ) -> Surrogate:
-  """M-DPILCO, which learns from all points alike."""
+  """M-DPILCO, which learns from all points of context and targets."""
   dynamics = dropout.make(env, section)
 
   def loss(
