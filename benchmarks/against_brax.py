@@ -1,12 +1,14 @@
-"""Our PPO and SAC against brax's: returns by our evaluation, and their pace.
+"""Compares PPO and SAC of this package with brax's: returns and speed.
 
   python benchmarks/against_brax.py --method=ppo --env=half_cheetah
 
-Both learn with the numbers of our preset for the environment, from the same
-seeds and as many transitions. They take turns: whenever brax has done a fifth
-of its run, ours does one, on the same cores; both sides time themselves. Then
-each policy plays the same number of episodes, from the same starts, with
-sampled actions. At scale `paper` the run is the preset's, at `quick` a fifth.
+Both implementations use the hyperparameters of this package's preset for the
+environment, the same seeds and the same number of transitions. They take turns
+on the same cores: after each fifth of brax's run, this package trains for a
+fifth of its run. Each side measures its own time. Then each policy is evaluated
+on the same number of episodes, from the same initial states, with sampled
+actions. At scale `paper` the run has the preset's length, at `quick` a fifth of
+it.
 """
 
 import math
@@ -41,14 +43,14 @@ _NUM_RUNS = flags.DEFINE_integer(
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'
 _TURNS = 5
 _EPISODES = 100
-# In its first two turns brax compiles.
+# brax compiles in its first two turns.
 _COMPILING = 2
 
 
 def make_config(
   method: str, env_name: str, scale: str
 ) -> config_lib.Experiment:
-  """The preset, for as many iterations as the scale has.
+  """Returns the preset, with the number of iterations of the scale.
 
   Raises:
     config.ConfigError: if there is no preset for the environment.
@@ -72,18 +74,21 @@ def make_config(
 def compete(
   opponent: opponents.Opponent, seed: int, *, num_episodes: int = _EPISODES
 ) -> dict[str, Any]:
-  """Both runs of a seed: their returns, and their rates turn by turn.
+  """Trains both implementations with one seed.
 
   Args:
-    opponent: with our configuration.
-    seed: of both.
-    num_episodes: played by each of the two policies.
+    opponent: brax's trainer and this package's configuration.
+    seed: seed of both.
+    num_episodes: evaluation episodes of each policy.
+
+  Returns:
+    The returns of both, and their steps per second in each turn.
   """
   config = opponent.config
   env = envs.make(config.env.name, config.env.variant)
   algorithm = algorithms.make(config.algorithm, env, config)
   per_turn = config.run.num_iterations // _TURNS
-  # Not of one program with `init`, which a checkpointed run has apart, too.
+  # Not in one program with `init`, as in a checkpointed run.
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(seed), base.hyper(config))
   ours = jax.jit(
     lambda state: jax.lax.scan(
@@ -138,7 +143,7 @@ def compete(
 
 
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-  """Means over seeds, and how they differ.
+  """Returns means over seeds and the differences between both sides.
 
   Example:
     >>> rows = [
@@ -159,7 +164,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for name in ('ours', 'brax')
   }
   difference = float(np.mean(returns['ours']) - np.mean(returns['brax']))
-  error = None  # One run each has none.
+  error = None  # not defined for a single seed
   if len(rows) > 1:
     variances = [np.var(x, ddof=1) / len(rows) for x in returns.values()]
     error = math.sqrt(sum(variances))
@@ -182,7 +187,7 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def run(
   method: str, env_name: str, scale: str, seeds: Sequence[int]
 ) -> dict[str, Any]:
-  """Runs both for all seeds and prints a line for each."""
+  """Trains both with all seeds and prints a line for each seed."""
   config = make_config(method, env_name, scale)
   opponent = opponents.OPPONENTS[method](config)
   config = opponent.config
@@ -221,7 +226,7 @@ def run(
 
 
 def main(argv: list[str]) -> None:
-  """Compares and writes the JSON."""
+  """Compares both and writes the JSON file."""
   del argv
   report = run(
     _METHOD.value,

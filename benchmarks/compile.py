@@ -1,12 +1,13 @@
-"""Times the compilation of every program, cold and from the cache.
+"""Measures the compilation of every program, without and with the cache.
 
   python benchmarks/compile.py --scale=paper
 
-Fresh processes share a cache folder that is empty at first. The first of them
-starts as a training run does and compiles collect, fit and improve; the second
-does the same from the cache; then two for `update`. Each program is traced,
-lowered and compiled apart. A start lasts from the beginning of the process to
-the end of the last compilation, imports and the first state included.
+New processes share a cache folder that is empty at first. The first process
+starts like a training run and compiles collect, fit and improve; the second
+does the same with the cache; then two processes do so for `update`. Tracing,
+lowering and compilation of each program are measured separately. The start is
+measured from the beginning of the process to the end of the last compilation,
+including imports and the initial state.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ _STARTS = {'training': ('collect', 'fit', 'improve'), 'update': ('update',)}
 
 
 def run(env_name: str, scale: str) -> dict[str, Any]:
-  """Starts the processes one after the other, and prints a line per program."""
+  """Runs the processes one after the other, and prints a line per program."""
   from benchmarks import reports
   from benchmarks import scales
 
@@ -134,7 +135,7 @@ def compile_programs(
 def _child(
   programs: tuple[str, ...], env_name: str, scale: str, folder: str
 ) -> tuple[float, list[dict[str, Any]]]:
-  """Seconds until another process has compiled, and what it reports."""
+  """Returns the seconds until another process has compiled, and its report."""
   command = [
     sys.executable,
     '-m',
@@ -157,7 +158,7 @@ def _child(
 
 
 def _line(row: dict[str, Any]) -> str:
-  """One line of the printed table."""
+  """Formats a line of the printed table."""
   parts = [row['trace_s'], row['lower_s'], row['compile_s']]
   numbers = ' '.join(f'{x:>9.2f}' for x in [*parts, sum(parts)])
   missed = row['cache'] == 'warm' and not row['from_cache']
@@ -166,7 +167,7 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON, or is one of the processes measured."""
+  """Measures and writes the JSON file, or runs as a measured process."""
   del argv
   env_name, scale = options.ENV.value, options.SCALE.value
   if _PROGRAMS.value:

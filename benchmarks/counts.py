@@ -1,11 +1,12 @@
-"""The least arithmetic and memory traffic of an iteration, counted by hand.
+"""The minimal arithmetic and memory traffic of an iteration, derived by hand.
 
-Floating-point operations are those of matrix products, two per multiply-add;
-what is elementwise does not count. Nothing is computed twice: a rollout keeps
-its policy's activations h_l and baseline features, a gradient its errors d_l.
+Floating-point operations (FLOPs) are those of matrix products, two per
+multiply-add; elementwise operations are not counted. Nothing is computed twice:
+a rollout stores its policy's activations h_l and baseline features, a gradient
+stores its errors d_l.
 
-Let a network have layers l = 1..n of m_l = s_{l-1} s_l multiply-adds per sample
-(s_0 inputs, s_n outputs), F = m_1 + ... + m_n and R = F - m_1.
+Let a network have layers l = 1..n with m_l = s_{l-1} s_l multiply-adds per
+sample (s_0 inputs, s_n outputs), F = m_1 + ... + m_n and R = F - m_1.
 
   forward   a_l = h_{l-1} W_l                                          F
   backward  d_{l-1} = d_l W_l' * phi', l > 1                           R
@@ -31,12 +32,12 @@ With the policy's F and R, per imagined sample:
   evaluation           of the line search: forward and backward on T_i to
                        adapt, forward on T_i' for surrogate and kl alike
 
-A fit is forward and backward per training row and epoch, forward per validation
-row. The physics of collect is not counted.
+A fit has forward and backward per training row and epoch, and forward per
+validation row. The physics of collect is not counted.
 
-Bytes are those that a piece reads and writes at least once per pass over its
-samples, all between staying in the cache: no activations, noise or gradients.
-One and the same program cannot always reach both minima.
+Bytes are those that a piece must read and write at least once per pass over its
+samples, if everything in between stays in the cache: activations, noise and
+gradients are not counted. A single program cannot always reach both minima.
 """
 
 import dataclasses
@@ -53,7 +54,7 @@ Sizes = tuple[int, ...]
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-  """What some piece of the iteration must do, or its program does."""
+  """The FLOPs and bytes of a piece of the iteration, or of its program."""
 
   flops: float
   bytes: float
@@ -71,22 +72,22 @@ def forward(sizes: Sizes) -> int:
 
 
 def backward(sizes: Sizes) -> int:
-  """FLOPs of the weights' gradient, without that of the inputs."""
+  """FLOPs of the gradient by the weights, without that by the inputs."""
   return forward(sizes) + _beyond_first(sizes)
 
 
 def tangent(sizes: Sizes) -> int:
-  """FLOPs of the outputs' derivative along weights, activations kept."""
+  """FLOPs of the outputs' derivative along weights, with stored activations."""
   return forward(sizes) + _beyond_first(sizes)
 
 
 def hessian(sizes: Sizes) -> int:
-  """FLOPs of a product with a loss's Hessian, activations and errors kept."""
+  """FLOPs of a Hessian-vector product, with stored activations and errors."""
   return 2 * forward(sizes) + 4 * _beyond_first(sizes)
 
 
 def fisher(sizes: Sizes) -> int:
-  """FLOPs of a product with the outputs' Fisher matrix, activations kept."""
+  """FLOPs of a Fisher-vector product, with stored activations."""
   return tangent(sizes) + backward(sizes)
 
 
@@ -105,13 +106,13 @@ def iteration(
   epochs: float,
   evaluations: float,
 ) -> dict[str, Count]:
-  """Every phase of an iteration and every piece of a meta-step.
+  """Counts every phase of an iteration and every piece of a meta-step.
 
   Args:
     env: gives the sizes of observations and actions.
     config: gives all other sizes.
-    epochs: of the fit, summed over the members, as measured.
-    evaluations: of one meta-step's line search, as measured.
+    epochs: measured epochs of the fit, summed over the members.
+    evaluations: measured evaluations of a meta-step's line search.
   """
   item = jnp.zeros(()).dtype.itemsize
   obs, action = env.observation_size, env.action_size
@@ -131,7 +132,13 @@ def iteration(
   theta = _num_weights(policy) + action
 
   def over_samples(flops: float, numbers: int, weights: int) -> Count:
-    """Per sample: FLOPs, and numbers read or written; and all weights."""
+    """Counts a piece.
+
+    Args:
+      flops: FLOPs per sample.
+      numbers: numbers read or written per sample.
+      weights: numbers read or written once.
+    """
     return Count(flops * samples, item * (numbers * samples + weights))
 
   # obs, next_obs, action, env_action, log_prob, reward, terminated, mask.
@@ -142,14 +149,14 @@ def iteration(
   advantages = over_samples(
     features * (features + 1) + 4 * features, obs + 4, 0
   )
-  # obs, action, advantage, mask; and of T_i' the old log_prob.
+  # obs, action, advantage, mask; for T_i' also the old log_prob.
   pre, post = obs + action + 2, obs + action + 3
   adapted = tasks * theta
   inner_gradient = over_samples(backward(policy), pre, theta + adapted)
   surrogate_gradient = over_samples(
     backward(policy) + hessian(policy), pre + post, 2 * theta + adapted
   )
-  # The Fisher product needs obs and mask alone.
+  # The Fisher product needs only obs and mask.
   product = over_samples(
     2 * hessian(policy) + fisher(policy), pre + obs + 1, 2 * theta + adapted
   )
@@ -192,7 +199,7 @@ def iteration(
 def _collect(
   config: config_lib.Config, policy: Sizes, obs: int, item: int
 ) -> Count:
-  """The real rollouts, without physics: the policy, and rows of the buffer."""
+  """Counts the real rollouts without physics: policy, and buffer rows."""
   real = config.collect.num_trajectories * config.collect.episode_length
   # obs, next_obs, action; reward, terminated, truncated, episode, time.
   row = 2 * obs + policy[-1] + 5
@@ -202,7 +209,7 @@ def _collect(
 def _fit(
   config: config_lib.Config, model: Sizes, epochs: float, item: int
 ) -> Count:
-  """A full buffer's fit; Adam reads and writes weights and two moments."""
+  """Counts a full buffer's fit; Adam accesses weights and two moments."""
   stored = config.collect.buffer_capacity
   held_out = int(stored * config.model.validation_fraction)
   train = stored - held_out

@@ -1,14 +1,14 @@
 """Counts the arithmetic and the memory traffic of a program's matrix products.
 
 Bytes are those of every product's operands and result, as if none of them were
-in a cache. Both are read off the jaxpr. A scan's body counts as often as the
-scan is long. How often a while-loop's body or a conditional's branch runs is
-not known before it does, so a program with products in such a block is run
-once, with a counter for each of these blocks beside its own values. XLA's own
-cost analysis counts every body once.
+in a cache. Both counts are read from the jaxpr. The body of a scan is counted
+as often as the scan is long. The number of iterations of a while-loop and the
+branch of a conditional are known only at run time, so a program with products
+in such a block is run once, with a counter for each block. XLA's cost analysis
+counts every body once.
 
-The jaxpr is what the program asks for: XLA may still merge equal products. A
-while-loop's test is taken to hold none.
+The jaxpr is the requested computation: XLA may still merge equal products. The
+condition of a while-loop is assumed to have no products.
 """
 
 import math
@@ -23,26 +23,26 @@ from jax.interpreters import partial_eval
 from benchmarks import counts as counts_lib
 from mbmpo_jax import broadcasting
 
-# Parameters that hold what runs a number of times known only at run time.
+# Parameters with the blocks whose number of runs is known only at run time.
 _COUNTED = {'while': 'body_jaxpr', 'cond': 'branches'}
 # The primitive of `policies/samples_last.py`.
 _MATRIX_PRODUCT = 'samples_last_product'
 
 
 def matmul_flops(fn: Callable[..., Any], *args: Any) -> float:
-  """The floating-point operations of `matmul_count`."""
+  """Returns the FLOPs of `matmul_count`."""
   return matmul_count(fn, *args).flops
 
 
 def matmul_count(fn: Callable[..., Any], *args: Any) -> counts_lib.Count:
-  """What the matrix products in one call of `fn` do, and their bytes.
+  """Counts FLOPs and bytes of the matrix products in one call of `fn`.
 
   Args:
-    fn: pure, of arrays.
-    *args: what it is called with; loops run as often as they do for these.
+    fn: a pure function of arrays.
+    *args: its arguments, which determine how often loops run.
   """
   closed = jax.make_jaxpr(fn)(*args)
-  # Without what no result depends on, as it will be compiled.
+  # Without dead code, as it will be compiled.
   jaxpr, _ = partial_eval.dce_jaxpr(
     closed.jaxpr, [True] * len(closed.jaxpr.outvars), instantiate=True
   )
@@ -59,7 +59,7 @@ def matmul_count(fn: Callable[..., Any], *args: Any) -> counts_lib.Count:
 
 
 def _static(jaxpr: Any) -> counts_lib.Count:
-  """The products outside of counted blocks."""
+  """Counts the products outside counted blocks."""
   total = counts_lib.Count(0, 0)
   for equation in jaxpr.eqns:
     name, params = equation.primitive.name, equation.params
@@ -85,9 +85,9 @@ def _dot_general(equation: Any) -> counts_lib.Count:
 
 
 def _matrix_product(equation: Any) -> counts_lib.Count:
-  """Of two matrices, each perhaps transposed."""
+  """Counts a product of two matrices, either of which may be transposed."""
   arrays = [atom.aval for atom in (*equation.invars, *equation.outvars)]
-  # Each of its three sizes is that of an axis of two of the matrices.
+  # Each of its three sizes is an axis of two of the three matrices.
   triple = math.isqrt(math.prod(array.size for array in arrays))
   return counts_lib.Count(
     2 * triple, sum(array.size * array.dtype.itemsize for array in arrays)
@@ -95,13 +95,13 @@ def _matrix_product(equation: Any) -> counts_lib.Count:
 
 
 def _blocks(jaxpr: Any) -> Iterator[Any]:
-  """The counted blocks with products of their own, outer ones first."""
+  """Yields the counted blocks with products of their own, outer ones first."""
   for equation in jaxpr.eqns:
     yield from _blocks_of(equation)
 
 
 def _blocks_of(equation: Any) -> Iterator[Any]:
-  """The counted blocks that an equation is or holds."""
+  """Yields the counted blocks that an equation is or contains."""
   counted = _COUNTED.get(equation.primitive.name)
   inner = equation.params if counted is None else equation.params[counted]
   for block in _jaxprs(inner):
@@ -111,7 +111,7 @@ def _blocks_of(equation: Any) -> Iterator[Any]:
 
 
 def _jaxprs(params: Any) -> Iterator[Any]:
-  """The jaxprs among an equation's parameters, closed or not."""
+  """Yields the jaxprs among an equation's parameters, closed or not."""
   for closed in _maybe_closed(params):
     yield getattr(closed, 'jaxpr', closed)
 
@@ -125,23 +125,23 @@ def _maybe_closed(params: Any) -> Iterator[Any]:
 
 
 class _Counter:
-  """Runs a jaxpr and counts how often each of some blocks within it runs."""
+  """Runs a jaxpr and counts how often some of its blocks run."""
 
   def __init__(self, blocks: Sequence[int]) -> None:
-    """`blocks`: the identities of the jaxprs to count, one counter each."""
+    """Makes one counter for each of `blocks`, the identities of jaxprs."""
     self._index = {block: index for index, block in enumerate(blocks)}
 
   def run(
     self, jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]
   ) -> jax.Array:
-    """The counts of one run, int32 `[blocks]`."""
+    """Returns the counts of one run, int32 `[blocks]`."""
     counts = jnp.zeros(len(self._index), jnp.int32)
     return self._evaluate(jaxpr, consts, counts, args)[0]
 
   def _call(
     self, called: Any, counts: jax.Array, args: Sequence[Any]
   ) -> tuple[jax.Array, list]:
-    """The counts after a jaxpr, closed or without constants; its results."""
+    """Runs a jaxpr, closed or without constants; returns counts and results."""
     jaxpr = getattr(called, 'jaxpr', called)
     consts = getattr(called, 'consts', ())
     return self._evaluate(jaxpr, consts, counts, args)
@@ -176,7 +176,7 @@ class _Counter:
   def _enter(
     self, equation: Any, counts: jax.Array, inputs: list
   ) -> tuple[jax.Array, Sequence[Any]]:
-    """One equation with counted blocks somewhere inside."""
+    """Runs one equation that contains counted blocks."""
     name, params = equation.primitive.name, equation.params
     if name == 'while':
       return self._while(params, counts, inputs)
@@ -200,7 +200,7 @@ class _Counter:
   def _shard_map(
     self, params: dict[str, Any], counts: jax.Array, inputs: list
   ) -> tuple[jax.Array, Sequence[Any]]:
-    """Counts of one device: all of them run the same blocks as often."""
+    """Counts on one device; all devices run the same blocks equally often."""
     everywhere = jax.sharding.PartitionSpec()
     return jax.shard_map(
       lambda counts, inputs: self._call(params['jaxpr'], counts, inputs),
@@ -224,7 +224,7 @@ class _Counter:
     def body(carry: tuple[jax.Array, list]) -> tuple[jax.Array, list]:
       counts, state = carry
       counts, new = self._call(params['body_jaxpr'], counts, [*consts, *state])
-      # Of a batch of loops, those that have ended stand still.
+      # In a batch of loops, those that have ended do not change.
       going = test(state)
       return counts, [
         jnp.where(broadcasting.trailing(going, after.ndim), after, before)
@@ -260,8 +260,8 @@ class _Counter:
 def _scan_inputs(
   params: dict[str, Any], inputs: list
 ) -> tuple[list, list, list]:
-  """A scan's constants, first carry and sequences."""
-  if 'ft_in' in params:  # JAX 0.12 groups them in a tree of its own.
+  """Returns a scan's constants, initial carry and sequences."""
+  if 'ft_in' in params:  # JAX 0.12 groups them in a tree.
     consts, start, sequences = params['ft_in'].update(inputs).unpack()
     return list(consts), list(start), list(sequences)
   first = params['num_consts']

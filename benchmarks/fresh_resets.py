@@ -1,7 +1,7 @@
-"""Environments for brax's trainers whose every episode begins anew.
+"""Wraps environments for brax's trainers such that each episode is reset anew.
 
-brax's own wrapper goes back to the first state that an environment ever had: a
-trainer with one environment would know a single start.
+brax's wrapper returns to the first state that an environment ever had, so a
+trainer with one environment would see a single initial state.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax.envs import base as envs  # Before brax, which it keeps quiet.
+from mbmpo_jax.envs import base as envs  # first, because it silences brax
 
 # isort: split
 from brax.envs.wrappers import training as wrappers
@@ -23,12 +23,12 @@ def wrap(
   action_repeat: int = 1,
   randomization_fn: Any = None,
 ) -> Any:
-  """As brax's `wrap`, but for what follows an ending.
+  """Like brax's `wrap`, except for the state after the end of an episode.
 
   Args:
     env: one environment.
-    episode_length: steps after which time runs out.
-    action_repeat: steps of an action.
+    episode_length: time limit in steps.
+    action_repeat: steps per action.
     randomization_fn: must be `None`.
   """
   assert randomization_fn is None
@@ -39,17 +39,17 @@ def wrap(
 
 
 class FreshResets(wrappers.AutoResetWrapper):
-  """Draws a new start where an episode ended."""
+  """Draws a new initial state when an episode has ended."""
 
   def reset(self, rng: jax.Array) -> Any:
-    """The first episodes, of keys `[N, 2]`."""
+    """Starts the first episodes, with keys `[N, 2]`."""
     fold = jax.vmap(jax.random.fold_in, (0, None))
     state = super().reset(rng)
     state.info[_KEYS] = fold(rng, 0)
     return state
 
   def step(self, state: Any, action: jax.Array) -> Any:
-    """A step; those that end are followed by an episode's first state."""
+    """Takes a step; an ended episode is followed by a new initial state."""
     keys, next_keys = jnp.moveaxis(
       jax.vmap(jax.random.split)(state.info[_KEYS]), 1, 0
     )

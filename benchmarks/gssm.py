@@ -1,10 +1,10 @@
-"""Times GSSM: steps of its fit, imagined steps, adaptation to a new task.
+"""Times GSSM: fit steps, imagined steps, and adaptation to a new task.
 
   python benchmarks/gssm.py --scale=paper
 
-At scale `paper` in the acrobot, with decoders of 5x400; at `quick` in the
-cart-pole, with 2x200; `--env` is not read. How much memory a context takes is
-listed, too: similarities of C points are C^2 numbers.
+Scale `paper` uses the acrobot with decoders of 5x400 units, `quick` the
+cart-pole with 2x200; `--env` is ignored. The memory of a context is reported
+too: C points have C^2 similarities.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ _AT_LEAST_S = 0.5
 
 
 def make_config(scale: str) -> gssm_config.Config:
-  """What is measured at a scale: a preset, and fewer gradient steps."""
+  """Returns the preset of a scale, with fewer gradient steps."""
   world = _WORLDS.get(scale, 'cartpole_swingup')
   config = runpy.run_path(str(_PRESETS / f'{world}.py'))['get_config']()
   if scale == 'tiny':
@@ -51,7 +51,11 @@ def make_config(scale: str) -> gssm_config.Config:
 def programs(
   config: gssm_config.Config,
 ) -> tuple[list[timing.Program], Any]:
-  """The three, compiled, for a model that knows a few episodes; the model."""
+  """Compiles the three programs for a model fitted to a few episodes.
+
+  Returns:
+    The programs and the model.
+  """
   env = envs.from_config(config.env)
   algorithm = gssm.make(env, config)
   surrogate = surrogate_lib.make(env, config.model)
@@ -134,7 +138,7 @@ def programs(
 def points(
   env: envs.Environment, config: gssm_config.Config, count: int
 ) -> sets.Points:
-  """A context of so many points; their numbers do not matter here."""
+  """Returns a context of `count` points with arbitrary numbers."""
   seen = jax.eval_shape(env.model_input, jnp.zeros(env.observation_size))
   blank = sets.empty(
     count, seen.shape[0] + env.action_size, env.observation_size
@@ -145,7 +149,7 @@ def points(
 def context_bytes(
   config: gssm_config.Config, model: Any, sizes: tuple[int, ...]
 ) -> dict[int, int]:
-  """Memory that inferring z from so many points takes, beside its inputs."""
+  """Returns the memory of inferring z, beside its inputs, by context size."""
   env = envs.from_config(config.env)
   surrogate = surrogate_lib.make(env, config.model)
   assert surrogate.encode is not None
@@ -194,7 +198,7 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   report = run(options.SCALE.value, options.REPEATS.value)
   reports.write(report, options.OUT.value)

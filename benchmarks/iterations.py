@@ -1,6 +1,6 @@
-"""Whole iterations to be timed, as a training run or a sweep does them.
+"""Complete iterations for timing, as a training run or a sweep executes them.
 
-But that what they start from is kept, and nothing is evaluated.
+Unlike there, the input state is not donated, and there is no evaluation.
 """
 
 import time
@@ -24,7 +24,7 @@ def of_run(
   state: state_lib.State,
   num_devices: int,
 ) -> timing.Program:
-  """An iteration of a training run whose work so many devices share."""
+  """An iteration of a training run, sharded over `num_devices` devices."""
   mesh = devices.make_mesh(config, num_devices)
   algorithm = mbmpo.make(env, config, mesh=mesh)
   phases = iteration.phases(algorithm, mesh=mesh)
@@ -38,7 +38,7 @@ def of_sweep(
   num_seeds: int,
   num_devices: int,
 ) -> timing.Program:
-  """An iteration of a sweep over seeds, all of which have the same data."""
+  """An iteration of a sweep over seeds, which all have the same data."""
   mesh = devices.make_run_mesh(num_seeds, num_devices)
   phases = iteration.phases(
     mbmpo.make(env, config), mesh=mesh, num_runs=num_seeds

@@ -1,12 +1,12 @@
-"""Times M3PO's rounds: gradient updates, model rollouts, and all of them.
+"""Times M3PO's rounds: gradient updates, model rollouts, and whole rounds.
 
   python benchmarks/m3po.py --scale=paper
 
-On `half_cheetah_fwd_bwd`, without a history (MBPO) and with one of 10 steps,
-which a GRU reads: G updates of SAC, M rollouts of a step by the members, and
-rounds of one real step, M rollouts and G updates as the algorithm does them. At
-scale `paper` networks of 2x256, minibatches of 256, 400 rollouts, G = 10, five
-members; at `quick` 2x64, 64, 100 and G = 5; `--env` is not read.
+On `half_cheetah_fwd_bwd`, without a history (MBPO) and with a history of 10
+steps, which a GRU encodes. Measured are G updates of SAC, M model rollouts of
+one step, and whole rounds of one real step, M rollouts and G updates. Scale
+`paper` has networks of 2x256 units, minibatches of 256, M = 400, G = 10 and
+five members; `quick` has 2x64, 64, M = 100 and G = 5. `--env` is ignored.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ _AT_LEAST_S = 0.5
 
 
 def make_config(scale: str, length: int) -> m3po_config.Config:
-  """What is measured at a scale, with a history of `length` steps."""
+  """Returns the configuration of a scale, with a history of `length` steps."""
   hidden, steps = _SIZES[scale], _ROUNDS[scale]
   episode = 60 if scale == 'tiny' else 1000
   values = {
@@ -69,14 +69,14 @@ def make_config(scale: str, length: int) -> m3po_config.Config:
 
 
 def programs(config: m3po_config.Config) -> list[timing.Program]:
-  """Updates, rollouts and rounds, compiled, on what some epochs have left."""
+  """Compiles updates, rollouts and rounds, on the state after some epochs."""
   env = envs.from_config(config.env)
   algorithm = m3po.make(env, config, check=False)
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
   phases = {name: jax.jit(x.function) for name, x in algorithm.phases.items()}
   for name in ('explore', 'fit'):
     state, _ = phases[name](state)
-  for _ in range(algorithm.phases['learn'].repeats):  # Explored already.
+  for _ in range(algorithm.phases['learn'].repeats):  # exploration is done
     state, _ = phases['learn'](state)
   state, _ = phases['explore'](state)
   state, _ = phases['learn'](state)
@@ -94,7 +94,7 @@ def programs(config: m3po_config.Config) -> list[timing.Program]:
 def _updates(
   env: envs.Environment, config: m3po_config.Config, state: m3po.State
 ) -> timing.Program:
-  """The G updates of a round; what they must do, without a history."""
+  """The G updates of a round, with their minimal FLOPs without a history."""
   policy = m3po.make_policy(env, config)
   networks = m3po.make_networks(env, config, policy)
   step = functools.partial(
@@ -159,7 +159,7 @@ def _rollouts(
 
 
 def run(scale: str, repeats: int) -> dict[str, Any]:
-  """Measures all and prints a line for each."""
+  """Measures everything and prints a line for each program."""
   configs = [make_config(scale, length) for length in _LENGTHS[scale]]
   rate = timing.MatmulRate('default')
   timings = timing.alternate(
@@ -191,7 +191,7 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   report = run(options.SCALE.value, options.REPEATS.value)
   reports.write(report, options.OUT.value)

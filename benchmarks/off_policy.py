@@ -1,11 +1,12 @@
-"""Times SAC: its gradient updates beside brax's, and steps with and without.
+"""Times SAC: gradient updates beside brax's, and steps with and without them.
 
   python benchmarks/off_policy.py --scale=paper
 
-An update of all networks, ours and brax's by turns at equal sizes; steps of the
-environments that are stored and not learned from; and both together, an update
-after each step, as the algorithm does them. At scale `paper` minibatches are of
-256, networks of 2x256, one environment; at `quick` of 64 and 2x64.
+Measured are an update of all networks, alternating between this package and
+brax at equal sizes; environment steps that are stored without learning; and
+both together, with an update after each step, as in training. Scale `paper` has
+minibatches of 256, networks of 2x256 units and one environment; `quick` has 64
+and 2x64.
 """
 
 import dataclasses
@@ -49,7 +50,7 @@ _AT_LEAST_S = 0.5
 
 
 def make_config(env_name: str, scale: str) -> sac_config.Config:
-  """What is measured at a scale."""
+  """Returns the configuration of a scale."""
   hidden = _SIZES[scale]
   steps = _STEPS[scale]
   values = {
@@ -69,11 +70,11 @@ def make_config(env_name: str, scale: str) -> sac_config.Config:
 def must_flops(
   config: sac_config.Config | m3po_config.Config, env: envs.Environment
 ) -> int:
-  """What the matrix products of an update must do.
+  """Returns the minimal FLOPs of the matrix products of an update.
 
-  Targets: policy and critics forward. Critics: forward, and backward to their
-  weights. Policy: itself and the critics forward, backward through the critics
-  to the action, and to its own weights.
+  Targets: forward pass of policy and critics. Critics: forward pass, and
+  backward pass to their weights. Policy: forward pass of policy and critics,
+  backward pass through the critics to the action and to the policy's weights.
 
   Args:
     config: sizes of networks and minibatch.
@@ -97,7 +98,11 @@ def must_flops(
 def compile_ours(
   config: sac_config.Config, env: envs.Environment, count: int
 ) -> tuple[timing.Program, float]:
-  """Some updates in a row, and what the products of one of them do."""
+  """Compiles `count` consecutive updates.
+
+  Returns:
+    The program, and the FLOPs of the products in one update.
+  """
   policy = sac.make_policy(env, config.policy)
   networks = sac.make_networks(env, config, policy)
   hyper = base.hyper(config)
@@ -109,7 +114,8 @@ def compile_ours(
   def run(learner: Any, batches: Any, key: jax.Array) -> Any:
     names = ('updates', 'nonfinite/updates', *learner_lib.METRICS)
     counts = tally.start(names)
-    # Whether it is ready is not known when it is compiled, as in training.
+    # `ready` depends on an argument, so it is unknown at compile time, as in
+    # training.
     return off_policy.learn(
       learner, counts, update, hyper, batches, key, ready=key[0] < 2**30
     )
@@ -139,7 +145,7 @@ def compile_ours(
 def compile_brax(
   config: sac_config.Config, env: envs.Environment, count: int
 ) -> timing.Program:
-  """As many of brax's, one after the other as its trainer does them."""
+  """Compiles `count` updates of brax, one after the other as in its trainer."""
   networks = brax_networks.make_sac_networks(
     env.observation_size,
     env.action_size,
@@ -225,7 +231,7 @@ def compile_brax(
 def compile_steps(
   config: sac_config.Config, env: envs.Environment, *, learning: bool
 ) -> timing.Program:
-  """An iteration, with an update after each step or without any."""
+  """Compiles an iteration, with or without an update after each step."""
   if not learning:
     config = config_lib.replaced(config, {'collect.start_steps': 10**8})
   algorithm = algorithms.make('sac', env, config, check=False)
@@ -244,7 +250,7 @@ def compile_steps(
 
 
 def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
-  """Measures all and prints a line for each."""
+  """Measures everything and prints a line for each program."""
   env = envs.make(env_name)
   config = make_config(env_name, scale)
   count = _UPDATES[scale]
@@ -297,7 +303,7 @@ def run(env_name: str, scale: str, repeats: int) -> dict[str, Any]:
 def _batches(
   env: envs.Environment, rows: int, count: int
 ) -> dict[str, jax.Array]:
-  """Transitions, leaves `[count, rows, ...]`."""
+  """Returns transitions, leaves `[count, rows, ...]`."""
   keys = jax.random.split(jax.random.PRNGKey(2), 4)
   draw: Callable[..., jax.Array] = jax.random.normal
   obs, next_obs = draw(keys[0], (2, count, rows, env.observation_size))
@@ -311,7 +317,7 @@ def _batches(
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   report = run(options.ENV.value, options.SCALE.value, options.REPEATS.value)
   reports.write(report, options.OUT.value)

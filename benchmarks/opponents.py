@@ -1,10 +1,11 @@
-"""brax's trainers with the hyperparameters of a configuration of ours.
+"""brax's trainers with the hyperparameters of this package's configurations.
 
-What brax fixes, or has one number for where we have two, our configuration
-takes over, so that both learn with the same numbers; and its episodes begin
-anew, as ours do (`fresh_resets.py`). What is left: brax judges
-actions anew for every minibatch, over sequences that may be shorter than an
-iteration's, and leaves transitions out at which a time limit cut.
+If brax fixes a value, or has one value where this package has two, the
+configuration is changed to match, so that both sides learn with the same
+values. brax's episodes start from new initial states, as here
+(`fresh_resets.py`). The remaining differences of brax: it recomputes advantages
+for every minibatch, over sequences that may be shorter than an iteration's, and
+it ignores transitions at a time limit.
 """
 
 import functools
@@ -20,7 +21,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.algorithms.ppo import config as ppo_config
 from mbmpo_jax.algorithms.sac import config as sac_config
-from mbmpo_jax.envs import base as envs  # Before brax, which it keeps quiet.
+from mbmpo_jax.envs import base as envs  # first, because it silences brax
 from mbmpo_jax.networks import mlp
 from mbmpo_jax.policies import base as policies
 
@@ -31,7 +32,7 @@ from brax.training.agents.ppo import train as ppo_train
 from brax.training.agents.sac import networks as sac_networks
 from brax.training.agents.sac import train as sac_train
 
-# brax's own, in nats per dimension of the action.
+# brax's target entropy, in nats per action dimension.
 _TARGET_ENTROPY = -0.5
 _TEMPERATURE_RATE = 3e-4
 
@@ -41,17 +42,17 @@ Train = Callable[..., tuple[Any, Any, Any]]
 
 
 class Opponent(NamedTuple):
-  """A trainer of brax's, and what ours is compared with it by."""
+  """A trainer of brax, and this package's configuration for the comparison."""
 
   config: config_lib.Experiment
   train: Train
 
 
 def ppo(config: ppo_config.Config) -> Opponent:
-  """brax's PPO.
+  """Returns brax's PPO.
 
-  Minibatches of brax are of whole sequences: these are as long as an
-  iteration's steps and number of minibatches allow.
+  Minibatches of brax consist of whole sequences. These are as long as the
+  number of steps per iteration and the number of minibatches allow.
   """
   collect, learn = config.collect, config.learn
   length = sequence_length(
@@ -93,13 +94,13 @@ def ppo(config: ppo_config.Config) -> Opponent:
 
 
 def sac(config: sac_config.Config) -> Opponent:
-  """brax's SAC.
+  """Returns brax's SAC.
 
-  Its first transitions are of the policy as it is drawn, ours of uniform
-  actions; as many.
+  brax collects its first transitions with the initial policy, this package
+  equally many with uniform actions.
 
   Raises:
-    config.ConfigError: if updates do not follow every step.
+    config.ConfigError: if there is not an update after every step.
   """
   learn, critic = config.learn, config.critic
   if learn.update_every > 1:
@@ -145,12 +146,12 @@ def sac(config: sac_config.Config) -> Opponent:
 def sequence_length(
   num_envs: int, steps_per_env: int, num_minibatches: int
 ) -> int:
-  """The greatest length of sequences of which minibatches can be made.
+  """Returns the greatest sequence length that fits the minibatches.
 
   Args:
-    num_envs: environments.
-    steps_per_env: steps of each of them, which the length divides.
-    num_minibatches: it divides the number of sequences.
+    num_envs: number of environments.
+    steps_per_env: steps of each environment; the length must divide it.
+    num_minibatches: must divide the number of sequences.
 
   Example:
     >>> sequence_length(20, 200, 16)
@@ -167,10 +168,10 @@ def sequence_length(
 def as_policy(
   make_policy: Callable[[Any], brax_types.Policy], env: envs.Environment
 ) -> policies.Policy:
-  """What brax has trained, as a policy that our evaluation plays.
+  """Converts a policy trained by brax for this package's evaluation.
 
   Args:
-    make_policy: as a trainer returns it.
+    make_policy: the first result of a trainer.
     env: gives the size of actions.
   """
 
@@ -181,7 +182,7 @@ def as_policy(
   def act(
     params: types.Params, carry: Any, obs: jax.Array, noise: jax.Array
   ) -> tuple[Any, policies.Action]:
-    # A key for each world.
+    # One key per environment.
     action = jax.vmap(lambda obs, key: make_policy(params)(obs, key)[0])(
       obs, noise
     )

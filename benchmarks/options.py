@@ -1,4 +1,4 @@
-"""The command line that all benchmarks share."""
+"""The command line of all benchmarks."""
 
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +39,6 @@ def run(main: Callable[[list[str]], Any]) -> None:
       main(argv)
 
   for flag in (ENV, SCALE, REPEATS, OUT):
-    flags.declare_key_flag(flag.name)  # Of the binary, for its --help.
+    flags.declare_key_flag(flag.name)  # shows it in the binary's --help
   quiet.quiet_logging(flags.FLAGS)  # Before absl raises it.
   app.run(guarded)

@@ -1,4 +1,4 @@
-"""The pieces of a meta-step as programs of their own, to be timed apart."""
+"""The pieces of a meta-step as separate programs, for timing."""
 
 import functools
 from collections.abc import Callable
@@ -21,22 +21,22 @@ from mbmpo_jax.policies import gaussian
 State = state_lib.State
 Sampled = meta_step.Sampled
 
-# How a state lies on a mesh while tasks use it.
+# The sharding of a state while tasks use it.
 _SPECS: dict[str, Any] = dict.fromkeys(State._fields, parallel.REPLICATED)
 _STATE = State(**{**_SPECS, 'model': parallel.BY_MODEL})
 
 
 class Pieces(NamedTuple):
-  """Pure functions of arrays, in the order in which a meta-step needs them."""
+  """Pure functions of arrays, in the order of a meta-step."""
 
   imagine: Callable[[State], types.Trajectory]  # T_i, without advantages
   advantages: Callable[[State, types.Trajectory], jax.Array]
   sample: Callable[[State], Sampled]
-  # theta_i', and what the outer step needs of how it came about.
+  # theta_i', and the intermediate results that the outer step needs.
   inner_gradient: Callable[[State, Sampled], Any]
   surrogate_gradient: Callable[[State, Sampled], types.Params]
-  # Conjugate gradients from that gradient: `cg_iterations` curvature products,
-  # of the last one only what it is along its direction.
+  # Conjugate gradients for that gradient: `cg_iterations` curvature products,
+  # of which the last is needed only along its direction.
   natural_gradient: Callable[[State, Sampled, types.Params], jax.Array]
   # Surrogate and kl at one candidate of the line search.
   evaluation: Callable[[State, Sampled, types.Params], Any]
@@ -48,14 +48,14 @@ def make(
   *,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Pieces:
-  """Builds the pieces of one meta-step from `state.policy` on `state.model`."""
+  """Builds the pieces of one meta-step for `state.policy` and `state.model`."""
   policy = gaussian.make(env.observation_size, env.action_size, config.policy)
   dynamics = ensemble.make(env, config.model)
   meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   all_sum = parallel.all_sum(mesh)
 
   def imagine(state: State) -> types.Trajectory:
-    # Jitted, this computes no advantages: they are not returned.
+    # Under jit, advantages are not computed, because they are not returned.
     return meta.rollout(
       state.policy,
       state.model,

@@ -1,11 +1,12 @@
-"""Times a step of a planner: observations in, actions out, one program.
+"""Times a step of a planner: observations in, actions out, in one program.
 
   python benchmarks/planner.py --scale=paper
 
-Random shooting and CEM plan in an ensemble of MB-MPC, for some environments
-side by side. At scale `paper`, members are of 2x512, with 1,000 candidates of
-10 steps, and 500 of 25 in 5 rounds; at `quick`, sizes are those of the preset
-for HalfCheetah, and as many predictions by random shooting.
+Random shooting and CEM plan with an ensemble of MB-MPC, for several
+environments in parallel. Scale `paper` has members of 2x512 units, with 1,000
+candidates of 10 steps for random shooting, and 500 of 25 steps in 5 rounds for
+CEM. Scale `quick` has the sizes of the HalfCheetah preset, and equally many
+predictions for random shooting.
 """
 
 import dataclasses
@@ -37,7 +38,7 @@ _AT_LEAST_S = 1.0
 
 
 def make_configs(env_name: str, scale: str) -> dict[str, mb_mpc_config.Config]:
-  """What is measured at a scale, by name."""
+  """Returns the configurations of a scale, by name."""
   shooting = mb_mpc_config.Planner()
   cem = mb_mpc_config.Planner(kind='cem', num_candidates=500, horizon=25)
   model = config_lib.Ensemble()
@@ -66,7 +67,7 @@ def make_configs(env_name: str, scale: str) -> dict[str, mb_mpc_config.Config]:
 def compile_step(
   env: base.Environment, config: mb_mpc_config.Config, num_envs: int
 ) -> timing.Program:
-  """A planner's step, not greedy, in a model that has seen no data."""
+  """Compiles a planner's sampled step, with an untrained model."""
   dynamics = ensemble.make(env, config.model)
   policy = mb_mpc.make_planner(env, dynamics, config)
   params_key, reset_key, key = jax.random.split(jax.random.PRNGKey(0), 3)
@@ -91,7 +92,7 @@ def compile_step(
 def run(
   env_name: str, scale: str, repeats: int, num_envs: int
 ) -> dict[str, Any]:
-  """Measures both searches and prints a line for each."""
+  """Measures both planners and prints a line for each."""
   env = envs.make(env_name)
   configs = make_configs(env_name, scale)
   precision = next(iter(configs.values())).model.precision
@@ -132,7 +133,7 @@ def run(
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   scale = options.SCALE.value
   report = run(options.ENV.value, scale, options.REPEATS.value, _NUM_ENVS.value)

@@ -1,4 +1,4 @@
-"""Results as JSON, with what a number means nothing without."""
+"""Writes results as JSON, with the machine and the versions used."""
 
 import json
 import os
@@ -16,13 +16,13 @@ _RESULTS = pathlib.Path(__file__).parent / 'results'
 def make(
   benchmark: str, *, env: str, scale: str, precision: str, **body: Any
 ) -> dict[str, Any]:
-  """What was measured, on which machine, by which versions, and the results.
+  """Returns a report: results, machine and versions.
 
   Args:
     benchmark: its name.
-    env: the environment measured in.
-    scale: of what was measured.
-    precision: of the matrix products.
+    env: the environment of the measurement.
+    scale: the scale of the measurement.
+    precision: precision of the matrix products.
     **body: the results.
   """
   return {
@@ -36,7 +36,7 @@ def make(
 
 
 def write(report: dict[str, Any], out: str) -> pathlib.Path:
-  """Writes a report to `out`, or else to a file in `results/`, and says so."""
+  """Writes a report to `out`, or to a file in `results/`; prints its path."""
   parts = (
     report['benchmark'],
     report['environment']['platform'],
@@ -51,7 +51,7 @@ def write(report: dict[str, Any], out: str) -> pathlib.Path:
 
 
 def environment() -> dict[str, Any]:
-  """Hardware, versions and commit."""
+  """Returns hardware, versions and commit."""
   device = jax.devices()[0]
   return {
     'device': device.device_kind,
@@ -67,11 +67,13 @@ def environment() -> dict[str, Any]:
 
 
 def cpu_name(path: str = '/proc/cpuinfo') -> str:
-  """The processor's name, family and model: one name may cover many of them.
+  """Returns the processor's name, family and model.
+
+  One name may stand for several families and models.
 
   Args:
-    path: where the system lists its processors. Without that list, or such
-      fields in it, the name that Python gives.
+    path: the system's list of processors. Without that list, or without these
+      fields in it, Python's name of the processor is returned.
   """
   try:
     with open(path, encoding='utf-8') as file:
@@ -87,7 +89,7 @@ def cpu_name(path: str = '/proc/cpuinfo') -> str:
 
 
 def _commit() -> str:
-  """The commit, marked where the tree differs from it."""
+  """Returns the commit, with a mark if the working tree differs from it."""
   command = ['git', 'describe', '--always', '--dirty', '--abbrev=12']
   try:
     return subprocess.run(

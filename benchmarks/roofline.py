@@ -1,13 +1,13 @@
-"""What an iteration must do, what its programs do, and how long they take.
+"""Compares what an iteration must compute, what it computes, and its time.
 
   python benchmarks/roofline.py --scale=paper
 
-Every phase, all of them together, and every piece of a meta-step: the
-floating-point operations that it must do (`counts.py`), those that its program
-does (`flops.py`), the bytes it must move and those that go in and out of its
-program's products, its time, and the fraction of the matrix-product rate,
-measured in the same run, at which it does what it must. And the memory of every
-program, and that of this process after one iteration.
+For every phase, for all phases together and for every piece of a meta-step, it
+reports the minimal FLOPs (`counts.py`) and the FLOPs of the program
+(`flops.py`), the minimal bytes and the bytes of the program's matrix products,
+the time, and the fraction of the machine's matrix-product rate, measured in the
+same run, that corresponds to the minimal FLOPs. It also reports the memory of
+every program, and that of the process after one iteration.
 """
 
 import dataclasses
@@ -45,15 +45,15 @@ _HEADER = (
 
 @dataclasses.dataclass
 class Row:
-  """One phase, all of an iteration's, or one piece of a meta-step.
+  """One phase, all phases of an iteration, or one piece of a meta-step.
 
   Attributes:
-    name: what it is.
-    times: it runs in what it is a piece of: a phase in an iteration, a piece
-      in a meta-step. The other numbers are of one run.
-    must: what it must do.
-    does: its program's matrix products, as `flops.matmul_count` has them.
-    timing: how long it takes; its fractions are of what it must do.
+    name: its name.
+    times: how often it runs: a phase per iteration, a piece per meta-step. The
+      other numbers are for one run.
+    must: the minimal FLOPs and bytes.
+    does: FLOPs and bytes of its program, from `flops.matmul_count`.
+    timing: its time; the fractions refer to the minimal FLOPs.
   """
 
   name: str
@@ -64,11 +64,11 @@ class Row:
 
   @property
   def ratio(self) -> float:
-    """Of the arithmetic done to what must be."""
+    """The program's FLOPs divided by the minimal FLOPs."""
     return self.does.flops / self.must.flops
 
   def as_dict(self) -> dict[str, Any]:
-    """The row as JSON holds it."""
+    """The row for JSON."""
     return {
       'name': self.name,
       'times': self.times,
@@ -83,7 +83,7 @@ class Row:
     }
 
   def row(self) -> str:
-    """One line of the printed table."""
+    """A line of the printed table."""
     fraction = statistics.median(self.timing.fractions or [float('nan')])
     return (
       f'{self.name:<22} {self.times:>5.3g} {self.must.flops / 1e9:>11.4g} '
@@ -97,7 +97,7 @@ class Row:
 def run(
   env_name: str, scale: str, repeats: int, num_devices: int | None = None
 ) -> dict[str, Any]:
-  """Counts and measures everything, and prints a line for each."""
+  """Counts and measures everything, and prints a line for each row."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
   mesh = devices.make_mesh(config, num_devices)
@@ -105,7 +105,7 @@ def run(
   state = scales.start(algorithm, config)
   placed = iteration.phases(algorithm, mesh=mesh)
 
-  # One iteration as a training run does it; nothing else has used memory yet.
+  # One iteration as in a training run, before anything else uses memory.
   compiled = {
     name: _compile_donating(phase.function, jax.device_put(state, phase.home))
     for name, phase in placed.items()
@@ -124,7 +124,7 @@ def run(
   pieces = pieces_lib.make(env, config, mesh=mesh)
 
   def once(fn: Callable[..., Any], *args: Any) -> Any:
-    """As it will be timed, which the cache then has; one at a time."""
+    """Compiles as for the timing, which then uses the cache; one at a time."""
     return jax.block_until_ready(timing.compiled(fn, *args)(*args))
 
   sampled = once(pieces.sample, state)
@@ -154,7 +154,7 @@ def run(
 
   add('collect', 1, state)
   add('fit', 1, jax.device_put(state, placed['fit'].home))
-  # All of an iteration's, in one program: they share its memory.
+  # All meta-steps of an iteration in one program, which reuses its memory.
   meta_steps = config.meta.num_meta_steps
   add('meta-step', meta_steps, state, runs=meta_steps)
   add('imagine', 2, state)
@@ -171,7 +171,7 @@ def run(
     repeats=repeats,
     at_least_s=scales.at_least_s(scale),
   )
-  # What a program does is counted without a mesh: that shares it out.
+  # A program's FLOPs are counted without a mesh, which would divide them.
   alone = _functions(env, config, None)
   rows = [
     Row(
@@ -228,20 +228,20 @@ def run(
 
 
 def _iteration(phases: Sequence[Row]) -> Row:
-  """All phases of an iteration, one after the other."""
+  """Returns a row for all phases of an iteration, one after the other."""
   must, does = counts.Count(0, 0), counts.Count(0, 0)
   for phase in phases:
     must += phase.times * phase.must
     does += phase.times * phase.does
 
   def totals(values: Sequence[Sequence[float]]) -> list[float]:
-    """Of every repetition, the sum over phases."""
+    """Returns the sum over phases for every repetition."""
     return [
       sum(p.times * value for p, value in zip(phases, of_all, strict=True))
       for of_all in zip(*values, strict=True)
     ]
 
-  # What products alone would have done in the time of each.
+  # FLOPs that pure matrix products could have done in each phase's time.
   possible = totals(
     [
       [phase.must.flops / fraction for fraction in phase.timing.fractions or []]
@@ -270,7 +270,7 @@ def _functions(
   config: config_lib.Config,
   mesh: jax.sharding.Mesh | None,
 ) -> dict[str, Callable[..., Any]]:
-  """What is measured, by the names that `counts.iteration` has for it."""
+  """Returns the measured functions, by the names in `counts.iteration`."""
   algorithm = mbmpo.make(env, config, mesh=mesh, check=False)
   placed = iteration.phases(algorithm, mesh=mesh)
   pieces = pieces_lib.make(env, config, mesh=mesh)
@@ -288,7 +288,7 @@ def _functions(
 
 
 def _compile_donating(fn: Callable[..., Any], state: state_lib.State) -> Any:
-  """A phase as a training run compiles it."""
+  """Compiles a phase as in a training run."""
   jitted = jax.jit(
     fn,
     donate_argnums=0,
@@ -298,7 +298,7 @@ def _compile_donating(fn: Callable[..., Any], state: state_lib.State) -> Any:
 
 
 def _memory(compiled: Any) -> dict[str, int]:
-  """Bytes that a program holds while it runs."""
+  """Returns the bytes that a program uses while it runs."""
   sizes = compiled.memory_analysis()
   parts = {
     'arguments': sizes.argument_size_in_bytes,
@@ -311,18 +311,18 @@ def _memory(compiled: Any) -> dict[str, int]:
 
 
 def _peak_rss() -> int:
-  """The most memory that this process has held, in bytes."""
+  """Returns the peak memory of this process in bytes."""
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return peak if sys.platform == 'darwin' else 1024 * peak
 
 
 def _peak_device() -> int | None:
-  """The most memory held on the device; None where it is the host's."""
+  """Returns the peak memory of the device; `None` if it is the host's."""
   return (jax.devices()[0].memory_stats() or {}).get('peak_bytes_in_use')
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   sharing.split_cpu()
   report = run(

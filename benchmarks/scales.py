@@ -1,4 +1,4 @@
-"""What is measured: the configuration of a scale, and a state full of data."""
+"""The measured configurations, and a state full of data."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +12,7 @@ from mbmpo_jax.algorithms.mbmpo import state as state_lib
 
 
 def make_config(env_name: str, scale: str) -> config_lib.Config:
-  """The configuration measured at a scale, with a fixed number of epochs."""
+  """Returns the configuration of a scale, with a fixed number of epochs."""
   config = config_lib.Config()
   config.env.name = env_name
   config.model.early_stopping = False
@@ -35,7 +35,7 @@ def make_config(env_name: str, scale: str) -> config_lib.Config:
 
 
 def at_least_s(scale: str) -> float:
-  """How many seconds a repetition of what is short should fill."""
+  """Returns the minimal seconds of a repetition of a short program."""
   return 0.0 if scale == 'tiny' else 1.0
 
 
@@ -47,8 +47,8 @@ def fill(
   """Collects until the buffer is full.
 
   Args:
-    collect: the algorithm's, compiled.
-    state: to start from.
+    collect: the algorithm's compiled phase.
+    state: the initial state.
     config: gives the sizes.
   """
   sizes = config.collect
@@ -60,7 +60,7 @@ def fill(
 def start(
   algorithm: base.Algorithm, config: config_lib.Config
 ) -> state_lib.State:
-  """A state before any data."""
+  """Returns a state without data."""
   key = jax.random.PRNGKey(config.seed)
   return jax.jit(algorithm.init)(key, base.hyper(config))
 
@@ -68,7 +68,7 @@ def start(
 def prepare(
   algorithm: base.Algorithm, config: config_lib.Config
 ) -> state_lib.State:
-  """A state with a full buffer and models fitted to it."""
+  """Returns a state with a full buffer and models fitted to it."""
   collect, fit = (jax.jit(algorithm.phases[n]) for n in ('collect', 'fit'))
   state = fit(fill(collect, start(algorithm, config), config))[0]
   counters = state.counters

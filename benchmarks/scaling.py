@@ -1,13 +1,13 @@
-"""Times an iteration of more seeds in one program, and on more devices.
+"""Times an iteration with several seeds in one program, and on several devices.
 
   python benchmarks/scaling.py --scale=quick --seeds=1,2,4,8 --devices=1,2,4
 
-Seeds: a sweep's, shared out over all devices, on a CPU one for each core; one
-seed is a training run on as many. Devices: a training run, a process for each
-number of devices. On a CPU they are simulated and share the cores, so that more
-devices than cores show what sharing the work costs, not what it gains. A number
-that the tasks do not divide over, or that are not there, is reported with the
-reason.
+Seeds: a sweep sharded over all devices, on a CPU one per core; with one seed, a
+training run on the same devices. Devices: a training run, in a separate process
+for each number of devices. On a CPU the devices are simulated and share the
+cores, so with more devices than cores the times show the cost of sharding, not
+its gain. If the tasks do not divide over a number of devices, or the devices do
+not exist, the reason is reported.
 """
 
 import dataclasses
@@ -80,7 +80,7 @@ def run_seeds(
 def run_devices(
   env_name: str, scale: str, repeats: int, counts: list[int]
 ) -> list[dict[str, Any]]:
-  """Starts a process for each number of devices, and prints a line for each."""
+  """Runs a process for each number of devices, and prints a line for each."""
   rows = []
   for count in counts:
     rows.append(_child(env_name, scale, repeats, count))
@@ -92,10 +92,10 @@ def run_devices(
 def measure_devices(
   env_name: str, scale: str, repeats: int, count: int
 ) -> dict[str, Any]:
-  """Times a run whose work the first `count` devices share."""
+  """Times a run that is sharded over the first `count` devices."""
   config = scales.make_config(env_name, scale)
   env = envs.make(env_name)
-  devices_lib.make_mesh(config, count)  # Refuses before anything is compiled.
+  devices_lib.make_mesh(config, count)  # raises before anything compiles
   state = scales.prepare(mbmpo.make(env, config), config)
   rate = timing.MatmulRate(config.model.precision)
   program = iterations.of_run(env, config, state, count)
@@ -105,7 +105,7 @@ def measure_devices(
 def _child(
   env_name: str, scale: str, repeats: int, count: int
 ) -> dict[str, Any]:
-  """What another process measures, or why it refuses to."""
+  """Returns the measurement of another process, or the reason for its error."""
   command = [
     sys.executable,
     '-m',
@@ -125,7 +125,7 @@ def _child(
     cwd=_ROOT,
     env=os.environ | {'XLA_FLAGS': xla_flags},
   )
-  if done.returncode == 2:  # Bad input: the last line says what.
+  if done.returncode == 2:  # Bad input; the last line is the reason.
     return {'count': count, 'refused': done.stderr.splitlines()[-1]}
   if done.returncode:
     raise RuntimeError(f'{" ".join(command)} failed:\n{done.stderr}')
@@ -148,8 +148,8 @@ def run(
   seeds: list[int],
   devices: list[int],
 ) -> dict[str, Any]:
-  """Measures and reports."""
-  # First: this process takes no memory of the devices yet.
+  """Measures and returns the report."""
+  # First, while this process uses no device memory.
   over_devices = _relative(run_devices(env_name, scale, repeats, devices))
   config = scales.make_config(env_name, scale)
   over_seeds = _relative(run_seeds(env_name, scale, repeats, seeds))
@@ -165,7 +165,7 @@ def run(
 
 
 def _relative(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-  """Adds every time as a multiple of the first measured."""
+  """Adds every time as a multiple of the first one."""
   measured = [row for row in rows if 'median_s' in row]
   for row in measured:
     row['relative'] = row['median_s'] / measured[0]['median_s']
@@ -173,7 +173,7 @@ def _relative(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   if _ON_DEVICES.value:
     row = measure_devices(
@@ -184,7 +184,7 @@ def main(argv: list[str]) -> None:
     )
     print(json.dumps(row))
     return
-  # Before anything else touches JAX, as an environment does.
+  # Before anything initialises JAX, as building an environment does.
   backend.split_cpu(backend.num_cores())
   report = run(
     options.ENV.value,

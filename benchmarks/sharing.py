@@ -1,4 +1,4 @@
-"""The flag of devices that share the work, and a CPU divided into them."""
+"""The flag for devices that share the work, and the CPU's devices."""
 
 from absl import flags
 
@@ -15,6 +15,6 @@ NUM_DEVICES = flags.DEFINE_integer(
 
 
 def split_cpu() -> None:
-  """Makes the CPU's devices; before anything else touches JAX."""
+  """Makes the CPU's devices; call it before JAX initialises."""
   count = NUM_DEVICES.value or devices.divide_cores(config_lib.Config())
   backend.split_cpu(count)

@@ -1,7 +1,7 @@
-"""Times the steps of every environment, a random policy acting.
+"""Times the steps of every environment with a random policy.
 
-`throughput.py --env=all` runs it: the collector's own rollouts, in every
-environment and variant in turn, in environment steps per second.
+`throughput.py --env=all` calls it. It measures the collector's rollouts in
+every environment and variant, in environment steps per second.
 """
 
 import functools
@@ -19,8 +19,8 @@ def run(num_envs: int, horizon: int, repeats: int) -> list[timing.Timing]:
   """Measures every environment and prints a line for each.
 
   Args:
-    num_envs: environments side by side.
-    horizon: steps of each, or the environment's own limit if that is less.
+    num_envs: environments in parallel.
+    horizon: steps of each, at most the environment's time limit.
     repeats: repetitions of each.
   """
   rate = timing.MatmulRate('highest')

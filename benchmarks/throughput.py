@@ -1,10 +1,10 @@
-"""Times each phase of an iteration, apart from its compilation.
+"""Times each phase of an iteration, separately from its compilation.
 
   python benchmarks/throughput.py --scale=paper
 
-collect in environment steps/s, fit in member-sample-epochs/s, imagine in
-imagined steps/s, one meta-step, and the whole `update`. The data is real: the
-buffer is filled by MJX.
+Measured are collect in environment steps/s, fit in member-sample-epochs/s,
+imagine in imagined steps/s, one meta-step, and the whole `update`. The data are
+real: the buffer is filled with MJX.
 
   python benchmarks/throughput.py --env=all
 
@@ -54,7 +54,7 @@ def run(
   mesh = devices.make_mesh(config, num_devices)
   algorithm = mbmpo.make(env, config, mesh=mesh)
   placed = iteration.phases(algorithm, mesh=mesh)
-  # Counted without a mesh, which shares out what there is to do.
+  # Counted without a mesh, which would divide the FLOPs.
   alone = mbmpo.make(env, config, check=False)
   rate = timing.MatmulRate(config.model.precision)
 
@@ -64,13 +64,13 @@ def run(
   stored = config.collect.buffer_capacity
   train = stored - int(stored * config.model.validation_fraction)
   epochs = config.model.num_models * config.model.max_epochs
-  # The line search is not in here, but in what `meta-step` is counted to do.
+  # Without the line search, which is in the count of `meta-step`.
   must = counts.iteration(env, config, epochs=epochs, evaluations=0)
 
   start = scales.start(alone, config)
   collect_flops = counting.matmul_flops(alone.phases['collect'], start)
   state = jax.device_put(start, devices.replicated(mesh))
-  # First: filling the buffer would compile it unmeasured.
+  # First, because filling the buffer would compile it without measurement.
   collect = timing.compile_program(
     'collect', placed['collect'].function, state, work=real, unit='env steps',
     flops=collect_flops,
@@ -88,7 +88,7 @@ def run(
     work=imagined,
     unit='imagined steps', flops=must['imagine'].flops,
   )  # fmt: skip
-  # All of an iteration's, in one program: they share its memory.
+  # All meta-steps of an iteration in one program, which reuses its memory.
   runs = config.meta.num_meta_steps
   improve_flops = counting.matmul_flops(alone.phases['improve'], full)
   meta_step = timing.compile_program(
@@ -147,7 +147,7 @@ def _as_dicts(results: list[timing.Timing]) -> list[dict]:
 
 
 def main(argv: list[str]) -> None:
-  """Measures and writes the JSON."""
+  """Measures and writes the JSON file."""
   del argv
   env_name, scale = options.ENV.value, options.SCALE.value
   repeats = options.REPEATS.value

@@ -1,8 +1,8 @@
-"""Timing that survives a noisy machine.
+"""Timing that is robust against other load on the machine.
 
-Every repetition is preceded by a measurement of the machine's own matrix
-product rate, and rates are reported as fractions of it: a neighbour who takes
-half the machine halves both.
+Before every repetition the machine's matrix-product rate is measured, and rates
+are reported as fractions of it: another process that takes half the machine
+halves both.
 """
 
 import dataclasses
@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from mbmpo_jax import backend
 
 _MATMUL_SIZES = (512, 1024, 2048)
-_LARGER_SIZES = (4096, 8192)  # Not on a CPU.
-_MATMUL_S = 0.01  # About the least that a size is measured for.
+_LARGER_SIZES = (4096, 8192)  # not on a CPU
+_MATMUL_S = 0.01  # approximate minimal time per size
 
 
 @dataclasses.dataclass
@@ -27,13 +27,14 @@ class Timing:
   """One measured program.
 
   Attributes:
-    name: what was measured.
+    name: the program's name.
     compile_s: seconds to trace, lower and compile it.
-    seconds: of one run, one entry per repetition.
+    seconds: seconds of one run, one entry per repetition.
     work: units done per run, such as environment steps.
-    unit: of `work`.
-    flops: floating-point operations per run, where counted.
-    fractions: of the matmul rate, one per repetition, where `flops` is known.
+    unit: the unit of `work`.
+    flops: floating-point operations per run, if counted.
+    fractions: fractions of the matrix-product rate, one per repetition, if
+      `flops` is known.
   """
 
   name: str
@@ -50,7 +51,7 @@ class Timing:
     return statistics.median(self.seconds)
 
   def row(self) -> str:
-    """One line of the printed table."""
+    """A line of the printed table."""
     per_second = self.work / self.median_s
     digits = f'{per_second:,.0f}' if per_second >= 100 else f'{per_second:.3g}'
     rate = f'{digits} {self.unit}/s'
@@ -68,22 +69,26 @@ HEADER = (
 
 
 class MatmulRate:
-  """The machine's float32 matrix-product rate, best over several shapes."""
+  """The machine's float32 matrix-product rate, the best over several shapes."""
 
   def __init__(self, precision: str) -> None:
-    """Compiles the products; `precision` as the measured programs use it."""
+    """Compiles the products.
+
+    Args:
+      precision: that of the measured programs.
+    """
     self._product = jax.jit(lambda a: jnp.matmul(a, a, precision=precision))
     on_cpu = jax.default_backend() == 'cpu'
     self._calls: list[tuple[jax.Array, int]] = []
     for n in _MATMUL_SIZES if on_cpu else _MATMUL_SIZES + _LARGER_SIZES:
       operand = jax.random.normal(jax.random.PRNGKey(n), (n, n))
-      self._mean_seconds(operand, 1)  # Compiles it.
+      self._mean_seconds(operand, 1)  # compiles it
       fill = math.ceil(_MATMUL_S / self._mean_seconds(operand, 1))
       self._calls.append((operand, max(fill, int(4e9 / (2 * n**3)))))
     self.history: list[float] = []
 
   def __call__(self) -> float:
-    """Measures, in FLOP/s."""
+    """Measures the rate in FLOP/s."""
     best = max(
       2 * operand.shape[0] ** 3 / self._mean_seconds(operand, calls)
       for operand, calls in self._calls
@@ -92,7 +97,7 @@ class MatmulRate:
     return best
 
   def _mean_seconds(self, operand: jax.Array, calls: int) -> float:
-    """Mean seconds of a product, of so many in a row."""
+    """Returns the mean seconds of a product in `calls` consecutive ones."""
     start = time.perf_counter()
     for _ in range(calls):
       result = self._product(operand)
@@ -102,17 +107,17 @@ class MatmulRate:
 
 @dataclasses.dataclass
 class Program:
-  """What is to be timed, compiled.
+  """A compiled program to be timed.
 
   Attributes:
-    name: of what it does.
+    name: the program's name.
     compiled: the program.
     args: its arguments.
     compile_s: seconds to trace, lower and compile it.
     work: units done per run, such as environment steps.
-    unit: of `work`.
-    flops: floating-point operations per run, where counted.
-    runs: how many runs a call is, one after the other.
+    unit: the unit of `work`.
+    flops: floating-point operations per run, if counted.
+    runs: consecutive runs in one call.
   """
 
   name: str
@@ -134,7 +139,7 @@ def compile_program(
   flops: float | None = None,
   runs: int = 1,
 ) -> Program:
-  """`fn` for its arguments, and how long its compilation took."""
+  """Compiles `fn` for its arguments and measures the compilation."""
   start = time.perf_counter()
   program = compiled(fn, *args)
   compile_s = time.perf_counter() - start
@@ -142,7 +147,7 @@ def compile_program(
 
 
 def compiled(fn: Callable[..., Any], *args: Any) -> Callable[..., Any]:
-  """Compiles `fn` for its arguments, arrays, as a run would that kept them."""
+  """Compiles `fn` for these arrays, as a run that keeps them would."""
   options = backend.compiler_options(jax.tree.leaves(args)[0].sharding)
   return jax.jit(fn, compiler_options=options).lower(*args).compile()
 
@@ -154,13 +159,13 @@ def alternate(
   repeats: int,
   at_least_s: float = 0.0,
 ) -> list[Timing]:
-  """Times programs in turn, `repeats` times over, each warmed up once before.
+  """Times programs in turn, `repeats` times, after one warm-up of each.
 
-  What a neighbour takes from one he takes from the next, so that their ratios
-  hold where their seconds do not. Between any two of them the machine's rate is
-  measured. A repetition calls a program as often as fills `at_least_s` seconds,
-  by the time of its warm-up, and takes the mean: of a short one, too, it says
-  how it fares over more than a moment.
+  Other load affects consecutive programs equally, so the ratios of their times
+  remain valid when the times do not. The machine's rate is measured between any
+  two of them. A repetition calls a program as often as fits into `at_least_s`
+  seconds, by the time of its warm-up, and takes the mean, so that a short
+  program is also measured over a longer time.
   """
   calls = [max(1, math.ceil(at_least_s / _seconds(p, 1))) for p in programs]
   seconds: list[list[float]] = [[] for _ in programs]
@@ -189,7 +194,7 @@ def alternate(
 
 
 def _seconds(program: Program, calls: int) -> float:
-  """Mean seconds of a call."""
+  """Returns the mean seconds of a call."""
   start = time.perf_counter()
   for _ in range(calls):
     jax.block_until_ready(program.compiled(*program.args))

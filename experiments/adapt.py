@@ -1,6 +1,6 @@
-"""Adapts a trained policy in the real world, by steps of policy gradient.
+"""Adapts a trained policy in the real environment by policy-gradient steps.
 
-The same as `mbmpo adapt`; `--help` says more.
+The same as `mbmpo adapt`; see `--help`.
 """
 
 import runpy

@@ -1,6 +1,6 @@
-"""Trains on the public benchmark, and prints our rows beside its own.
+"""Trains on the public benchmark and prints the results beside published ones.
 
-The same as `mbmpo benchmark_suite`; `--help` says more.
+The same as `mbmpo benchmark_suite`; see `--help`.
 """
 
 import runpy

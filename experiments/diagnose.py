@@ -1,6 +1,6 @@
-"""Reports how far the models of a run can be trusted.
+"""Reports how accurate the models of a run are.
 
-The same as `mbmpo diagnose`; `--help` says more.
+The same as `mbmpo diagnose`; see `--help`.
 """
 
 import runpy

@@ -1,6 +1,6 @@
-"""Evaluates the policy of a run: returns of fresh episodes, in one line.
+"""Evaluates the policy of a run: returns of new episodes, in one line.
 
-The same as `mbmpo evaluate`; `--help` says more.
+The same as `mbmpo evaluate`; see `--help`.
 """
 
 import runpy

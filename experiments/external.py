@@ -1,6 +1,6 @@
-"""Trains in an environment of Gymnasium, and evaluates there.
+"""Trains and evaluates in a Gymnasium environment.
 
-The same as `mbmpo external`; `--help` says more.
+The same as `mbmpo external`; see `--help`.
 """
 
 import runpy

@@ -1,6 +1,6 @@
-"""Learns a policy from a log, without a world to step.
+"""Learns a policy from logged data, without access to an environment.
 
-The same as `mbmpo offline`; `--help` says more.
+The same as `mbmpo offline`; see `--help`.
 """
 
 import runpy

@@ -1,6 +1,6 @@
-"""Draws learning curves of one or many runs.
+"""Draws learning curves of one or more runs.
 
-The same as `mbmpo plot`; `--help` says more.
+The same as `mbmpo plot`; see `--help`.
 """
 
 import runpy

@@ -1,6 +1,6 @@
-"""Plays the policy of a run in a page that opens in any browser.
+"""Writes a page that plays the policy of a run in any browser.
 
-The same as `mbmpo render`; `--help` says more.
+The same as `mbmpo render`; see `--help`.
 """
 
 import runpy

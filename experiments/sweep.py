@@ -1,6 +1,6 @@
-"""Trains with several hyperparameters and seeds, all at once.
+"""Trains with several hyperparameter values and seeds in one program.
 
-The same as `mbmpo sweep`; `--help` says more.
+The same as `mbmpo sweep`; see `--help`.
 """
 
 import runpy

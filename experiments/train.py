@@ -1,6 +1,6 @@
-"""Trains a policy and keeps everything about it in one folder.
+"""Trains a policy and writes all files of the run into one folder.
 
-The same as `mbmpo train`; `--help` says more.
+The same as `mbmpo train`; see `--help`.
 """
 
 import runpy

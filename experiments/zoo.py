@@ -1,6 +1,6 @@
-"""Keeps policies of runs in the zoo, and plays those that are there.
+"""Adds policies of runs to the zoo, and replays policies of the zoo.
 
-The same as `mbmpo zoo`; `--help` says more.
+The same as `mbmpo zoo`; see `--help`.
 """
 
 import runpy

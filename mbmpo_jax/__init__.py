@@ -6,7 +6,8 @@ The modules a user needs, by their short names:
   config = mb.algorithms.config('mbmpo')()
   algorithm = mb.algorithms.make('mbmpo', mb.envs.make('half_cheetah'), config)
 
-They are imported on first use: a mistyped flag need not wait for JAX.
+Each module is imported on first use. A command with a mistyped flag therefore
+fails at once, without importing JAX.
 """
 
 import importlib
@@ -39,7 +40,11 @@ __all__ = ['__version__', *_MODULES]
 
 
 def __getattr__(name: str) -> typing.Any:
-  """Imports a public module on first use."""
+  """Imports a public module on first use.
+
+  Raises:
+    AttributeError: if `name` is not a public module.
+  """
   if name not in _MODULES:
     raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
   return importlib.import_module(_MODULES[name])

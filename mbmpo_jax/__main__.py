@@ -1,4 +1,4 @@
-"""`python -m mbmpo_jax <command>`, where `mbmpo` is not on the path."""
+"""Runs `python -m mbmpo_jax <command>`; needs no `mbmpo` on the path."""
 
 from mbmpo_jax.training.launch import command
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 
 def leading(x: jax.Array, ndim: int) -> jax.Array:
-  """`x` with axes of size 1 put in front, up to `ndim` axes."""
+  """Returns `x` with leading axes of size 1 added, up to `ndim` axes."""
   return jnp.expand_dims(x, tuple(range(ndim - x.ndim)))
 
 
 def trailing(x: jax.Array, ndim: int) -> jax.Array:
-  """`x` with axes of size 1 put behind, up to `ndim` axes."""
+  """Returns `x` with trailing axes of size 1 added, up to `ndim` axes."""
   return jnp.expand_dims(x, tuple(range(x.ndim, ndim)))

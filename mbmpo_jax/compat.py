@@ -1,4 +1,4 @@
-"""What other libraries need to run beside the JAX of today."""
+"""Workarounds that let other libraries run with the installed JAX."""
 
 import contextlib
 from collections.abc import Iterator, Sequence
@@ -12,14 +12,15 @@ import numpy as np
 
 @contextlib.contextmanager
 def brax_trainers() -> Iterator[None]:
-  """Within it, brax's trainers run with the JAX that is installed.
+  """A context in which brax's trainers run with the installed version of JAX.
 
     with compat.brax_trainers():
       make_policy, params, metrics = ppo.train(envs.make('hopper'), ...)
 
   brax 0.14 calls `jax.device_put_replicated`, which JAX 0.10 removed
-  (google/brax#671): a stand-in takes its place where it is missing. And its
-  normaliser broadcasts implicitly, which is allowed whatever the setting.
+  (google/brax#671). This context supplies a replacement if the function is
+  missing. brax's normaliser broadcasts implicitly, so the context also allows
+  rank promotion.
   """
   stand_in = getattr(jax, 'device_put_replicated', _device_put_replicated)
   with (
@@ -30,7 +31,7 @@ def brax_trainers() -> Iterator[None]:
 
 
 def _device_put_replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
-  """A copy of every leaf on every device, along a new leading axis."""
+  """Puts a copy of every leaf on every device, along a new leading axis."""
   mesh = jax.sharding.Mesh(np.array(devices), ('device',))
   spec = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('device'))
 

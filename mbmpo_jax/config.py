@@ -1,18 +1,18 @@
-"""The sections of which every experiment's configuration is made.
+"""Configuration sections that the algorithms share.
 
-An algorithm's own `Config` is a dataclass beside its `make`
-(`algorithms/<name>/config.py`): an `Experiment` and the sections that it needs.
-The defaults are the values of MB-MPO's paper (Clavera et al. 2018, appendix
-A.3). Presets live in `experiments/configs/<algorithm>/<env>.py`.
+Each algorithm defines its `Config` in `algorithms/<name>/config.py`, beside its
+`make`. A `Config` is a dataclass: an `Experiment` plus the sections that the
+algorithm needs. The defaults are the values of the MB-MPO paper (Clavera et al.
+2018, appendix A.3). Presets are in `experiments/configs/<algorithm>/<env>.py`.
 
-A field says its default, what it may be, and whether it is a number of the
-compiled program that a sweep may vary:
+A field declares its default, its allowed range, and whether a sweep may vary it
+within one compiled program:
 
   max_kl: float = setting(0.01, above=0, high=100, sweep=True)
 
 The dataclasses are mutable, because command-line overrides assign to them;
-`make` copies the one it is given. `validation.validate` holds a configuration
-to the ranges, and to its own `check`.
+`make` copies the configuration that it is given. `validation.validate` checks a
+configuration against the ranges and calls its `check`.
 """
 
 import copy
@@ -25,7 +25,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 from mbmpo_jax import errors
 
-# What counters on the device can hold, and where arrays can be indexed to.
+# The largest value of int32 counters and array indices on the device.
 INT32_MAX = 2**31 - 1
 _WIDEST_LAYER = 2**16
 
@@ -33,7 +33,10 @@ _Config = TypeVar('_Config', bound='Experiment')
 
 
 class ConfigError(errors.UserError, ValueError):
-  """A field's value is not allowed; the message names field, value, range."""
+  """A field has a value that is not allowed.
+
+  The message names the field, its value and the allowed range.
+  """
 
 
 def setting(
@@ -47,18 +50,19 @@ def setting(
   sweep: bool = False,
   tiny: int | None = None,
 ) -> Any:
-  """A dataclass field, what it may be, and what else is known about it.
+  """Defines a dataclass field with its default, its range and other metadata.
 
   Args:
-    default: its value where none is given.
-    low: the least value allowed.
-    high: the greatest.
-    above: what the value must exceed.
-    below: what it must stay under.
-    choices: all values allowed.
-    sweep: whether it is a number in the algorithm's state (`state.hyper`), in
-      which the runs of a sweep may differ; all other fields shape the program.
-    tiny: the most that a smoke test uses (`training/launch/tiny.py`).
+    default: the default value.
+    low: the smallest allowed value (inclusive).
+    high: the largest allowed value (inclusive).
+    above: an exclusive lower bound.
+    below: an exclusive upper bound.
+    choices: all allowed values.
+    sweep: whether the value is a number in the algorithm's state
+      (`state.hyper`), so that the runs of a sweep may differ in it. The values
+      of all other fields are fixed when the program is compiled.
+    tiny: the largest value that a smoke test uses (`training/launch/tiny.py`).
   """
   known = dict(
     low=low,
@@ -75,20 +79,21 @@ def setting(
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Env:
-  """The real world.
+  """The real environment.
 
   Attributes:
     name: a name registered with `mbmpo_jax.envs`.
-    variant: one of its variants; `None` is the first, see
+    variant: a variant of the environment; `None` is its first, see
       `docs/environments.md`.
-    physics: `mjx`, or `warp` for MuJoCo Warp, meant for a GPU: what simulates
-      an environment from an MJCF file.
-    tasks: of a world of many tasks, when one is drawn: for every `episode`, or
-      within episodes, too (`switch`); `None` is the world's own.
-    switch_period: steps between changes within an episode; 0 is the world's
-      own, mostly 300.
-    tell_task: whether observations end with the task's numbers; else it is
-      hidden.
+    physics: the engine that simulates an environment from an MJCF file: `mjx`,
+      or `warp` for MuJoCo Warp, meant for a GPU.
+    tasks: when a task family draws a new task: `episode` draws one per episode,
+      `switch` also changes it within an episode. `None` is the family's
+      default.
+    switch_period: steps between task changes within an episode; 0 is the
+      family's default, mostly 300.
+    tell_task: whether the task's numbers are appended to the observation;
+      otherwise the task is hidden.
   """
 
   name: str = 'half_cheetah'
@@ -106,11 +111,14 @@ class GaussianPolicy:
   Attributes:
     hidden_sizes: units of each hidden layer.
     init_std: initial standard deviation of every action dimension.
-    min_std: floor of the standard deviation, applied when it is read.
-    learn_std: whether the standard deviation is learned or stays `init_std`.
-    bound_mean: whether the mean is the tanh of the network's output, within the
-      bounds of the actions. Beyond them, where actions are clipped, a mean that
-      grows changes nothing but the policy's derivatives.
+    min_std: lower bound of the standard deviation, applied whenever the policy
+      computes it.
+    learn_std: whether the standard deviation is learned; otherwise it stays at
+      `init_std`.
+    bound_mean: whether the mean is the tanh of the network's output, which
+      keeps it within the action bounds. Without it, a mean beyond the bounds
+      can grow although the clipped action no longer changes; only the policy's
+      derivatives do.
   """
 
   hidden_sizes: tuple[int, ...] = setting(
@@ -122,7 +130,7 @@ class GaussianPolicy:
   bound_mean: bool = False
 
   def check(self) -> None:
-    """The deviation starts above its floor."""
+    """Checks that the initial deviation is not below its lower bound."""
     if self.init_std < self.min_std:
       raise ConfigError(
         f'policy.init_std={self.init_std}: must be >= {self.min_std},'
@@ -132,32 +140,38 @@ class GaussianPolicy:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Ensemble:
-  """The ensemble of dynamics models and how it is fitted.
+  """The ensemble of dynamics models and its fit to the real data.
 
   Attributes:
-    num_models: members of the ensemble, K.
+    num_models: number of ensemble members, K.
     hidden_sizes: units of each hidden layer of a member.
-    activation: of these.
+    activation: activation function of the hidden layers.
     learning_rate: Adam's step size.
     batch_size: transitions per gradient step and member.
-    validation_fraction: share of the buffer each member holds out.
+    validation_fraction: fraction of the buffer that each member holds out for
+      validation.
     max_epochs: passes over the data after which every member stops.
     max_gradient_steps: gradient steps per fit after which every member stops,
-      whatever the buffer holds; `None` is no limit.
+      whatever the size of the buffer; `None` is no limit.
     early_stopping: whether a member stops once its validation loss rises above
-      its rolling mean; otherwise all run to the limits.
-    rolling_persistence: weight of the past in that rolling mean.
-    clip_margin: predictions stay within what the buffer has seen, widened by
-      this many times its range; `None` leaves only a wide finite bound.
-    precision: of the ensemble's matrix products, in fit and imagination.
-    bias_max: what every member adds to all of its predictions is drawn in each
-      fit between 0 and this, in the units of observations; for studies of bad
-      models (`models/biased.py`).
-    noise_std: deviation of the noise added to every prediction, in the same
-      units.
-    predict_reward: whether members predict the reward, too, instead of being
-      told the environment's function of observations.
-    predict_done: the same of terminations.
+      the rolling mean of that loss; otherwise all members run until a limit.
+    rolling_persistence: weight of the old value in each update of that rolling
+      mean.
+    clip_margin: predictions are clipped to the range of the data in the buffer,
+      widened by this multiple of the range; `None` clips to a wide finite bound
+      only.
+    precision: precision of the ensemble's matrix products, in the fit and in
+      imagined rollouts.
+    bias_max: for studies of bad models (`models/biased.py`): each fit draws for
+      every member one number between 0 and this value, in the units of
+      observations, which is added to all dimensions of the member's
+      predictions.
+    noise_std: standard deviation of the noise added to every prediction, in the
+      units of observations.
+    predict_reward: whether the members predict the reward; otherwise imagined
+      rollouts use the environment's reward function of observations.
+    predict_done: whether the members predict terminations; otherwise imagined
+      rollouts use the environment's termination function.
   """
 
   num_models: int = setting(5, low=1, high=10_000)
@@ -184,12 +198,13 @@ class Ensemble:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Collect:
-  """Real data.
+  """Collection of real data in whole trajectories.
 
   Attributes:
     num_trajectories: trajectories per iteration.
-    episode_length: steps per trajectory, a time limit; of evaluations, too.
-    buffer_capacity: transitions kept, the newest.
+    episode_length: time limit of a trajectory in steps; evaluations use the
+      same limit.
+    buffer_capacity: transitions that the buffer keeps; the oldest are dropped.
   """
 
   num_trajectories: int = setting(20, low=1, high=10**6)
@@ -198,7 +213,7 @@ class Collect:
 
   @property
   def num_envs(self) -> int:
-    """Environments that are stepped side by side."""
+    """Environments that are stepped in parallel."""
     return self.num_trajectories
 
   @property
@@ -207,7 +222,7 @@ class Collect:
     return self.num_trajectories * self.episode_length
 
   def check(self, *, validation_fraction: float | None = None) -> None:
-    """An iteration fits into the buffer, and a fit can hold some of it out."""
+    """Checks that an iteration fits into the buffer and a fit can split it."""
     if self.buffer_capacity < self.steps:
       raise ConfigError(
         f'collect.buffer_capacity={self.buffer_capacity}: must be >='
@@ -225,14 +240,15 @@ class Collect:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Steps:
-  """Real data from environments that go on from one iteration to the next.
+  """Collection of real data from environments that continue across iterations.
 
-  In place of `Collect`, for methods that need no whole episodes.
+  Replaces `Collect` in algorithms that do not need whole episodes.
 
   Attributes:
-    num_envs: environments stepped side by side.
-    steps_per_env: steps of each of them per iteration.
-    episode_length: steps after which an episode is cut; of evaluations, too.
+    num_envs: environments stepped in parallel.
+    steps_per_env: steps of each environment per iteration.
+    episode_length: steps after which an episode is truncated; evaluations use
+      the same limit.
   """
 
   num_envs: int = setting(1, low=1, high=10**6)
@@ -247,11 +263,11 @@ class Steps:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Gae:
-  """How an action is judged: generalised advantages.
+  """Generalised advantage estimation (GAE).
 
   Attributes:
-    discount: gamma.
-    gae_lambda: lambda of generalised advantage estimation.
+    discount: the discount gamma.
+    gae_lambda: lambda of GAE.
   """
 
   discount: float = setting(0.99, low=0, high=1, sweep=True)
@@ -263,7 +279,7 @@ class Advantage(Gae):
   """Generalised advantages over a linear baseline.
 
   Attributes:
-    baseline_ridge: penalty of the linear baseline's least squares.
+    baseline_ridge: ridge penalty of the least-squares fit of the baseline.
   """
 
   baseline_ridge: float = setting(1e-5, above=0, high=1e6, sweep=True)
@@ -274,11 +290,11 @@ class TrustRegion:
   """A trust-region step (`optim/trpo.py`).
 
   Attributes:
-    max_kl: trust region delta on the policy's mean KL.
+    max_kl: bound delta of the trust region on the policy's mean KL divergence.
     cg_iterations: conjugate-gradient iterations per step.
-    damping: multiple of the identity added to the curvature.
-    backtrack_ratio: factor between the step lengths tried.
-    max_backtracks: step lengths tried before the step is rejected.
+    damping: multiple of the identity that is added to the curvature matrix.
+    backtrack_ratio: factor between successive step lengths of the line search.
+    max_backtracks: step lengths that are tried before the step is rejected.
   """
 
   max_kl: float = setting(0.01, above=0, high=100, sweep=True)
@@ -290,19 +306,23 @@ class TrustRegion:
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Run:
-  """The host's side of a run: how long, how often, what is kept.
+  """Settings of the training loop: iterations, evaluations, checkpoints, logs.
 
   Attributes:
-    num_iterations: iterations, each one pass through the algorithm's phases.
-    eval_every: iterations between evaluations; the last one always evaluates.
+    num_iterations: iterations of the run; each runs all phases of the algorithm
+      once.
+    eval_every: iterations between evaluations; the last iteration is always
+      evaluated.
     eval_episodes: episodes per evaluation.
-    checkpoint_every: iterations between checkpoints; the last one always saves.
-    keep_checkpoints: newest checkpoints kept.
-    max_rejected_iterations: consecutive iterations that taught nothing because
-      of numbers that are not finite, after which the run stops; 0 is never.
-    wandb_project: a Weights & Biases project that gets the metrics too.
-    render: whether a finished run leaves a page that plays its best policy, and
-      a video where one can be made.
+    checkpoint_every: iterations between checkpoints; the last iteration is
+      always saved.
+    keep_checkpoints: number of checkpoints kept, the newest ones.
+    max_rejected_iterations: the run stops after this many consecutive
+      iterations in which every update was rejected because of non-finite
+      numbers; 0 never stops it.
+    wandb_project: a Weights & Biases project that also receives the metrics.
+    render: whether a finished run writes a page that plays its best policy, and
+      a video if one can be made.
   """
 
   num_iterations: int = setting(100, low=1, high=INT32_MAX, tiny=2)
@@ -316,12 +336,13 @@ class Run:
 
 
 class Shares(NamedTuple):
-  """How an algorithm's work divides over devices.
+  """How an algorithm's work is divided over devices.
 
   Attributes:
-    members: models, each of which has a share of the work; K.
-    tasks: shares of a member that other devices may do; P.
-    fields: the names of the fields that say so.
+    members: ensemble members that can be placed on different devices, K.
+    tasks: tasks of each member that can be placed on different devices, P.
+    fields: the names of the configuration fields that set `members` and
+      `tasks`.
   """
 
   members: int = 1
@@ -331,15 +352,15 @@ class Shares(NamedTuple):
 
 @dataclasses.dataclass(unsafe_hash=True)
 class Experiment:
-  """What every experiment has; an algorithm's `Config` adds its sections.
+  """The fields of every experiment; an algorithm's `Config` adds its sections.
 
   Class attributes:
-    algorithm: the name under which `algorithms` knows it.
+    algorithm: the name under which the algorithm is registered in `algorithms`.
 
   Attributes:
-    seed: of everything random in the run.
-    env: the real world.
-    collect: real data; some algorithms have `Steps` here.
+    seed: seed of all random numbers in the run.
+    env: the real environment.
+    collect: collection of real data; some algorithms use `Steps` here.
     run: iterations, evaluations, checkpoints.
   """
 
@@ -351,15 +372,15 @@ class Experiment:
   run: Run = dataclasses.field(default_factory=Run)
 
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
-    """Holds fields to their relations; ranges stand at the fields.
+    """Checks the relations between fields; each field's range is checked apart.
 
-    An algorithm's own adds to it, and calls this one first.
+    An algorithm's `Config` extends this method and calls it first.
 
     Args:
-      env_max_episode_steps: the environment's own step limit, where known.
+      env_max_episode_steps: the environment's time limit in steps, if known.
 
     Raises:
-      ConfigError: one line naming a field, its value and what is allowed.
+      ConfigError: one line that names a field, its value and what is allowed.
     """
     self._check_counts()
     self._check_limit(
@@ -369,11 +390,11 @@ class Experiment:
     )
 
   def shares(self) -> Shares:
-    """How the work divides over devices; by default it does not."""
+    """Returns how the work divides over devices; by default it does not."""
     return Shares()
 
   def sizes(self) -> list[tuple[str, int, str]]:
-    """Counts that must stay within 32 bits: field, count, of what."""
+    """Counts that must fit into 32 bits: (field, count, what it counts)."""
     return [
       (
         'run.num_iterations',
@@ -391,7 +412,7 @@ class Experiment:
         )
 
   def _check_limit(self, limit: int | None, name: str, value: int) -> None:
-    """Nothing runs longer than the environment lets an episode last."""
+    """Checks that `value` steps do not exceed the environment's time limit."""
     if limit is not None and value > limit:
       raise ConfigError(
         f'{name}={value}: must be <= {limit}, the step limit of'
@@ -400,13 +421,13 @@ class Experiment:
 
 
 def widest_product(hidden_sizes: tuple[int, ...]) -> int:
-  """The weights between two hidden layers, at most."""
+  """Returns the largest number of weights between two hidden layers."""
   pairs = itertools.pairwise(hidden_sizes)
   return max((a * b for a, b in pairs), default=0)
 
 
 def replaced(config: _Config, values: Mapping[str, Any]) -> _Config:
-  """A copy with other values in the fields of these dotted names.
+  """Returns a copy of `config` with new values in fields given by dotted name.
 
   Example:
     >>> small = replaced(
@@ -425,7 +446,7 @@ def replaced(config: _Config, values: Mapping[str, Any]) -> _Config:
 
 
 def flatten(config: Experiment) -> dict[str, Any]:
-  """Every field's dotted name and value."""
+  """Returns a dict from every field's dotted name to its value."""
   return {
     name: operator.attrgetter(name)(config)
     for name, _, _ in leaves(type(config))
@@ -433,18 +454,18 @@ def flatten(config: Experiment) -> dict[str, Any]:
 
 
 def sweepable(kind: type[Experiment]) -> tuple[str, ...]:
-  """Dotted names of the fields that live in the state (`sweep=True`)."""
+  """Returns the dotted names of fields that are in the state (`sweep=True`)."""
   return tuple(name for name, _, known in leaves(kind) if known.get('sweep'))
 
 
 def leaves(
   section: type, prefix: str = ''
 ) -> Iterator[tuple[str, Any, Mapping[str, Any]]]:
-  """Dotted name, type and metadata of every field below a section.
+  """Yields dotted name, type and metadata of every field in a section.
 
   Args:
-    section: an experiment's class, or that of one of its sections.
-    prefix: of the names.
+    section: the class of an experiment or of one of its sections.
+    prefix: a prefix of the dotted names.
   """
   hints = typing.get_type_hints(section)
   for field in dataclasses.fields(section):

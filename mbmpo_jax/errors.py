@@ -1,17 +1,20 @@
-"""What all errors have in common that a user can do something about."""
+"""Base classes of errors that a user can fix."""
 
 
 class UserError(Exception):
-  """Said in one line: a binary prints it, and notes below, and exits.
+  """An error whose message is one line for the user.
+
+  A binary prints the message and the exception's notes without a traceback, and
+  exits.
 
   Attributes:
-    exit_code: the binary's; 2 is bad input.
+    exit_code: exit code of the binary; 2 stands for bad input.
   """
 
   exit_code: int = 2
 
 
 class NonFiniteError(UserError):
-  """Numbers went bad; notes say which, one line per kind."""
+  """Numbers became NaN or infinite; the notes list which, one line per kind."""
 
   exit_code = 1

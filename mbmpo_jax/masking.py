@@ -1,8 +1,8 @@
 """Arithmetic over the live steps of a trajectory.
 
-`mask` [T, N] is 1 where a rollout was alive before the step. What is masked is
-replaced *before* any arithmetic: `mask * x` and a `where` around the result
-both turn a masked NaN into a NaN gradient.
+`mask` [T, N] is 1 where a rollout was alive before the step. Masked entries are
+replaced *before* any arithmetic: both `mask * x` and a `where` around the
+result turn a masked NaN into a NaN gradient.
 """
 
 import functools
@@ -14,19 +14,19 @@ import jax.numpy as jnp
 from mbmpo_jax import broadcasting
 from mbmpo_jax import types
 
-# A number beyond this is taken for one that is not finite: a simulation that
-# diverges passes through it, and its square would spoil all moments. MuJoCo
-# draws the same line (mjMAXVAL).
+# Numbers larger than this count as non-finite. A diverging simulation passes
+# through such values, and their squares would distort all moments. MuJoCo uses
+# the same limit (mjMAXVAL).
 _LARGEST = 1e10
 
 
 def live(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """`x` [T, N, ...] with zeros where `mask` [T, N] is 0."""
+  """Returns `x` [T, N, ...] with zeros where `mask` [T, N] is 0."""
   return jnp.where(broadcasting.trailing(mask, x.ndim) > 0, x, 0.0)
 
 
 def mean(x: jax.Array, mask: jax.Array) -> jax.Array:
-  """The mean of `x` [T, N] over live steps; zero if there are none.
+  """Returns the mean of `x` [T, N] over live steps, or 0 if there are none.
 
   Example:
     >>> x = jnp.array([[1.0, 3.0], [5.0, jnp.nan]])
@@ -37,20 +37,20 @@ def mean(x: jax.Array, mask: jax.Array) -> jax.Array:
 
 
 def live_steps(trajectory: types.Trajectory) -> types.Trajectory:
-  """The trajectory with zeros in every field of a masked step."""
+  """Returns the trajectory with zeros in every field of each masked step."""
   return jax.tree.map(lambda x: live(x, trajectory.mask), trajectory)
 
 
 def reject_non_finite(
   trajectory: types.Trajectory,
 ) -> tuple[types.Trajectory, jax.Array]:
-  """Masks a whole trajectory if any live step of it is not finite.
+  """Masks a whole trajectory if any of its live steps is not finite.
 
   Returns:
-    The trajectory `[T, N, ...]`, all masked where rejected, and whether it was
-    finite, a bool scalar.
+    The trajectory `[T, N, ...]`, with a mask of zeros if it is rejected, and
+    whether all its live steps were finite, a bool scalar.
   """
-  # By steps first: few passes over large arrays.
+  # Reduce each leaf to [T, N] first, which takes few passes over large arrays.
   sound = [
     jnp.all(jnp.isfinite(x), tuple(range(2, x.ndim)))
     for x in jax.tree.leaves(trajectory)
@@ -62,10 +62,12 @@ def reject_non_finite(
 
 
 def sound_rows(tree: Any) -> jax.Array:
-  """Whether every number of a row is finite and within +-1e10, bool [B].
+  """Returns for each row whether all its numbers are within +-1e10, bool [B].
+
+  NaN and infinities are not.
 
   Args:
-    tree: of arrays `[B, ...]`.
+    tree: a pytree of arrays `[B, ...]`.
   """
   sound = [jnp.abs(x) <= _LARGEST for x in jax.tree.leaves(tree)]  # NaN is not
   return jnp.all(
@@ -74,16 +76,17 @@ def sound_rows(tree: Any) -> jax.Array:
 
 
 def all_finite(tree: Any) -> jax.Array:
-  """Whether every number of a tree of arrays is finite, a bool scalar."""
+  """Whether every number in a pytree of arrays is finite, a bool scalar."""
   leaves = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
   return jnp.all(jnp.stack(leaves))
 
 
 def sums_finite(tree: Any) -> jax.Array:
-  """Whether the sums over a tree of floating arrays are finite, a bool scalar.
+  """Whether the sum of every array in a pytree is finite, a bool scalar.
 
-  Any number that is not finite makes its sum so, and numbers near the largest
-  may. It takes half as long as `all_finite` on a CPU.
+  A non-finite number makes the sum of its array non-finite. Finite numbers near
+  the largest float may do so too. On a CPU this test takes half the time of
+  `all_finite`.
 
   Example:
     >>> bool(sums_finite([jnp.ones((2, 2)), jnp.array([jnp.inf, -jnp.inf])]))

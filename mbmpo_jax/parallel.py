@@ -1,10 +1,11 @@
-"""Work shared out over a mesh of devices; without one, it is done here.
+"""Sharding of work over a mesh of devices.
 
 The mesh has two axes, `models` and `tasks`. Device (i, j) holds the i-th share
-of the ensemble's members and, of the tasks of each, the j-th share; minibatches
-are shared out over `tasks`, environments over both. Inside a function given to
-`share_out`, arrays are a device's own share of them, and nothing crosses to
-another device but through `all_sum`.
+of the ensemble members, and the j-th share of each of these members' tasks.
+Minibatches are sharded over `tasks`, environments over both axes. Inside a
+function given to `share_out`, arrays are the device's shares, and only
+`all_sum` communicates between devices. If the mesh is `None`, every function
+here runs on the default device.
 """
 
 import functools
@@ -18,7 +19,7 @@ from mbmpo_jax import config as config_lib
 
 MODELS, TASKS = AXES = ('models', 'tasks')
 
-# How an array lies on the mesh, by its leading axes.
+# The sharding of an array's leading axes.
 REPLICATED = jax.sharding.PartitionSpec()
 BY_MODEL = jax.sharding.PartitionSpec(MODELS)  # [K, ...]
 BY_TASK = jax.sharding.PartitionSpec(MODELS, TASKS)  # [K, P, ...]
@@ -33,20 +34,21 @@ def share_out(
   in_specs: Any,
   out_specs: Any,
 ) -> Callable:
-  """`fn` on every device, each with its shares of the arguments.
+  """Returns `fn` run on every device of the mesh, each on its shares.
 
-  What `fn` closes over, every device has whole.
+  Values that `fn` closes over are replicated on every device.
 
   Args:
-    fn: of arrays.
-    mesh: of the devices; `None` gives `fn` itself.
-    in_specs: how the arguments lie on the mesh, a prefix of their trees.
-    out_specs: the same of the results. One that is replicated must come out
-      equal on all devices, as what `all_sum` returns does.
+    fn: a function of arrays.
+    mesh: the mesh of devices; `None` returns `fn` itself.
+    in_specs: partition specs of the arguments, a prefix of their pytrees.
+    out_specs: partition specs of the results. A replicated result must be equal
+      on all devices, as the result of `all_sum` is.
   """
   if mesh is None:
     return fn
-  # JAX's own check of what is equal wants every loop's start marked.
+  # JAX's check that results are equal would need annotations on the initial
+  # carry of every loop.
   return jax.shard_map(
     fn, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False
   )
@@ -55,10 +57,11 @@ def share_out(
 def all_sum(
   mesh: jax.sharding.Mesh | None, axes: str | tuple[str, ...] = AXES
 ) -> Callable[[Any], Any]:
-  """Inside `share_out`: tree -> its sum over devices along `axes`.
+  """Returns a function tree -> its sum over devices, for use in `share_out`.
 
-  One reduction, whatever the tree. Not to be differentiated: take the gradient
-  of a device's own share, then sum.
+  The function does one reduction for the whole pytree, over the devices along
+  `axes`. Do not differentiate through it: take the gradient of the device's
+  share, then sum.
   """
   if mesh is None:
     return lambda tree: tree
@@ -73,9 +76,10 @@ def all_sum(
 def own(
   mesh: jax.sharding.Mesh | None, x: jax.Array, spec: jax.sharding.PartitionSpec
 ) -> jax.Array:
-  """Inside `share_out`: this device's share of an `x` that all have whole.
+  """Inside `share_out`: returns this device's share of a replicated `x`.
 
-  So that what is drawn for all does not depend on how it is shared out.
+  Random numbers that are drawn in full on every device and then sliced do not
+  depend on the shape of the mesh.
   """
   if mesh is None:
     return x
@@ -87,14 +91,14 @@ def own(
 
 
 def size(mesh: jax.sharding.Mesh | None, axis: str | None = None) -> int:
-  """Devices along `axis`, or of the whole mesh."""
+  """Returns the number of devices along `axis`, or in the whole mesh."""
   if mesh is None:
     return 1
   return mesh.size if axis is None else mesh.shape[axis]
 
 
 def replicate(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
-  """`tree` as every device's own."""
+  """Constrains `tree` to be replicated on every device of the mesh."""
   if mesh is None:
     return tree
   sharding = jax.sharding.NamedSharding(mesh, REPLICATED)
@@ -106,7 +110,7 @@ def replicate(mesh: jax.sharding.Mesh | None, tree: Any) -> Any:
 def replicating(
   fn: Callable[[Any], Any], mesh: jax.sharding.Mesh | None
 ) -> Callable[[Any], Any]:
-  """`fn`, whose results come out replicated, as its arguments went in."""
+  """Wraps `fn` such that its results are replicated on every device."""
 
   @functools.wraps(fn)
   def replicated(*args: Any) -> Any:
@@ -118,10 +122,10 @@ def replicating(
 def check(
   mesh: jax.sharding.Mesh, *, num_models: int, tasks_per_model: int
 ) -> None:
-  """Members and tasks must divide evenly over the mesh.
+  """Checks that members and tasks divide evenly over the mesh.
 
   Raises:
-    config.ConfigError: naming the axis at fault.
+    config.ConfigError: naming the mesh axis at fault.
   """
   if mesh.axis_names != AXES:
     raise config_lib.ConfigError(

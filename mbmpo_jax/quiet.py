@@ -1,4 +1,4 @@
-"""Libraries without the lines that tell the person at the terminal nothing."""
+"""Suppresses messages of libraries that are of no use to the user."""
 
 import contextlib
 import io
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from absl import flags
 from absl import logging
 
-# MuJoCo's JAX engine prints these where its other engine is not installed.
+# MuJoCo's JAX engine prints these if MuJoCo Warp is not installed.
 _NOISE = ('Failed to import warp:', 'Failed to import mujoco_warp:')
 
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-  """Drops known noise from standard output, and passes on everything else."""
+  """A context that drops known noise from standard output, nothing else."""
   printed = io.StringIO()
   try:
     with contextlib.redirect_stdout(printed):
@@ -29,9 +29,9 @@ def quiet_imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def plain_warnings() -> Iterator[None]:
-  """Warnings to users in one line, without the line of source they come from.
+  """A context that shows a `UserWarning` as one line, without its source line.
 
-  Of other categories, which are to programmers, Python's own lines stay.
+  Other categories of warnings, which address programmers, keep Python's format.
   """
   kept = warnings.formatwarning
 
@@ -54,17 +54,17 @@ def plain_warnings() -> Iterator[None]:
 
 
 def quiet_xla() -> None:
-  """Drops what XLA logs itself, as that compiling is slow; before JAX starts.
+  """Suppresses XLA's logs, as of slow compilations; call it before JAX starts.
 
-  What goes wrong in it is raised, or ends the process with a word all the same.
-  TF_CPP_MIN_LOG_LEVEL, where it is set, decides instead.
+  Errors are not lost: they are raised as exceptions, or end the process with a
+  message. If TF_CPP_MIN_LOG_LEVEL is set, it decides instead.
   """
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
 
 def quiet_orbax() -> None:
-  """Keeps what Orbax logs to itself."""
-  # Adding a filter again is without effect.
+  """Suppresses Orbax's log messages."""
+  # Adding the same filter again has no effect.
   logging.get_absl_logger().addFilter(_is_not_of_orbax)
 
 
@@ -73,7 +73,7 @@ def _is_not_of_orbax(record: std_logging.LogRecord) -> bool:
 
 
 def quiet_logging(flag_values: flags.FlagValues) -> None:
-  """Logs from WARNING up, unless `--verbosity` was given."""
+  """Sets the log level to WARNING unless `--verbosity` was given."""
   if 'verbosity' in flag_values:
     verbosity = flag_values['verbosity']
     if verbosity.using_default_value:

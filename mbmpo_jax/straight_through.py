@@ -1,8 +1,9 @@
-"""A clip through which gradients pass.
+"""A clip with the gradient of the identity.
 
-Back-propagation through time loses its gradient at every clip that bites: an
-action at its bound, a prediction at the edge of the data. Here the value is
-clipped and the derivative is that of the identity (Bengio et al. 2013).
+Back-propagation through time loses its gradient wherever a clip is active, for
+example at an action bound or at the edge of the data. The clip in this module
+clips the value and has the derivative of the identity, a straight-through
+estimator (Bengio et al. 2013).
 """
 
 import jax
@@ -15,7 +16,7 @@ def clip(
   low: jax.typing.ArrayLike,
   high: jax.typing.ArrayLike,
 ) -> jax.Array:
-  """`x` within [low, high]; its derivative by `x` is 1, by the bounds 0.
+  """Clips `x` to [low, high]; d/dx is 1 everywhere, d/dlow and d/dhigh are 0.
 
   Example:
     >>> x = jnp.array([0.5, 3.0])

@@ -1,6 +1,7 @@
-"""Functions of one task, mapped over all; means over tasks.
+"""Maps a function over tasks, and computes weighted means over tasks.
 
-Tasks lead every array with two axes [K, P]: the p-th of those of member k.
+Arrays over tasks have two leading axes [K, P]: entry (k, p) belongs to the p-th
+task of ensemble member k.
 """
 
 from collections.abc import Callable
@@ -14,19 +15,19 @@ from mbmpo_jax import broadcasting
 
 
 def over_tasks(fn: Callable, in_axes: int | tuple = 0) -> Callable:
-  """`fn` mapped over the task axes [K, P]; `in_axes` 0 or None per argument."""
+  """Returns `fn` vmapped over the axes [K, P]; `in_axes` as in `jax.vmap`."""
   return jax.vmap(jax.vmap(fn, in_axes), in_axes)
 
 
 def map_tasks(fn: Callable, *args: Any) -> Any:
-  """`fn` mapped over the task axes [K, P], where a task's samples are many.
+  """Maps `fn` over the axes [K, P] of `args`, for tasks with many samples.
 
-  On a CPU in turn, so that what a task's passes read is still in the cache;
-  elsewhere all at once.
+  On a CPU the tasks run in a loop, so that the data that a task reads
+  repeatedly stays in the cache. On other platforms they run as one batch.
   """
 
   def in_turn(*args: Any) -> Any:
-    # One loop over both axes, as each loop copies what its step reads.
+    # One loop over both axes, because each loop copies what its step reads.
     axes = jax.tree.leaves(args)[0].shape[:2]
     flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), args)
     results = jax.lax.map(lambda args: fn(*args), flat)
@@ -38,19 +39,27 @@ def map_tasks(fn: Callable, *args: Any) -> Any:
 def weights(
   accepted: jax.Array, all_sum: Callable[[Any], Any] = lambda tree: tree
 ) -> jax.Array:
-  """w_i [K, P], equal for the `accepted` tasks and 0 for others; they sum to 1.
+  """Returns task weights w_i [K, P], proportional to `accepted`, that sum to 1.
 
-  All are 0 if none is accepted.
+  With 0-1 flags, the accepted tasks have equal weights and the others have 0.
+  If no task is accepted, all weights are 0.
 
   Args:
-    accepted: 1. or 0. [K, P], or unequal weights.
-    all_sum: over devices, where each has its share of the tasks.
+    accepted: 1. or 0. for each task, [K, P]; or unequal weights.
+    all_sum: sums over devices, if each device has a share of the tasks.
   """
   total = all_sum(jnp.sum(accepted))
   return accepted / jnp.where(total > 0, total, 1.0)
 
 
 def mean(x: jax.Array, weight: jax.Array) -> jax.Array:
-  """The mean of `x` [K, P, ...] over tasks, by their `weights` [K, P]."""
+  """Returns the mean of `x` [K, P, ...] over tasks, with weights [K, P].
+
+  The values of a task with weight 0 are ignored, even if they are NaN.
+
+  Args:
+    x: values per task.
+    weight: the result of `weights`.
+  """
   weight = broadcasting.trailing(weight, x.ndim)
   return jnp.sum(jnp.where(weight > 0, x, 0.0) * weight, (0, 1))

@@ -1,6 +1,6 @@
-"""Holding a configuration to its types, its ranges and its relations.
+"""Validation of a configuration: names, types, ranges and relations of fields.
 
-Every refusal is one line that names the field, its value and what is allowed.
+Every error is one line that names the field, its value and what is allowed.
 """
 
 import dataclasses
@@ -22,11 +22,11 @@ _LARGEST = float(np.finfo(np.float32).max)
 def validate(
   config: config_lib.Experiment, *, env_max_episode_steps: int | None = None
 ) -> None:
-  """Checks names, types, ranges and relations of every field.
+  """Checks names, types, ranges and relations of all fields.
 
   Args:
     config: the configuration, after all overrides.
-    env_max_episode_steps: the environment's own step limit, where known.
+    env_max_episode_steps: the environment's time limit in steps, if known.
 
   Raises:
     config.ConfigError: one line naming the first field at fault, its value and
@@ -54,7 +54,7 @@ def validate(
 
 
 def allowed_values(kind: type[config_lib.Experiment]) -> dict[str, str]:
-  """Every field's dotted name and, in words, the values it may take."""
+  """Returns a dict from dotted field names to allowed values in words."""
   return {
     name: _allowed(hint, bounds)
     for name, hint, bounds in config_lib.leaves(kind)
@@ -62,7 +62,7 @@ def allowed_values(kind: type[config_lib.Experiment]) -> dict[str, str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-  """` (did you mean 'x'?)` for the known name closest to `name`, or nothing.
+  """Returns ` (did you mean 'x'?)` for the closest known name, or `''`.
 
   Example:
     >>> nearest('inner_rl', ['inner_lr', 'max_kl'])
@@ -72,7 +72,7 @@ def nearest(name: str, known: Iterable[str]) -> str:
   return f' (did you mean {close[0]!r}?)' if close else ''
 
 
-# What fields abbreviate.
+# Abbreviations in field names, and what they stand for.
 _WORDS = {
   'cg': 'conjugate_gradient',
   'coef': 'coefficient',
@@ -90,7 +90,9 @@ _WORDS = {
 
 
 def nearest_field(name: str, known: Iterable[str]) -> str:
-  """As `nearest`, of dotted fields: with or without sections, spelt out or not.
+  """Like `nearest`, for dotted field names.
+
+  The comparison also ignores the section and expands abbreviations.
 
   Example:
     >>> nearest_field('inner_learning_rate', ['seed', 'meta.inner_lr'])
@@ -107,7 +109,7 @@ def nearest_field(name: str, known: Iterable[str]) -> str:
       for one, other in (
         (name, field),
         (spelt, full),
-        # In another section, which is a little less.
+        # Without the section; weighted by 0.95 below.
         (last, full.rpartition('.')[2]),
       )
     ]
@@ -126,9 +128,9 @@ def _spelt_out(name: str) -> str:
 
 
 def _check_names(section: Any, kind: type, name: str = '') -> None:
-  """Sections are of their own type and hold no attribute that is no field.
+  """Checks the type of every section, and that it has no unknown attribute.
 
-  A misspelt assignment in a configuration file would otherwise pass unseen.
+  Otherwise a misspelt assignment in a configuration file would go unnoticed.
   """
   if not isinstance(section, kind):
     raise config_lib.ConfigError(
@@ -149,7 +151,7 @@ def _check_names(section: Any, kind: type, name: str = '') -> None:
 
 
 def _shown(value: Any) -> str:
-  """`repr`, in one line of bearable length."""
+  """Returns `repr(value)` in one line, truncated if it is long."""
   text = ' '.join(repr(value).split())
   return text if len(text) <= _LONGEST_VALUE else f'{text[:_LONGEST_VALUE]}...'
 
@@ -177,7 +179,7 @@ _COMPARISONS = {
 
 
 def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
-  """Whether a value of the right type, or each of a tuple's, is in range."""
+  """Whether a value of the right type, or each item of a tuple, is allowed."""
   if value is None:
     return True
   if isinstance(value, tuple):
@@ -192,7 +194,7 @@ def _in_range(value: Any, bounds: Mapping[str, Any]) -> bool:
 
 
 def _in_range_when_rounded(value: float, bounds: Mapping[str, Any]) -> bool:
-  """The same for the number that the program will compute with."""
+  """Like `_in_range`, for the value rounded to single precision."""
   single = {
     key: np.float32(bound)
     for key, bound in bounds.items()
@@ -202,7 +204,7 @@ def _in_range_when_rounded(value: float, bounds: Mapping[str, Any]) -> bool:
 
 
 def _allowed(hint: Any, bounds: Mapping[str, Any]) -> str:
-  """A type and its bounds in words: `an int >= 1`."""
+  """Describes a type and its bounds in words, as in `an int >= 1`."""
   if 'choices' in bounds:
     return 'one of ' + ', '.join(repr(choice) for choice in bounds['choices'])
   if isinstance(hint, types.UnionType):

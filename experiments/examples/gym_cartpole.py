@@ -1,4 +1,4 @@
-"""CartPole-v1 of Gymnasium: two choices, by a categorical policy.
+"""Gymnasium's CartPole-v1: two discrete actions, with a categorical policy.
 
 python experiments/examples/gym_cartpole.py
 """
@@ -26,7 +26,10 @@ def reward(obs, action, next_obs):
 
 
 def initial_obs(key):
-  """Imagined poles start anywhere, so that the policy learns to come back."""
+  """Imagined episodes start from a wide range of states.
+
+  The policy then learns to recover from any of them.
+  """
   widths = jnp.array([2.0, 1.0, 0.15, 1.0])
   return widths * jax.random.uniform(key, (4,), minval=-1.0)
 

@@ -1,4 +1,4 @@
-"""InvertedPendulum-v5 of Gymnasium, in MuJoCo: a pole on a cart.
+"""Gymnasium's InvertedPendulum-v5, simulated by MuJoCo: a pole on a cart.
 
 python experiments/examples/gym_inverted_pendulum.py
 """
@@ -23,7 +23,10 @@ def reward(obs, action, next_obs):
 
 
 def initial_obs(key):
-  """Imagined poles start anywhere, so that the policy learns to come back."""
+  """Imagined episodes start from a wide range of states.
+
+  The policy then learns to recover from any of them.
+  """
   widths = jnp.array([0.9, 0.15, 0.5, 0.5])
   return widths * jax.random.uniform(key, (4,), minval=-1.0)
 

@@ -1,9 +1,9 @@
-"""Pendulum-v1 of Gymnasium, learned from 9,600 steps of it.
+"""Gymnasium's Pendulum-v1, learned from 9,600 real steps.
 
   python experiments/examples/gym_pendulum.py
 
-The reward is written down once more, as a function of observations and of the
-action within [-1, 1]: imagination runs on it.
+The reward is defined again as a function of observations and of the action in
+[-1, 1], because imagined rollouts need it.
 """
 
 import gymnasium

@@ -1,8 +1,8 @@
-"""Pendulum-v1 of Gymnasium, its reward learned as well.
+"""Gymnasium's Pendulum-v1 with a learned reward.
 
   python experiments/examples/gym_pendulum_learned_reward.py
 
-Nothing is written down: the models predict what the world pays.
+No reward function is given; the models predict the reward.
 """
 
 import gymnasium

@@ -1,9 +1,9 @@
-"""Pendulum-v1 of Gymnasium, from a log of 5,000 random steps of it alone.
+"""Gymnasium's Pendulum-v1, learned from a log of 5,000 random steps only.
 
   python experiments/examples/offline_pendulum.py
 
-A column of the log never varies, a row of it is NaN, and its episodes differ in
-length. The reward is written down, as in `gym_pendulum.py`.
+One column of the log is constant, one of its rows is NaN, and its episodes
+differ in length. The reward is given as a function, as in `gym_pendulum.py`.
 """
 
 import pathlib
@@ -20,7 +20,7 @@ PATH = pathlib.Path('runs/pendulum.npz')
 
 def make_env():
   env = gymnasium.make('Pendulum-v1')
-  space = gymnasium.spaces.Box(-9, 9, (4,))  # The last is a dead sensor's.
+  space = gymnasium.spaces.Box(-9, 9, (4,))  # The last one is constant.
   return gymnasium.wrappers.TransformObservation(
     env, lambda obs: np.append(obs, 5).astype(np.float32), space
   )

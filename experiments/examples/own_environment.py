@@ -1,10 +1,11 @@
-"""An environment of your own: an MJCF file, a task, and training on it.
+"""A custom environment: an MJCF file, a task, and training on it.
 
   python experiments/examples/own_environment.py
 
-Physics come from the file; what is left to say is how an episode starts, what
-is observed, what pays, and what ends it. The last two are functions of
-observations alone, because the learned models are judged by them, too.
+The physics comes from the file. The class defines the initial state, the
+observation, the reward and the termination. Reward and termination are
+functions of observations and actions only, because imagined rollouts of the
+models use them as well.
 """
 
 import pathlib
@@ -20,7 +21,7 @@ from mbmpo_jax.training import loop
 
 
 class CartPole(mjx.MjxEnvironment):
-  """Balance a pole; obs: cart position, pole angle, and both velocities."""
+  """Balance a pole; obs: cart position, pole angle, and their velocities."""
 
   max_episode_steps = 200
   observation_size = 4
@@ -47,7 +48,7 @@ envs.register('my_cartpole', CartPole)
 
 
 def main() -> None:
-  """Trains on it for a minute or two."""
+  """Trains for a minute or two."""
   settings = mbmpo.Config(
     env=config.Env(name='my_cartpole'),
     model=config.Ensemble(

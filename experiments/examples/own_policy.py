@@ -1,9 +1,9 @@
-"""A policy of your own: a flax network in MB-MPO and in a plain TRPO step.
+"""A custom policy: a flax network, trained by MB-MPO and by plain TRPO.
 
   python experiments/examples/own_policy.py
 
-Its deviation depends on the state. Nothing is differentiated by hand: any
-network that maps observations to a distribution will do.
+The standard deviation of this policy depends on the state. Any network that
+maps observations to a distribution works; no derivatives are needed by hand.
 """
 
 import jax
@@ -24,7 +24,7 @@ from mbmpo_jax.training.launch import cache
 
 
 class Network(nn.Module):
-  """Two hidden layers; mean and log-deviation from the same features."""
+  """Two hidden layers; mean and log-std are computed from the same features."""
 
   action_size: int
 
@@ -41,7 +41,7 @@ POLICY = flax_policy.make(Network(ENV.action_size), 2, ENV.action_size)
 
 
 def meta_learn(key: jax.Array) -> None:
-  """Iterations of MB-MPO: collect, fit the models, take meta-steps."""
+  """Runs iterations of MB-MPO: collect, fit the models, take meta-steps."""
   settings = mbmpo_config.Config()
   settings.env.name = 'point'
   settings.model.hidden_sizes = (64, 64)
@@ -57,7 +57,11 @@ def meta_learn(key: jax.Array) -> None:
 
 @jax.jit
 def step(theta, key: jax.Array):
-  """A TRPO step on real rollouts: theta after, the mean return before."""
+  """Takes a TRPO step on real rollouts.
+
+  Returns:
+    The new theta, and the mean return before the step.
+  """
   rollouts, _ = real.rollout(ENV, POLICY, theta, key, num_envs=64, horizon=30)
   advantages = returns.advantages(
     rollouts, discount=0.99, gae_lambda=1.0, ridge=1e-5

@@ -1,10 +1,10 @@
-r"""Figure 1 of MB-MPO's paper: against methods without a model.
+r"""Figure 1 of MB-MPO's paper: comparison with model-free methods.
 
   python experiments/figures/fig1.py --quick
 
-Learning curves over real transitions on a logarithmic axis. The claim: MB-MPO
-needs 10 to 100 times fewer transitions than they do for the return it ends
-with; on the arm and the swimmer, 20 to 50 times.
+Learning curves over real transitions on a logarithmic axis. Claim: MB-MPO
+reaches its final return with 10 to 100 times fewer transitions than model-free
+methods need for it; on the arm and the swimmer, with 20 to 50 times fewer.
 """
 
 from experiments.figures import methods as methods_lib
@@ -18,7 +18,7 @@ from mbmpo_jax.training.figures import verdicts
 from mbmpo_jax.training.reporting import plot_paper
 
 _OURS = 'mbmpo'
-# What people compare with today; the paper does not.
+# A common baseline today, which the paper does not include.
 _NOT_IN_PAPER = ('sac',)
 _METHODS = (_OURS, *methods_lib.MODEL_FREE)
 _ENVS = {

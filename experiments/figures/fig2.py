@@ -1,9 +1,10 @@
-r"""Figure 2 of MB-MPO's paper: against other methods with models.
+r"""Figure 2 of MB-MPO's paper: comparison with other model-based methods.
 
   python experiments/figures/fig2.py --quick
 
-Learning curves of MB-MPO, ME-TRPO and MB-MPC. The claim: MB-MPO ends higher,
-and needs fewer transitions for the return that they end with.
+Learning curves of MB-MPO, ME-TRPO and MB-MPC. Claims: MB-MPO has a higher final
+return, and reaches the final returns of the other methods with fewer
+transitions.
 """
 
 from experiments.figures import methods as methods_lib

@@ -1,12 +1,12 @@
-r"""Figure 3 of MB-MPO's paper: where models disagree, the policy adapts more.
+r"""Figure 3 of MB-MPO's paper: model disagreement and policy adaptation.
 
   python experiments/figures/fig3.py --quick
 
-In the 2-D point, after 50 iterations, over a grid of states: the deviation of
-the ensemble's predictions, and the KL divergence between the policy before and
-after adaptation. The claim: they are strongly correlated. The grid's points are
-not apart from each other, so a seed gives one correlation; the interval is over
-seeds.
+In the 2-D point environment after 50 iterations, the figure shows over a grid
+of states the standard deviation of the ensemble's predictions and the KL
+divergence between the policy before and after adaptation. Claim: the two are
+strongly correlated. Neighbouring grid points are not independent, so each seed
+gives one correlation, and the confidence interval is over seeds.
 """
 
 from typing import Any
@@ -28,12 +28,13 @@ _ITERATIONS = {'tiny': 2, 'quick': 50, 'full': 50}
 _STRONG = 0.5
 _LOW, _HIGH = -2.0, 2.0
 _COUNT = {'tiny': 9, 'quick': 41, 'full': 41}
-# All real data are kept, as in the paper, and there are as many meta-steps.
+# The buffer keeps all real data and each iteration has 30 meta-steps, as in the
+# paper.
 _KEPT = {'collect.buffer_capacity': 100_000, 'meta.num_meta_steps': 30}
 _SIZES: dict[str, dict[str, Any]] = {
   'tiny': {},
   'quick': {**_KEPT, 'model.max_gradient_steps': 1000},
-  # As many imagined transitions per step as the paper has, 20 * 167 * 30.
+  # As many imagined transitions per meta-step as in the paper, 20 * 167 * 30.
   'full': {**_KEPT, 'model_rollouts.rollouts_per_task': 167},
 }
 _MOST_COLUMNS = 3
@@ -50,7 +51,7 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
 
 
 def _maps(found: study.Study) -> dict[int, state_space.Maps]:
-  """By seed, of the runs that are done."""
+  """Returns the maps of finished runs by seed."""
   (entry,) = found.groups
   return {
     run.config.seed: state_space.maps(
@@ -114,7 +115,7 @@ def numbers(found: study.Study):
 
 
 def _short(values: np.ndarray) -> list[list[float]]:
-  """Four significant digits, more than a picture shows."""
+  """Rounds to four significant digits, more than the picture shows."""
   return [[float(f'{x:.4g}') for x in row] for row in values]
 
 

@@ -1,11 +1,11 @@
-r"""Figure 4 of MB-MPO's paper: models that are biased and noisy.
+r"""Figure 4 of MB-MPO's paper: biased and noisy models.
 
   python experiments/figures/fig4.py --quick
 
-To every prediction is added N(b, 0.1^2), where b is drawn between 0 and b_max
-in every iteration and for every model. HalfCheetah, episodes of 100 steps. The
-claims: MB-MPO ends higher than ME-TRPO, and still runs forward with b_max of
-0.5 and 1.
+Noise N(b, 0.1^2) is added to every prediction, where b is drawn from [0, b_max]
+in every iteration and for every model. The environment is HalfCheetah with
+episodes of 100 steps. Claims: MB-MPO has a higher final return than ME-TRPO,
+and still runs forward with b_max of 0.5 and 1.
 """
 
 from experiments.figures import methods as methods_lib
@@ -27,7 +27,8 @@ _STRONG = (0.5, 1.0)
 _NOISE = 0.1
 _HORIZON = 100
 _TRANSITIONS = {'quick': 12_000, 'full': 200_000}
-# With so few transitions the preset's 15 hardly learn to run (figure 7).
+# With so few transitions, the preset's 15 steps hardly learn to run (see figure
+# 7).
 _QUICK_STEPS = {_OURS: 'meta.num_meta_steps', _OTHER: 'improve.num_steps'}
 _NUM_QUICK_STEPS = 30
 

@@ -2,9 +2,10 @@ r"""Figure 5 of MB-MPO's paper: with and without adaptation, long episodes.
 
   python experiments/figures/fig5.py --quick
 
-HalfCheetah, episodes of 1,000 steps (500 with --quick), three seeds, each a
-curve. The claims: with alpha = 0.001 MB-MPO ends higher than with alpha = 0,
-where learning is unstable and seeds unlearn what they had learned.
+HalfCheetah with episodes of 1,000 steps (500 with --quick) and three seeds,
+each shown as a curve. Claims: with inner learning rate alpha = 0.001 MB-MPO has
+a higher final return than with alpha = 0, where learning is unstable and
+returns drop again during training.
 """
 
 from experiments.figures import methods as methods_lib
@@ -18,7 +19,7 @@ from mbmpo_jax.training.figures import verdicts
 from mbmpo_jax.training.reporting import plot_paper
 
 _ALPHAS = (1e-3, 0.0)
-# Real and imagined; the authors imagine half of an episode.
+# Lengths of real and imagined episodes; the authors imagine half an episode.
 _SIZES = {
   'quick': {
     'collect.episode_length': 500,

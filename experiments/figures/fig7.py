@@ -2,10 +2,11 @@ r"""Figure 7 of MB-MPO's paper: its hyperparameters.
 
   python experiments/figures/fig7.py --quick
 
-The inner learning rate alpha, the number of models, and the number of meta
-steps per iteration, on HalfCheetah. Values of alpha and all seeds are one
-program, a sweep; the others shape the program, and are a sweep over seeds each.
-The claims: adaptation, more models and more meta-steps help.
+The inner learning rate alpha, the number of models, and the number of
+meta-steps per iteration, on HalfCheetah. All values of alpha and all seeds run
+as one sweep, a single program. The other two hyperparameters change the
+compiled program, so each of their values is a sweep over seeds. Claims:
+adaptation, more models and more meta-steps increase the final return.
 """
 
 from typing import Any
@@ -61,7 +62,7 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
 
   def seeds(panel: str, value: int, values: dict, color: str) -> study.Group:
     config = config_lib.replaced(base, values)
-    if config == base:  # It is in the sweep of alpha.
+    if config == base:  # Already in the sweep of alpha.
       return study.Group(panel, f'{value}', f'{value}', color, shared.runs)
     looks = {'': (f'{value}', color)}
     grid = grid_lib.Grid(config, {}, num_seeds=num_seeds)

@@ -1,11 +1,12 @@
-r"""Figure 2 of GSSM's paper: what is earned while models are learned.
+r"""Figure 2 of GSSM's paper: returns while the models are learned.
 
   python experiments/figures/gssm_fig2.py --quick
 
-Over real transitions, the mean return of the last ten iterations' episodes, an
-episode per iteration of GSSM and the other surrogates; the task is drawn anew
-all the time. The claim: GSSM ends at least as high as every other model. The
-runs are those of the tables, in their folder.
+Over real transitions: the mean return of the episodes of the last ten
+iterations, for GSSM and the other surrogate models. Each iteration collects one
+episode, and tasks change throughout training. Claim: the final return of GSSM
+is at least as high as that of every other model. The runs are shared with
+`gssm_tables.py`, in the same folder.
 """
 
 from typing import Any
@@ -45,7 +46,7 @@ def claims(found: study.Study) -> list[report.Claim]:
 
 
 def higher(ours: study.Found, other: study.Found, world: str) -> report.Claim:
-  """That the episodes which our runs end with earn more."""
+  """Returns the claim that our runs have a higher final return."""
   text = f'{ours.group.label} ends higher than {other.group.label} in {world}'
   if not ours.finished or not other.finished:
     return verdicts.missing(text, ours, other)
@@ -70,7 +71,7 @@ def draw(found: study.Study):
 
 
 def panels(found: study.Study) -> list[plot_paper.Panel]:
-  """A panel of a study's curves for each of its own."""
+  """Returns the plot panels, one for each panel of the study."""
   made = []
   for title, entries in found.panels.items():
     world = methods_lib.world_of(entries[0])

@@ -1,9 +1,10 @@
-r"""Figure 3 of GSSM's paper: whether the policy is told the task, and by what.
+r"""Figure 3 of GSSM's paper: policies with and without the task latent z.
 
   python experiments/figures/gssm_fig3.py --quick
 
-GSSM in the acrobot: with a policy that is told z and one that is not, and with
-z of 16, 32 and 64 numbers. The claim: told, it ends higher.
+GSSM in the acrobot: with a policy that receives z, with one that does not, and
+with z of size 16, 32 and 64. Claim: the policy that receives z has a higher
+final return.
 """
 
 from experiments.figures import gssm_fig2 as fig2
@@ -21,7 +22,7 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   world = methods_lib.CARTPOLE if size == 'tiny' else methods_lib.ACROBOT
   made = []
   if _AMORTISED in methods:
-    # The very runs of the tables, which share a folder with these.
+    # The same runs as in the tables, in a shared folder.
     made.append(
       methods_lib.group(world, 'gssm', size, label='told z', panel=_AMORTISED)
     )

@@ -1,11 +1,12 @@
-r"""Figure 6 of GSSM's paper: PPO without a model, in tasks drawn per episode.
+r"""Figure 6 of GSSM's paper: model-free PPO with a new task per episode.
 
   python experiments/figures/gssm_fig6.py --quick
 
-Learning curves of DR-PPO, which is not told the task, and PE-PPO, which infers
-it, over real transitions. A vertical line marks the transitions that GSSM and
-the other surrogates take. The claim: with these, they earn less than GSSM ends
-with. GSSM's runs are those of the tables, in the same folder.
+Learning curves of DR-PPO, which does not observe the task, and PE-PPO, which
+infers it, over real transitions. A vertical line marks the number of
+transitions that GSSM and the other surrogate models use. Claim: with that many
+transitions, the PPO methods have lower returns than GSSM's final return. The
+runs of GSSM are shared with `gssm_tables.py`, in the same folder.
 """
 
 import numpy as np
@@ -32,20 +33,24 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
 
 
 def _worlds(size: str) -> tuple[str, ...]:
-  """In the cart-pole it is only said in words, but it is the least of all."""
+  """The environments of the figure.
+
+  The paper compares the methods in the cart-pole only in its text. The size
+  `tiny` has no other environment.
+  """
   worlds = methods_lib.WORLDS[size]
   return worlds if size == 'tiny' else worlds[1:]
 
 
 def _mark(found: study.Study, world: str) -> float:
-  """Transitions of a whole run of GSSM."""
+  """Returns the number of transitions in a whole run of GSSM."""
   config = methods_lib.config(_OURS, world, found.size)
   steps = config.collect.steps
   return float(steps * config.run.num_iterations)
 
 
 def _at(curve: curves.Curve, steps: float) -> float:
-  """What it earned with so many transitions, at the most."""
+  """Returns the highest return up to `steps` transitions."""
   before = curve.returns[curve.steps <= steps]
   return float(before.max()) if before.size else float(curve.returns[0])
 

@@ -1,8 +1,8 @@
-"""The methods that GSSM's paper compares, each at the sizes of a figure.
+"""The methods that GSSM's paper compares, at each size of a figure.
 
-`tiny` is everything cut to a few, on the cart-pole; `quick` is the two
-classical worlds, for a CPU; `full` has the MuJoCo worlds, too. All are the
-presets of `experiments/configs/`, whose sizes are the paper's.
+`tiny` reduces everything to a minimum, on the cart-pole. `quick` has the two
+classical environments, for a CPU. `full` adds the MuJoCo environments. All use
+the presets of `experiments/configs/`, which have the paper's sizes.
 """
 
 import itertools
@@ -27,15 +27,16 @@ WORLDS = {
   'quick': (CARTPOLE, ACROBOT),
   'full': (CARTPOLE, ACROBOT, 'half_cheetah_mass_damping', 'slim_humanoid'),
 }
-# Whose returns the paper divides by the horizon.
+# Environments whose returns the paper divides by the horizon.
 PER_STEP = (CARTPOLE, ACROBOT)
-# Transitions of a test task that a model or policy is told; episodes then.
+# Transitions of a test task to which a model or policy adapts; episodes after
+# that.
 CONTEXT = {'tiny': 5, CARTPOLE: 50, ACROBOT: 50}
 LONG_CONTEXT, EPISODES = 500, 50
 
 
 class Look(NamedTuple):
-  """A method: its algorithm, its model if it is a variant of GSSM, its look."""
+  """A method: algorithm, label, colour, and model kind for variants of GSSM."""
 
   algorithm: str
   label: str
@@ -56,9 +57,10 @@ MODEL_FREE = {
   'pe_ppo': Look('pe_ppo', 'PE-PPO', appearance.of('pe_ppo').color),
 }
 METHODS = MODEL_BASED | MODEL_FREE
-# The paper compares these in the cart-pole in words alone.
+# The paper compares these in the cart-pole in its text only.
 _NOT_IN = {(CARTPOLE, 'dr_ppo'), (CARTPOLE, 'pe_ppo')}
-# Of the quick sizes; the acrobot's decoder is half as wide, and not as deep.
+# Fields of the quick sizes; the acrobot's decoder is half as wide and less
+# deep.
 _QUICK: dict[tuple[str, str], dict[str, Any]] = {
   ('gssm', CARTPOLE): {'run.num_iterations': 60},
   ('gssm', ACROBOT): {
@@ -68,15 +70,15 @@ _QUICK: dict[tuple[str, str], dict[str, Any]] = {
   },
   ('l2a', ACROBOT): {'run.num_iterations': 30},
 }
-# Of methods without a model, in the MuJoCo worlds: 5,000 episodes.
+# Fields of the model-free methods in the MuJoCo environments: 5,000 episodes.
 _LONG = {'collect.num_envs': 5, 'run.num_iterations': 1000}
-# Matrix products on one core, FLOP/s; a gradient step, and an update of the
-# policy, besides, s; a compiled program, s.
+# For the cost estimate, on one core: rate of matrix products in FLOP/s; further
+# seconds per gradient step and per policy update; seconds to compile.
 _RATE, _PER_GRADIENT_STEP, _PER_UPDATE, _COMPILING = 30e9, 2e-3, 0.01, 60.0
 
 
 def compared(world: str, methods: tuple[str, ...]) -> tuple[str, ...]:
-  """Those of the methods that a world is for."""
+  """Returns the methods that the paper compares in an environment."""
   return tuple(name for name in methods if (world, name) not in _NOT_IN)
 
 
@@ -86,13 +88,13 @@ def config(
   size: str,
   values: Mapping[str, Any] | None = None,
 ) -> config_lib.Experiment:
-  """A method in a world, at one of the sizes `command.SIZES`.
+  """Returns the configuration of a method in an environment.
 
   Args:
     method: of `METHODS`.
     world: of `WORLDS`.
-    size: `tiny`, `quick` or `full`.
-    values: further fields, by dotted name; sizes of `tiny` win.
+    size: one of `command.SIZES`: `tiny`, `quick` or `full`.
+    values: further fields by dotted name; `tiny` overrides them.
   """
   look = METHODS[method]
   known: Any = methods_lib.preset(look.algorithm, world, like=ACROBOT)
@@ -100,7 +102,7 @@ def config(
   if size == 'quick':
     given = _QUICK.get((look.algorithm, world), {}) | given
   if not (methods_lib.CONFIGS / look.algorithm / f'{world}.py').is_file():
-    # The world of that name, in episodes as long as GSSM's.
+    # The environment with that name, and GSSM's episode length.
     gssm: Any = methods_lib.preset('gssm', world)
     length = gssm.collect.episode_length
     given |= {
@@ -111,10 +113,10 @@ def config(
     if look.algorithm in ('ppo', 'pe_ppo'):
       given |= {'collect.steps_per_env': length} | _LONG
   if look.algorithm == 'pe_ppo' and size == 'full':
-    # What its policy remembers is as long as what it is told of a test task.
+    # The policy's memory has the length of the context of a test task.
     given['context.window'] = context(world, size)
   if look.kind:
-    # Only GSSM's policy is told the task.
+    # Only GSSM's policy receives the task's latent.
     given = {
       'model.kind': look.kind,
       'policy.amortised': look.kind == 'graph',
@@ -142,7 +144,7 @@ def group(
   values: Mapping[str, Any] | None = None,
   panel: str | None = None,
 ) -> study.Group:
-  """The seeds of a method in a world.
+  """Returns the runs of a method in an environment, one per seed.
 
   Args:
     world: of `WORLDS`.
@@ -152,7 +154,8 @@ def group(
     label: by default the method's.
     color: by default the method's.
     values: as for `config`.
-    panel: of the picture, by default the world; runs are in the world's folder.
+    panel: the panel of the plot, by default the environment; the folder of the
+      runs is always that of the environment.
   """
   look = METHODS[method]
   made = study.seeds(
@@ -167,23 +170,26 @@ def group(
 
 
 def context(world: str, size: str) -> int:
-  """Transitions of a test task that are told, as in the paper."""
+  """Returns the number of transitions of a test task to adapt to.
+
+  It is the paper's number, except for the size `tiny`.
+  """
   return CONTEXT.get('tiny' if size == 'tiny' else world, LONG_CONTEXT)
 
 
 def unit(world: str, run: study.Run) -> float:
-  """What a return is divided by: the horizon, where the paper does so."""
+  """Returns the divisor of returns: the horizon if the paper's is, else 1."""
   config: Any = run.config
   return config.collect.episode_length if world in PER_STEP else 1
 
 
 def world_of(found: study.Found) -> str:
-  """The world of a group, whatever panel it is in."""
+  """Returns the environment of a group, whatever its panel."""
   return found.group.runs[0].name.split('/', maxsplit=1)[0]
 
 
 def ends(found: study.Found, world: str) -> list[float]:
-  """What the runs that are done earned at their end, each one's last mean."""
+  """Returns the last smoothed return of each finished run."""
   return [
     float(curve.returns[-1])
     for curve, run, rows in zip(
@@ -196,16 +202,16 @@ def ends(found: study.Found, world: str) -> list[float]:
 def collected(
   found: study.Found, world: str, window: int = 10
 ) -> list[curves.Curve]:
-  """Of every run, what the episodes that it learned from have earned.
+  """Returns for every run the curve of returns of its training episodes.
 
-  They are of the task of the moment, which is drawn anew all the time, and the
-  policy is told what it has shown so far: so the paper's figure 2 has it. Each
-  value is the mean of up to `window` iterations.
+  The episodes are of the current task, which changes throughout training, and
+  the policy receives the transitions of that task seen so far, as in the
+  paper's figure 2. Each value is the mean of up to `window` iterations.
 
   Args:
     found: the runs.
-    world: whose.
-    window: iterations.
+    world: their environment.
+    window: iterations to average over.
   """
   made = []
   for run, rows in zip(found.group.runs, found.rows, strict=True):
@@ -218,12 +224,12 @@ def collected(
 
 
 def seconds(config: Any) -> float:
-  """Of a whole run, on one core; arithmetic on what was measured."""
+  """Estimates the seconds of a whole run on one core from measured rates."""
   if config.algorithm not in ('gssm', 'pe_ppo'):
     return costs.seconds(config)
   steps = config.collect.steps * config.run.num_iterations
   if config.algorithm == 'pe_ppo':
-    # Every policy update reads windows of the episode.
+    # Every policy update processes windows of the episode.
     return _COMPILING + 1e-3 * steps
   model, rollouts, improve = config.model, config.model_rollouts, config.improve
   sizes = (model.latent_size + 8, *model.decoder_sizes, 8)

@@ -1,7 +1,8 @@
-"""What GSSM's paper reports: tables 1, 2 and 6."""
+"""Published results of GSSM's paper: tables 1, 2 and 6."""
 
 MODEL, RETURN, SECONDS = 'model error', 'return', 'adaptation, s'
-# By world, then method: mean and deviation over tasks (tables 1, 2 and 6).
+# By environment, then method: mean and standard deviation over tasks (tables 1,
+# 2 and 6).
 VALUES: dict[str, dict[str, dict[str, str]]] = {
   MODEL: {
     'cartpole_swingup': {

@@ -1,13 +1,14 @@
-r"""Tables 1, 2 and 6 of GSSM's paper, and error against the context's size.
+r"""Tables 1, 2 and 6 of GSSM's paper, and model error by context size.
 
   python experiments/figures/gssm_tables.py --quick
 
-In tasks that no run has seen: the error of the learned models, the returns of
-the policies, the seconds that adaptation takes, beside the published values.
-The errors of all models are on the same transitions, half of random actions,
-half of a trained policy of GSSM, compared task by task. The claims: GSSM's
-model tells tasks apart, its error is below those of MLSM-v0 and M-DPILCO, its
-returns are the paper's, and it adapts in no time.
+In tasks that no run was trained on: the error of the learned models, the
+returns of the policies and the seconds that adaptation takes, beside the
+published values. All models predict the same transitions, half from random
+actions, half from a trained policy of GSSM, and are compared task by task.
+Claims: GSSM's model distinguishes tasks, its error is below the errors of
+MLSM-v0 and M-DPILCO, its returns equal the paper's, and its adaptation time is
+negligible.
 """
 
 import math
@@ -27,10 +28,10 @@ from mbmpo_jax.training.reporting import plot_paper
 
 _OURS = 'gssm'
 _BELOW = ('mlsm_v0', 'm_dpilco')
-# A return per step, where the paper has such.
+# Target returns per step, where the paper reports those.
 _AIMS = {'cartpole_swingup': -0.60, 'acrobot': -0.47}
 _MOST_SECONDS = 0.01
-# A planner predicts tens of thousands of steps before each of its own.
+# A planner predicts tens of thousands of steps for each real step.
 _PLANNED_EPISODES = 2
 
 
@@ -54,7 +55,7 @@ def _sizes(world: str, size: str, method: str) -> task_pools.Sizes:
 
 
 class _Measured:
-  """What was measured of a study's runs that are done, each once."""
+  """Evaluations of the finished runs of a study, each computed once."""
 
   def __init__(self, found: study.Study) -> None:
     self._found: dict[tuple[str, str], list[unseen_tasks.Found]] = {}
@@ -75,7 +76,11 @@ class _Measured:
   def _pools(
     self, found: study.Study, world: str, entries: list[study.Found]
   ) -> task_pools.Pools | None:
-    """Of GSSM's first run that is done, or of the first other's."""
+    """Returns transitions of unseen tasks, collected with a finished run.
+
+    It is the first finished run of GSSM, or of another surrogate model if GSSM
+    has none.
+    """
     runs = [
       run
       for entry in entries
@@ -91,7 +96,7 @@ class _Measured:
     )
 
   def of(self, world: str, key: str) -> list[unseen_tasks.Found]:
-    """By seed."""
+    """Returns the evaluations of a method in an environment, by seed."""
     return self._found.get((world, key), [])
 
 
@@ -104,14 +109,14 @@ def _done(entry: study.Found) -> list[study.Run]:
 
 
 def _per_task(values: list[list[float]]) -> np.ndarray:
-  """Means over seeds, [M]."""
+  """Returns means over seeds, [M]."""
   return np.mean(np.asarray(values, float), 0)
 
 
 def _returns(
   entry: study.Found, measured: list[unseen_tasks.Found]
 ) -> list[list[float]]:
-  """By seed and task, in the paper's units."""
+  """Returns mean returns by seed and task, in the paper's units."""
   world = entry.group.panel
   unit = methods_lib.unit(world, entry.group.runs[0])
   return [[value / unit for value in x.returns] for x in measured]
@@ -146,7 +151,10 @@ def table(found: study.Study) -> list[tuple[str, ...]]:
 def _here(
   what: str, entry: study.Found, values: list[unseen_tasks.Found]
 ) -> str:
-  """Mean and deviation over tasks of means over seeds; '' where none."""
+  """Formats mean and standard deviation over tasks, or '' without values.
+
+  Each task's value is its mean over seeds.
+  """
   if not values:
     return ''
   if what == published.SECONDS:
@@ -190,7 +198,7 @@ def _apart(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
   own, other = (
     _per_task([getattr(x, name) for x in ours]) for name in ('own', 'other')
   )
-  # Of means over tasks: single tasks may be alike.
+  # Compare means over tasks, because single tasks may be similar.
   gap = intervals.mean((0.5 * other - own).tolist())
   reason = (
     f'it is {np.mean(own):.3g} and {np.mean(other):.3g}; half of the one less'

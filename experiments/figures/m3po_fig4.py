@@ -1,12 +1,12 @@
-r"""Figure 4 of M3PO's paper: branched rollouts against whole ones, by theorem.
+r"""Figure 4 of M3PO's paper: bounds for branched and for full rollouts.
 
   python experiments/figures/m3po_fig4.py
 
-C_Th2 - C_Th1 over the model's error (0 to 1) and the length k of a branch (1 to
+C_Th2 - C_Th1 over the model error eps_m (0 to 1) and the branch length k (1 to
 50), for gamma 0.85, 0.9 and 0.95: (a) with eps_pi = 0, (b) with eps_pi = 1 -
-eps_m. Below 0 the branched rollouts are the more tightly guaranteed ones; the
-white line is 0. The claims: so it is wherever k is 1; and longer branches never
-are tighter.
+eps_m. Negative values mean that branched rollouts have the tighter bound; the
+white line is 0. Claims: the difference is never positive for k = 1, and C_Th2
+does not decrease with k.
 """
 
 import pathlib
@@ -30,7 +30,10 @@ _CASES = ('a', 'b')
 
 
 def values() -> dict[str, dict[str, np.ndarray]]:
-  """By case and gamma, C_Th2 and C_Th1, `[k, eps_m]`, in double precision."""
+  """Returns C_Th2 and its difference from C_Th1, `[k, eps_m]`.
+
+  Keyed by case and gamma; computed in double precision.
+  """
   found: dict[str, dict[str, np.ndarray]] = {}
   k, eps_m = _K[:, None].astype(float), _EPS_M[None]
   with jax.enable_x64(True):
@@ -105,7 +108,7 @@ def draw(found: dict[str, dict[str, np.ndarray]]) -> Any:
 
 
 def parse(argv: Sequence[str]) -> pathlib.Path:
-  """The folder; bad input exits with one line."""
+  """Parses the flags and returns the folder; bad input exits with one line."""
   folder = flags.DEFINE_string(
     'workdir', 'runs/figures/m3po_fig4', 'Where the figure is written.'
   )
@@ -115,7 +118,7 @@ def parse(argv: Sequence[str]) -> pathlib.Path:
 
 
 def main(root: pathlib.Path) -> None:
-  """Computes, draws, and says what holds."""
+  """Computes and draws the figure, and prints the claims' verdicts."""
   with training_flags.one_line_errors():
     found = values()
     said = claims(found)

@@ -1,13 +1,14 @@
-r"""Figure 7 of M3PO's paper: against other methods that learn to adapt.
+r"""Figure 7 of M3PO's paper: comparison with other adaptive methods.
 
   python experiments/figures/m3po_fig7.py --quick
 
-Learning curves of M3PO, PEARL and L2A in worlds whose task is hidden, and of
-long-term training: M3PO, M3PO-h, whose minibatches hold more and more real
-data, and PEARL. The claims: M3PO ends higher than PEARL and than L2A at equal
-steps; in the long term PEARL ends higher than M3PO in three worlds, and M3PO-h
-higher than PEARL. L2A plans in its evaluations, too: they are of 2 episodes
-with --quick, those of the others of 10.
+Learning curves of M3PO, PEARL and L2A in environments with a hidden task; and
+of long-term training: M3PO, PEARL, and M3PO-h, whose minibatches contain an
+increasing share of real data. Claims: at equal steps, the final return of M3PO
+is higher than those of PEARL and L2A; in long-term training, PEARL has a higher
+final return than M3PO in three environments, and M3PO-h a higher one than
+PEARL. L2A also plans in evaluations: with --quick, it is evaluated with 2
+episodes, the others with 10.
 """
 
 from typing import Any
@@ -23,9 +24,10 @@ from mbmpo_jax.training.reporting import plot_paper
 
 _OURS, _OURS_LONG = 'm3po', 'm3po_long'
 _MIXED_LONG, _PEARL_LONG = 'm3po_h_long', 'pearl_long'
-# Where the paper has M3PO behind PEARL in the long term.
+# Environments in which the paper's long-term M3PO is worse than PEARL.
 _BEHIND = ('half_cheetah_pier', 'walker2d_randparams', 'humanoid_direc')
-# By key: algorithm, label, colour, whether it is long-term; by default its own.
+# By key: algorithm, label, colour, whether it is long-term; `None` stands for
+# the algorithm's label or colour.
 _LOOKS: dict[str, tuple[str, str | None, str | None, bool]] = {
   _OURS: ('m3po', None, None, False),
   'pearl': ('pearl', None, None, False),
@@ -49,7 +51,7 @@ def _group(size: str, env: str, key: str) -> study.Group:
     values['batches.kind'] = 'mixed'
   made: Any = methods_lib.config(algorithm, env, size, long=long, values=values)
   if key == _MIXED_LONG:
-    # No imagined data are left in its minibatches at the end.
+    # At the end its minibatches contain no imagined data.
     made.batches.decay_steps = made.run.num_iterations * made.collect.steps
   return study.seeds(
     env,

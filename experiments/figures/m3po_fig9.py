@@ -1,12 +1,13 @@
-r"""Figure 9 of M3PO's paper: how long the model's rollouts are.
+r"""Figure 9 of M3PO's paper: the length of model rollouts.
 
   python experiments/figures/m3po_fig9.py --quick
 
-M3PO with rollouts of k = 1, 3, 5, 10 and 20 steps that branch off from real
-histories, and of whole episodes (Full); all take about as many model steps for
-every real one (k = 3: nine tenths, as the members share rollouts equally). The
-claims: k = 1 ends higher than Full, and than longer branches, which the paper
-says of most worlds.
+M3PO with rollouts of k = 1, 3, 5, 10 and 20 steps that branch from real
+histories, and with rollouts of whole episodes (Full). All use about the same
+number of model steps per real step; k = 3 uses nine tenths of it, because the
+members share the rollouts equally. Claims: k = 1 has a higher final return than
+Full and than longer branches; the paper states the latter for most
+environments.
 """
 
 from typing import Any
@@ -24,7 +25,7 @@ from mbmpo_jax.training.reporting import plot_paper
 _HORIZONS = {f'k={k}': k for k in (1, 3, 5, 10, 20)}
 _BEST, _FULL = 'k=1', 'full'
 _METHODS = (*_HORIZONS, _FULL)
-# With --quick, the body has every other k.
+# With --quick, the half-cheetah has every other k.
 _LEFT_OUT = {('quick', 'half_cheetah_fwd_bwd'): ('k=3', 'k=10')}
 
 
@@ -41,7 +42,7 @@ def _group(size: str, env: str, key: str) -> study.Group:
   made: Any = methods_lib.config('m3po', env, size)
   color = appearance.PALETTE[_METHODS.index(key)]
   if key == _BEST:
-    # The very runs of figure 7, which share a folder with these.
+    # The same runs as in figure 7, in a shared folder.
     return study.seeds(env, made, methods_lib.SEEDS[size], label=key)
   values: dict[str, Any] = {'model_rollouts.kind': 'full'}
   if key != _FULL:

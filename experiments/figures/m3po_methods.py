@@ -1,8 +1,8 @@
-"""The methods that M3PO's paper compares, each at the sizes of a figure.
+"""The methods that M3PO's paper compares, at each size of a figure.
 
-`tiny` is everything cut to a few, on the point; `quick` is smaller networks and
-fewer updates, for a CPU; `full` is the presets of `experiments/configs/` to the
-paper's number of steps.
+`tiny` reduces everything to a minimum, on the point. `quick` has smaller
+networks and fewer updates, for a CPU. `full` runs the presets of
+`experiments/configs/` for the paper's number of steps.
 """
 
 from typing import Any
@@ -24,12 +24,12 @@ ENVS = {
     'humanoid_direc',
   ),
 }
-# Real steps: of short-term training, and of long-term training.
+# Real steps of short-term and of long-term training.
 _SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
 _LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
 _FULL, _FULL_LONG = 200_000, 2_500_000
-_EVALUATIONS = 30  # Of short-term training.
-# What a CPU can do in a night, for those that learn at every step.
+_EVALUATIONS = 30  # In short-term training.
+# For methods that learn at every step: sizes that a CPU can run in a night.
 _QUICK = {
   'policy.hidden_sizes': (128, 128),
   'critic.hidden_sizes': (128, 128),
@@ -37,10 +37,10 @@ _QUICK = {
   'model_rollouts.num_rollouts': 200,
   'learn.batch_size': 128,
   'learn.num_updates': 4,
-  # What ends with short-term training is compared at equal steps.
+  # Methods are compared at the number of steps of short-term training.
   'run.eval_every': 1,
 }
-# Evaluations of a planner cost as much as its episodes.
+# An evaluation episode of a planner costs as much as a training episode.
 _QUICK_PLANNER = {'run.eval_episodes': 2}
 
 
@@ -52,14 +52,14 @@ def config(
   long: bool = False,
   values: dict[str, Any] | None = None,
 ) -> config_lib.Experiment:
-  """A method in a world, at one of the sizes `command.SIZES`.
+  """Returns the configuration of a method in an environment.
 
   Args:
-    algorithm: its name.
-    env: the name of a world that has tasks.
-    size: `tiny`, `quick` or `full`.
-    long: whether it is trained for longer than the methods are compared.
-    values: further fields, by dotted name; sizes of `tiny` win.
+    algorithm: the algorithm's name.
+    env: the name of an environment with tasks.
+    size: one of `command.SIZES`: `tiny`, `quick` or `full`.
+    long: whether it is the long-term training.
+    values: further fields by dotted name; `tiny` overrides them.
   """
   made = methods_lib.preset(algorithm, env, like='half_cheetah_fwd_bwd')
   if size == 'quick' and env != 'point_direc':
@@ -74,5 +74,5 @@ def config(
   full = size == 'full'
   short_steps = _FULL if full else _SHORT[env]
   steps = (_FULL_LONG if full else _LONG[env]) if long else short_steps
-  # Short-term training is the beginning of long-term training.
+  # Long-term training starts like short-term training and evaluates as often.
   return methods_lib.lasting(made, steps, _EVALUATIONS * steps // short_steps)

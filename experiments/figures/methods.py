@@ -1,9 +1,10 @@
-"""The methods that the paper compares, each at the sizes of a figure.
+"""The methods that the paper compares, at each size of a figure.
 
-`tiny` is everything cut to a few, on the 2-D point; `quick` is the presets of
-`experiments/configs/`, shorter, where all methods with models have MB-MPO's
-models, trust region and number of policy steps, and MB-MPC plans by random
-shooting; `full` is the paper's appendix A.3.
+`tiny` reduces everything to a minimum, on the 2-D point. `quick` has shorter
+versions of the presets of `experiments/configs/`; in these, all model-based
+methods have MB-MPO's models, trust region and number of policy steps, and
+MB-MPC plans by random shooting. `full` has the values of the paper's appendix
+A.3.
 """
 
 import math
@@ -20,7 +21,7 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 MODEL_FREE = ('trpo', 'ppo', 'acktr', 'ddpg', 'sac')
 _OFF_POLICY = ('ddpg', 'sac')
 SEEDS = {'tiny': 2, 'quick': 3, 'full': 3}
-# Locomotion, the arm, and what they are by default and in the paper.
+# The environments of the paper's figures 1 and 2.
 FULL_ENVS = (
   'swimmer',
   'half_cheetah',
@@ -31,7 +32,7 @@ FULL_ENVS = (
 )
 _DEEP = ('ant', 'walker2d')
 _CAN_FALL = ('ant', 'walker2d', 'hopper')
-# Of the quick sizes: transitions of a run.
+# Transitions per run in the quick sizes.
 _QUICK = {
   'point': {'on': 120_000, 'off': 60_000, 'model': 6_000, 'planner': 6_000},
   'half_cheetah': {
@@ -49,7 +50,7 @@ _QUICK_PLANNER = {
   'planner.horizon': 10,
   'run.eval_every': 1,
 }
-# Of the paper's figures 1 and 2, read off their axes.
+# Transitions per run in the paper's figures 1 and 2, read off the axes.
 _FULL = {
   'on': 10_000_000,
   'off': 10_000_000,
@@ -61,13 +62,13 @@ _FULL = {
 def config(
   algorithm: str, env: str, size: str, values: dict[str, Any] | None = None
 ) -> config_lib.Experiment:
-  """A method in an environment, at one of the sizes `command.SIZES`.
+  """Returns the configuration of a method in an environment.
 
   Args:
-    algorithm: its name.
+    algorithm: the algorithm's name.
     env: the environment's name.
-    size: `tiny`, `quick` or `full`.
-    values: further fields, by dotted name; sizes of `tiny` win.
+    size: one of `command.SIZES`: `tiny`, `quick` or `full`.
+    values: further fields by dotted name; `tiny` overrides them.
   """
   made = paper(algorithm, env) if size == 'full' else preset(algorithm, env)
   if size == 'quick' and algorithm in ('me_trpo', 'mb_mpc'):
@@ -83,7 +84,7 @@ def config(
 
 
 def _as_ours(algorithm: str, env: str) -> dict[str, Any]:
-  """What a method with models has in common with MB-MPO."""
+  """Returns the fields that a model-based method shares with MB-MPO."""
   ours = config_lib.flatten(preset('mbmpo', env))
   values = {name: x for name, x in ours.items() if name.startswith('model.')}
   if algorithm == 'mb_mpc':
@@ -96,7 +97,7 @@ def _as_ours(algorithm: str, env: str) -> dict[str, Any]:
 def preset(
   algorithm: str, env: str, *, like: str = 'half_cheetah'
 ) -> config_lib.Experiment:
-  """The preset of that name; without one, that of the world `like` in `env`."""
+  """Returns the preset for `env`, or the preset for `like` changed to `env`."""
   quick = CONFIGS / algorithm / f'{env}_quick.py'
   path = CONFIGS / algorithm / f'{env}.py'
   for candidate in (quick, path):
@@ -109,9 +110,10 @@ def preset(
 
 
 def paper(algorithm: str, env: str) -> config_lib.Experiment:
-  """The paper's values: of methods with models, the defaults of their fields.
+  """Returns the paper's values.
 
-  Of the others the presets, in episodes of 200 steps.
+  For model-based methods these are the fields' defaults. For model-free methods
+  the presets are used, with episodes of 200 steps.
   """
   variant = 'paper' if env == 'half_cheetah' else None
   values: dict[str, Any] = {
@@ -135,9 +137,9 @@ def paper(algorithm: str, env: str) -> config_lib.Experiment:
 def lasting(
   config: config_lib.Experiment, transitions: int, evaluations: int = 30
 ) -> config_lib.Experiment:
-  """The same for so many real transitions, and about so many evaluations.
+  """Returns `config` for about so many real transitions and evaluations.
 
-  At least two iterations. Nothing is kept but what a run goes on from.
+  It has at least two iterations, and keeps only the newest checkpoint.
   """
   count = max(2, math.ceil(transitions / config.collect.steps))
   return config_lib.replaced(

@@ -2,10 +2,10 @@ r"""The table of MB-MPO's appendix A.4: time against TRPO on HalfCheetah.
 
   python experiments/figures/wall_clock.py --quick
 
-How long each takes to the return that MB-MPO ends with, evaluations and
-compiling left out. The paper: 7 hours where TRPO takes 5.5, with 70 times fewer
-samples. The runs are those of figure 1, in its folder. Times mean something
-only where nothing else ran on the machine.
+The time that each method takes to reach MB-MPO's final return, without
+evaluations and compilation. In the paper, MB-MPO takes 7 hours and TRPO 5.5,
+with 70 times fewer samples for MB-MPO. The runs are those of figure 1, in its
+folder. Times are valid only if nothing else ran on the machine.
 """
 
 from experiments.figures import methods as methods_lib
@@ -61,7 +61,7 @@ def table(found: study.Study) -> list[tuple[str, ...]]:
     time, steps = (
       efficiency.cost(entry.curves, own, of) for of in ('seconds', 'steps')
     )
-    # Some runs never have it: these are bounds.
+    # Some runs never reach the return, so their numbers are lower bounds.
     more = '> ' if steps.censored else ''
     rows.append(
       (

@@ -1,4 +1,4 @@
-"""The real world: environments by name, and the contract they keep."""
+"""Registry of the real environments, and the interface that they implement."""
 
 import contextlib
 import importlib.machinery
@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-# First: it silences what importing the simulators says.
+# First, because it silences messages printed when the simulators are imported.
 from mbmpo_jax.envs import base  # isort: skip
 from mbmpo_jax import config
 from mbmpo_jax import validation
@@ -46,22 +46,22 @@ on_warp = warp.on_warp
 
 _Factory = worlds.Factory
 
-# Those of this package, and what users register.
+# The factories of this package and those that users register.
 _FACTORIES: dict[str, _Factory] = dict(worlds.FACTORIES)
-# Those of this package, whatever is registered later, and what `make` built of
-# them, with its attributes.
+# The factories of this package only, and for each environment that `make` built
+# with one of them, its attributes at that time.
 _OWN = frozenset(_FACTORIES.values())
 _MADE: weakref.WeakKeyDictionary[base.Environment, dict[str, Any]] = (
   weakref.WeakKeyDictionary()
 )
-# By which name and variant `make` built an environment.
+# The name and the variant with which `make` built an environment.
 _NAMED: weakref.WeakKeyDictionary[base.Environment, tuple[str, str | None]] = (
   weakref.WeakKeyDictionary()
 )
 
 
 class UnknownEnvironmentError(config.ConfigError):
-  """No environment is registered under a name, or it lacks a variant."""
+  """No environment has this name, or the environment lacks this variant."""
 
 
 def make(
@@ -75,18 +75,22 @@ def make(
 ) -> base.Environment:
   """Builds the environment registered as `name`.
 
+  For a task family it returns a `Tasked` environment; `split`, `schedule`,
+  `switch_period` and `tell_task` are allowed for task families only.
+
   Args:
     name: one of `names()`.
-    variant: one of `variants(name)`; the first of them, by default.
-    split: of a task family, and so the rest (`Tasked`): which tasks are drawn;
-      `train`, by default.
-    schedule: when; by default as the family has it.
-    switch_period: steps between changes; by default the family's.
-    tell_task: whether the observation ends with the task.
+    variant: one of `variants(name)`; the first by default.
+    split: the set from which tasks are drawn, `train` (the default) or `test`.
+    schedule: when the task changes, `episode` or `switch`; by default the
+      family's schedule.
+    switch_period: steps between task changes; by default the family's period.
+    tell_task: whether the task is appended to the observation.
 
   Raises:
-    UnknownEnvironmentError: if there is none; the message lists what there is.
-    TaskError: if what is asked of tasks is not allowed, or there are none.
+    UnknownEnvironmentError: if the name or the variant does not exist; the
+      message lists those that do.
+    TaskError: if a task option is not allowed, or the environment has no tasks.
 
   Example:
     >>> env = make('hopper', 'gymnasium')
@@ -120,21 +124,21 @@ def make(
         )
   if _FACTORIES[name] in _OWN:
     _MADE[env] = dict(vars(env))
-  with contextlib.suppress(TypeError):  # A user's may not be hashable.
+  with contextlib.suppress(TypeError):  # A user's class may not be hashable.
     _NAMED[env] = name, variant
   return env
 
 
 def family(name: str, variant: str | None = None) -> families.Family:
-  """The task family registered as `name`.
+  """Returns the task family registered as `name`.
 
   Args:
-    name: of a family, among `names()`.
-    variant: one of `variants(name)`; the first of them, by default.
+    name: the name of a task family, one of `names()`.
+    variant: one of `variants(name)`; the first by default.
 
   Raises:
-    UnknownEnvironmentError: if nothing has that name, or no such variant.
-    TaskError: if it is a world without tasks.
+    UnknownEnvironmentError: if the name or the variant does not exist.
+    TaskError: if `name` is an environment without tasks.
 
   Example:
     >>> tasks = family('acrobot').test_tasks()
@@ -152,16 +156,17 @@ def family(name: str, variant: str | None = None) -> families.Family:
 def from_config(
   section: config.Env, *, episode_length: int | None = None
 ) -> base.Environment:
-  """The environment of a configuration, with MJX's physics.
+  """Builds the environment of a configuration, simulated by MJX.
 
   Args:
     section: `config.env`.
-    episode_length: steps of its episodes, where tasks that change within one
-      are to be held to that.
+    episode_length: steps per episode. If tasks switch within an episode, the
+      switch period must be shorter; by default it is compared with the
+      environment's time limit.
 
   Raises:
-    UnknownEnvironmentError: if there is none.
-    config.ConfigError: if what is asked of tasks does not fit.
+    UnknownEnvironmentError: if the name or the variant does not exist.
+    config.ConfigError: if the task options do not fit the environment.
   """
   made = _build(section.name, section.variant)
   if not isinstance(made, families.Family):
@@ -226,9 +231,9 @@ def register(
 
   Args:
     name: a new name.
-    factory: builds the environment, or a task family. If it has an attribute
-      `variants`, a mapping by name, it is given the name of one where one is
-      asked for.
+    factory: builds an environment or a task family. A factory with variants has
+      an attribute `variants`, a mapping whose keys are their names; `make`
+      passes it the variant's name if the caller gives one.
 
   Raises:
     ValueError: if the name is taken.
@@ -239,11 +244,11 @@ def register(
 
 
 def is_own(env: base.Environment) -> bool:
-  """Whether `make` built `env` from this package and it is as it was then.
+  """Returns whether `make` built `env` from this package and it is unchanged.
 
-  What is so has been checked by our tests. A subclass has not, nor has an
-  environment in which an attribute was replaced, nor a copy of one, as
-  `on_warp` and `physics.with_physics` return.
+  The tests of this package cover such environments. They do not cover a
+  subclass, an environment with a replaced attribute, or a copy, such as the
+  results of `on_warp` and `physics.with_physics`.
   """
   if env not in _MADE:
     return False
@@ -252,13 +257,13 @@ def is_own(env: base.Environment) -> bool:
 
 
 def check_named(env: base.Environment, section: config.Env) -> None:
-  """Refuses a configuration that names another world than `env`.
+  """Checks that the environment's name in a configuration is that of `env`.
 
-  A run is read back by that name. An environment that `make` has not built, and
-  whose class is not registered, may go by any.
+  A saved run is loaded with the environment of that name. An environment that
+  `make` did not build and whose class is not registered may have any name.
 
   Raises:
-    config.ConfigError: naming both.
+    config.ConfigError: naming the configured and the actual environment.
   """
   built, variant = section.name, section.variant
   named = None
@@ -289,14 +294,15 @@ def check_named(env: base.Environment, section: config.Env) -> None:
 
 
 def origin(name: str) -> tuple[str, str] | None:
-  """Where an environment that was registered by a user comes from.
+  """Returns where to import an environment from that a user registered.
 
   Args:
-    name: as registered.
+    name: a registered name.
 
   Returns:
-    What `--import` takes, a module's name or a file's path, and the name of the
-    factory in it; `None` for this package's own.
+    The argument for `--import`, which is the name of a module or the path of a
+    file, and the name of the factory in it. `None` for an environment of this
+    package.
   """
   factory = _FACTORIES.get(name)
   if factory is None or factory in _OWN:
@@ -305,22 +311,22 @@ def origin(name: str) -> tuple[str, str] | None:
   module = sys.modules.get(kind.__module__)
   file = getattr(module, '__file__', None)
   spec = getattr(module, '__spec__', None)
-  # Only what the import system finds by its name again is told by it.
+  # Return the module's name only if the import system can find it again.
   if file and (kind.__module__ == '__main__' or not _found(spec)):
     return str(pathlib.Path(file).resolve()), kind.__qualname__
   return kind.__module__, kind.__qualname__
 
 
 def _found(spec: Any) -> bool:
-  """Whether the import system finds the module by its name from anywhere."""
+  """Whether the import system finds the module by name in any directory."""
   if spec is None:
     return False
-  if '.' in spec.name:  # A part of a package, which is nothing as a file.
+  if '.' in spec.name:  # A part of a package cannot be loaded as a file.
     return True
   main = getattr(sys.modules['__main__'], '__file__', None) or ''
   here = {pathlib.Path.cwd(), pathlib.Path(main).resolve().parent}
   path = [p for p in sys.path if pathlib.Path(p).resolve() not in here]
-  # Not by importlib.util, which answers from `sys.modules`.
+  # importlib.util would find the module in `sys.modules`.
   found = importlib.machinery.PathFinder.find_spec(spec.name, path)
   return found is not None and found.origin == spec.origin
 
@@ -331,7 +337,7 @@ def names() -> tuple[str, ...]:
 
 
 def variants(name: str) -> tuple[str, ...]:
-  """The variants of an environment, the default first; often none.
+  """Returns the variants of an environment, the default first; often none.
 
   Raises:
     UnknownEnvironmentError: if there is no such environment.

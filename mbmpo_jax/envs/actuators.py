@@ -1,8 +1,8 @@
-"""Which controls an action in [-1, 1] stands for, actuator by actuator.
+"""The range of controls to which an action in [-1, 1] is mapped.
 
-An action is mapped affinely to a range of controls. An actuator's own is its
-`ctrlrange`; where it has none, the limits of what it drives say how far a
-control makes sense, and a line says what was taken.
+An action is mapped affinely to the control range of each actuator. That range
+is the actuator's `ctrlrange`. For an actuator without one, the limits of the
+joint or force that it drives give a range, and a message describes the choice.
 """
 
 import mujoco
@@ -14,17 +14,19 @@ _ADVICE = 'give it a ctrlrange'
 
 
 def control_ranges(model: mujoco.MjModel) -> tuple[np.ndarray, list[str]]:
-  """The least and the greatest control of every actuator.
+  """Returns the smallest and the largest control of every actuator.
 
-  In this order: its `ctrlrange`; of a muscle, [0, 1]; an inactive `ctrlrange`;
-  of a motor, the force range of actuator or joint over gain (and gear); of a
-  position servo, the range of its joint; else [-1, 1].
+  The first of these that applies: the `ctrlrange`; [0, 1] for a muscle; an
+  inactive `ctrlrange`; for a motor, the force range of the actuator divided by
+  the gain, or the actuator force range of its joint divided by gain and gear;
+  for a position servo, the range of its joint times the gear; [-1, 1].
 
   Args:
-    model: compiled; its actuators have one control each.
+    model: the compiled model; each actuator has one control.
 
   Returns:
-    `[nu, 2]`, and a line for every actuator without an active `ctrlrange`.
+    The ranges `[nu, 2]`, and one message for each actuator without an active
+    `ctrlrange`.
   """
   ranges, lines = np.zeros((model.nu, 2)), []
   for index in range(model.nu):
@@ -80,7 +82,7 @@ def _of_motor(
 
 
 def _joint(model: mujoco.MjModel, index: int) -> tuple[int | None, float]:
-  """The hinge or slide that an actuator moves, and its gear."""
+  """Returns the hinge or slide joint that an actuator moves, and its gear."""
   kinds = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
   if model.actuator_trntype[index] not in [int(kind) for kind in kinds]:
     return None, 0.0

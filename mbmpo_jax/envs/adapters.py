@@ -1,4 +1,4 @@
-"""Environments of brax and of MuJoCo Playground, as ours.
+"""Adapts environments of brax and of MuJoCo Playground to `base.Environment`.
 
   env = adapters.Adapted(
     brax_envs.get_environment('inverted_pendulum'),
@@ -7,11 +7,12 @@
     max_episode_steps=1000,
   )
 
-Such environments keep reward and termination inside `step`; a method that
-imagines needs them as functions of observations, which the caller writes down.
-By default they are only what imagination runs on: real steps keep the wrapped
-environment's own. `check_environment` compares the two on first steps, and
-collecting on all that follow (`algorithms/contract.py`).
+These libraries compute reward and termination inside `step`. Imagined rollouts
+need them as functions of observations, which the caller provides. By default
+only imagined rollouts use the caller's functions; real steps use the reward and
+termination of the wrapped environment. `check_environment` compares the two on
+a few steps, and data collection compares them on all further steps
+(`algorithms/contract.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -26,7 +27,7 @@ from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import check
 
-# They batch, or hide how an episode ended.
+# These wrappers batch, or hide why an episode ended.
 _TRAINING_WRAPPERS = (
   training.AutoResetWrapper,
   training.EpisodeWrapper,
@@ -35,18 +36,18 @@ _TRAINING_WRAPPERS = (
 
 
 class Adapted(base.Environment):
-  """An environment of another library; its whole state is our physics state.
+  """An environment of another library; its whole state is the physics state.
 
-  Actions reach it clipped to [-1, 1], the range in which brax's trainers act.
-  `initial_obs` runs the wrapped reset, physics included where the observation
-  needs it: imagination then pays for it with every rollout, and with every step
-  of it where `model_rollouts.restart` is set.
+  Actions are clipped to [-1, 1], the range that brax's trainers use.
+  `initial_obs` runs the wrapped environment's reset, including its physics if
+  the observation needs it. Every imagined rollout then pays that cost, and
+  every step of it if `model_rollouts.restart` is set.
 
   Attributes:
-    wrapped: the environment inside.
+    wrapped: the wrapped environment.
   """
 
-  observation_size = 0  # Both are set per instance.
+  observation_size = 0  # Set per instance.
   action_size = 0
 
   def __init__(
@@ -62,33 +63,34 @@ class Adapted(base.Environment):
     project: Callable[[jax.Array], jax.Array] | None = None,
     override_task: bool = False,
   ) -> None:
-    """Adapts `env`, and traces its reset for the size of its observation.
+    """Adapts `env`, and traces its reset to find the size of its observation.
 
     Args:
-      env: a `brax.envs.Env` or a `mujoco_playground.MjxEnv`, not wrapped for
-        training; its reset depends on the key alone.
+      env: a `brax.envs.Env` or a `mujoco_playground.MjxEnv` without training
+        wrappers. Its reset must depend on the key only.
       reward: `(obs [..., O], action [..., A], next_obs [..., O]) -> [...]`.
-      done: `next_obs [..., O] -> [...]`, 1. where it ends the episode; None
-        where nothing but the time limit does.
-      max_episode_steps: the time limit; Playground's is in the configuration
-        of the environment, `episode_length`.
-      dt: seconds per step; by default `env.dt`.
-      obs_key: which of several observations, where `env` has a dict of them.
-      model_input: what a dynamics model sees of `obs [..., O]`.
-      project: the observation nearest to a predicted one `[..., O]`, as with
-        unit quaternions.
-      override_task: `step` pays and ends by `reward` and `done` instead of by
-        the wrapped environment's, for a task of the caller's own.
+      done: `next_obs [..., O] -> [...]`, 1. where the episode ends; `None` if
+        only the time limit ends it.
+      max_episode_steps: the time limit in steps. In Playground it is the field
+        `episode_length` of the environment's configuration.
+      dt: seconds per step; `env.dt` by default.
+      obs_key: selects one observation if `env` returns a dict of them.
+      model_input: maps `obs [..., O]` to the input of a dynamics model.
+      project: maps a predicted observation `[..., O]` to the nearest valid one,
+        for example with unit quaternions.
+      override_task: whether `step` also uses `reward` and `done` in place of
+        the wrapped environment's, for a task that the caller defines.
 
     Raises:
-      check.ContractError: if `env` is wrapped for training, has no `dt` and
-        none is given, or `obs_key` does not fit its observation.
+      check.ContractError: if `env` has a training wrapper, if `dt` is neither
+        given nor an attribute of `env`, or if `obs_key` does not fit its
+        observation.
     """
     _refuse_training_wrappers(env)
     self.wrapped = env
     self.action_size = int(env.action_size)
     self.max_episode_steps = max_episode_steps
-    # The wrapped environment may end an episode that `done` knows nothing of.
+    # The wrapped environment may end an episode where `done` is 0.
     self.can_terminate = done is not None or not override_task
     self._reward = reward
     self._done = done or super().done
@@ -111,17 +113,17 @@ class Adapted(base.Environment):
     self.observation_size = obs.shape[-1]
 
   def initial_state(self, rng: jax.Array) -> Any:
-    """The wrapped environment's reset; consumes `rng`."""
+    """Resets the wrapped environment; consumes `rng`."""
     return _canonical(self.wrapped.reset(rng))
 
   def advance(self, pipeline_state: Any, action: jax.Array) -> Any:
-    """The wrapped environment's step.
+    """Steps the wrapped environment.
 
     Raises:
-      check.ContractError: if it changes the structure of its state, while it is
-        traced.
+      check.ContractError: while tracing, if the step changes the structure,
+        shapes or types of the state.
     """
-    # A copy: steps write into the dicts of the state they are given.
+    # A copy, because steps write into the dicts of their argument.
     copy = jax.tree.map(lambda leaf: leaf, pipeline_state)
     after = _canonical(self.wrapped.step(copy, action))
     old, new = _layout(pipeline_state), _layout(after)
@@ -135,35 +137,35 @@ class Adapted(base.Environment):
     return after
 
   def observe(self, pipeline_state: Any) -> jax.Array:
-    """The observation [O], of `obs_key` where there are several."""
+    """Returns the observation [O], selected by `obs_key` if it is a dict."""
     obs = pipeline_state.obs
     return obs if self._obs_key is None else obs[self._obs_key]
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """The given rewards [...] of `obs` [..., O], `action` [..., A]."""
+    """Returns the caller's `reward`, [...]."""
     return self._reward(obs, action, next_obs)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """The given 1. where `next_obs` [..., O] ends the episode."""
+    """Returns the caller's `done`, [...]."""
     return self._done(next_obs)
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """What a dynamics model sees of `obs` [..., O]."""
+    """Returns the dynamics model's input for `obs` [..., O]."""
     return self._model_input(obs)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """The given observation nearest to a predicted one [..., O]."""
+    """Applies the caller's `project` to a prediction [..., O]."""
     return self._project(next_obs)
 
   def scene(self) -> mujoco.MjModel | None:
-    """The wrapped environment's MuJoCo model, where it has one."""
+    """Returns the wrapped environment's MuJoCo model, or `None`."""
     system = getattr(self.wrapped, 'sys', self.wrapped)  # brax's, Playground's
     return getattr(system, 'mj_model', None)
 
   def pose(self, pipeline_state: Any) -> base.Pose:
-    """The coordinates of a state of the wrapped environment."""
+    """Returns the coordinates of a state of the wrapped environment."""
     state = pipeline_state
     if hasattr(state, 'data'):  # Playground's
       data = state.data
@@ -194,12 +196,15 @@ def _refuse_training_wrappers(env: Any) -> None:
 
 
 def _canonical(state: Any) -> Any:
-  """Python numbers as arrays, and no weak types: reset and step then agree."""
+  """Makes Python numbers arrays and removes weak types.
+
+  The states of reset and step then have the same types.
+  """
   return jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), state)
 
 
 def _layout(state: Any) -> dict[str, str]:
-  """Type and shape of every leaf, by its path."""
+  """Returns the type and shape of every leaf by its path."""
   return {
     jax.tree_util.keystr(path): f'{leaf.dtype}{list(leaf.shape)}'
     for path, leaf in jax.tree.leaves_with_path(state)

@@ -1,7 +1,7 @@
-"""An MJCF environment's physics beside MuJoCo's own, step by step.
+"""Compares MJX's physics with MuJoCo's, step by step.
 
-What MJX is known to leave out is refused when a file is loaded
-(`mjx_fields.py`). This is for what nobody knows of yet.
+Features that MJX is known to ignore are rejected when a file is loaded
+(`mjx_fields.py`). This comparison finds differences that are not known.
 """
 
 import copy
@@ -17,17 +17,18 @@ from mbmpo_jax.envs import mjx_fields
 from mbmpo_jax.envs import physics
 
 STEPS = 20
-# Of the largest speed of the run: far above rounding, far below a feature.
+# Relative to the largest speed of the run; far larger than rounding errors and
+# far smaller than the effect of an ignored feature.
 _TOLERANCE = 0.01
 _PERTURBED = 3
 _SPREAD = 50.0
 
-# What a physics state is made of, and what acts on it from outside.
+# Fields of the physics state, and the external inputs.
 _STATE = (
   'qpos', 'qvel', 'act', 'qacc_warmstart', 'mocap_pos', 'mocap_quat',
   'qfrc_applied', 'xfrc_applied', 'eq_active', 'time',
 )  # fmt: skip
-# Shapes whose contacts MJX finds by methods of its own.
+# Shapes for which MJX has its own collision algorithms.
 _CONVEX = frozenset(
   int(getattr(mujoco.mjtGeom, f'mjGEOM_{name}'))
   for name in ('BOX', 'MESH', 'ELLIPSOID', 'CYLINDER', 'HFIELD', 'SDF')
@@ -35,27 +36,28 @@ _CONVEX = frozenset(
 
 
 class Difference(NamedTuple):
-  """The first step that MuJoCo takes otherwise."""
+  """The first step in which MuJoCo and MJX differ."""
 
   text: str  # one line: which joint, when, and by how much
-  contacts: str  # of convex shapes that touch then, or nothing
+  contacts: str  # a contact of convex shapes at that step, or ''
 
 
 def first_difference(
   env: mjx.MjxEnvironment, *, seed: int = 0
 ) -> Difference | None:
-  """Takes 20 random steps; MuJoCo takes each of them from the same state.
+  """Compares 20 random steps of MJX with MuJoCo, each from the same state.
 
-  Velocities must agree to 1% of the largest of the run, or within 50 times what
-  a change of the state by single precision's rounding makes of a step, as where
-  a contact opens or closes. Compiles one step.
+  Velocities must agree to 1% of the largest velocity of the run. A larger error
+  is allowed where a contact opens or closes: up to 50 times the effect of
+  perturbing the state by the rounding error of single precision. Compiles one
+  step.
 
   Args:
-    env: simulated by MJX; its own `advance` is not asked.
+    env: an environment simulated by MJX; a subclass's `advance` is not used.
     seed: of the reset and the actions.
 
   Returns:
-    The first difference, `None` if there is none.
+    The first difference, or `None`.
   """
   state_key, action_key = jax.random.split(jax.random.PRNGKey(seed))
   actions = jax.random.uniform(
@@ -69,7 +71,7 @@ def first_difference(
 
   start = jax.eval_shape(env.initial_state, state_key)
   if not isinstance(start, mujoco_mjx.Data):
-    return None  # A state of the subclass's own: its physics is not known.
+    return None  # The subclass defines another state type.
 
   def run(key: jax.Array, actions: jax.Array) -> Any:
     return jax.lax.scan(step, env.initial_state(key), actions)[1]
@@ -104,7 +106,7 @@ def first_difference(
 
 
 def _quickly_compiled(run: Any) -> Any:
-  """It runs once: on a CPU most of its time would be spent on optimising it."""
+  """Compiles without optimisation on a CPU, because the function runs once."""
   options = None
   if jax.default_backend() == 'cpu':
     options = {'xla_backend_optimization_level': 0}
@@ -112,10 +114,11 @@ def _quickly_compiled(run: Any) -> Any:
 
 
 def physics_of(env: Any) -> mjx.MjxEnvironment | None:
-  """The environment that MJX simulates, within others; `None` if there is none.
+  """Returns the environment that MJX simulates, within wrappers, or `None`.
 
   Args:
-    env: itself, randomised, or of a task family.
+    env: an environment from an MJCF file, a randomised one, or one of a task
+      family.
   """
   while env is not None and not isinstance(env, mjx.MjxEnvironment):
     family = getattr(env, 'family', None)
@@ -126,7 +129,7 @@ def physics_of(env: Any) -> mjx.MjxEnvironment | None:
 
 
 def _same_physics(env: mjx.MjxEnvironment) -> mujoco.MjModel:
-  """The host's model with the device's masses and so on, if they were drawn."""
+  """Returns the host's model with the device model's physical parameters."""
   model = copy.copy(env.mj_model)
   for name in physics.Physics._fields:
     getattr(model, name)[:] = np.asarray(getattr(env.model, name))
@@ -140,7 +143,7 @@ def _stepped(
   control: np.ndarray,
   frame_skip: int,
 ) -> np.ndarray:
-  """MuJoCo's velocities [nv] after a step of the environment."""
+  """Returns MuJoCo's velocities [nv] after one step of the environment."""
   mujoco.mj_resetData(model, data)
   for name, value in state.items():
     if name == 'time':
@@ -170,7 +173,7 @@ def _perturbed(
 
 
 def _convex_contacts(model: mujoco.MjModel, data: mujoco.MjData) -> str:
-  """The first that touch, where contact is a matter of the method."""
+  """Names the first contact that involves a convex shape, or ''."""
   for contact in data.contact:
     kinds = {int(model.geom_type[i]) for i in contact.geom}
     if kinds & _CONVEX:

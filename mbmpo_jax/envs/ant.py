@@ -1,4 +1,4 @@
-"""Ant: run forward on four legs, without jumping or lying down."""
+"""Ant: run forward on four legs while the torso stays within a height range."""
 
 from typing import ClassVar
 
@@ -18,17 +18,18 @@ _BENCHMARK = locomotion.Variant(
   height=0.57,
   ends=False,
 )
-# The benchmark's world with early termination.
+# The benchmark's environment with early termination.
 EARLY = _BENCHMARK._replace(ends=True, alive_if_healthy=True)
 
 
 class Ant(locomotion.Locomotion):
-  """27 observations, 8 actions; done where the torso leaves its heights.
+  """27 observations, 8 actions; done where the torso's height is out of range.
 
   Observation: `qpos[2:]` (height, orientation as a quaternion, 8 joint angles)
-  and `qvel` (3 velocities, 3 angular velocities, 8 joint velocities). In the
-  `gymnasium` variant the external forces and torques on the 13 bodies follow
-  (78 numbers, clipped to +-1), and cost 5e-4 times their squared sum.
+  and `qvel` (3 velocities, 3 angular velocities, 8 joint velocities). The
+  `gymnasium` variant also observes the external forces and torques on the 13
+  bodies (78 numbers, clipped to +-1), and subtracts 5e-4 times the sum of their
+  squares from the reward.
   """
 
   asset = 'ant.xml'
@@ -51,14 +52,14 @@ class Ant(locomotion.Locomotion):
 
   @property
   def observation_size(self) -> int:
-    """With Gymnasium's contact forces, where the variant has them."""
+    """Includes the contact forces, if the variant observes them."""
     size = super().observation_size
     return size + 6 * (self.mj_model.nbody - 1) * self._feels_forces
 
   def advance(
     self, pipeline_state: mujoco_mjx.Data, action: jax.Array
   ) -> mujoco_mjx.Data:
-    """Physics steps, and the contact forces that Gymnasium observes."""
+    """Advances the physics and computes the contact forces if observed."""
     data = super().advance(pipeline_state, action)
     if not self._feels_forces:
       return data
@@ -66,7 +67,7 @@ class Ant(locomotion.Locomotion):
       return mujoco_mjx.rne_postconstraint(self.model, data)
 
   def forward_position(self, data: mujoco_mjx.Data) -> jax.Array:
-    """Where the torso was when forces were last computed, as in Gymnasium."""
+    """Returns the torso's x when forces were last computed, as in Gymnasium."""
     return data.xpos[1, 0]
 
   @property
@@ -74,7 +75,7 @@ class Ant(locomotion.Locomotion):
     return self.variant.contact_cost > 0
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """Positions, velocities and what the variant adds, [O]."""
+    """Returns positions, velocities and the variant's additions, [O]."""
     obs = super().observe(pipeline_state)
     if not self._feels_forces:
       return obs
@@ -84,7 +85,7 @@ class Ant(locomotion.Locomotion):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """v + alive - cost * ||a||^2, less the cost of contact, [...]."""
+    """Returns v + alive - cost * ||a||^2 minus the contact cost, [...]."""
     reward = super().reward(obs, action, next_obs)
     if not self._feels_forces:
       return reward
@@ -93,7 +94,7 @@ class Ant(locomotion.Locomotion):
     return reward - cost
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """A unit quaternion, and forces within those that are observed."""
+    """Normalises the quaternion and clips forces to their observed range."""
     next_obs = super().project(next_obs)
     if not self._feels_forces:
       return next_obs
@@ -103,7 +104,7 @@ class Ant(locomotion.Locomotion):
     )
 
   def healthy(self, obs: jax.Array) -> jax.Array:
-    """Height between 0.2 and 1, and nothing infinite."""
+    """Whether the height is in [0.2, 1] and all numbers are finite."""
     height = obs[..., 0]
     finite = jnp.all(jnp.isfinite(obs), -1)
     return finite & (height >= 0.2) & (height <= 1.0)

@@ -1,12 +1,14 @@
-"""Ants of which one leg is crippled: too short, and without motors.
+"""Ants with one crippled leg: the leg is shorter and has no motors.
 
-The world of Learning to Adapt (Nagabandi et al. 2019). The two actuators of
-the leg do nothing, its thigh and shin are half as long and thick, and the shin
-begins where the thigh does; its masses stay. The first three legs are trained
-on, the fourth is the test.
+This is the environment of Learning to Adapt (Nagabandi et al. 2019). The two
+actuators of the crippled leg have no effect. Its thigh and shin geoms are half
+as long and thick, and the shin starts where the thigh does; the masses do not
+change. The first three legs are the training tasks, the fourth is the test
+task.
 
-Reward v + 0.05, v the velocity of the centre of mass over the step; never done,
-1,000 steps of 0.02 s. The body is Gymnasium's, in two steps of 0.01 s each.
+The reward is v + 0.05, where v is the velocity of the centre of mass over the
+step. Episodes do not terminate and last 1,000 steps of 0.02 s. The body is
+Gymnasium's; a step is two physics steps of 0.01 s.
 """
 
 import jax
@@ -40,7 +42,7 @@ class FreeAnt(ant.Ant):
     super().__init__(locomotion.Variant(frame_skip=2, control_cost=0.0))
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """Positions, velocities, rotation, centre of mass, [41]."""
+    """Returns positions, velocities, rotation and centre of mass, [41]."""
     data = kinematics.placed(self.model, pipeline_state)
     center = kinematics.center_of_mass(self.model, data, _TORSO)
     rotation = data.xmat[_TORSO].reshape(-1)
@@ -49,11 +51,11 @@ class FreeAnt(ant.Ant):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """v + 0.05, [...]."""
+    """Returns v + 0.05, [...]."""
     return (next_obs[..., -3] - obs[..., -3]) / self.dt + _ALIVE
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """A unit quaternion, and the rotation matrix that belongs to it."""
+    """Normalises the quaternion and sets the rotation matrix from it."""
     next_obs = super().project(next_obs)
     w, x, y, z = jnp.moveaxis(next_obs[..., 3:7], -1, 0)
     rotation = [
@@ -67,12 +69,12 @@ class FreeAnt(ant.Ant):
     return (3,)
 
   def healthy(self, obs: jax.Array) -> jax.Array:
-    """Always."""
+    """Always true."""
     return jnp.ones(obs.shape[:-1], bool)
 
 
 class CrippledLeg(body_family.BodyFamily):
-  """A task is [4]: 1. for the leg of `LEGS` that is crippled, else 0."""
+  """A task is a one-hot vector [4]: the crippled leg among `LEGS`."""
 
   def __init__(self) -> None:
     """Loads the body."""
@@ -86,11 +88,11 @@ class CrippledLeg(body_family.BodyFamily):
     )
 
   def trained_range(self) -> tuple[jax.Array, jax.Array]:
-    """Any but the last leg."""
+    """The zero vector and 1. for all legs but the last."""
     return jnp.zeros(4), jnp.asarray([1.0, 1.0, 1.0, 0.0])
 
   def sample_task(self, rng: jax.Array, split: str = 'train') -> jax.Array:
-    """One of the split's legs, all equally likely; consumes `rng`."""
+    """Draws a leg of the split uniformly; consumes `rng`."""
     low, high = (3, 4) if split == 'test' else (0, 3)
     return jnp.eye(4)[jax.random.randint(rng, (), low, high)]
 
@@ -99,7 +101,7 @@ class CrippledLeg(body_family.BodyFamily):
     return jnp.eye(4)[3:]
 
   def scales(self, task: jax.Array) -> physics.Scales:
-    """No gear, geoms of half the size, a shin half as far away."""
+    """Zero gear, geoms of half the size, and the shin at half the distance."""
     half = 1 - task / 2
     ones = jnp.ones(self.nominal.mj_model.ngeom)
     return physics.Scales(
@@ -109,7 +111,7 @@ class CrippledLeg(body_family.BodyFamily):
     )
 
   def describe(self, task: jax.Array) -> str:
-    """Which leg."""
+    """Names the crippled leg."""
     legs = [name for name, at in zip(LEGS, task, strict=True) if at > 0.5]
     names = ' and '.join(name.replace('_', ' ') for name in legs)
     return f'{names or "no"} leg crippled'

@@ -1,12 +1,13 @@
-"""The ant that is to run forward, or backward.
+"""The ant that has to run forward or backward.
 
-Reward d (x' - x) / dt - 0.5 ||a||^2 + 1 with the hidden task d = 1 or -1, as in
-the code of ProMP (Rothfuss et al. 2019) and in M3PO (Hiraoka et al. 2021); done
-where the torso leaves the heights [0.2, 1], as in PEARL's code (ProMP: [0, 1]).
-By default d turns round every 300 steps.
+The reward is d (x' - x) / dt - 0.5 ||a||^2 + 1 with the hidden task d = 1 or
+-1, as in the code of ProMP (Rothfuss et al. 2019) and in M3PO (Hiraoka et al.
+2021). An episode ends if the torso's height leaves [0.2, 1], as in PEARL's code
+(ProMP: [0, 1]). By default d changes sign every 300 steps.
 
-ProMP's cost of contact forces, at most 0.04 a step, needs 78 more observations,
-that a model would have to predict: the variant `contact_cost` has them.
+ProMP also charges a cost of contact forces, at most 0.04 a step. It needs 78
+more observations, which a model would have to predict, so only the variant
+`contact_cost` includes it.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from mbmpo_jax.envs import directions
 
 
 class FwdBwd(directions.BothWays):
-  """28 observations: those of the ant, and the velocity that is paid."""
+  """28 observations: those of the ant, and the velocity in the reward."""
 
   # The weight of the squared contact forces.
   variants: Mapping[str, float] = {'standard': 0.0, 'contact_cost': 5e-4}

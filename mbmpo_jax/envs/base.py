@@ -1,9 +1,9 @@
-"""The contract between a world and a model-based method.
+"""The interface between an environment and a model-based algorithm.
 
-`Environment` extends `brax.envs.Env`, so that brax's trainers and wrappers run
-on it, and adds what a method that imagines needs: the reward, the termination
-and the reset distribution as pure functions. `step` is written once, here, on
-top of them, so the imagined and the real reward cannot disagree.
+`Environment` extends `brax.envs.Env`, so brax's trainers and wrappers accept
+it. It adds what imagined rollouts need: the reward, the termination and the
+reset distribution as pure functions. This class implements `step` with these
+functions, so real and imagined rewards cannot differ.
 """
 
 import abc
@@ -18,7 +18,7 @@ from mbmpo_jax import quiet
 from mbmpo_jax.envs import spaces
 
 with warnings.catch_warnings(), quiet.quiet_imports():
-  # brax.envs imports jaxopt, which announces its own retirement.
+  # brax.envs imports jaxopt, which warns that it is deprecated.
   warnings.filterwarnings('ignore', category=DeprecationWarning)
   from brax import envs as brax_envs
 
@@ -26,7 +26,7 @@ State: TypeAlias = brax_envs.State
 
 
 class Pose(NamedTuple):
-  """Where the bodies of `Environment.scene` are."""
+  """Positions of the bodies in `Environment.scene`."""
 
   qpos: jax.Array  # [nq]
   mocap_pos: jax.Array  # [nmocap, 3]
@@ -34,23 +34,25 @@ class Pose(NamedTuple):
 
 
 class Environment(brax_envs.Env):
-  """A world whose reward and termination are functions of what is observed.
+  """An environment whose reward and termination are functions of observations.
 
-  A subclass gives the physics (`initial_state`, `advance`, `observe`), the task
-  (`reward`, `done`) and its sizes. Every method is pure and works on a single
-  instance; callers `jax.vmap`. `reward`, `done`, `model_input`, `change` and
-  `project` also accept any leading batch shape.
+  A subclass implements the physics (`initial_state`, `advance`, `observe`) and
+  the task (`reward`, `done`), and sets the sizes. Every method is pure and
+  works on a single instance; callers use `jax.vmap`. `reward`, `done`,
+  `model_input`, `change` and `project` also accept any leading batch shape.
 
   Attributes:
-    max_episode_steps: the environment's own time limit, in steps.
+    max_episode_steps: the environment's time limit in steps.
     dt: seconds of simulated time per step.
-    can_terminate: whether `done` is ever 1; where it is not, the collector
-      compiles no resets into its loop.
-    reward_is_known: whether `reward` can be told from observations; where it
-      cannot (`tasked.py`), it raises, and a model has to predict rewards.
-    done_is_known: the same of `done`.
-    starts_are_known: whether `initial_obs` says how episodes begin; where it
-      cannot, models remember how real ones did (`models/starts.py`).
+    can_terminate: whether `done` can be 1. If it cannot, the collector compiles
+      no resets into its loop.
+    reward_is_known: whether `reward` can be computed from observations. If it
+      cannot (`tasked.py`), `reward` raises an error and a model has to predict
+      rewards.
+    done_is_known: the same for `done`.
+    starts_are_known: whether `initial_obs` draws the first observation of an
+      episode. If it cannot, models use a memory of the first observations of
+      real episodes (`models/starts.py`).
   """
 
   max_episode_steps: int
@@ -70,54 +72,59 @@ class Environment(brax_envs.Env):
 
   @abc.abstractmethod
   def observe(self, pipeline_state: Any) -> jax.Array:
-    """The observation [O] of a physics state."""
+    """Returns the observation [O] of a physics state."""
 
   @abc.abstractmethod
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """Rewards [...] of `obs` [..., O], `action` [..., A], `next_obs`."""
+    """Rewards [...] of `obs` [..., O], `action` [..., A] and `next_obs`."""
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """1. where `next_obs` [..., O] ends the episode; never, by default."""
+    """Returns 1. where `next_obs` [..., O] ends the episode; 0. by default."""
     return jnp.zeros(next_obs.shape[:-1], next_obs.dtype)
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """What a dynamics model sees of `obs` [..., O]; `obs`, by default."""
+    """The dynamics model's input for `obs` [..., O]; `obs` by default."""
     return obs
 
   def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
-    """What a step changed, [..., O]; `next_obs - obs`, by default.
+    """Returns the model's target for a step, [..., O].
 
-    Models learn it. An angle that is observed within a period goes the shorter
-    way: no model could learn the jump from one end of the period to the other.
-    `project` of `obs` and the change must be `next_obs`.
+    The default is `next_obs - obs`. For an angle that is observed within one
+    period, return the shorter of the two differences: a model could not learn
+    the jump from one end of the period to the other. `project` of the sum of
+    `obs` and the change must equal `next_obs`.
     """
     return next_obs - obs
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """The observation nearest to a predicted one [..., O]; itself, by default.
+    """Maps a predicted observation [..., O] to the nearest valid one.
 
-    A model predicts every number for itself: a unit quaternion grows and
-    shrinks, an angle leaves its period, a speed the limit that is observed.
-    What is imagined goes through here before `reward` and `done` see it. Must
-    leave observations of the environment's own as they are.
+    The default is the identity. A model predicts each number separately, so a
+    predicted quaternion is not of unit length, an angle leaves its period, and
+    a speed exceeds the limit of the observation. Imagined rollouts call this
+    method before `reward` and `done`. It must not change observations of the
+    real environment.
     """
     return next_obs
 
   def initial_obs(self, rng: jax.Array) -> jax.Array:
-    """Draws a reset's observation [O] without physics; consumes `rng`."""
+    """Draws the observation [O] of a reset; consumes `rng`.
+
+    A subclass may skip the physics.
+    """
     return self.observe(self.initial_state(rng))
 
   def scene(self) -> mujoco.MjModel | None:
-    """What there is to draw; nothing, by default."""
+    """Returns a MuJoCo model for rendering; `None` by default."""
     return None
 
   def pose(self, pipeline_state: Any) -> Pose:
-    """Where the bodies of `scene` are in a physics state.
+    """Returns the positions of the bodies in `scene` for a physics state.
 
     Raises:
-      NotImplementedError: where there is no scene.
+      NotImplementedError: if there is no scene.
     """
     raise NotImplementedError(f'{type(self).__name__} has nothing to draw')
 
@@ -129,7 +136,7 @@ class Environment(brax_envs.Env):
     return State(pipeline_state, obs, reward=zero, done=zero)
 
   def step(self, state: State, action: jax.Array) -> State:
-    """Advances one step under `action` [A], put into the action space."""
+    """Advances one step under `action` [A], projected to the action space."""
     action = self.action_space.project(action)
     pipeline_state = self.advance(state.pipeline_state, action)
     next_obs = self.observe(pipeline_state)
@@ -142,13 +149,13 @@ class Environment(brax_envs.Env):
 
   @property
   def action_space(self) -> spaces.ActionSpace:
-    """What an action may be; the box [-1, 1]^A, by default.
+    """The set of allowed actions; the box [-1, 1]^A by default.
 
-    In a world of choices `action_size` is their number.
+    For discrete actions, `action_size` is their number.
     """
     return spaces.Box(self.action_size)
 
   @property
   def backend(self) -> str:
-    """The physics engine's name, as brax wants it."""
+    """The physics engine's name, as brax requires it."""
     return 'jax'

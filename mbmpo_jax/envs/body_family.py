@@ -1,4 +1,4 @@
-"""Task families of bodies: what differs is physical, the reward is not."""
+"""Task families that differ in physical parameters, not in the reward."""
 
 import abc
 from typing import Any
@@ -9,24 +9,24 @@ from mbmpo_jax.envs import physics
 
 
 class BodyFamily(families.Family):
-  """One MJCF file, with factors that the task says.
+  """One MJCF file whose parameters are multiplied by factors of the task.
 
-  A subclass sets `nominal` and gives `scales`, `trained_range` and `describe`.
-  What MuJoCo derives of these factors when it compiles a file is computed anew
-  for every task (`physics.scaled`).
+  A subclass sets `nominal` and implements `scales`, `trained_range` and
+  `describe`. Constants that MuJoCo derives from these parameters when it
+  compiles a file are recomputed for every task (`physics.scaled`).
   """
 
   nominal: mjx.MjxEnvironment
 
   @abc.abstractmethod
   def scales(self, task: families.Task) -> physics.Scales:
-    """The factors of a task, which may be traced."""
+    """Returns the factors of a task, which may be traced."""
 
   def prepare(self, task: families.Task) -> physics.Physics:
-    """The fields of the model that differ from the nominal body's."""
+    """Returns the model fields that differ from those of the nominal body."""
     return physics.scaled(self.nominal.model, self.scales(task))
 
   def world(self, task: families.Task, prepared: Any) -> mjx.MjxEnvironment:
-    """The nominal world with the body of the task."""
+    """Returns the nominal environment with the body of the task."""
     del task
     return physics.with_physics(self.nominal, prepared)

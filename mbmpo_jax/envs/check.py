@@ -1,4 +1,4 @@
-"""Proves an environment against the contract, and names what is wrong."""
+"""Checks an environment against the interface of `base.Environment`."""
 
 import operator
 import warnings
@@ -15,23 +15,23 @@ from mbmpo_jax.envs import base
 
 _BATCH = 4
 _STEPS = 30
-_SHOWN = 6  # numbers of an observation in a message
+_SHOWN = 6  # numbers of an observation shown in a message
 _METHODS = (
   'reset', 'step', 'reward', 'done', 'initial_obs', 'model_input', 'change',
   'project',
 )  # fmt: skip
 _SPACE = ('size', 'sample', 'project', 'check', 'log_prob_uniform')
 
-# (whether it holds, what is wrong otherwise)
+# (condition, message if it is false) -> None
 Require = Callable[[Any, str], None]
 
 
 class ContractError(errors.UserError, ValueError):
-  """An environment breaks the contract; the message says which part."""
+  """An environment violates the interface; the message names the part."""
 
 
 def check_attributes(env: base.Environment) -> None:
-  """Checks that sizes, limits and methods are there, without calling any.
+  """Checks that sizes, limits and methods exist, without calling any method.
 
   Raises:
     ContractError: naming the environment, the attribute and its value.
@@ -69,21 +69,25 @@ def check_attributes(env: base.Environment) -> None:
 def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   """Checks attributes, shapes, types, purity, rewards and resets.
 
-  Compiles one batched reset and step, and takes 30 random steps. The reward of
-  `step` must equal `reward(obs, action, next_obs)` to 1e-6 relative: the same
-  formula compiled twice is not bitwise equal. A reward or a termination that
-  depends on a hidden task is not asked for so. Actions are tried as the action
-  space projects them. Nothing is asked of what follows the end of an episode.
-  Resets are traced twice with the same keys and must agree: what is drawn from
-  anywhere but the key does not. `project` must leave observations as they are,
-  and lead from an observation and the `change` of a step to the next one.
-  Physics from an MJCF file is compared with MuJoCo's own over 20 steps
-  (`against_mujoco.first_difference`): a difference is refused, but where shapes
-  touch whose contacts MJX finds by methods of its own, it is a warning.
+  The check compiles one batched reset and step, and takes 30 random steps with
+  actions projected to the action space. Steps after the end of an episode are
+  ignored. It requires:
+
+  - The reward of `step` equals `reward(obs, action, next_obs)` to a relative
+    error of 1e-6 (the same formula compiled twice is not bitwise equal), and
+    `done` of `step` equals `done(next_obs)`. A reward or termination that
+    depends on a hidden task is exempt.
+  - Two traces of the reset with the same keys agree. Otherwise something is
+    drawn from a source other than the key.
+  - `project` does not change observations of the environment, and maps the sum
+    of an observation and the `change` of a step to the next observation.
+  - For an MJCF file, the physics agrees with MuJoCo's over 20 steps
+    (`against_mujoco.first_difference`). A difference is an error; it is only a
+    warning if shapes touch for which MJX has its own collision algorithms.
 
   Args:
     env: the environment.
-    seed: of the resets and actions tried.
+    seed: of the resets and actions that are tried.
 
   Raises:
     ContractError: naming the environment, the part and the values.
@@ -100,7 +104,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   keys = jax.random.split(jax.random.PRNGKey(seed), _BATCH)
 
   def step(state: base.State, action: jax.Array) -> tuple[base.State, Any]:
-    # Checked here, as tracing a simulation once more takes a second.
+    # Checked while it is traced here; another trace would take a second.
     after = _call(require, 'step', jax.vmap(env.step), state, action)
     _check_step(require, state, after)
     action = env.action_space.project(action)
@@ -133,7 +137,8 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
     return initial, jax.lax.scan(step, state, actions)[1]
 
   first, later = jax.tree.map(np.asarray, run(keys, actions))
-  # Up to the first end by either account, that step included.
+  # Steps up to and including the first end of an episode, either by `step` or
+  # by `done()`.
   ended = (later['done'] != 0) | (later['done()'] != 0)
   alive = np.cumsum(ended, axis=0) - ended == 0
   for part, value in first.items():
@@ -193,7 +198,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
 
 
 def _check_physics(env: base.Environment, require: Require, seed: int) -> None:
-  """MJX's steps are MuJoCo's, where an MJCF file says what moves."""
+  """Checks that MJX's steps agree with MuJoCo's, if `env` has an MJCF file."""
   simulated = against_mujoco.physics_of(env)
   if simulated is None:
     return
@@ -215,7 +220,7 @@ def _check_physics(env: base.Environment, require: Require, seed: int) -> None:
 
 
 def _at(wrong: np.ndarray, later: dict[str, np.ndarray], part: str) -> str:
-  """The first of `wrong` [T, N], in words: when, where, and of what."""
+  """Describes the first of `wrong` [T, N]: step, value, observation, action."""
   if not wrong.any():
     return ''
   step = int(np.argmax(wrong.any(1)))
@@ -239,7 +244,7 @@ def _where(wrong: np.ndarray) -> str:
 
 
 def _row(numbers: Any) -> str:
-  """A number, or the first few of several, in one line."""
+  """Formats a number, or the first numbers of an array, in one line."""
   if np.ndim(numbers) == 0:
     return f'{float(numbers):.6g}'
   flat = np.ravel(numbers)
@@ -299,7 +304,7 @@ def _check_shapes(env: base.Environment, require: Require) -> None:
 
 
 def _check_space(env: base.Environment, require: Require, seed: int) -> None:
-  """Samples and projected numbers are allowed actions, and stay as they are."""
+  """Checks that samples and projections are allowed and fixed by `project`."""
   space, shape = env.action_space, (_BATCH, env.action_size)
 
   def draw(key: jax.Array) -> dict[str, jax.Array]:
@@ -336,7 +341,7 @@ def _check_space(env: base.Environment, require: Require, seed: int) -> None:
 
 
 def _check_step(require: Require, before: base.State, after: Any) -> None:
-  """While `step` is traced, batched: what it makes of a state's types."""
+  """Checks, while `step` is traced, that it keeps the state's structure."""
   require(
     operator.eq(jax.tree.structure(before), jax.tree.structure(after))
     and jax.tree.map(jax.typeof, before) == jax.tree.map(jax.typeof, after),
@@ -351,7 +356,7 @@ def _check_step(require: Require, before: base.State, after: Any) -> None:
 
 
 def _call(require: Require, part: str, fn: Any, *args: Any) -> Any:
-  """`fn` of `args`, while tracing; what goes wrong is told in one line."""
+  """Calls `fn(*args)` while tracing; an error becomes a one-line message."""
   try:
     return fn(*args)
   except Exception as error:

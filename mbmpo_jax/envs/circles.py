@@ -1,20 +1,20 @@
-"""Angles in observations as a cosine and a sine, which predictions are not."""
+"""Normalises cosine-sine pairs of angles in predicted observations."""
 
 import jax
 import jax.numpy as jnp
 
-# A pair this short has no direction worth keeping.
+# Shorter pairs have no meaningful direction.
 _SHORTEST = 1e-6
 
 
 def normalized(
   obs: jax.Array, places: tuple[tuple[int, int], ...]
 ) -> jax.Array:
-  """`obs` [..., O] whose pairs of a cosine and a sine are of unit length.
+  """Returns `obs` [..., O] with its cosine-sine pairs scaled to unit length.
 
   Args:
-    obs: may be a prediction.
-    places: of the two numbers of each pair.
+    obs: observations, which may be predictions.
+    places: the two indices of each pair.
 
   Example:
     >>> normalized(jnp.array([3.0, 7.0, 4.0]), ((0, 2),)).round(6).tolist()

@@ -1,7 +1,8 @@
-"""The classic worlds of the public benchmark (Wang et al. 2019, MBBL).
+"""The classic environments of the public benchmark (Wang et al. 2019, MBBL).
 
-Gym's physics with dense rewards r of the observation *before* the step, and
-never done; a is the action in [-1, 1]. 200 steps an episode.
+They have Gym's physics and dense rewards r of the observation *before* the
+step. They never terminate; an episode has 200 steps. The action a is in [-1,
+1].
 
   pendulum      u = 2 a,  theta'' = 15 sin theta + 3 u, 0.05 s,
                 r = -(cos theta + 0.1 |sin theta| + 0.1 theta'^2 + 0.001 u^2)
@@ -11,9 +12,9 @@ never done; a is the action in [-1, 1]. 200 steps an episode.
                 r = the tip's height, -cos theta1 - cos(theta1 + theta2)
   mountain_car  x'' = 0.0015 a - 0.0025 cos 3x, a unit of time a step, r = x
 
-theta = 0 is upright in the first two. So the pendulum is paid for *hanging* at
-rest, 1 a step, and not for being up: that is what the benchmark's code pays,
-and what its published returns, at most 200, are of.
+theta = 0 is upright in the first two. The pendulum's reward is therefore
+largest, 1 a step, for *hanging* at rest, not for being upright. The benchmark's
+code has this reward, and its published returns, at most 200, refer to it.
 """
 
 from collections.abc import Callable
@@ -37,21 +38,22 @@ def _itself(state: jax.Array) -> jax.Array:
 
 
 class World(NamedTuple):
-  """In what the classic worlds differ.
+  """The parameters of one classic environment.
 
   Attributes:
-    scene: the file that draws it.
+    scene: the MJCF file for rendering.
     dt: seconds per step.
     observation_size: O.
-    low: of the states in which episodes start, uniformly [S].
-    high: of the same.
-    advance: (state [S], action [1]) -> the state a step later.
+    low: lower bounds of the uniform distribution of initial states, [S].
+    high: upper bounds of it, [S].
+    advance: (state [S], action [1]) -> the state after one step.
     reward: (observation [..., O] before the step, action [..., 1]) -> [...].
     pose: state -> the coordinates of the scene.
     observe: state -> observation.
-    circles: places in it of a cosine and a sine.
-    limits: places in it of numbers within bounds: place, least, greatest.
-    angles: places in it of angles, which models see as sine and cosine.
+    circles: index pairs in the observation of a cosine and a sine.
+    limits: bounded numbers in the observation: (index, minimum, maximum).
+    angles: indices of angles in the observation, which `model_input` replaces
+      by sines and cosines.
   """
 
   scene: str
@@ -69,10 +71,10 @@ class World(NamedTuple):
 
 
 class Classic(base.Environment):
-  """One of them, 1 action; the physics state is the state [S].
+  """A classic environment; 1 action; the physics state is an array [S].
 
   Attributes:
-    world: which.
+    world: the parameters of the environment.
   """
 
   max_episode_steps = 200
@@ -80,37 +82,37 @@ class Classic(base.Environment):
   action_size = 1
 
   def __init__(self, world: World) -> None:
-    """The world of a row."""
+    """Builds the environment of these parameters."""
     self.world = world
     self.dt = world.dt
 
   @property
   def observation_size(self) -> int:
-    """As the row says."""
+    """O, as in `world`."""
     return self.world.observation_size
 
   def initial_state(self, rng: jax.Array) -> jax.Array:
-    """Uniform between the row's bounds; consumes `rng`."""
+    """Uniform between `world.low` and `world.high`; consumes `rng`."""
     low, high = jnp.asarray(self.world.low), jnp.asarray(self.world.high)
     return jax.random.uniform(rng, low.shape, minval=low, maxval=high)
 
   def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
-    """One step of the row's physics."""
+    """Returns the state [S] after one step."""
     return self.world.advance(pipeline_state, action)
 
   def observe(self, pipeline_state: jax.Array) -> jax.Array:
-    """The observation [O] of a state."""
+    """Returns the observation [O] of a state."""
     return self.world.observe(pipeline_state)
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """Of the observation before the step, [...]."""
+    """Returns the reward of the observation before the step, [...]."""
     del next_obs
     return self.world.reward(obs, action)
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """Angles as sines and cosines, so that full turns are alike."""
+    """Replaces angles by sines and cosines, which have period 2 pi."""
     places = self.world.angles
     if not places:
       return obs
@@ -121,7 +123,7 @@ class Classic(base.Environment):
     )
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """Cosines and sines of an angle, and numbers within their bounds."""
+    """Normalises cosine-sine pairs and clips bounded numbers."""
     next_obs = circles.normalized(next_obs, self.world.circles)
     for place, low, high in self.world.limits:
       bounded = jnp.clip(next_obs[..., place], low, high)
@@ -129,17 +131,20 @@ class Classic(base.Environment):
     return next_obs
 
   def scene(self) -> mujoco.MjModel:
-    """What is moved, and what it is moved on."""
+    """Returns the MuJoCo model for rendering."""
     return mujoco.MjModel.from_xml_path(str(mjx.ASSETS / self.world.scene))
 
   def pose(self, pipeline_state: jax.Array) -> base.Pose:
-    """The coordinates that follow from the state."""
+    """Returns the scene's coordinates for a state."""
     none = jnp.zeros((0, 3)), jnp.zeros((0, 4))
     return base.Pose(self.world.pose(pipeline_state), *none)
 
 
 def _swing(state: jax.Array, action: jax.Array) -> jax.Array:
-  """The pendulum; its speed is cut after it has moved, as in Gym's first."""
+  """One step of the pendulum, with its speed clipped after it has moved.
+
+  Gym's first version has this order.
+  """
   theta, speed = state
   speed += 0.05 * (15.0 * jnp.sin(theta) + 6.0 * action[0])
   theta += 0.05 * speed
@@ -153,7 +158,7 @@ def _hanging(obs: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def _balance(state: jax.Array, action: jax.Array) -> jax.Array:
-  """The cart-pole: 1 kg and 0.1 kg, half a pole 0.5 m; forward Euler."""
+  """One Euler step of the cart-pole: 1 kg and 0.1 kg, half the pole 0.5 m."""
   _, x_dot, theta, theta_dot = state
   sin, cos = jnp.sin(theta), jnp.cos(theta)
   force = jnp.where(action[0] > 0, 10.0, -10.0)
@@ -170,7 +175,7 @@ def _upright(obs: jax.Array, action: jax.Array) -> jax.Array:
 
 
 def _climb(state: jax.Array, action: jax.Array) -> jax.Array:
-  """The car in its valley; it stops at the left end."""
+  """One step of the car in the valley; it stops at the left end."""
   x, speed = state
   speed += 0.0015 * action[0] - 0.0025 * jnp.cos(3.0 * x)
   speed = jnp.clip(speed, -0.07, 0.07)

@@ -1,9 +1,10 @@
-"""Contact frames of capsules on planes, as MuJoCo has them.
+"""Gives MJX the same contact frames for capsules on planes as MuJoCo.
 
-MuJoCo lays the first tangent of such a contact along the capsule. MJX does so
-too, but takes a fixed axis where the capsule stands steeper than 60 degrees
+MuJoCo aligns the first tangent of such a contact with the capsule. MJX does so
+too, but uses a fixed axis if the capsule is steeper than 60 degrees
 (google-deepmind/mujoco#2774). A pyramidal friction cone depends on its axes:
-the ant's accelerations, its shins pointing anywhere, were off by up to 19.
+with MJX's axes the ant's accelerations, with shins in arbitrary directions,
+differed from MuJoCo's by up to 19.
 """
 
 import contextlib
@@ -22,7 +23,7 @@ _CONTACTS = 2  # of one pair, at the capsule's ends
 
 @contextlib.contextmanager
 def capsule_frames() -> Iterator[None]:
-  """What is traced within has MuJoCo's contact frames."""
+  """A context in which traced code uses MuJoCo's contact frames."""
   original = collision_driver._COLLISION_FUNC[_PAIR]
 
   def collide(
@@ -39,9 +40,9 @@ def capsule_frames() -> Iterator[None]:
 
 
 def _frame(normal: jax.Array, axis: jax.Array) -> jax.Array:
-  """Rows [3, 3]: the normal, the axis within the plane, their product."""
+  """Returns rows [3, 3]: normal, capsule axis in the plane, their product."""
   tangent = axis - normal * jnp.dot(normal, axis)
-  # Upright to rounding: any direction will do.
+  # If the capsule is upright up to rounding, use any tangent.
   upright = jnp.sum(jnp.square(tangent)) < jnp.finfo(tangent.dtype).eps
   other = jnp.where(jnp.abs(normal[1]) < 0.5, jnp.eye(3)[1], jnp.eye(3)[2])
   tangent = jnp.where(upright, other - normal * jnp.dot(normal, other), tangent)

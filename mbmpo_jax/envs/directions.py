@@ -1,4 +1,4 @@
-"""Families of two tasks: move along a direction, or against it."""
+"""Task families with two tasks: move along a direction or against it."""
 
 import copy
 from typing import Any
@@ -11,29 +11,28 @@ from mbmpo_jax.envs import families
 
 
 class BothWays(families.Family):
-  """Both directions; a task is d, a float []: 1 or -1.
+  """Both directions; a task is d, a float [] equal to 1 or -1.
 
-  A subclass sets `nominal`, an environment with an attribute `direction`, which
-  its reward reads and nothing else does. By default d turns round within the
-  episode.
+  A subclass sets `nominal`, an environment with an attribute `direction` that
+  only its reward reads. By default d changes sign within the episode.
   """
 
   schedule = 'switch'
   rewards_by_task = True
 
   def trained_range(self) -> tuple[jax.Array, jax.Array]:
-    """-1 and 1, and nothing between."""
+    """-1 and 1; values between are not drawn."""
     return jnp.asarray(-1.0), jnp.asarray(1.0)
 
   def sample_task(self, rng: jax.Array, split: str = 'train') -> jax.Array:
-    """Either direction, equally likely; consumes `rng`."""
+    """Draws -1 or 1 with equal probability; consumes `rng`."""
     del split
     return families.choose(rng, self.test_tasks())
 
   def next_task(
     self, rng: jax.Array, task: jax.Array, split: str = 'train'
   ) -> jax.Array:
-    """The other direction."""
+    """Returns the other direction, -d."""
     del rng, split
     return -task
 
@@ -42,7 +41,7 @@ class BothWays(families.Family):
     return jnp.stack(self.trained_range())
 
   def world(self, task: jax.Array, prepared: Any) -> base.Environment:
-    """Paid by the task."""
+    """Returns a copy of `nominal` with the direction of the task."""
     del prepared
     world = copy.copy(self.nominal)
     world.direction = task

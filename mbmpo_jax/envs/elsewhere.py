@@ -1,7 +1,8 @@
-"""A world that is stepped elsewhere: by Gymnasium, or on a robot's own floor.
+"""An environment that is stepped outside JAX, by Gymnasium or by a robot.
 
-Here it is only what a method needs that imagines: sizes, and the task, as far
-as it can be written down. `training/external` moves the real one.
+Here it provides only what imagined rollouts need: the sizes, and the reward,
+termination and initial observations if they are given as functions.
+`training/external` steps the real environment.
 """
 
 from collections.abc import Callable
@@ -14,18 +15,18 @@ from mbmpo_jax import types
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import spaces
 
-# Said in place of a function: the models are to predict it.
+# Given in place of a function: the dynamics models predict it.
 PREDICTED = 'predicted'
 
 
 class ElsewhereError(errors.UserError, NotImplementedError):
-  """A world that is stepped elsewhere was asked to move here."""
+  """A method was called that only the real environment provides."""
 
 
 class Elsewhere(base.Environment):
-  """A task, and no physics."""
+  """The sizes and task functions of an environment, without physics."""
 
-  observation_size = 0  # Both are set per instance.
+  observation_size = 0  # Set per instance.
   action_size = 0
 
   def __init__(
@@ -41,25 +42,26 @@ class Elsewhere(base.Environment):
     initial_obs: Callable[[jax.Array], jax.Array] | None = None,
     project: Callable[[jax.Array], jax.Array] | None = None,
   ) -> None:
-    """Nothing is called yet.
+    """Stores the sizes and functions, and calls none of them.
 
     Args:
       observation_size: O.
       action_space: `spaces.Box(A)`, actions within [-1, 1], or
         `spaces.Discrete(A)`, one-hot vectors.
-      max_episode_steps: the time limit.
+      max_episode_steps: the time limit in steps.
       dt: seconds per step.
       reward: `(obs [..., O], action [..., A], next_obs [..., O]) -> [...]`, or
         `PREDICTED`.
-      done: `next_obs [..., O] -> [...]`, 1. where it ends the episode, or
-        `PREDICTED`; `None` where nothing but the time limit does.
-      model_input: what a dynamics model sees of `obs [..., O]`.
-      initial_obs: key -> an observation [O] at the start of an episode; without
-        it, imagination starts as real episodes did.
-      project: the observation nearest to a predicted one `[..., O]`.
+      done: `next_obs [..., O] -> [...]`, 1. where the episode ends, or
+        `PREDICTED`; `None` if only the time limit ends it.
+      model_input: maps `obs [..., O]` to the input of a dynamics model.
+      initial_obs: maps a key to an observation [O] at the start of an episode;
+        without it, imagined rollouts start from the first observations of real
+        episodes.
+      project: maps a predicted observation `[..., O]` to the nearest valid one.
 
     Raises:
-      ValueError: if `reward` or `done` is another string.
+      ValueError: if `reward` or `done` is a string other than `PREDICTED`.
     """
     for name, given in (('reward', reward), ('done', done)):
       if isinstance(given, str) and given != PREDICTED:
@@ -83,38 +85,38 @@ class Elsewhere(base.Environment):
     self._project = project
 
   def initial_state(self, rng: jax.Array) -> Any:
-    """It starts elsewhere."""
+    """Raises `ElsewhereError`."""
     raise self._nowhere()
 
   def advance(self, pipeline_state: Any, action: jax.Array) -> Any:
-    """It moves elsewhere."""
+    """Raises `ElsewhereError`."""
     raise self._nowhere()
 
   def observe(self, pipeline_state: Any) -> jax.Array:
-    """It is seen elsewhere."""
+    """Raises `ElsewhereError`."""
     raise self._nowhere()
 
   def step(self, state: base.State, action: jax.Array) -> base.State:
-    """It moves elsewhere, and may pay and end as it likes."""
+    """Raises `ElsewhereError`: only the real environment can take a step."""
     raise self._nowhere()
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """The given rewards [...].
+    """Returns the given rewards [...].
 
     Raises:
-      ElsewhereError: if models are to predict them.
+      ElsewhereError: if the models predict the reward.
     """
     if isinstance(self._reward, str):
       raise ElsewhereError('reward: is predicted by models: nobody can ask')
     return self._reward(obs, action, next_obs)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """The given 1. where `next_obs` [..., O] ends the episode.
+    """Returns 1. where `next_obs` [..., O] ends the episode, as given.
 
     Raises:
-      ElsewhereError: if models are to predict them.
+      ElsewhereError: if the models predict the termination.
     """
     if isinstance(self._done, str):
       raise ElsewhereError('done: is predicted by models: nobody can ask')
@@ -123,18 +125,18 @@ class Elsewhere(base.Environment):
     )
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """What a dynamics model sees of `obs` [..., O]."""
+    """Returns the dynamics model's input for `obs` [..., O]."""
     return obs if self._model_input is None else self._model_input(obs)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """The given observation nearest to a predicted one [..., O]."""
+    """Applies the given `project` to a prediction [..., O]."""
     return next_obs if self._project is None else self._project(next_obs)
 
   def initial_obs(self, rng: jax.Array) -> jax.Array:
-    """The given observation [O] at the start of an episode; consumes `rng`.
+    """Draws the observation [O] at the start of an episode; consumes `rng`.
 
     Raises:
-      ElsewhereError: if none is given.
+      ElsewhereError: if no `initial_obs` was given.
     """
     if self._initial_obs is None:
       raise self._nowhere()
@@ -142,7 +144,7 @@ class Elsewhere(base.Environment):
 
   @property
   def action_space(self) -> spaces.ActionSpace:
-    """As given."""
+    """The given action space."""
     return self._action_space
 
   def _nowhere(self) -> ElsewhereError:

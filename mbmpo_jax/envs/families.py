@@ -1,15 +1,15 @@
-"""Task families: worlds that differ by a task, a pytree of parameters.
+"""Task families: environments that differ by a task, a pytree of parameters.
 
-A family says how tasks are drawn and makes a world of one. Everything is pure,
-and a task may be traced: `jax.vmap` over tasks gives a world to each.
+A family draws tasks and builds the environment of a task. All methods are pure,
+and a task may be traced: `jax.vmap` over tasks builds one environment per task.
 
   family = envs.family('acrobot')
   task = family.sample_task(key)
   env = envs.fixed(family, task)  # This task, for any number of episodes.
-  env = envs.Tasked(family)       # One of its own for every episode.
+  env = envs.Tasked(family)       # A new task for every episode.
 
-Within one world the task is a constant: nothing of it is handed from step to
-step but by `Tasked`, in whose state it is.
+The environment of a task treats the task as a constant. Only `Tasked` keeps
+tasks in the environment state.
 """
 
 import abc
@@ -28,31 +28,35 @@ Task: TypeAlias = Any
 
 SPLITS = ('train', 'test')
 SCHEDULES = ('episode', 'switch')
-# Of the test tasks of a family that lists none.
+# Seed of the test tasks, for a family that does not list them.
 _TEST_SEED = 0x7461736B
 
 
 class TaskError(errors.UserError, ValueError):
-  """A world has no tasks, or is asked for what only the task says."""
+  """An environment has no tasks, or a function needs a hidden task.
+
+  It is also raised for task options that are not allowed.
+  """
 
 
 class Family(abc.ABC):
-  """Worlds of one kind, each with a task of its own.
+  """Environments of one kind that differ by their task.
 
-  A subclass sets `nominal` and gives `trained_range`, `world` and `describe`.
-  Tasks are then uniform within the range, leaf by leaf; a family of a few tasks
-  overrides `sample_task` (`choose` helps) and `test_tasks`.
+  A subclass sets `nominal` and implements `trained_range`, `world` and
+  `describe`. By default tasks are uniform in the trained range, leaf by leaf. A
+  family with a finite set of tasks overrides `sample_task` (with `choose`) and
+  `test_tasks`.
 
   Attributes:
-    nominal: a world of the family, which says what holds for all of them:
-      sizes, spaces, limits, what a model sees, what is drawn.
-    schedule: when tasks change unless the user says otherwise, `episode` or
-      `switch`, within the episode.
-    switch_period: steps after which they do, where they do.
-    num_test_tasks: M, where they are drawn.
-    rewards_by_task: whether `reward` differs between tasks. If so, it cannot
-      be told from observations that hide the task.
-    ends_by_task: the same of `done`.
+    nominal: an environment of the family. It provides what is the same for all
+      tasks: sizes, spaces, limits, the models' input and the scene.
+    schedule: the default of when tasks change: `episode`, or `switch` for
+      changes within an episode.
+    switch_period: steps between changes within an episode.
+    num_test_tasks: number M of test tasks, if they are drawn.
+    rewards_by_task: whether `reward` depends on the task. If it does, it cannot
+      be computed from observations that hide the task.
+    ends_by_task: the same for `done`.
   """
 
   nominal: base.Environment
@@ -64,39 +68,39 @@ class Family(abc.ABC):
 
   @abc.abstractmethod
   def trained_range(self) -> tuple[Task, Task]:
-    """The least and the greatest task that training draws, leaf by leaf."""
+    """Returns the smallest and the largest training task, leaf by leaf."""
 
   @abc.abstractmethod
   def world(self, task: Task, prepared: Any) -> base.Environment:
-    """The world of a task, of the same sizes and types as `nominal`.
+    """Returns the environment of a task, with the sizes and types of `nominal`.
 
-    Cheap to build, as every step does so.
+    It must be cheap, because every step calls it.
 
     Args:
       task: may be traced.
-      prepared: what `prepare` makes of it.
+      prepared: the result of `prepare(task)`.
     """
 
   @abc.abstractmethod
   def describe(self, task: Task) -> str:
-    """A few words for people, of a task that is not traced."""
+    """Describes a task that is not traced, in a few words."""
 
   def prepare(self, task: Task) -> Any:
-    """What follows from a task, a pytree computed once for it; else nothing.
+    """Returns what is computed once per task, a pytree; empty by default.
 
-    For what costs as much as a step, as the derived fields of a body do
-    (`physics.scaled`).
+    Use it for computations as expensive as a step, such as the derived fields
+    of a body (`physics.scaled`).
     """
     del task
     return ()
 
   def sample_task(self, rng: jax.Array, split: str = 'train') -> Task:
-    """Draws a task; consumes `rng`.
+    """Draws a task uniformly from `trained_range`; consumes `rng`.
 
     Args:
       rng: a raw key.
-      split: `train` or `test`, of families in which they are drawn apart; here
-        they are not.
+      split: `train` or `test`. The default implementation ignores it; a family
+        with a separate test distribution overrides this method.
     """
     del split
     low, high = self.trained_range()
@@ -105,31 +109,31 @@ class Family(abc.ABC):
     return jax.tree.map(_uniform, keys, low, high)
 
   def next_task(self, rng: jax.Array, task: Task, split: str = 'train') -> Task:
-    """The task that follows `task` within an episode; by default drawn anew.
+    """Returns the task that follows `task` within an episode; consumes `rng`.
 
-    Consumes `rng`.
+    By default it is drawn by `sample_task`.
     """
     del task
     return self.sample_task(rng, split)
 
   def test_tasks(self) -> Task:
-    """The fixed set that evaluations use, leaves [M, ...]; the same always."""
+    """Returns the fixed set of tasks for evaluations, leaves [M, ...]."""
     keys = jax.random.split(jax.random.PRNGKey(_TEST_SEED), self.num_test_tasks)
     return jax.vmap(lambda key: self.sample_task(key, 'test'))(keys)
 
   @property
   def task_size(self) -> int:
-    """D, the length of `vector`."""
+    """The length D of `vector`."""
     return sum(leaf.size for leaf in jax.tree.leaves(self._shapes()))
 
   def vector(self, task: Task) -> jax.Array:
-    """All numbers of a task, [D]."""
+    """Returns all numbers of a task as one vector [D]."""
     return jnp.concatenate(
       [jnp.ravel(leaf).astype(float) for leaf in jax.tree.leaves(task)]
     )
 
   def from_vector(self, vector: jax.Array) -> Task:
-    """The task of a `vector` [D]; integers are rounded."""
+    """Returns the task of a `vector` [D]; integer leaves are rounded."""
     shapes, structure = jax.tree.flatten(self._shapes())
     ends = np.cumsum([shape.size for shape in shapes])[:-1]
     parts = jnp.split(vector, ends)
@@ -143,25 +147,26 @@ class Family(abc.ABC):
 
 
 def choose(rng: jax.Array, tasks: Task) -> Task:
-  """One of the tasks [M, ...], all equally likely; consumes `rng`."""
+  """Draws one of the tasks [M, ...] uniformly; consumes `rng`."""
   index = jax.random.randint(rng, (), 0, count(tasks))
   return at(tasks, index)
 
 
 def at(tasks: Task, index: jax.Array | int) -> Task:
-  """The task at a place of several, leaves [M, ...] -> [...]."""
+  """Returns the task at `index` of several tasks, leaves [M, ...] -> [...]."""
   return jax.tree.map(lambda leaf: leaf[index], tasks)
 
 
 def count(tasks: Task) -> int:
-  """M, of tasks with leaves [M, ...]."""
+  """Returns the number M of tasks, whose leaves are [M, ...]."""
   return jax.tree.leaves(tasks)[0].shape[0]
 
 
 def outside_trained_range(family: Family, tasks: Task) -> list[int]:
-  """Which of the tasks [M, ...] training never draws; on the host.
+  """Returns the indices of the tasks [M, ...] outside the trained range.
 
-  A hair's breadth beyond a limit is within it: single precision rounds.
+  Computed on the host, with a relative tolerance of 1e-6 for rounding in single
+  precision.
   """
   low, high = family.trained_range()
   outside = np.zeros(count(tasks), bool)
@@ -173,7 +178,7 @@ def outside_trained_range(family: Family, tasks: Task) -> list[int]:
 
 
 def warning_outside(family: Family, tasks: Task) -> str | None:
-  """One line that names the tasks which training never draws, if any."""
+  """A one-line warning about tasks outside the trained range, or `None`."""
   places = outside_trained_range(family, tasks)
   if not places:
     return None

@@ -12,8 +12,9 @@ class HalfCheetah(locomotion.Locomotion):
 
   Observation: `qpos[1:]` (height, pitch, 6 joint angles) and `qvel` (forward,
   vertical and pitch velocity, 6 joint velocities). The default variant,
-  `standard`, has Gymnasium's timing and resets and the paper's reward,
-  `next_obs[8] - 0.1 * ||action||^2`; the paper's own code steps 0.01 s only.
+  `standard`, has Gymnasium's time step and resets and the paper's reward,
+  `next_obs[8] - 0.1 * ||action||^2`. The paper's code uses a step of 0.01 s, as
+  the variant `paper` does.
   """
 
   asset = 'half_cheetah.xml'

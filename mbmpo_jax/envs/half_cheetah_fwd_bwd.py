@@ -1,10 +1,9 @@
-"""The half-cheetah that is to run forward, or backward.
+"""The half-cheetah that has to run forward or backward.
 
-Reward d (x' - x) / dt - 0.05 ||a||^2 with the hidden task d = 1 or -1, as in
-the code of ProMP (Rothfuss et al. 2019) and in M3PO (Hiraoka et al. 2021). The
-distance of the step over its duration is observed, too: without d it says
-nothing of the task, and a model can predict it. By default d turns round every
-300 steps.
+The reward is d (x' - x) / dt - 0.05 ||a||^2 with the hidden task d = 1 or -1,
+as in the code of ProMP (Rothfuss et al. 2019) and in M3PO (Hiraoka et al.
+2021). The velocity (x' - x) / dt is observed as well, so that a model can
+predict it; it does not reveal d. By default d changes sign every 300 steps.
 """
 
 from mbmpo_jax.envs import directions
@@ -14,7 +13,7 @@ _VARIANT = half_cheetah.HalfCheetah.variants['gymnasium']
 
 
 class FwdBwd(directions.BothWays):
-  """18 observations, those of the half-cheetah's `gymnasium` variant."""
+  """18 observations, as in the half-cheetah's `gymnasium` variant."""
 
   def __init__(self) -> None:
     """Loads the body."""

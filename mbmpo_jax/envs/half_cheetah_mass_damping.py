@@ -1,8 +1,9 @@
-"""Half-cheetahs of other masses and damping, as GSSM and CaDM have them.
+"""Half-cheetahs with different masses and damping, as in GSSM and CaDM.
 
-Reward u - 0.1 ||a||^2, u the distance of the step over its duration; never
-done, 1,000 steps. GSSM (Wang and van Hoof 2022, section 5) has these task sets,
-CaDM (Lee et al. 2020) the rest.
+The reward is u - 0.1 ||a||^2, where u is the displacement of the step divided
+by its duration. Episodes do not terminate and have 1,000 steps. The task sets
+are those of GSSM (Wang and van Hoof 2022, section 5), the rest is as in CaDM
+(Lee et al. 2020).
 """
 
 import jax
@@ -24,10 +25,10 @@ _VARIANT = locomotion.Variant(
 
 
 class SpeedFirst(half_cheetah.HalfCheetah):
-  """18 observations: u, `qpos[1:]` (8) and `qvel` (9).
+  """18 observations: u, `qpos[1:]` (8) and `qvel` (9), in CaDM's order.
 
-  CaDM's order. Its models do not see u and predict it anew; `model_input` keeps
-  it, as models that predict changes need it.
+  CaDM's models do not receive u as an input and predict its value. Here
+  `model_input` includes u, because the models predict changes of observations.
   """
 
   def __init__(self) -> None:
@@ -35,18 +36,18 @@ class SpeedFirst(half_cheetah.HalfCheetah):
     super().__init__(_VARIANT)
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """[u, positions, velocities]."""
+    """Returns [u, positions, velocities]."""
     return jnp.roll(super().observe(pipeline_state), 1)
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """u - 0.1 ||a||^2, [...]."""
+    """Returns u - 0.1 ||a||^2, [...]."""
     effort = jnp.sum(jnp.square(action), -1)
     return next_obs[..., 0] - self.variant.control_cost * effort
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """The pitch as sine and cosine, so that full turns are alike; [..., 19]."""
+    """Replaces the pitch by its sine and cosine (period 2 pi), [..., 19]."""
     pitch = obs[..., 2:3]
     return jnp.concatenate(
       [obs[..., :2], jnp.sin(pitch), jnp.cos(pitch), obs[..., 3:]], -1
@@ -54,7 +55,7 @@ class SpeedFirst(half_cheetah.HalfCheetah):
 
 
 class HalfCheetahs(mass_damping.MassDamping):
-  """25 to train on, 16 others to be tested on."""
+  """25 training tasks and 16 other test tasks."""
 
   def __init__(self) -> None:
     """Loads the body."""

@@ -19,7 +19,7 @@ _BENCHMARK = locomotion.Variant(
   height=1.3,
   ends=False,
 )
-# The benchmark's world with early termination.
+# The benchmark's environment with early termination.
 EARLY = _BENCHMARK._replace(ends=True, alive_if_healthy=True)
 
 
@@ -27,7 +27,7 @@ class Hopper(locomotion.Locomotion):
   """11 observations, 3 actions; done where it falls.
 
   Observation: `qpos[1:]` (height, pitch, 3 joint angles) and `qvel` (forward,
-  vertical and pitch velocity, 3 joint velocities), the latter clipped to +-10.
+  vertical and pitch velocity, 3 joint velocities), with `qvel` clipped to +-10.
   """
 
   asset = 'hopper.xml'
@@ -49,9 +49,9 @@ class Hopper(locomotion.Locomotion):
   }
 
   def healthy(self, obs: jax.Array) -> jax.Array:
-    """Height above 0.7, pitch within +-0.2, all else within +-100.
+    """Height above 0.7, |pitch| < 0.2, other numbers within +-100.
 
-    Of all else the benchmark asks nothing.
+    The `benchmark` variant does not bound the other numbers.
     """
     height, pitch, rest = obs[..., 0], obs[..., 1], obs[..., 1:]
     stands = (height > 0.7) & (jnp.abs(pitch) < 0.2)

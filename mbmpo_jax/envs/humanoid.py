@@ -1,22 +1,22 @@
-"""The humanoid: a body of 17 joints that is to run without falling.
+"""The humanoid: a body with 17 joints that has to run without falling.
 
-MJCF and numbers are Gymnasium's but for integrator, solver and contacts, see
-`assets/humanoid.xml`. It serves two task families, `humanoid_direc` and
-`slim_humanoid`.
+The MJCF file and the constants are Gymnasium's except for integrator, solver
+and contacts, see `assets/humanoid.xml`. The task families `humanoid_direc` and
+`slim_humanoid` use it.
 """
 
 from typing import ClassVar
 
 from mbmpo_jax.envs import locomotion
 
-# Of ||u||^2, u = 0.4 a the actuators' controls, at a weight of 0.1.
+# Weight of ||a||^2: the cost is 0.1 ||u||^2 of the controls u = 0.4 a.
 CONTROL_COST = 0.1 * 0.4**2
 ALIVE_BONUS = 5.0
 NOISE = locomotion.Noise(0.01)
 
 
 class Humanoid(locomotion.Locomotion):
-  """17 actions, within [-1, 1]; controls are 0.4 of them.
+  """17 actions in [-1, 1]; the controls are 0.4 times the actions.
 
   Observation: `qpos[2:]` (22: height, orientation as a quaternion, 17 joint
   angles) and `qvel` (23: velocity, angular velocity, 17 joint velocities).

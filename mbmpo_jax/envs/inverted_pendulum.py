@@ -1,7 +1,7 @@
 """Keep a pole upright on a cart: Gymnasium's body, the benchmark's reward.
 
-Reward -theta^2 with the pole's angle theta before the step, never done, 100
-steps of 0.04 s (Wang et al. 2019, MBBL).
+The reward is -theta^2 with the pole's angle theta before the step. Episodes do
+not terminate and have 100 steps of 0.04 s (Wang et al. 2019, MBBL).
 """
 
 import jax
@@ -25,19 +25,19 @@ class InvertedPendulum(mjx.MjxEnvironment):
     super().__init__(mjx.ASSETS / 'inverted_pendulum.xml', frame_skip=2)
 
   def initial_state(self, rng: jax.Array) -> mujoco_mjx.Data:
-    """Upright at rest, U(0.01) away in every number; consumes `rng`."""
+    """Upright at rest, plus U(-0.01, 0.01) in every number; consumes `rng`."""
     drawn = jax.random.uniform(
       rng, (4,), minval=-_RESET_WIDTH, maxval=_RESET_WIDTH
     )
     return self.data(drawn[:2], drawn[2:])
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """[x, theta, x', theta'], in m and rad."""
+    """Returns [x, theta, x', theta'], in m, rad, m/s and rad/s."""
     return jnp.concatenate([pipeline_state.qpos, pipeline_state.qvel])
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """-theta^2 before the step, [...]."""
+    """Returns -theta^2 with theta before the step, [...]."""
     del action, next_obs
     return -jnp.square(obs[..., 1])

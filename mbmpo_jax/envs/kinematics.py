@@ -1,11 +1,10 @@
-"""Where bodies are now, computed once.
+"""Positions of bodies and centres of mass, computed without repeated work.
 
-`unfused_chains` keeps XLA from computing a chain of bodies over and over.
-
-MJX multiplies the rotations of a chain joint by joint. XLA's CPU compiler fuses
-the products, and computes those near the root anew for every one further out:
-cost grows exponentially with the length of the chain. A step of 20 arms with
-seven joints took 400 ms; it takes 0.6.
+MJX multiplies the rotations along a chain of bodies joint by joint. XLA's CPU
+compiler fuses the products and recomputes the products near the root for each
+joint further out, so the cost grows exponentially with the length of the chain.
+`unfused_chains` prevents the fusion: a step of 20 arms with seven joints takes
+0.6 ms instead of 400 ms.
 """
 
 import contextlib
@@ -20,7 +19,7 @@ from mujoco.mjx._src import math
 
 @contextlib.contextmanager
 def unfused_chains() -> Iterator[None]:
-  """What is traced within computes every product of rotations once."""
+  """A context in which traced code computes each product of rotations once."""
   multiply = math.quat_mul
 
   def multiply_once(left: jax.Array, right: jax.Array) -> jax.Array:
@@ -31,21 +30,21 @@ def unfused_chains() -> Iterator[None]:
 
 
 def placed(model: mjx.Model, data: mjx.Data) -> mjx.Data:
-  """`data` with its bodies where its `qpos` says.
+  """Returns `data` with body positions computed from its `qpos`.
 
-  After a step of MuJoCo they are where the step began.
+  After a step of MuJoCo, `data` has the positions at the start of the step.
   """
   with jax.default_matmul_precision('highest'), unfused_chains():
     return mjx.kinematics(model, data)
 
 
 def center_of_mass(model: mjx.Model, data: mjx.Data, root: int) -> jax.Array:
-  """The centre of mass, [3], of the tree of bodies at `root`, in m.
+  """Returns the centre of mass [3], in m, of the tree of bodies at `root`.
 
   Args:
-    model: of the body.
-    data: from `placed`.
-    root: the number of a child of the world.
+    model: the model of the bodies.
+    data: the result of `placed`.
+    root: the index of a child of MuJoCo's world body.
   """
   mass = jnp.where(model.body_rootid == root, model.body_mass, 0.0)
   weighted = jnp.sum(mass[:, None] * data.xipos, axis=0)

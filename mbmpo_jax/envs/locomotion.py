@@ -1,18 +1,20 @@
-"""What the running, hopping and swimming bodies share.
+"""Base class of the running, hopping and swimming bodies.
 
-All of them are paid for moving forward, or, where d is -1, backward,
+Their reward pays for moving forward, or backward if d is -1:
 
-  r = w * d * v + alive - cost * ||a||^2,
+  r = w * d * v + alive - cost * ||a||^2.
 
-and come in variants. `paper` is what the authors' code trains on: v is the
-forward velocity in the next observation, `alive` is paid at every step.
-`gymnasium` is Gymnasium's own version 5: v is the distance of the step over
-its duration, `alive` is not paid where the episode ends. So that a model can
-imagine that reward, this v is observed as well, as the last number.
-`benchmark` is that of the public benchmark (Wang et al. 2019, MBBL): v is the
-forward velocity in the observation *before* the step, and its height z there is
-paid for, too, -3 (z - z0)^2. Episodes end only where a world's name ends in
-`_et`, early termination; velocities are observed as they are.
+v and `alive` depend on the variant. `paper` is the environment in the authors'
+code: v is the forward velocity in the next observation, and `alive` is paid at
+every step. `gymnasium` is Gymnasium's version 5: v is the displacement of the
+step divided by its duration, and `alive` is not paid at the step that ends the
+episode. This v is appended to the observation, so that imagined rollouts can
+compute the reward. `benchmark` is the environment of the public benchmark (Wang
+et al. 2019, MBBL): v is the forward velocity in the observation *before* the
+step, and for bodies that stand the reward has the additional term -3 (z -
+z0)^2, where z is the height before the step. In this variant, episodes end only
+in environments whose names end in `_et` (early termination), and velocities are
+observed without clipping.
 """
 
 from collections.abc import Mapping
@@ -27,13 +29,13 @@ from mbmpo_jax.envs import quaternions
 
 
 class Noise(NamedTuple):
-  """How far a reset is from rest, in every coordinate alike."""
+  """The distribution of the reset around rest, the same for each coordinate."""
 
   scale: float  # half the width if uniform, else the standard deviation
   normal: bool = False
 
   def draw(self, rng: jax.Array, size: int) -> jax.Array:
-    """A deviation [size]; consumes `rng`."""
+    """Draws a deviation [size]; consumes `rng`."""
     if self.normal:
       return self.scale * jax.random.normal(rng, (size,))
     return jax.random.uniform(
@@ -42,7 +44,7 @@ class Noise(NamedTuple):
 
 
 class Variant(NamedTuple):
-  """In what one body's environments differ."""
+  """Parameters that differ between the variants of one body."""
 
   frame_skip: int  # physics steps per environment step
   control_cost: float  # weight of ||a||^2
@@ -50,15 +52,15 @@ class Variant(NamedTuple):
   velocity_noise: Noise = Noise(0.1, normal=True)
   alive_bonus: float = 0.0
   velocity_weight: float = 1.0  # w
-  contact_cost: float = 0.0  # of the ant's contact forces
-  gymnasium: bool = False  # Gymnasium's reward, see above
-  pays_the_end: bool = False  # alive in that reward even where an episode ends
-  benchmark: bool = False  # the benchmark's reward and observation, see above
-  height_cost: float = 0.0  # weight of (z - z0)^2 in it
+  contact_cost: float = 0.0  # weight of the ant's squared contact forces
+  gymnasium: bool = False  # Gymnasium's reward, see the module
+  pays_the_end: bool = False  # pays `alive` there at the end of an episode, too
+  benchmark: bool = False  # the benchmark's reward, see the module
+  height_cost: float = 0.0  # weight of (z - z0)^2 in the benchmark's reward
   height: float = 0.0  # z0, m
-  ends: bool = True  # episodes end where the body is not healthy
-  alive_if_healthy: bool = False  # alive in that reward only where it is
-  reach: float = 0.0  # m, of the swimmer's point by which distance is measured
+  ends: bool = True  # episodes end when the body is not healthy
+  alive_if_healthy: bool = False  # benchmark: pays `alive` only if healthy
+  reach: float = 0.0  # m, position of the swimmer's measured point
 
 
 class Locomotion(mjx.MjxEnvironment):
@@ -66,14 +68,15 @@ class Locomotion(mjx.MjxEnvironment):
 
   Observation: `qpos` without the coordinates that do not matter (x, or x and
   y), `qvel`, and in the `gymnasium` variant the mean forward velocity of the
-  step. A subclass names its file, its variants and, if it can fall, `healthy`.
+  step. A subclass sets `asset` and `variants`, and implements `healthy` if the
+  body can fall.
 
-  The physics state's user data are that mean velocity and the position x by
-  which the next one is measured.
+  The user data of the physics state are [mean forward velocity of the last
+  step, position x from which the next displacement is measured].
 
   Attributes:
-    variants: by name; the first is the default.
-    variant: the one in use.
+    variants: variants by name; the first is the default.
+    variant: the variant in use.
     direction: d, 1 or -1; may be traced.
   """
 
@@ -85,7 +88,11 @@ class Locomotion(mjx.MjxEnvironment):
   direction: jax.Array | float = 1.0
 
   def __init__(self, variant: str | Variant | None = None) -> None:
-    """Loads the body for a variant or its name; the first one, by default."""
+    """Loads the body.
+
+    Args:
+      variant: a variant or its name; the first one by default.
+    """
     if not isinstance(variant, Variant):
       variant = self.variants[variant or next(iter(self.variants))]
     self.variant = variant
@@ -98,11 +105,14 @@ class Locomotion(mjx.MjxEnvironment):
 
   @property
   def observation_size(self) -> int:
-    """Positions and velocities that matter, and what the variant adds."""
+    """The observed positions and velocities, and the variant's additions."""
     return self._body_size + int(self.variant.gymnasium)
 
   def initial_state(self, rng: jax.Array) -> mujoco_mjx.Data:
-    """Draws positions, of unit quaternions, and velocities around rest."""
+    """Draws positions and velocities around rest; consumes `rng`.
+
+    Quaternions are normalised.
+    """
     position_rng, velocity_rng = jax.random.split(rng)
     model = self.mj_model
     qpos = jnp.asarray(model.qpos0) + self.variant.position_noise.draw(
@@ -113,25 +123,25 @@ class Locomotion(mjx.MjxEnvironment):
     return self.data(qpos, qvel)
 
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mujoco_mjx.Data:
-    """A physics state at rest in its solver, no step taken yet."""
+    """Returns a state with no step taken, from `qpos` [nq] and `qvel` [nv]."""
     data = super().data(qpos, qvel)
     return data.replace(userdata=jnp.stack([qvel[0], qpos[0]]))
 
   def advance(
     self, pipeline_state: mujoco_mjx.Data, action: jax.Array
   ) -> mujoco_mjx.Data:
-    """Physics steps, and the distance they went."""
+    """Advances the physics and records the displacement of the step."""
     data = super().advance(pipeline_state, action)
     position = self.forward_position(data)
     velocity = (position - pipeline_state.userdata[1]) / self.dt
     return data.replace(userdata=jnp.stack([velocity, position]))
 
   def forward_position(self, data: mujoco_mjx.Data) -> jax.Array:
-    """The x after a step by which the distance is measured, in metres."""
+    """Returns the x, in m, by which displacement is measured."""
     return data.qpos[0]
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """Positions, velocities and what the variant adds, [O]."""
+    """Returns positions, velocities and the variant's additions, [O]."""
     qvel = pipeline_state.qvel
     most = self._most_velocity
     if most is not None:
@@ -144,7 +154,7 @@ class Locomotion(mjx.MjxEnvironment):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """w * d * v + alive - cost * ||a||^2, [...]."""
+    """Returns w * d * v + alive - cost * ||a||^2, [...]; see the module."""
     variant = self.variant
     read = obs if variant.benchmark else next_obs
     index = -1 if variant.gymnasium else self._velocity_index
@@ -160,7 +170,7 @@ class Locomotion(mjx.MjxEnvironment):
     return reward - variant.control_cost * jnp.sum(jnp.square(action), -1)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """Unit quaternions, and velocities within those that are observed."""
+    """Normalises quaternions and clips velocities to their observed range."""
     next_obs = super().project(next_obs)
     most = self._most_velocity
     if most is None:
@@ -179,11 +189,11 @@ class Locomotion(mjx.MjxEnvironment):
     return None if self.variant.benchmark else self.max_observed_velocity
 
   def healthy(self, obs: jax.Array) -> jax.Array:
-    """Whether the body has not fallen, bool [...], by `obs` [..., O]."""
+    """Returns whether a body observed as `obs` [..., O] stands, bool [...]."""
     return jnp.ones(obs.shape[:-1], bool)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """1. where the body is not healthy, in variants whose episodes end."""
+    """Returns 1. where the body is not healthy, if episodes can end."""
     if not self.variant.ends:
       return super().done(next_obs)
     return (~self.healthy(next_obs)).astype(next_obs.dtype)

@@ -1,4 +1,4 @@
-"""Loads an MJCF file for MuJoCo's JAX engine, or says what is in its way."""
+"""Loads an MJCF file for MuJoCo's JAX engine, or explains why it cannot."""
 
 import pathlib
 import warnings
@@ -14,19 +14,20 @@ _MOST_TOLD = 3
 
 
 class MjcfError(errors.UserError, ValueError):
-  """A file that cannot be simulated; the message names file and element."""
+  """A file cannot be simulated; the message names the file and the element."""
 
 
 def load(path: str | pathlib.Path) -> tuple[mujoco.MjModel, mjx.Model]:
-  """Compiles the MJCF file at `path`, for the host and for the device.
+  """Compiles the MJCF file at `path` for the host and for the device.
 
-  What changes no motion is left out where MJX lacks it: the flags `energy`,
-  `fwdinv` and `invdiscrete`, and sensors, which a warning names.
+  Some features that do not affect the motion are missing in MJX. They are left
+  out: the flags `energy`, `fwdinv` and `invdiscrete` silently, and sensors with
+  a warning that names them.
 
   Raises:
-    MjcfError: if there is no such file, MuJoCo cannot compile it, MJX cannot
-      simulate it, or MJX would pass over something in it: one line naming the
-      element and the way out.
+    MjcfError: if the file does not exist, MuJoCo cannot compile it, MJX cannot
+      simulate it, or MJX would ignore something in it. The message is one line
+      that names the element and how to replace it.
   """
   path = pathlib.Path(path)
   if not path.is_file():
@@ -55,7 +56,7 @@ def load(path: str | pathlib.Path) -> tuple[mujoco.MjModel, mjx.Model]:
 def _without_odd_sensors(
   model: mujoco.MjModel, path: pathlib.Path
 ) -> mujoco.MjModel:
-  """The model, compiled anew without the sensors that MJX lacks."""
+  """Returns the model, recompiled without sensors that MJX lacks."""
   odd = mjx_refusals.sensors(model)
   if not odd:
     return model

@@ -23,15 +23,15 @@ ASSETS = pathlib.Path(__file__).parent / 'assets'
 class MjxEnvironment(base.Environment):
   """Physics by `mujoco.mjx`; a subclass adds resets, observation and task.
 
-  The action in [-1, 1] is mapped affinely to each actuator's control range; a
-  warning says what is taken for the range of one that has none
+  The action in [-1, 1] is mapped affinely to each actuator's control range. If
+  an actuator has no range, a warning states which range is used
   (`actuators.control_ranges`).
 
   Attributes:
-    mj_model: the compiled MJCF, on the host, for rendering and for reference.
-    model: the same on the device.
+    mj_model: the compiled MJCF file on the host, for rendering and reference.
+    model: the same model on the device.
     frame_skip: physics steps of `mj_model.opt.timestep` per environment step.
-    engine: the name of what simulates.
+    engine: the name of the physics engine.
   """
 
   engine = 'mjx'
@@ -39,8 +39,12 @@ class MjxEnvironment(base.Environment):
   def __init__(self, path: str | pathlib.Path, *, frame_skip: int) -> None:
     """Compiles the MJCF file at `path`.
 
+    Args:
+      path: of the MJCF file.
+      frame_skip: physics steps per environment step.
+
     Raises:
-      mjcf.MjcfError: if it cannot be simulated.
+      mjcf.MjcfError: if the file cannot be simulated.
     """
     self.mj_model, self.model = mjcf.load(path)
     self.frame_skip = frame_skip
@@ -54,14 +58,14 @@ class MjxEnvironment(base.Environment):
     self._control_scale = jnp.asarray((high - low) / 2, float)
 
   def advance(self, pipeline_state: mjx.Data, action: jax.Array) -> mjx.Data:
-    """`frame_skip` physics steps under one control."""
+    """Takes `frame_skip` physics steps with constant controls."""
     control = self._control_center + self._control_scale * action
     data = pipeline_state.replace(ctrl=control)
 
     def substep(data: mjx.Data, _: None) -> tuple[mjx.Data, None]:
       return mjx.step(self.model, data), None
 
-    # TF32 products wreck the constraint solver on GPUs.
+    # On GPUs, TF32 products make the constraint solver fail.
     with (
       jax.default_matmul_precision('highest'),
       contact.capsule_frames(),
@@ -71,10 +75,10 @@ class MjxEnvironment(base.Environment):
       return jax.lax.scan(substep, data, None, length=self.frame_skip)[0]
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """Predictions [..., O] with unit quaternions.
+    """Normalises the quaternions in predictions [..., O].
 
-    Those of free and ball joints are found where `observe` passes them on as
-    they are in `qpos`. Another representation needs a method of its own.
+    The quaternions of free and ball joints are found automatically if `observe`
+    copies them from `qpos`. For another representation, override this method.
     """
     return quaternions.normalized(next_obs, self._quaternion_places())
 
@@ -88,19 +92,19 @@ class MjxEnvironment(base.Environment):
     return quaternions.places(self.mj_model, qpos, obs)
 
   def make_data(self) -> mjx.Data:
-    """A physics state at the model's reference position."""
+    """Returns a physics state at the model's reference position."""
     return mjx.make_data(self.model)
 
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mjx.Data:
-    """A physics state at rest in its solver, from `qpos` [nq], `qvel` [nv]."""
+    """Returns a state with no step taken, from `qpos` [nq] and `qvel` [nv]."""
     return self.make_data().replace(qpos=qpos, qvel=qvel)
 
   def scene(self) -> mujoco.MjModel:
-    """The compiled MJCF."""
+    """The compiled MJCF file."""
     return self.mj_model
 
   def pose(self, pipeline_state: mjx.Data) -> base.Pose:
-    """Its coordinates, and its bodies that are moved from outside."""
+    """Returns the coordinates and the poses of the mocap bodies."""
     data = pipeline_state
     return base.Pose(data.qpos, data.mocap_pos, data.mocap_quat)
 

@@ -1,10 +1,10 @@
-"""What MJX makes of a compiled MJCF file, field by field.
+"""Classifies the fields of a compiled MJCF file by how MJX treats them.
 
-MJX reads some fields of `mujoco.MjModel` and passes over the others without a
-word: it would simulate another body. Every field is therefore classed here, as
-read, as harmless (it changes no motion), or as refused unless it is at its
-default. A field that is in no class, as one of the next release, is refused,
-too.
+MJX reads some fields of `mujoco.MjModel` and silently ignores the others, so it
+could simulate a different body. Every field is therefore classified as read, as
+harmless (it does not affect the motion), or as refused unless it has its
+default value. A field in none of these classes, such as a new field of a later
+MuJoCo release, is refused too.
 """
 
 import fnmatch
@@ -20,7 +20,7 @@ def _words(text: str) -> list[str]:
   return text.split()
 
 
-# Read by MJX, or by its compilation to the device.
+# Fields that MJX reads, in a step or when it puts the model on the device.
 READ = frozenset(
   _words("""
   M_colind M_rowadr M_rownnz actuator_acc0 actuator_actadr actuator_actlimited
@@ -57,8 +57,9 @@ READ = frozenset(
   """)
 )
 
-# What is drawn, named, filed or remembered; what bounds a search; and what
-# another field says already. Patterns are of elements that move nothing.
+# Fields for rendering, names, file paths and histories; limits of searches; and
+# fields that duplicate others. A pattern covers all fields of an element that
+# does not affect the motion.
 HARMLESS = tuple(
   _words("""
   bvh_* cam_* hfield_pathadr key_* light_* mat_* mesh_* name_* names_map oct_*
@@ -87,7 +88,7 @@ HARMLESS = tuple(
   """)
 )
 
-# Field -> what an element is told: what its file says, and the way out.
+# Field -> message: the element or attribute in the file, and what to do.
 REFUSED = {
   'nflex': '<flex>, deformable bodies: model them of rigid ones, or leave'
   ' them out',
@@ -119,7 +120,8 @@ REFUSED = {
   'pair_adhesion': 'adhesion: remove it',
 }  # fmt: skip
 
-# Of `opt.enableflags` and `opt.disableflags`: the rest is read or harmless.
+# Flags of `opt.enableflags` and `opt.disableflags`; all others are read or
+# harmless.
 REFUSED_FLAGS = {
   'mjENBL_OVERRIDE': 'override="enable": set solref, solimp, margin and'
   ' friction of the geoms',
@@ -129,10 +131,11 @@ REFUSED_FLAGS = {
   'mjDSBL_SPRING': 'spring="disable": set stiffness="0" at joints and tendons',
   'mjDSBL_DAMPER': 'damper="disable": set damping="0" at joints and tendons',
 }
-# They change no motion, and MJX refuses them: they are switched off.
+# MJX refuses these flags, but they do not affect the motion, so they are
+# switched off.
 DROPPED_FLAGS = ('mjENBL_ENERGY', 'mjENBL_FWDINV', 'mjENBL_INVDISCRETE')
 
-# Rows of every kind of element that may have fields, all at their defaults.
+# One element of each kind, with all fields at their defaults.
 _REFERENCE = """
 <mujoco>
   <worldbody>
@@ -152,7 +155,7 @@ _KINDS = {'actuator': 'actuator', 'body': 'body', 'dof': 'joint',
 
 
 def unclassified(model: mujoco.MjModel) -> list[str]:
-  """Fields that are in no class."""
+  """Returns the names of fields that are in no class."""
   return [
     name
     for name, _ in _fields(model)
@@ -161,7 +164,7 @@ def unclassified(model: mujoco.MjModel) -> list[str]:
 
 
 def refusals(model: mujoco.MjModel) -> Iterator[str]:
-  """What MJX would pass over, each in a few words with the way out."""
+  """Yields a message for each feature that MJX would ignore."""
   for flag, said in REFUSED_FLAGS.items():
     if _is_set(model, flag):
       yield f'<flag {said}'.replace(':', '/>:', 1)
@@ -180,13 +183,13 @@ def refusals(model: mujoco.MjModel) -> Iterator[str]:
 
 
 def switch_off(model: mujoco.MjModel) -> None:
-  """Flags that change no motion, in place."""
+  """Switches off flags that do not affect the motion, in place."""
   for flag in DROPPED_FLAGS:
     model.opt.enableflags &= ~int(getattr(mujoco.mjtEnableBit, flag))
 
 
 def name_of(model: mujoco.MjModel, kind: str, index: int) -> str:
-  """The name of an element, or its number."""
+  """Returns the name of an element, or its number if it has none."""
   named = getattr(model, kind)(index).name
   return repr(named) if named else f'#{index}'
 
@@ -198,7 +201,7 @@ def _is_set(model: mujoco.MjModel, flag: str) -> bool:
 
 
 def _matters(model: mujoco.MjModel, name: str) -> bool:
-  """Whether a field can change what this model does."""
+  """Whether a field can affect the motion of this model."""
   option = model.opt
   if name == 'geom_fluid':
     return option.density > 0 or option.viscosity > 0
@@ -216,7 +219,7 @@ def _harmless(name: str) -> bool:
 
 
 def _fields(model: mujoco.MjModel) -> Iterator[tuple[str, Any]]:
-  """Numbers and arrays of a model, its options and its statistics."""
+  """Yields the numbers and arrays of a model, its options and statistics."""
   for prefix, part in (
     ('', model),
     ('opt.', model.opt),
@@ -235,7 +238,7 @@ def _defaults() -> dict[str, Any]:
 
 
 def _first_unusual(name: str, value: Any) -> int | None:
-  """The first row that is not at the default, `None` where all are."""
+  """Returns the first row that differs from the default, or `None`."""
   default = _defaults().get(name)
   if np.ndim(value) == 0:
     usual = 0 if default is None else default
@@ -254,7 +257,7 @@ def _first_unusual(name: str, value: Any) -> int | None:
 
 
 def _element(model: mujoco.MjModel, name: str, row: int) -> str:
-  """`joint 'knee': `; nothing for options and unknown kinds."""
+  """Returns `joint 'knee': `, or '' for options and unknown kinds."""
   prefix = name.split('_')[0]
   kind = _KINDS.get(prefix)
   if kind is None or '.' in name:

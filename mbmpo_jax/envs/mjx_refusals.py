@@ -1,7 +1,7 @@
-"""What MJX refuses of a compiled MJCF file: by name, with the way out.
+"""Finds features of a compiled MJCF file that MJX cannot simulate.
 
-MJX says so in names of its enumerations. Here the elements of the file are
-named, before MJX sees it.
+MJX's own errors name members of its enumerations. The messages here name the
+elements of the file and what to do, and are created before MJX reads the model.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,8 @@ _INTEGRATORS = 'set <option integrator="Euler"/>, "RK4" or "implicitfast"'
 _STEPPED = ('mjINT_EULER', 'mjINT_RK4', 'mjINT_IMPLICITFAST')
 _JOINT_MOTOR = 'use a motor, position or velocity actuator at a joint'
 
-# (field, what of it MJX knows, its enumeration, way out by the end of a name)
+# (field, MJX's enumeration, MuJoCo's enumeration, last part of a member's name
+# -> (description, advice))
 _KINDS: tuple[tuple[str, Any, Any, dict[str, tuple[str, str]]], ...] = (
   ('actuator_trntype', mjx_types.TrnType, mujoco.mjtTrn, {
     'BODY': ('adhesion', 'remove it; MJX has no adhesion'),
@@ -31,12 +32,12 @@ _KINDS: tuple[tuple[str, Any, Any, dict[str, tuple[str, str]]], ...] = (
 )  # fmt: skip
 _EQUALITY = 'use a connect, weld, joint or tendon equality'
 
-# Shapes that a geom may be given instead of another.
+# Shapes that can replace the shape of a geom.
 _SHAPES = ('SPHERE', 'CAPSULE', 'BOX', 'ELLIPSOID', 'CYLINDER', 'MESH')
 
 
 def refusals(model: mujoco.MjModel) -> Iterator[str]:
-  """What of a model MJX cannot simulate, each in a few words."""
+  """Yields a message for each feature of a model that MJX cannot simulate."""
   yield from mjx_fields.refusals(model)
   if model.nflex:
     return
@@ -46,10 +47,10 @@ def refusals(model: mujoco.MjModel) -> Iterator[str]:
 
 
 def sensors(model: mujoco.MjModel) -> list[int]:
-  """The sensors that MJX does not have, or has without delay.
+  """Returns the indices of sensors that MJX lacks or computes differently.
 
-  A sensor changes no motion. Those of accelerations MJX leaves at 0 where
-  nothing constrains the motion.
+  A sensor does not affect the motion. MJX has no delayed or interval sensors,
+  and sets acceleration and force sensors to 0 if the model has no constraints.
   """
   known = {int(kind) for kind in mjx_types.SensorType}
   contact = mujoco.mjtSensor.mjSENS_CONTACT
@@ -120,10 +121,10 @@ def _elements(model: mujoco.MjModel) -> Iterator[str]:
 
 
 def _contacts(model: mujoco.MjModel) -> Iterator[str]:
-  """The first pair of geoms that may touch and that MJX has no contacts for.
+  """Yields a message for the first pair of geoms whose contacts MJX lacks.
 
-  Which may, is up to what MJX asks as well: contype and conaffinity, pairs and
-  excludes, parents and children, and bodies welded together.
+  Which pairs may touch is determined as in MJX: by contype and conaffinity,
+  pairs and excludes, parents and children, and welded bodies.
   """
   no_margin = (mujoco.mjtGeom.mjGEOM_MESH, mujoco.mjtGeom.mjGEOM_HFIELD)
   for a, b, pair in collision_driver.geom_pairs(model):
@@ -154,7 +155,7 @@ def _contacts(model: mujoco.MjModel) -> Iterator[str]:
 def _other_shapes(
   name: str, kind: mujoco.mjtGeom, other: mujoco.mjtGeom
 ) -> str:
-  """`make geom 'x' a sphere or capsule, or `."""
+  """Returns advice such as `make geom 'x' a sphere or capsule, or `, or ''."""
   shapes = [
     shape.lower()
     for shape in _SHAPES

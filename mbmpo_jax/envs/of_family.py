@@ -1,9 +1,9 @@
-"""What all environments of a task family have in common.
+"""Base class of the environments of a task family.
 
-The task is hidden unless `tell_task`, which appends its numbers to the
-observation. `reward` and `done` of observations work where all tasks share
-them, or where the task is told; else they raise: imagination would pay for a
-task that it does not know.
+The task is hidden unless `tell_task` is set, which appends the task's numbers
+to the observation. `reward` and `done` can be computed from observations if
+they are the same for all tasks or if the task is in the observation. Otherwise
+they raise an error, because an imagined rollout does not have the hidden task.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +19,15 @@ from mbmpo_jax.envs import spaces
 
 
 class OfFamily(base.Environment):
-  """What all environments of a family have in common.
+  """Base class of the environments of a task family.
 
   Attributes:
-    family: the tasks and their worlds.
+    family: draws tasks and builds their environments.
     tell_task: whether the observation ends with the task's `vector`.
   """
 
   def __init__(self, family: families.Family, *, tell_task: bool) -> None:
-    """Sizes, limits and spaces are those of the nominal world."""
+    """Copies sizes, limits and spaces from the nominal environment."""
     self.family = family
     self.tell_task = tell_task
     nominal = family.nominal
@@ -40,10 +40,10 @@ class OfFamily(base.Environment):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """Rewards [...] by the task that `obs` tells, or that all tasks share.
+    """Returns rewards [...] for the task in `obs`, or common to all tasks.
 
     Raises:
-      families.TaskError: if they depend on a task that is hidden.
+      families.TaskError: if the reward depends on a hidden task.
     """
     if not self.reward_is_known:
       raise self._hidden('reward')
@@ -59,10 +59,12 @@ class OfFamily(base.Environment):
     return _batched(one, self._tail(obs), body, action, next_body)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """1. where `next_obs` [..., O] ends the episode, by the task it tells.
+    """Returns 1. where `next_obs` [..., O] ends the episode, [...].
+
+    Uses the task in `next_obs` if terminations depend on the task.
 
     Raises:
-      families.TaskError: if that depends on a task that is hidden.
+      families.TaskError: if the termination depends on a hidden task.
     """
     if not self.done_is_known:
       raise self._hidden('done')
@@ -76,14 +78,14 @@ class OfFamily(base.Environment):
     return _batched(one, self._tail(next_obs), body)
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """What a model of the nominal world sees, and the task where it is told."""
+    """The nominal environment's model input, and the task if it is observed."""
     seen = self.family.nominal.model_input(self._body(obs))
     if not self.tell_task:
       return seen
     return jnp.concatenate([seen, self._tail(obs)], -1)
 
   def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
-    """As the nominal world has it; a task that is told stays."""
+    """The nominal environment's change; the difference for an observed task."""
     nominal = self.family.nominal
     if not self.tell_task:
       return nominal.change(obs, next_obs)
@@ -91,7 +93,7 @@ class OfFamily(base.Environment):
     return jnp.concatenate([body, self._tail(next_obs) - self._tail(obs)], -1)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """As the nominal world does it; a task that is told stays."""
+    """The nominal environment's projection; keeps an observed task."""
     nominal = self.family.nominal
     if not self.tell_task:
       return nominal.project(next_obs)
@@ -99,28 +101,28 @@ class OfFamily(base.Environment):
     return jnp.concatenate([body, self._tail(next_obs)], -1)
 
   def scene(self) -> mujoco.MjModel | None:
-    """That of the nominal world: what is drawn is the same for all tasks."""
+    """The nominal environment's scene; it is the same for all tasks."""
     return self.family.nominal.scene()
 
   @property
   def observation_size(self) -> int:
-    """That of the nominal world, and the task's numbers where it is told."""
+    """The nominal environment's size, plus D if the task is observed."""
     told = self.family.task_size if self.tell_task else 0
     return self.family.nominal.observation_size + told
 
   @property
   def action_size(self) -> int:
-    """That of the nominal world."""
+    """The nominal environment's action size."""
     return self.family.nominal.action_size
 
   @property
   def action_space(self) -> spaces.ActionSpace:
-    """That of the nominal world."""
+    """The nominal environment's action space."""
     return self.family.nominal.action_space
 
   @property
   def backend(self) -> str:
-    """That of the nominal world."""
+    """The nominal environment's physics engine."""
     return self.family.nominal.backend
 
   def _telling(self, obs: jax.Array, task: families.Task) -> jax.Array:
@@ -148,14 +150,14 @@ class OfFamily(base.Environment):
 
 
 def family_of(env: base.Environment, needed_by: str) -> families.Family:
-  """The family of an environment, for a method that needs one.
+  """Returns the family of an environment, for an algorithm that needs one.
 
   Args:
-    env: of a configuration.
-    needed_by: the method's name, for the message.
+    env: the environment of a configuration.
+    needed_by: the algorithm's name, for the error message.
 
   Raises:
-    families.TaskError: if the world has no tasks.
+    families.TaskError: if the environment has no tasks.
   """
   if not isinstance(env, OfFamily):
     raise families.TaskError(
@@ -172,17 +174,19 @@ def require_known(
   predicted: Mapping[str, bool] | None = None,
   parts: Sequence[str] = ('reward', 'done'),
 ) -> None:
-  """For a method that imagines with the environment's own functions.
+  """Checks that imagined rollouts can use the environment's own functions.
 
   Args:
-    env: of a configuration.
-    needed_by: the method's name, for the message.
-    predicted: whether models predict `reward` and `done`; it can make them, if
-      this is given.
-    parts: of the environment that it imagines with.
+    env: the environment of a configuration.
+    needed_by: the algorithm's name, for the error message.
+    predicted: whether models predict `reward` and `done`; `None` if the
+      algorithm's models cannot predict them.
+    parts: the functions that the imagined rollouts use.
 
   Raises:
-    families.TaskError: if `reward` or `done` depends on a hidden task.
+    families.TaskError: if one of `parts` is neither a known function of
+      observations nor predicted, for example because it depends on a hidden
+      task.
   """
   for part in parts:
     if getattr(env, f'{part}_is_known') or (predicted and predicted[part]):
@@ -202,7 +206,7 @@ def require_known(
 
 
 def _batched(function: Callable[..., jax.Array], *args: Any) -> jax.Array:
-  """`function` of single rows over all leading axes of the arguments."""
+  """Maps `function` of single rows over all leading axes of `args`."""
   shape = args[0].shape[:-1]
   flat = [arg.reshape(-1, arg.shape[-1]) for arg in args]
   return jax.vmap(function)(*flat).reshape(shape)

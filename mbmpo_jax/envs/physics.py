@@ -1,8 +1,8 @@
-"""Physical parameters that differ from one environment of a batch to the next.
+"""Physical parameters that differ between the environments of a batch.
 
-`scaled` turns factors into the fields of `mjx.Model` that depend on them, and
-`with_physics` gives an environment those fields. Both are pure, so a batch of
-environments, each with a body of its own, is a `jax.vmap`:
+`scaled` computes the fields of `mjx.Model` that depend on given factors, and
+`with_physics` puts these fields into an environment. Both are pure, so a
+`jax.vmap` steps a batch of environments with different bodies:
 
   def step(scales, state, action):
     drawn = physics.scaled(env.model, scales)
@@ -29,25 +29,26 @@ _Env = TypeVar('_Env', bound=mjx.MjxEnvironment)
 
 
 class PhysicsError(errors.UserError, ValueError):
-  """Factors that do not fit a body; the message names the field."""
+  """Factors do not fit a body; the message names the field."""
 
 
 class Scales(NamedTuple):
-  """Factors of what the MJCF file says, each positive; 1 leaves it as it is.
+  """Positive factors on values of the MJCF file; 1 keeps the value.
 
-  A scalar holds for all elements alike; an array has one factor for each.
+  A scalar applies to all elements; an array has one factor for each element.
 
   Attributes:
-    mass: of the bodies, `[nbody]`.
-    damping: of the degrees of freedom, `[nv]`; 0 is allowed.
-    friction: of the geoms, `[ngeom]`, all three coefficients. Of two geoms in
-      contact the larger friction counts, unless one has priority or the file
-      gives the pair its own.
-    gear: of the actuators, `[nu]`; 0 disables one.
-    inertia: of the bodies, `[nbody]`, about all axes; as the mass where it is
-      None, as density does.
-    size: of the geoms, `[ngeom]`; masses stay as they are. No meshes.
-    offset: of the geoms' distances from their bodies' frames, `[ngeom]`.
+    mass: factors on body masses, `[nbody]`.
+    damping: factors on the damping of degrees of freedom, `[nv]`; 0 is allowed.
+    friction: factors on all three friction coefficients of the geoms,
+      `[ngeom]`. The larger friction of two geoms in contact counts, unless one
+      has priority or the file sets the friction of the pair.
+    gear: factors on actuator gears, `[nu]`; 0 disables an actuator.
+    inertia: factors on body inertias about all axes, `[nbody]`; `None` uses the
+      factors of `mass`, as for a change of density.
+    size: factors on geom sizes, `[ngeom]`; masses do not change. Meshes are not
+      scaled.
+    offset: factors on the distances of geoms from their body frames, `[ngeom]`.
   """
 
   mass: jax.Array | float = 1.0
@@ -60,7 +61,7 @@ class Scales(NamedTuple):
 
 
 class Physics(NamedTuple):
-  """The fields of `mjx.Model` that depend on `Scales`, under its names."""
+  """The fields of `mjx.Model` that depend on `Scales`, with MJX's names."""
 
   body_mass: jax.Array  # [nbody]
   body_inertia: jax.Array  # [nbody, 3]
@@ -79,26 +80,26 @@ class Physics(NamedTuple):
 
 
 def with_physics(env: _Env, physics: Physics) -> _Env:
-  """A copy of `env` with the given physics, which may be traced.
+  """Returns a copy of `env` with the given physics, which may be traced.
 
-  The host's `mj_model` stays nominal, and so does whatever the constructor of
-  `env` computed from it.
+  The host's `mj_model` stays nominal, and so does everything that the
+  constructor of `env` computed from it.
   """
   env = copy.copy(env)
   env.model = env.model.replace(**physics._asdict())
   return env
 
 
-@jax.jit  # Else every operation would be compiled alone.
+@jax.jit  # Otherwise each operation would be compiled separately.
 def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
-  """The physics of a body under `scales`.
+  """Returns the physics of a body under `scales`.
 
-  The derived fields are those that MuJoCo computes from the rest when it
-  compiles a file (`mj_setConst`) and that MJX takes as they are. In the pose
-  `qpos0`, with M the mass matrix, armature included, and J the Jacobian of a
-  body's centre of mass, of a tendon's or of an actuator's length:
+  MuJoCo computes the derived fields when it compiles a file (`mj_setConst`),
+  and MJX does not recompute them. Let M be the mass matrix in the pose `qpos0`,
+  armature included, and J the Jacobian of a body's centre of mass, of a
+  tendon's length or of an actuator's length:
 
-  - body_subtreemass: the mass of a body and of all that it carries;
+  - body_subtreemass: the mass of a body and of all its descendants;
   - body_invweight0: the mean of diag(J M^-1 J^T) over the 3 translations, and
     over the 3 rotations;
   - dof_invweight0: diag(M^-1), averaged over the dofs of a ball joint, over the
@@ -106,10 +107,11 @@ def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
   - tendon_invweight0: J M^-1 J^T;
   - actuator_acc0: ||M^-1 J^T||.
 
-  Of a single body on slides (`body_simple` 2) the weights are 1 / mass and 0.
+  For a single body on slide joints (`body_simple` 2) the two weights are 1 /
+  mass and 0.
 
   Args:
-    model: of the nominal body.
+    model: the model of the nominal body.
     scales: the factors.
 
   Raises:
@@ -133,7 +135,7 @@ def scaled(model: mujoco_mjx.Model, scales: Scales) -> Physics:
     geom_size=model.geom_size * size[:, None],
     geom_pos=model.geom_pos * offset[:, None],
   )
-  # MJX broadcasts on purpose; TF32 products would lose digits on GPUs.
+  # MJX broadcasts on purpose; on GPUs, TF32 products would lose precision.
   with (
     jax.numpy_rank_promotion('allow'),
     jax.default_matmul_precision('highest'),
@@ -195,7 +197,7 @@ def _derived(model: mujoco_mjx.Model) -> dict[str, jax.Array]:
 
 
 def _subtrees(model: mujoco_mjx.Model) -> np.ndarray:
-  """`[nbody, nbody]`: 1 where the row's body carries the column's, or is it."""
+  """`[nbody, nbody]`: 1 where the row's body carries, or is, the column's."""
   carries = np.eye(model.nbody)
   for body in range(model.nbody - 1, 0, -1):
     carries[model.body_parentid[body]] += carries[body]
@@ -203,7 +205,7 @@ def _subtrees(model: mujoco_mjx.Model) -> np.ndarray:
 
 
 def _joint_means(model: mujoco_mjx.Model) -> np.ndarray:
-  """`[nv, nv]`: takes means over the dofs that their joint treats alike."""
+  """`[nv, nv]`: averages over the dofs of a joint that are treated alike."""
   first = model.jnt_dofadr[model.dof_jntid]
   free = model.jnt_type[model.dof_jntid] == mujoco.mjtJoint.mjJNT_FREE
   rotates = free & (np.arange(model.nv) >= first + 3)

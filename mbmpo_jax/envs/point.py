@@ -1,7 +1,8 @@
-"""The 2-D point of the paper's section 6.3: walk to the origin.
+"""The 2-D point environment of the paper's section 6.3: move to the origin.
 
-State `s` in R^2, uniform on [-2, 2]^2 at reset; `s' = s + 0.1 a` for `a` in
-[-1, 1]^2; reward `-||s||^2` of the state the step starts from; 30 steps.
+The state is `s` in R^2, uniform on [-2, 2]^2 at reset. A step is `s' = s + 0.1
+a` with `a` in [-1, 1]^2. The reward is `-||s||^2` of the state before the step.
+An episode has 30 steps.
 """
 
 import jax
@@ -15,7 +16,7 @@ MAX_STEP = 0.1
 
 
 class Point(base.Environment):
-  """2 observations, 2 actions, never done; the physics state is the state."""
+  """2 observations, 2 actions, never done; the physics state is observed."""
 
   max_episode_steps = 30
   can_terminate = False
@@ -24,7 +25,7 @@ class Point(base.Environment):
   action_size = 2
 
   def initial_state(self, rng: jax.Array) -> jax.Array:
-    """Draws a position uniformly from [-2, 2]^2."""
+    """Draws a position uniformly from [-2, 2]^2; consumes `rng`."""
     return jax.random.uniform(rng, (2,), minval=-2.0, maxval=2.0)
 
   def advance(self, pipeline_state: jax.Array, action: jax.Array) -> jax.Array:
@@ -32,11 +33,11 @@ class Point(base.Environment):
     return pipeline_state + MAX_STEP * action
 
   def observe(self, pipeline_state: jax.Array) -> jax.Array:
-    """The position itself."""
+    """Returns the position."""
     return pipeline_state
 
   def scene(self) -> mujoco.MjModel:
-    """A ball on the square in which it starts, the goal marked."""
+    """A ball on the square of initial positions, with the goal marked."""
     return mujoco.MjModel.from_xml_path(str(mjx.ASSETS / 'point.xml'))
 
   def pose(self, pipeline_state: jax.Array) -> base.Pose:

@@ -1,9 +1,10 @@
-"""A point in the plane that is paid for moving along a hidden direction.
+"""A point in the plane that has to move along a hidden direction.
 
-State `s = (x, y)`, `s' = s + 0.1 a`, as of `point.py`; 60 steps. The reward is
-`d (x' - x) / 0.1` with the task d = 1 or -1: at best 1 a step, and 0 for doing
-nothing. Observations say nothing of d, only rewards do. By default d turns
-round every 20 steps, so that a policy has to notice.
+State and dynamics are those of `point.py`: `s = (x, y)`, `s' = s + 0.1 a`; an
+episode has 60 steps. The reward is `d (x' - x) / 0.1` with the task d = 1 or
+-1: at most 1 a step, and 0 for a point at rest. Rewards depend on d,
+observations do not. By default d changes sign every 20 steps, so a policy has
+to adapt within the episode.
 """
 
 import jax
@@ -15,7 +16,7 @@ from mbmpo_jax.envs import point
 
 
 class PointDirec(point.Point):
-  """The point of one task.
+  """The point with one direction.
 
   Attributes:
     direction: d.
@@ -24,17 +25,17 @@ class PointDirec(point.Point):
   max_episode_steps = 60
 
   def __init__(self, direction: jax.Array | float = 1.0) -> None:
-    """Pays for moving along x by the sign of `direction`."""
+    """Sets the direction d, 1 or -1."""
     self.direction = direction
 
   def scene(self) -> mujoco.MjModel:
-    """A ball on the square in which it starts."""
+    """A ball on the square of initial positions."""
     return mujoco.MjModel.from_xml_path(str(mjx.ASSETS / 'point_direc.xml'))
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """d (x' - x) / 0.1, [...]."""
+    """Returns d (x' - x) / 0.1, [...]."""
     return self.direction * (next_obs[..., 0] - obs[..., 0]) / point.MAX_STEP
 
 

@@ -7,7 +7,8 @@ from mujoco import mjx as mujoco_mjx
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.optim import linear
 
-# Half bent, in front of the robot; metres and radians.
+# Reference joint angles (arm half bent in front of the robot) in radians, and
+# the box of goals in metres.
 _POSTURE = (-0.3, 0.3, -1.2, -1.2, 0.0, -0.6, 0.0)
 _GOAL_CENTER = (0.55, -0.2, 0.0)
 _GOAL_HALF_WIDTH = (0.15, 0.3, 0.25)
@@ -23,9 +24,10 @@ class Pr2Reacher(mjx.MjxEnvironment):
 
     r = -||tcp - goal||^2 - 0.05 ||a||^2
 
-  of the next observation; a is the torque over its limit. Reset: angles uniform
-  within 0.1 of a posture, velocities normal with deviation 0.1, the goal
-  uniform in a box of 0.3 x 0.6 x 0.5 m within the arm's reach.
+  with tcp and goal from the next observation; a is the torque divided by its
+  limit. Reset: the angles are uniform within 0.1 rad of a reference posture,
+  the velocities are normal with standard deviation 0.1, and the goal is uniform
+  in a box of 0.3 x 0.6 x 0.5 m within the arm's reach.
   """
 
   max_episode_steps = 200
@@ -41,7 +43,7 @@ class Pr2Reacher(mjx.MjxEnvironment):
     self._tool_offset = self.mj_model.site('tool').pos
 
   def initial_state(self, rng: jax.Array) -> mujoco_mjx.Data:
-    """Draws a posture, its velocity, and a goal."""
+    """Draws a posture, its velocities and a goal; consumes `rng`."""
     position_rng, velocity_rng, goal_rng = jax.random.split(rng, 3)
     qpos = jnp.asarray(_POSTURE) + jax.random.uniform(
       position_rng, (_JOINTS,), minval=-0.1, maxval=0.1
@@ -53,7 +55,7 @@ class Pr2Reacher(mjx.MjxEnvironment):
     return self.data(qpos, qvel).replace(mocap_pos=goal[None])
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """Angles, velocities, tool and goal, [20]."""
+    """Returns angles, velocities, tool position and goal, [20]."""
     return jnp.concatenate(
       [
         pipeline_state.qpos,
@@ -64,10 +66,11 @@ class Pr2Reacher(mjx.MjxEnvironment):
     )
 
   def tool_position(self, qpos: jax.Array) -> jax.Array:
-    """Where the tool centre point is, [3], at joint angles `qpos` [7].
+    """Returns the position [3] of the tool centre point at angles `qpos` [7].
 
-    The chain p <- p + R offset, R <- R exp(angle [axis]), as a scan: MJX's
-    kinematics of the whole body say the same and take far longer to compile.
+    Applies p <- p + R offset, R <- R exp(angle [axis]) along the chain, as a
+    scan. MJX's kinematics of the whole body give the same result and take far
+    longer to compile.
     """
 
     def link(

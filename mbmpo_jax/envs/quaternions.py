@@ -1,21 +1,21 @@
-"""Orientations in observations: unit quaternions, which predictions are not."""
+"""Normalises the unit quaternions in predicted observations."""
 
 import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
 
-# A quaternion this short has no direction worth keeping.
+# Shorter quaternions have no meaningful direction.
 _SHORTEST = 1e-6
 _CLOSE = 1e-5
 
 
 def normalized(obs: jax.Array, places: tuple[int, ...]) -> jax.Array:
-  """`obs` [..., O] with unit quaternions.
+  """Returns `obs` [..., O] with its quaternions scaled to unit length.
 
   Args:
-    obs: may be a prediction.
-    places: of the first of the four numbers of each.
+    obs: observations, which may be predictions.
+    places: the index of the first of the four numbers of each quaternion.
 
   Example:
     >>> normalized(jnp.array([5.0, 0.0, 3.0, 0.0, 4.0]), (1,)).round(6).tolist()
@@ -30,7 +30,7 @@ def normalized(obs: jax.Array, places: tuple[int, ...]) -> jax.Array:
 
 
 def addresses(model: mujoco.MjModel) -> list[int]:
-  """Where the quaternions of free and ball joints begin in `qpos`."""
+  """Returns where the quaternions of free and ball joints start in `qpos`."""
   free, ball = mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_BALL
   return [
     int(start) + 3 * (kind == free)
@@ -40,7 +40,7 @@ def addresses(model: mujoco.MjModel) -> list[int]:
 
 
 def example(model: mujoco.MjModel) -> np.ndarray:
-  """A `qpos` [nq] whose numbers are all different, of unit quaternions."""
+  """Returns a random `qpos` [nq] of distinct numbers and unit quaternions."""
   rng = np.random.default_rng(0)
   qpos = rng.uniform(0.1, 0.9, model.nq)
   for place in addresses(model):
@@ -52,7 +52,7 @@ def example(model: mujoco.MjModel) -> np.ndarray:
 def places(
   model: mujoco.MjModel, qpos: np.ndarray, obs: np.ndarray
 ) -> tuple[int, ...]:
-  """Where an observation [O] repeats the quaternions of its `qpos` [nq]."""
+  """Returns the indices in `obs` [O] where quaternions of `qpos` [nq] start."""
   found = []
   for address in addresses(model):
     part = qpos[address : address + 4]

@@ -1,9 +1,10 @@
-"""Domain randomisation: every episode has a body of its own.
+"""Domain randomisation: each episode has a different body.
 
-The short way to a policy that is robust: any body, any `draw`, nothing to
-register. Where tasks are to have a test set, words, or another schedule than
-one per episode, or an algorithm is to hold one, a body's factors are the task
-of a `families.Family`, whose `prepare` and `world` are what is done here.
+`Randomized` is the shortest way to train a policy that is robust to physical
+parameters: it accepts any body and any `draw`, and needs no registration. Use a
+`families.Family` if tasks need a test set, descriptions or a schedule other
+than one per episode, or if the algorithm chooses tasks itself. The body's
+factors are then the task, and `prepare` and `world` do what this module does.
 """
 
 import math
@@ -22,25 +23,25 @@ Draw = Callable[[jax.Array], physics.Scales]
 
 
 class RandomizedState(NamedTuple):
-  """A physics state and the body it belongs to."""
+  """A physics state and the parameters of its body."""
 
   physics: physics.Physics
-  state: Any  # Of the environment inside.
+  state: Any  # The wrapped environment's state.
 
 
 class Randomized(base.Environment):
   """An environment whose physics is drawn at every reset.
 
-  An episode keeps its physics to the end; the next one, begun by `reset` or by
-  the collector after a termination, draws anew. The physics is part of the
-  state, not of the observation: replacing `pipeline_state.physics` changes the
-  task within an episode.
+  The physics is constant within an episode. The next episode, started by
+  `reset` or by the collector after a termination, draws new physics. The
+  physics is part of the state, not of the observation; replacing
+  `pipeline_state.physics` changes the task within an episode.
 
-  `initial_obs` is exactly that of a reset with the same key; under jit it costs
-  no physics, unless the observation depends on it.
+  `initial_obs` equals the observation of a reset with the same key. Under jit
+  it computes no physics unless the observation depends on it.
 
   Attributes:
-    wrapped: the environment inside, with the nominal body.
+    wrapped: the wrapped environment, with the nominal body.
     draw: key -> the factors of one episode's body.
   """
 
@@ -48,9 +49,12 @@ class Randomized(base.Environment):
     """Randomises `env`.
 
     Args:
-      env: with the nominal body.
-      draw: consumes a key and returns positive `Scales`, of the same shapes
-        for every key; `log_uniform` makes one.
+      env: an environment with the nominal body.
+      draw: consumes a key and returns positive `Scales`, with the same shapes
+        for every key; `log_uniform` makes such a function.
+
+    Raises:
+      physics.PhysicsError: if `env` is not simulated by MJX.
     """
     if env.backend != 'mjx':
       raise physics.PhysicsError(
@@ -76,64 +80,64 @@ class Randomized(base.Environment):
   def advance(
     self, pipeline_state: RandomizedState, action: jax.Array
   ) -> RandomizedState:
-    """One step of the episode's own body."""
+    """Takes one step with the episode's body."""
     env = physics.with_physics(self.wrapped, pipeline_state.physics)
     state = env.advance(pipeline_state.state, action)
     return pipeline_state._replace(state=state)
 
   def observe(self, pipeline_state: RandomizedState) -> jax.Array:
-    """The observation of the episode's own body."""
+    """Returns the observation of the episode's body."""
     env = physics.with_physics(self.wrapped, pipeline_state.physics)
     return env.observe(pipeline_state.state)
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """The reward of the environment inside."""
+    """Returns the wrapped environment's reward."""
     return self.wrapped.reward(obs, action, next_obs)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """The termination of the environment inside."""
+    """Returns the wrapped environment's termination."""
     return self.wrapped.done(next_obs)
 
   def model_input(self, obs: jax.Array) -> jax.Array:
-    """What a model of the environment inside sees."""
+    """Returns the wrapped environment's model input."""
     return self.wrapped.model_input(obs)
 
   def change(self, obs: jax.Array, next_obs: jax.Array) -> jax.Array:
-    """That of the environment inside."""
+    """Returns the wrapped environment's change."""
     return self.wrapped.change(obs, next_obs)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """That of the environment inside."""
+    """Applies the wrapped environment's projection."""
     return self.wrapped.project(next_obs)
 
   def scene(self) -> mujoco.MjModel | None:
-    """That of the environment inside: shapes are not randomised."""
+    """The wrapped environment's scene; shapes are not randomised."""
     return self.wrapped.scene()
 
   def pose(self, pipeline_state: RandomizedState) -> base.Pose:
-    """That of the environment inside."""
+    """The pose of the wrapped environment's state."""
     return self.wrapped.pose(pipeline_state.state)
 
   @property
   def observation_size(self) -> int:
-    """That of the environment inside."""
+    """The wrapped environment's observation size."""
     return self.wrapped.observation_size
 
   @property
   def action_size(self) -> int:
-    """That of the environment inside."""
+    """The wrapped environment's action size."""
     return self.wrapped.action_size
 
   @property
   def action_space(self) -> spaces.ActionSpace:
-    """That of the environment inside."""
+    """The wrapped environment's action space."""
     return self.wrapped.action_space
 
   @property
   def backend(self) -> str:
-    """That of the environment inside."""
+    """The wrapped environment's physics engine."""
     return self.wrapped.backend
 
 
@@ -145,25 +149,25 @@ def log_uniform(
   friction: float = 1.0,
   gear: float = 1.0,
 ) -> Draw:
-  """Factors `limit^u` with u uniform in [-1, 1), one per element.
+  """Returns a `draw` with factors `limit^u`, u uniform in [-1, 1).
 
-  Each body, degree of freedom, geom and actuator draws its own, between
-  1 / limit and limit; a limit of 1 leaves a parameter as it is. The walker of
-  `rand_param_envs` has mass and friction 1.5^3 and damping 1.3^3, its inertias
-  drawn apart.
+  Each body, degree of freedom, geom and actuator has its own factor, between 1
+  / limit and limit; a limit of 1 keeps a parameter. The walker of
+  `rand_param_envs` has limits of 1.5^3 for mass and friction and 1.3^3 for
+  damping, and draws its inertias separately.
 
   Args:
-    env: whose body is meant.
-    mass: the limit of the bodies' masses and inertias.
-    damping: of the damping of the degrees of freedom.
-    friction: of the geoms' friction coefficients.
-    gear: of the actuators' gears.
+    env: the environment whose body is randomised.
+    mass: the limit for body masses and inertias.
+    damping: the limit for the damping of degrees of freedom.
+    friction: the limit for the friction coefficients of geoms.
+    gear: the limit for actuator gears.
 
   Returns:
-    What `Randomized` draws with.
+    A function for `Randomized`.
 
   Raises:
-    physics.PhysicsError: naming a limit that is no finite number >= 1.
+    physics.PhysicsError: naming a limit that is not a finite number >= 1.
   """
   limits = dict(mass=mass, damping=damping, friction=friction, gear=gear)
   for name, limit in limits.items():

@@ -1,9 +1,10 @@
-"""Reach for a point in the plane with two links: the benchmark's.
+"""Reach a point in the plane with two links: the benchmark's environment.
 
-Gymnasium's body; reward -|d| - |a|^2 with d from the target to the fingertip,
-before the step; never done, 50 steps of 0.02 s (Wang et al. 2019, MBBL). The
-target is uniform in a square of 0.4 m, as in Gym's first version, whose corners
-are out of reach.
+The body is Gymnasium's. The reward is -|d| - |a|^2, where d is the vector from
+the target to the fingertip before the step. Episodes do not terminate and have
+50 steps of 0.02 s (Wang et al. 2019, MBBL). The target is uniform in a square
+of side 0.4 m, as in Gym's first version; the corners of the square are out of
+reach.
 """
 
 import jax
@@ -13,15 +14,15 @@ from mujoco import mjx as mujoco_mjx
 from mbmpo_jax.envs import circles
 from mbmpo_jax.envs import mjx
 
-_LINKS = (0.1, 0.11)  # m, the second to the fingertip's centre
+_LINKS = (0.1, 0.11)  # m, the second up to the fingertip's centre
 _ANGLE_WIDTH, _SPEED_WIDTH, _TARGET_WIDTH = 0.1, 0.005, 0.2
 
 
 class Reacher(mjx.MjxEnvironment):
   """11 observations, 2 actions.
 
-  Observation: cosines of both joints' angles (2), their sines (2), the target
-  (2), the joints' velocities (2), fingertip less target (3).
+  Observation: cosines of the two joint angles (2), their sines (2), the target
+  (2), the joint velocities (2), fingertip minus target (3).
   """
 
   max_episode_steps = 50
@@ -33,7 +34,10 @@ class Reacher(mjx.MjxEnvironment):
     super().__init__(mjx.ASSETS / 'reacher.xml', frame_skip=2)
 
   def initial_state(self, rng: jax.Array) -> mujoco_mjx.Data:
-    """Angles U(0.1), velocities U(0.005), the target U(0.2)."""
+    """Angles U(-0.1, 0.1), velocities U(-0.005, 0.005), target U(-0.2, 0.2).
+
+    Consumes `rng`.
+    """
     keys = jax.random.split(rng, 3)
     widths = (_ANGLE_WIDTH, _TARGET_WIDTH, _SPEED_WIDTH)
     angles, target, speeds = (
@@ -46,7 +50,7 @@ class Reacher(mjx.MjxEnvironment):
     )
 
   def observe(self, pipeline_state: mujoco_mjx.Data) -> jax.Array:
-    """See the class, [11]."""
+    """Returns the observation [11], see the class."""
     qpos, qvel = pipeline_state.qpos, pipeline_state.qvel
     angles, target = qpos[:2], qpos[2:]
     directions = jnp.cumsum(angles)
@@ -64,11 +68,11 @@ class Reacher(mjx.MjxEnvironment):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """-|d| - |a|^2, d before the step, [...]."""
+    """Returns -|d| - |a|^2 with d before the step, [...]."""
     del next_obs
     distance = jnp.linalg.norm(obs[..., -3:], axis=-1)
     return -distance - jnp.sum(jnp.square(action), -1)
 
   def project(self, next_obs: jax.Array) -> jax.Array:
-    """Predictions [..., 11] with cosines and sines of angles."""
+    """Normalises the cosine-sine pairs of predictions [..., 11]."""
     return circles.normalized(next_obs, ((0, 2), (1, 3)))

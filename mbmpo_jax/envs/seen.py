@@ -1,10 +1,11 @@
-"""Refuses a reward that is made of nothing but what no model sees.
+"""Rejects a reward that depends only on observations hidden from the models.
 
-A world whose reward nobody can write down is often given one more observation,
-the last reward r, and `reward = next_obs[..., -1]`. That teaches, as long as
-models see r. Where `model_input` hides it they are to predict r' - r from the
-rest, which does not say what r was: errors add up from step to step, and
-imagination pays what reality never does.
+If a reward is not a known function of observations, users often append the last
+reward r to the observation and define `reward = next_obs[..., -1]`. This works
+if the models' input includes r. If `model_input` hides r, the models have to
+predict the change r' - r from the other numbers, which do not determine r. The
+errors then accumulate over the steps of an imagined rollout, whose rewards no
+longer resemble real ones.
 """
 
 import jax
@@ -18,15 +19,17 @@ _ROWS = 8
 
 
 def check_reward(env: base.Environment, *, seed: int = 0) -> None:
-  """Holds `reward` to what `model_input` shows.
+  """Checks that `reward` depends on numbers that `model_input` includes.
 
-  It is asked at a few random rows whether the reward depends on hidden
-  dimensions by more than their change in the step, as that of a position which
-  the dynamics do not depend on, and on actions besides, but on nothing seen.
+  At a few random rows the check tests how the reward depends on the hidden
+  dimensions. A reward passes if it depends on them only through their change in
+  the step, as for a position that does not affect the dynamics, or if it also
+  depends on visible dimensions. It fails if it depends on hidden dimensions and
+  possibly actions, but on nothing visible.
 
   Args:
-    env: an environment whose `reward` is known; another passes.
-    seed: of the rows.
+    env: an environment. The check passes if its `reward` is not known.
+    seed: of the random rows.
 
   Raises:
     check.ContractError: naming the hidden dimensions.
@@ -61,7 +64,7 @@ def check_reward(env: base.Environment, *, seed: int = 0) -> None:
   )
   values = np.stack([np.asarray(x) for x in (reward, by_level, by_seen)])
   if not np.all(np.isfinite(values)):
-    return  # Random rows are no rows of this world.
+    return  # Random rows are outside the reward's domain.
   if np.allclose(values[0], values[1], rtol=1e-4, atol=1e-4):
     return
   if np.allclose(values[0], values[2], rtol=1e-4, atol=1e-4):

@@ -1,12 +1,13 @@
-"""Humanoids of other masses and damping, as GSSM and CaDM have them.
+"""Humanoids with different masses and damping, as in GSSM and CaDM.
 
-Reward (0.25 / 0.015) v - 0.1 ||u||^2 + 5 [1 <= z' <= 2] with v the torso's
-forward velocity before the step, u = 0.4 a and z' its height after it; never
-done, 1,000 steps. These are the numbers of CaDM (Lee et al. 2020), of what its
-simulator pays. The reward functions that it gives its models read z from a
-quaternion's place, and one of them fines the fallen -5 where the simulator pays
-the upright 5: that is not repeated. GSSM (Wang and van Hoof 2022, section 5)
-has these task sets.
+The reward is (0.25 / 0.015) v - 0.1 ||u||^2 + 5 [1 <= z' <= 2], where v is the
+torso's forward velocity before the step, u = 0.4 a, and z' is the torso's
+height after the step. Episodes do not terminate and have 1,000 steps. The
+constants are those of the simulator of CaDM (Lee et al. 2020). The reward
+functions that CaDM gives to its models differ: they read z from an element of
+the quaternion, and one of them subtracts 5 for a fallen body where the
+simulator adds 5 for an upright one. These differences are not reproduced. The
+task sets are those of GSSM (Wang and van Hoof 2022, section 5).
 """
 
 import jax
@@ -26,7 +27,7 @@ class SlimHumanoid(humanoid.Humanoid):
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """(0.25 / 0.015) v - 0.1 ||u||^2 + 5 [1 <= z' <= 2], [...]."""
+    """Returns (0.25 / 0.015) v - 0.1 ||u||^2 + 5 [1 <= z' <= 2], [...]."""
     height = next_obs[..., 0]
     upright = ((height >= 1.0) & (height <= 2.0)).astype(height.dtype)
     effort = jnp.sum(jnp.square(action), -1)
@@ -38,7 +39,7 @@ class SlimHumanoid(humanoid.Humanoid):
 
 
 class SlimHumanoids(mass_damping.MassDamping):
-  """25 to train on, 16 others to be tested on."""
+  """25 training tasks and 16 other test tasks."""
 
   def __init__(self) -> None:
     """Loads the body."""

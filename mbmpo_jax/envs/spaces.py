@@ -1,7 +1,7 @@
-"""What an action may be: a point of a box, or one of several choices.
+"""Action spaces: a box, or a finite set of choices.
 
-A discrete action is the one-hot vector of its choice, so that every action has
-shape [..., A] in policies, models and buffers.
+A discrete action is a one-hot vector, so every action has shape [..., A] in
+policies, models and buffers.
 """
 
 import math
@@ -13,23 +13,23 @@ import numpy as np
 
 
 class ActionSpace(Protocol):
-  """All actions of a world."""
+  """The set of allowed actions of an environment."""
 
   @property
   def size(self) -> int:
-    """A."""
+    """The action size A."""
     ...
 
   def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform actions `[*shape, A]`; consumes `key`."""
+    """Draws uniform actions `[*shape, A]`; consumes `key`."""
     ...
 
   def project(self, raw: jax.Array) -> jax.Array:
-    """The allowed action `[..., A]` that anything `[..., A]` stands for."""
+    """Maps arbitrary numbers `[..., A]` to an allowed action `[..., A]`."""
     ...
 
   def check(self, actions: jax.Array | np.ndarray) -> None:
-    """Holds concrete actions `[..., A]` to the space.
+    """Checks that concrete actions `[..., A]` are in the space.
 
     Raises:
       ValueError: one line with the first action at fault and what is allowed.
@@ -38,25 +38,25 @@ class ActionSpace(Protocol):
 
   @property
   def log_prob_uniform(self) -> float:
-    """The log-probability of a uniform action."""
+    """The log-probability, or log-density, of a uniform action."""
     ...
 
 
 class Box(NamedTuple):
-  """All of [-1, 1]^A."""
+  """The box [-1, 1]^A."""
 
   size: int
 
   def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Uniform over the box, `[*shape, A]`; consumes `key`."""
+    """Draws uniformly from the box, `[*shape, A]`; consumes `key`."""
     return jax.random.uniform(key, (*shape, self.size), float, -1.0, 1.0)
 
   def project(self, raw: jax.Array) -> jax.Array:
-    """Clipped to [-1, 1]."""
+    """Clips to [-1, 1]."""
     return jnp.clip(raw, -1.0, 1.0)
 
   def check(self, actions: jax.Array | np.ndarray) -> None:
-    """Every number is within [-1, 1]."""
+    """Checks that every number is within [-1, 1]."""
     rows = _rows(actions, self.size)
     bad = ~(np.abs(rows) <= 1).all(-1)  # NaN is not.
     if bad.any():
@@ -66,25 +66,25 @@ class Box(NamedTuple):
 
   @property
   def log_prob_uniform(self) -> float:
-    """-A log 2, a density."""
+    """-A log 2, the log-density."""
     return -self.size * math.log(2.0)
 
 
 class Discrete(NamedTuple):
-  """A choices, as one-hot vectors."""
+  """A choices, represented by one-hot vectors."""
 
   size: int
 
   def sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """A uniform choice each, `[*shape, A]`; consumes `key`."""
+    """Draws uniform choices, `[*shape, A]`; consumes `key`."""
     return self._one_hot(jax.random.randint(key, shape, 0, self.size), float)
 
   def project(self, raw: jax.Array) -> jax.Array:
-    """One-hot of the largest number's place."""
+    """Returns the one-hot vector of the argmax."""
     return self._one_hot(jnp.argmax(raw, -1), raw.dtype)
 
   def check(self, actions: jax.Array | np.ndarray) -> None:
-    """Every row is a one-hot vector."""
+    """Checks that every row is a one-hot vector."""
     rows = _rows(actions, self.size)
     bad = ~(np.isin(rows, (0, 1)).all(-1) & (rows.sum(-1) == 1))
     if bad.any():
@@ -95,13 +95,13 @@ class Discrete(NamedTuple):
 
   @property
   def log_prob_uniform(self) -> float:
-    """-log A."""
+    """-log A, the log-probability."""
     return -math.log(self.size)
 
   def _one_hot(
     self, index: jax.Array, dtype: jax.typing.DTypeLike
   ) -> jax.Array:
-    # As a default, `float` is what JAX's precision makes of it.
+    # Maps `float` to JAX's default float type.
     return jax.nn.one_hot(index, self.size, dtype=jnp.zeros((), dtype).dtype)
 
 

@@ -9,8 +9,8 @@ from mujoco import mjx as mujoco_mjx
 from mbmpo_jax.envs import locomotion
 
 _UNIFORM = locomotion.Noise(0.1)
-# The benchmark's first swimmer, which is paid for the velocity of a point in
-# its body; the other is paid for that of its tip.
+# The benchmark's first swimmer. Its reward uses the velocity of a point in the
+# body; that of the other swimmer uses the velocity of the tip.
 V0 = locomotion.Variant(
   frame_skip=4,
   control_cost=1e-4,
@@ -24,8 +24,9 @@ class Swimmer(locomotion.Locomotion):
   """8 observations, 2 actions, never done.
 
   Observation: `qpos[2:]` (heading, 2 joint angles) and `qvel` (velocity along x
-  and y, turning, 2 joint velocities). In the `benchmark` variant the mean
-  forward velocity of the swimmer's tip follows, as u does in `gymnasium`.
+  and y, angular velocity, 2 joint velocities). The `benchmark` variant appends
+  the mean forward velocity of the swimmer's tip, the `gymnasium` variant that
+  of its origin.
   """
 
   asset = 'swimmer.xml'
@@ -44,12 +45,12 @@ class Swimmer(locomotion.Locomotion):
   }
 
   def data(self, qpos: jax.Array, qvel: jax.Array) -> mujoco_mjx.Data:
-    """A physics state at rest in its solver, no step taken yet."""
+    """Returns a state with no step taken, from `qpos` [nq] and `qvel` [nv]."""
     data = super().data(qpos, qvel)
     velocity = qvel[0] - self.variant.reach * jnp.sin(qpos[2]) * qvel[2]
     position = self.forward_position(data)
     return data.replace(userdata=jnp.stack([velocity, position]))
 
   def forward_position(self, data: mujoco_mjx.Data) -> jax.Array:
-    """That of the point which the variant measures, `reach` ahead."""
+    """Returns the x of the point at distance `reach` ahead, in m."""
     return data.qpos[0] + self.variant.reach * jnp.cos(data.qpos[2])

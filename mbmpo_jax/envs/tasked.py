@@ -1,4 +1,4 @@
-"""Environments of a task family: one task held, or a task for every episode."""
+"""Environments of a task family, with one fixed task or tasks per episode."""
 
 from typing import Any, NamedTuple
 
@@ -14,10 +14,10 @@ class TaskedState(NamedTuple):
   """The state of a `Tasked` environment.
 
   Attributes:
-    state: of the world inside.
-    tasks: of this episode in their order, leaves [S, ...].
-    prepared: what the family prepared of each, leaves [S, ...].
-    time: int32 [], steps since the reset.
+    state: the state of the current task's environment.
+    tasks: the episode's tasks in order, leaves [S, ...].
+    prepared: the results of the family's `prepare`, leaves [S, ...].
+    time: steps since the reset, int32 [].
   """
 
   state: Any
@@ -27,61 +27,61 @@ class TaskedState(NamedTuple):
 
 
 class Fixed(of_family.OfFamily):
-  """One task, which may be traced, for all episodes: see `fixed`.
+  """An environment with one task, which may be traced; see `fixed`.
 
-  The state is that of the task's world.
+  Its state is the state of the task's environment.
 
   Attributes:
-    task: it.
-    world: its world.
+    task: the task.
+    world: the task's environment.
   """
 
   def __init__(
     self, family: families.Family, task: families.Task, *, tell_task: bool
   ) -> None:
-    """Prepares the task."""
+    """Prepares the task and builds its environment."""
     super().__init__(family, tell_task=tell_task)
     self.task = task
     self.world = family.world(task, family.prepare(task))
     self.reward_is_known = self.done_is_known = True
 
   def initial_state(self, rng: jax.Array) -> Any:
-    """Draws a state of the task's world; consumes `rng`."""
+    """Draws a state of the task's environment; consumes `rng`."""
     return self.world.initial_state(rng)
 
   def advance(self, pipeline_state: Any, action: jax.Array) -> Any:
-    """One step in the task's world."""
+    """Takes one step in the task's environment."""
     return self.world.advance(pipeline_state, action)
 
   def observe(self, pipeline_state: Any) -> jax.Array:
-    """What is seen in the task's world, and the task where it is told."""
+    """Returns the observation [O], which includes the task if `tell_task`."""
     return self._telling(self.world.observe(pipeline_state), self.task)
 
   def reward(
     self, obs: jax.Array, action: jax.Array, next_obs: jax.Array
   ) -> jax.Array:
-    """The reward of the task."""
+    """Returns the reward of the task, [...]."""
     return self.world.reward(self._body(obs), action, self._body(next_obs))
 
   def done(self, next_obs: jax.Array) -> jax.Array:
-    """The termination of the task."""
+    """Returns the termination of the task, [...]."""
     return self.world.done(self._body(next_obs))
 
   def pose(self, pipeline_state: Any) -> base.Pose:
-    """That of the task's world."""
+    """Returns the pose in the task's environment."""
     return self.world.pose(pipeline_state)
 
 
 class Tasked(of_family.OfFamily):
-  """An environment with a task of its own in every instance and episode.
+  """An environment that draws its tasks at every reset.
 
   Attributes:
-    split: which tasks are drawn, `train` or `test`.
-    schedule: `episode` holds a task for the whole of an episode, `switch`
-      changes it within.
-    switch_period: steps after which it does: step t, from 0, is under the task
-      number t // switch_period of the episode, and its observation tells that
-      task.
+    split: the set from which tasks are drawn, `train` or `test`.
+    schedule: `episode` keeps one task for the whole episode, `switch` changes
+      it within the episode.
+    switch_period: steps between changes. Step t, counted from 0, has the
+      episode's task number t // switch_period, and so has the observation
+      before that step if `tell_task`.
   """
 
   def __init__(
@@ -96,14 +96,14 @@ class Tasked(of_family.OfFamily):
     """Draws nothing yet.
 
     Args:
-      family: the tasks and their worlds.
-      split: which tasks are drawn.
-      schedule: when; by default as the family has it.
-      switch_period: in steps; by default the family's.
-      tell_task: whether the observation ends with the task.
+      family: draws tasks and builds their environments.
+      split: the set from which tasks are drawn.
+      schedule: when tasks change; by default the family's schedule.
+      switch_period: steps between changes; by default the family's period.
+      tell_task: whether the task is appended to the observation.
 
     Raises:
-      families.TaskError: naming what is not allowed.
+      families.TaskError: naming the argument that is not allowed.
     """
     super().__init__(family, tell_task=tell_task)
     self.split = split
@@ -126,13 +126,13 @@ class Tasked(of_family.OfFamily):
 
   @property
   def tasks_per_episode(self) -> int:
-    """S."""
+    """The number S of tasks in an episode."""
     if self.schedule == 'episode':
       return 1
     return -(-self.max_episode_steps // self.switch_period)
 
   def initial_state(self, rng: jax.Array) -> TaskedState:
-    """Draws the episode's tasks, and a state of the first; consumes `rng`."""
+    """Draws the episode's tasks and a state of the first; consumes `rng`."""
     draw_rng, later_rng, state_rng = jax.random.split(rng, 3)
     first = self.family.sample_task(draw_rng, self.split)
     tasks = jax.tree.map(lambda leaf: jnp.asarray(leaf)[None], first)
@@ -147,13 +147,13 @@ class Tasked(of_family.OfFamily):
     )
 
   def task(self, pipeline_state: TaskedState) -> families.Task:
-    """The task under which the next step from here is."""
+    """Returns the task of the next step."""
     return families.at(pipeline_state.tasks, self._place(pipeline_state))
 
   def advance(
     self, pipeline_state: TaskedState, action: jax.Array
   ) -> TaskedState:
-    """One step under the task of now."""
+    """Takes one step in the current task's environment."""
     world = self._world(pipeline_state)
     return pipeline_state._replace(
       state=world.advance(pipeline_state.state, action),
@@ -161,14 +161,15 @@ class Tasked(of_family.OfFamily):
     )
 
   def observe(self, pipeline_state: TaskedState) -> jax.Array:
-    """What is seen in the world of now, and its task where it is told."""
+    """Returns the observation [O], which includes the task if `tell_task`."""
     obs = self._world(pipeline_state).observe(pipeline_state.state)
     return self._telling(obs, self.task(pipeline_state))
 
   def step(self, state: base.State, action: jax.Array) -> base.State:
-    """One step, paid by the task under which it began.
+    """Takes one step.
 
-    Whether it ends the episode is up to the task that its end tells.
+    The reward is that of the task before the step, the termination that of the
+    task after it, which the next observation includes if `tell_task`.
     """
     action = self.action_space.project(action)
     world = self._world(state.pipeline_state)
@@ -183,7 +184,7 @@ class Tasked(of_family.OfFamily):
     )
 
   def pose(self, pipeline_state: TaskedState) -> base.Pose:
-    """That of the world inside."""
+    """Returns the pose in the nominal environment."""
     return self.family.nominal.pose(pipeline_state.state)
 
   def _follow(self, task: families.Task, key: jax.Array) -> Any:
@@ -205,10 +206,10 @@ class Tasked(of_family.OfFamily):
 def fixed(
   family: families.Family, task: families.Task, *, tell_task: bool = False
 ) -> Fixed:
-  """The environment of one task.
+  """Returns the environment of one task.
 
-  The task may be traced: inside a compiled program, an algorithm holds one for
-  several episodes, or maps over several:
+  The task may be traced. Within a compiled program, an algorithm can use one
+  task for several episodes, or map over several tasks:
 
     def collect(task, key):
       return real.rollout(envs.fixed(family, task), policy, params, key, ...)
@@ -216,9 +217,9 @@ def fixed(
     trajectories = jax.vmap(collect)(tasks, keys)
 
   Args:
-    family: of the task.
-    task: it.
-    tell_task: whether the observation ends with the task.
+    family: the family of the task.
+    task: the task.
+    tell_task: whether the task is appended to the observation.
   """
   return Fixed(family, task, tell_task=tell_task)
 

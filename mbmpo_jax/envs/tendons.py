@@ -1,8 +1,9 @@
-"""Tendons in double precision.
+"""Fixes MJX's tendons in double precision.
 
-MJX counts a tendon's wraps in the default integer, which is 64 bits wide where
-`jax_enable_x64` is set, and keeps them in 32 bits: a loop over steps, ours or
-that of its Runge-Kutta, then refuses a state that changes its types.
+MJX computes the number of a tendon's wraps in JAX's default integer type, which
+has 64 bits if `jax_enable_x64` is set, but stores it in 32 bits. A loop over
+steps, as in this package or in MJX's Runge-Kutta integrator, then fails because
+the types of the state change.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from mujoco.mjx._src import smooth
 
 @contextlib.contextmanager
 def same_types() -> Iterator[None]:
-  """What is traced within leaves the types of the state as they are."""
+  """A context in which traced code keeps the types of the physics state."""
   original = smooth.tendon
 
   def tendon(model: mjx.Model, data: mjx.Data) -> mjx.Data:

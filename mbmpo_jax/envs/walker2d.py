@@ -19,9 +19,10 @@ _BENCHMARK = locomotion.Variant(
   height=1.3,
   ends=False,
 )
-# Of the benchmark's right foot; the left one has 1.9, as both have elsewhere.
+# Sliding friction of the right foot in the benchmark. Its left foot has 1.9, as
+# both feet have in the other variants.
 _SLIDING = 0.9
-# The benchmark's world with early termination.
+# The benchmark's environment with early termination.
 EARLY = _BENCHMARK._replace(ends=True, alive_if_healthy=True)
 
 
@@ -29,7 +30,7 @@ class Walker2d(locomotion.Locomotion):
   """17 observations, 6 actions; done where it falls.
 
   Observation: `qpos[1:]` (height, pitch, 6 joint angles) and `qvel` (forward,
-  vertical and pitch velocity, 6 joint velocities), the latter clipped to +-10.
+  vertical and pitch velocity, 6 joint velocities), with `qvel` clipped to +-10.
   """
 
   asset = 'walker2d.xml'
@@ -51,7 +52,7 @@ class Walker2d(locomotion.Locomotion):
   }
 
   def __init__(self, variant: str | locomotion.Variant | None = None) -> None:
-    """Loads the body, with the benchmark's feet in its variants."""
+    """Loads the body, with the benchmark's foot friction in its variants."""
     super().__init__(variant)
     if self.variant.benchmark:
       self.mj_model.geom('foot').friction[0] = _SLIDING

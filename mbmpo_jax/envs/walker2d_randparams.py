@@ -1,11 +1,12 @@
-"""Walkers of random masses, inertias, damping and friction.
+"""Walkers with random masses, inertias, damping and friction.
 
-Factors 1.5^u, of the damping 1.3^u, with u uniform in [-3, 3] for every body,
-joint and geom apart, as in `rand_param_envs`, and so in PEARL and M3PO. Reward
-(x' - x) / dt + 1 - 0.001 ||a||^2, also at the end; the rest is that of
-Walker2d's `gymnasium` variant. The floor is a geom as well; of two in contact
-the larger friction counts. In the plane one factor of an inertia, about the
-axis across, is all that there is.
+The factors are 1.5^u, for damping 1.3^u, with u uniform in [-3, 3] and drawn
+separately for every body, joint and geom, as in `rand_param_envs` and therefore
+in PEARL and M3PO. The reward is (x' - x) / dt + 1 - 0.001 ||a||^2, also at the
+step that ends an episode. The rest is as in Walker2d's `gymnasium` variant. The
+floor is a geom with its own factor; of two geoms in contact the larger friction
+counts. A planar body needs only one factor for its inertia, about the axis
+perpendicular to the plane.
 """
 
 from typing import NamedTuple
@@ -19,20 +20,20 @@ from mbmpo_jax.envs import walker2d
 
 _LIMIT = 1.5**3
 _DAMPING_LIMIT = 1.3**3
-_ROOT_DOFS = 3  # Of the torso in the plane: nothing damps them.
+_ROOT_DOFS = 3  # The torso's motion in the plane, which has no damping.
 
 
 class Task(NamedTuple):
-  """Factors of what the MJCF file says."""
+  """Factors on values of the MJCF file."""
 
-  mass: jax.Array  # [7], of the bodies
+  mass: jax.Array  # [7], one per body
   inertia: jax.Array  # [7]
-  damping: jax.Array  # [6], of the joints
-  friction: jax.Array  # [8], of the geoms, the floor first
+  damping: jax.Array  # [6], one per joint
+  friction: jax.Array  # [8], one per geom, the floor first
 
 
 class RandParams(body_family.BodyFamily):
-  """Walkers, each factor of its own."""
+  """Walkers with separate factors for every body, joint and geom."""
 
   def __init__(self) -> None:
     """Loads the body."""
@@ -41,7 +42,7 @@ class RandParams(body_family.BodyFamily):
     )
 
   def trained_range(self) -> tuple[Task, Task]:
-    """From 1 / limit to the limit, which is 1.5^3, of the damping 1.3^3."""
+    """From 1 / limit to limit: 1.5^3, and 1.3^3 for damping."""
     model = self.nominal.mj_model
     bodies, joints = model.nbody - 1, model.nv - _ROOT_DOFS
     high = Task(
@@ -53,7 +54,7 @@ class RandParams(body_family.BodyFamily):
     return jax.tree.map(jnp.reciprocal, high), high
 
   def sample_task(self, rng: jax.Array, split: str = 'train') -> Task:
-    """Each factor's logarithm uniform in its range; consumes `rng`."""
+    """Draws the logarithm of each factor uniformly; consumes `rng`."""
     del split
     _, high = self.trained_range()
     keys = jax.random.split(rng, len(high))
@@ -65,7 +66,7 @@ class RandParams(body_family.BodyFamily):
     )
 
   def scales(self, task: Task) -> physics.Scales:
-    """The factors, with 1 for the world and for the root's coordinates."""
+    """The factors, with 1 for MuJoCo's world body and the torso's dofs."""
     world, root = jnp.ones(1), jnp.ones(_ROOT_DOFS)
     return physics.Scales(
       mass=jnp.concatenate([world, task.mass]),
@@ -75,7 +76,7 @@ class RandParams(body_family.BodyFamily):
     )
 
   def describe(self, task: Task) -> str:
-    """The extremes of each kind of factor."""
+    """Names the extremes of each kind of factor."""
     return ', '.join(
       f'{name} x{factors.min():.2g} to x{factors.max():.2g}'
       for name, factors in task._asdict().items()

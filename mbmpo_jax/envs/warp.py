@@ -1,4 +1,4 @@
-"""MuJoCo Warp in place of MJX's own physics, for a GPU."""
+"""Simulates an environment with MuJoCo Warp instead of MJX, for a GPU."""
 
 import copy
 import functools
@@ -10,23 +10,25 @@ from mbmpo_jax import errors
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import mjx
 
-# MuJoCo's own default. MJX's is few because all of them always run.
+# MuJoCo's default. The MJCF files set fewer for MJX, which always runs all of
+# them.
 _LINE_SEARCH_ITERATIONS = 50
 
 
 class WarpError(errors.UserError, RuntimeError):
-  """An environment cannot be simulated by Warp, here or at all."""
+  """Warp cannot simulate an environment, or is not installed."""
 
 
 def on_warp(env: base.Environment, *, num_envs: int) -> mjx.MjxEnvironment:
-  """`env` with its physics by MuJoCo Warp; all else stays.
+  """Returns `env` simulated by MuJoCo Warp; all else is unchanged.
 
-  Single precision. One contact array serves all environments that step at
-  once, hence their number; a device's memory is used for that many.
+  The physics runs in single precision. All environments of a batch share one
+  contact array, so its size must be given; device memory is allocated for
+  `num_envs` environments.
 
   Args:
-    env: from an MJCF file.
-    num_envs: the most that will ever step at once.
+    env: an environment from an MJCF file.
+    num_envs: the largest number of environments stepped at once.
 
   Raises:
     WarpError: if `env` has no MJCF file, or warp-lang is not installed.
@@ -40,7 +42,7 @@ def on_warp(env: base.Environment, *, num_envs: int) -> mjx.MjxEnvironment:
     raise WarpError(
       "env.physics='warp': needs warp-lang, pip install 'mujoco-mjx[warp]'"
     )
-  mjx_warp.warp.config.quiet = True  # Else it tells of every kernel.
+  mjx_warp.warp.config.quiet = True  # Otherwise it prints a line per kernel.
   most = mujoco_mjx.make_data(env.model)._impl
   mj_model = copy.copy(env.mj_model)
   mj_model.opt.ls_iterations = _LINE_SEARCH_ITERATIONS
@@ -53,7 +55,7 @@ def on_warp(env: base.Environment, *, num_envs: int) -> mjx.MjxEnvironment:
   make_data = functools.partial(
     mujoco_mjx.make_data, mj_model, impl='warp', **sizes
   )
-  # A method of this one environment.
+  # Overrides the method for this instance only.
   setattr(warped, 'make_data', make_data)  # noqa: B010
   warped.engine = 'warp'
   return warped

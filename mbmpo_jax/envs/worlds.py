@@ -1,4 +1,4 @@
-"""The worlds of this package by name, and those of a name by variant."""
+"""The environments of this package by name and variant."""
 
 import functools
 from collections.abc import Callable
@@ -32,29 +32,29 @@ Factory = Callable[..., base.Environment | families.Family]
 
 
 class Variants:
-  """Worlds, or task families, that share a name.
+  """Environments, or task families, that share a name.
 
   Attributes:
-    variants: what makes each, by its own name; the first is the default.
+    variants: factories by the variant's name; the first is the default.
   """
 
   def __init__(self, **variants: Factory) -> None:
-    """Names them."""
+    """Stores the factories."""
     self.variants = variants
 
   def __call__(
     self, variant: str | None = None
   ) -> base.Environment | families.Family:
-    """Makes one."""
+    """Builds the variant, or the default variant."""
     return self.variants[variant or next(iter(self.variants))]()
 
 
 def _benchmark(factory: Factory, *args: object) -> Variants:
-  """A name that the public benchmark alone has."""
+  """Returns variants for a name that only the public benchmark uses."""
   return Variants(benchmark=functools.partial(factory, *args))
 
 
-# Of environments, and of task families.
+# Factories of environments and of task families.
 FACTORIES: dict[str, Factory] = {
   'acrobot': Variants(
     absorbing=acrobot.Masses,

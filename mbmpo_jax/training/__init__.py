@@ -1,4 +1,4 @@
-"""The host's side of a run: flags, disks, clocks, terminals and signals.
+"""The host side of a run: flags, files, timing, terminal output and signals.
 
-Nothing that `algorithms`, `models`, `optim` or `rollouts` compute imports it.
+`algorithms`, `models`, `optim` and `rollouts` do not import this package.
 """

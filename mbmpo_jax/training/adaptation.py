@@ -1,13 +1,16 @@
-"""Adapts a policy in the real world, by a few steps of policy gradient.
+"""Adapts a policy in the real environment by policy-gradient steps.
 
-A step plays N episodes of the policy as it is, with sampled actions, and goes
+A step collects N episodes with the current policy, with sampled actions, and
+updates
 
   theta <- theta + alpha grad L(theta),
   L(theta) = mean over the steps of log pi_theta(a|s) A,
 
-which is MB-MPO's inner step (`maml.adapt`) on real rollouts. alpha is at most
-`inner_lr`, and such that the step moves the policy by a KL of at most `max_kl`
-(`inner_rate.bounded`): by the same distance, wherever it starts.
+where A is the advantage. This is MB-MPO's inner step (`maml.adapt`) on real
+rollouts. alpha is the largest value up to `inner_lr` for which the step changes
+the policy by a mean KL divergence of at most `max_kl`, to second order
+(`inner_rate.bounded`). Measured by this divergence, steps have the same size
+for every policy.
 """
 
 import dataclasses
@@ -30,25 +33,25 @@ from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import evaluate
 
-# Which of a body's factors `--bodies` may name.
+# The physical factors that `--bodies` may name.
 FACTORS = ('mass', 'damping', 'friction', 'gear')
 NOMINAL = 'nominal'
 _BODIES = (NOMINAL, 'mass=0.5', 'mass=2', 'damping=2', 'friction=0.5')
 
 
 class AdaptationError(errors.UserError, ValueError):
-  """A policy or a body that cannot be adapted, or adapted to."""
+  """A policy cannot be adapted, or a body cannot be simulated."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """How policies are adapted.
+  """Settings of the adaptation.
 
   Attributes:
-    num_steps: of policy gradient.
-    num_rollouts: episodes before each of them, N.
-    inner_lr: alpha, at most.
-    max_kl: how far a step may move the policy, in nats.
+    num_steps: number of policy-gradient steps, S.
+    num_rollouts: episodes per step, N.
+    inner_lr: upper bound of the step size alpha.
+    max_kl: upper bound of the KL divergence of a step, in nats.
   """
 
   num_steps: int = 20
@@ -58,11 +61,11 @@ class Settings:
 
 
 class Course(NamedTuple):
-  """What came of one adaptation, before each step and after the last [S + 1].
+  """Results of one adaptation, before each step and after the last, [S + 1].
 
   Attributes:
-    return_mean: of the N episodes.
-    return_std: over them.
+    return_mean: mean return of the N episodes.
+    return_std: standard deviation of these returns.
     rate: alpha of the step that follows.
   """
 
@@ -85,15 +88,15 @@ def make_adapt(
   """Builds the adaptation of a policy.
 
   Args:
-    env: the real world, with the nominal body.
-    policy: with a density.
-    settings: how it is adapted.
-    episode_length: steps after which an episode is cut.
-    advantage: how an action is judged.
+    env: the real environment, with the nominal body.
+    policy: a policy with a density.
+    settings: the settings of the adaptation.
+    episode_length: steps after which an episode is truncated.
+    advantage: the settings of advantage estimation.
 
   Returns:
     A jitted `(params, physics, key) -> Course`; consumes the key. `physics` is
-    that of the body (`physics.scaled`), or `None`.
+    that of the body (`physics.scaled`), or `None` for the nominal body.
 
   Raises:
     AdaptationError: if the policy has no density.
@@ -148,13 +151,13 @@ def make_adapt(
 
 
 def factors(body: str) -> dict[str, float]:
-  """The factors that a body's name says, `mass=2+friction=0.5`.
+  """Parses the factors in a body's name, such as `mass=2+friction=0.5`.
 
   Args:
-    body: `nominal`, or factors of `FACTORS` with a + between them.
+    body: `nominal`, or factors of `FACTORS` joined by +.
 
   Raises:
-    AdaptationError: naming it, and what is allowed.
+    AdaptationError: naming the body and what is allowed.
 
   Example:
     >>> factors('mass=2+friction=0.5')
@@ -179,17 +182,20 @@ def factors(body: str) -> dict[str, float]:
 
 
 def default_bodies(env: envs_base.Environment) -> tuple[str, ...]:
-  """Bodies to try: others where the world has one, else the nominal alone."""
+  """Returns several bodies if the environment can change them.
+
+  Otherwise it returns `nominal` only.
+  """
   return _BODIES if isinstance(env, mjx.MjxEnvironment) else (NOMINAL,)
 
 
 def physics_of(
   env: envs_base.Environment, body: str
 ) -> physics_lib.Physics | None:
-  """The physics of a body; `None` of the nominal one.
+  """Returns the physics of a body, or `None` for the nominal one.
 
   Raises:
-    AdaptationError: if there is no such body in this world.
+    AdaptationError: if the environment has no such body.
   """
   scales = factors(body)
   if not isinstance(env, mjx.MjxEnvironment):

@@ -1,8 +1,9 @@
-"""Which policy of a run is the best: one that is so twice.
+"""Selects the best policy of a run by re-evaluating candidates.
 
-The highest of many evaluations is high by chance. So a policy that does better
-than the best so far is evaluated further, on other episodes, and only these
-count: their mean is what it is compared by, with its standard error.
+The highest of many evaluations is biased upwards. A policy whose evaluation
+exceeds the best return so far is therefore evaluated again on other episodes.
+Only the mean return of these further evaluations, which was not selected by
+chance, is compared and saved, together with its standard error.
 """
 
 from typing import Any, NamedTuple
@@ -13,18 +14,18 @@ import jax.numpy as jnp
 from mbmpo_jax import types
 from mbmpo_jax.training import evaluate as evaluate_lib
 
-# Keeps evaluation's keys apart from the state's own: `fold_in(key, i)` equals
-# `split(key, n)[i]`.
+# Makes the evaluations' keys differ from those of the state: `fold_in(key, i)`
+# equals `split(key, n)[i]`.
 _EVALUATION = 0x6576616C
 _ONCE_MORE = 0x6D6F7265
-# Further evaluations of a policy that did better than the best: its luck is in
-# the first, so that only these count. In a world that is not JAX, whose steps
-# are dear, one is enough.
+# Further evaluations of a policy whose first evaluation exceeds the best
+# return; only these count. Steps of an environment outside JAX are expensive,
+# so there is only one of them there.
 _FURTHER, _FURTHER_ON_HOST = 4, 1
 
 
 class Best(NamedTuple):
-  """The best policy so far, as in `Saved`."""
+  """The best policy so far; fields as in `iteration.Saved`."""
 
   best_policy: types.Params
   best_return: jax.Array
@@ -33,9 +34,9 @@ class Best(NamedTuple):
 
 
 class Contest(NamedTuple):
-  """What an evaluation compares: the policy of now with the best so far."""
+  """The current policy and the best policy so far, to be compared."""
 
-  key: jax.Array  # the state's own, which stays unused
+  key: jax.Array  # the state's key, which is not consumed
   policy: types.Params
   best_policy: types.Params
   best_return: jax.Array
@@ -44,7 +45,7 @@ class Contest(NamedTuple):
 
 
 class _Sums(NamedTuple):
-  """Over further evaluations."""
+  """Sums over further evaluations."""
 
   mean: jax.Array
   square: jax.Array
@@ -56,16 +57,16 @@ def evaluate(
   index: jax.Array,
   num_episodes: int,
 ) -> tuple[Best, types.Metrics]:
-  """The best policy once that of an iteration counts.
+  """Evaluates the current policy and updates the best one.
 
   Args:
     play: the evaluation.
-    contest: the policy of now, and the best.
-    index: of the iteration.
-    num_episodes: of one evaluation.
+    contest: the current and the best policy.
+    index: the index of the iteration.
+    num_episodes: episodes per evaluation.
 
   Returns:
-    The best policy, and the metrics of the evaluation of now.
+    The best policy, and the metrics of the current policy's first evaluation.
   """
   own_keys = jnp.stack(keys(contest.key, index, _FURTHER))
 
@@ -75,7 +76,8 @@ def evaluate(
     return (count == 0) | (better & (count <= _FURTHER))
 
   def once_more(loop: Any) -> Any:
-    # The same program for all: a world's steps are compiled once.
+    # One loop body for all evaluations, so that the environment's step is
+    # compiled once.
     count, first, sums = loop
     metrics = play(contest.policy, own_keys[count])
     first, sums = jax.tree.map(
@@ -104,7 +106,7 @@ def evaluate_on_host(
   index: jax.Array,
   num_episodes: int,
 ) -> tuple[Best, types.Metrics]:
-  """As `evaluate`, where the evaluation is no program."""
+  """Like `evaluate`, for an evaluation that runs on the host."""
   first, *others = keys(contest.key, index, _FURTHER_ON_HOST)
   metrics = play(contest.policy, first)
   if not metrics['eval/return_mean'] > contest.best_return:
@@ -118,12 +120,12 @@ def evaluate_on_host(
 def keys(
   key: jax.Array, index: jax.Array | int, further: int = _FURTHER
 ) -> list[jax.Array]:
-  """Those of an iteration's evaluation, and of so many further ones.
+  """Returns the keys of an iteration's evaluation and of the further ones.
 
   Args:
-    key: the state's own, which stays unused.
-    index: of the iteration.
-    further: how many.
+    key: the state's key; it is folded, not consumed.
+    index: the index of the iteration.
+    further: number of further evaluations.
   """
   first, more = (
     jax.random.fold_in(jax.random.fold_in(key, word), index)
@@ -144,7 +146,7 @@ def _better(
   further: int,
   num_episodes: int,
 ) -> Best:
-  """The policy of now if its further evaluations are better, or the old."""
+  """Returns the current policy if its further evaluations are better."""
   mean = sums.mean / further
   variance = jnp.maximum(sums.square / further - mean**2, 0.0)
   count = further * num_episodes

@@ -1,4 +1,7 @@
-"""The devices of a run: one process or several, one mesh over all of them."""
+"""The devices of a run, and the mesh over all of them.
+
+The devices may belong to several processes.
+"""
 
 import math
 
@@ -11,13 +14,14 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import errors
 from mbmpo_jax import parallel
 
-# The axis of `make_run_mesh`, and how stacked states lie on it, [S, ...].
+# The axis of `make_run_mesh`, and the sharding of stacked states [S, ...] on
+# it.
 RUNS = 'runs'
 BY_RUN = jax.sharding.PartitionSpec(RUNS)
 
 
 class DeviceError(errors.UserError, RuntimeError):
-  """The devices asked for are not there, or the work does not divide."""
+  """The requested devices do not exist, or cannot share the work."""
 
 
 def join(
@@ -25,17 +29,17 @@ def join(
   num_processes: int | None = None,
   process_id: int | None = None,
 ) -> None:
-  """Makes this process one of several; before anything else touches JAX.
+  """Makes this process one of several; call it before JAX initialises.
 
   Args:
-    coordinator_address: host:port of process 0. Without it, the environment of
-      the cluster says everything, where `jax.distributed` knows it: Slurm, Open
-      MPI, Kubernetes, TPU pods.
-    num_processes: how many there are.
-    process_id: which of them this is, from 0.
+    coordinator_address: host:port of process 0. Without it, all settings come
+      from the cluster's environment variables, if `jax.distributed` supports
+      the cluster: Slurm, Open MPI, Kubernetes, TPU pods.
+    num_processes: number of processes.
+    process_id: the index of this process, from 0.
 
   Raises:
-    DeviceError: if the processes cannot meet.
+    DeviceError: if the processes cannot connect.
   """
   jax.config.update('jax_cpu_collectives_implementation', 'gloo')
   try:
@@ -48,9 +52,10 @@ def join(
 
 
 def divide_cores(config: config_lib.Experiment) -> int:
-  """How many devices to make of a CPU: one per core, as far as work divides.
+  """Returns how many devices to make of a CPU.
 
-  One alone where physics other than MJX cannot be shared out.
+  It is the largest number up to the number of cores that divides the work, and
+  1 for physics other than MJX, which cannot be sharded.
   """
   if config.env.physics != 'mjx':
     return 1
@@ -59,34 +64,38 @@ def divide_cores(config: config_lib.Experiment) -> int:
 
 
 def divide_cores_by_run(num_runs: int) -> int:
-  """How many devices a sweep makes of a CPU: one per core, if runs divide."""
+  """Returns how many devices a sweep makes of a CPU.
+
+  It is the largest number up to the number of cores that divides the runs.
+  """
   return largest_divisor(num_runs, backend.num_cores())
 
 
 def largest_divisor(work: int, most: int) -> int:
-  """The greatest number up to `most` that divides the work."""
+  """Returns the largest divisor of `work` up to `most`."""
   return max(size for size in range(1, most + 1) if work % size == 0)
 
 
 def make_mesh(
   config: config_lib.Experiment, num_devices: int | None = None
 ) -> jax.sharding.Mesh | None:
-  """The mesh of `parallel` for the members and tasks of `config.shares()`.
+  """Makes the mesh of `parallel` for the members and tasks of a configuration.
 
-  For D devices, K members and P tasks of each: gcd(D, K) along `models`, the
-  others along `tasks`, which divides evenly whenever D divides K * P.
+  For D devices, K members and P tasks per member, the axis `models` has gcd(D,
+  K) devices and the axis `tasks` has D / gcd(D, K). These divide the work
+  evenly whenever D divides K * P.
 
   Args:
-    config: gives K and P.
-    num_devices: D, the first of the devices there are; by default all, or one
-      where there is nothing to share out.
+    config: gives K and P by `config.shares()`.
+    num_devices: D, the first of the available devices; by default all of them,
+      or one if the work does not divide.
 
   Returns:
-    The mesh; `None` for one device, which needs none.
+    The mesh, or `None` for one device.
 
   Raises:
-    DeviceError: if D does not divide K * P, naming the sizes that fit, or
-      there are fewer devices.
+    DeviceError: if D does not divide K * P, naming the numbers that do, or if
+      fewer devices are available.
   """
   shares = config.shares()
   work = shares.members * shares.tasks
@@ -133,19 +142,19 @@ def make_mesh(
 def make_run_mesh(
   num_runs: int, num_devices: int | None = None
 ) -> jax.sharding.Mesh | None:
-  """The mesh of a sweep, for `stacked`: every device has as many whole runs.
+  """Makes the mesh of a sweep, on which each device has equally many runs.
 
   Args:
-    num_runs: of the sweep.
-    num_devices: the first of those there are; by default as many as divide the
-      runs.
+    num_runs: number of runs in the sweep.
+    num_devices: the first of the available devices; by default the largest
+      number that divides the runs.
 
   Returns:
-    The mesh, of one axis, `RUNS`; `None` for one device, which needs none.
+    The mesh with the axis `RUNS`, or `None` for one device.
 
   Raises:
-    DeviceError: if they do not divide the runs, naming the numbers that do,
-      there are fewer, or this is one of several processes.
+    DeviceError: if the number does not divide the runs, naming the numbers that
+      do; if fewer devices are available; or if there are several processes.
   """
   if jax.process_count() > 1:
     raise DeviceError(
@@ -175,10 +184,10 @@ def make_run_mesh(
 
 
 def check_run_mesh(mesh: jax.sharding.Mesh | None, num_runs: int) -> None:
-  """A sweep's mesh is one of `make_run_mesh` for as many runs.
+  """Checks that a sweep's mesh was made by `make_run_mesh` for `num_runs`.
 
   Raises:
-    ConfigError: if it is not.
+    ConfigError: if it was not.
   """
   if mesh is None:
     return
@@ -190,7 +199,7 @@ def check_run_mesh(mesh: jax.sharding.Mesh | None, num_runs: int) -> None:
 
 
 def check_debug_nans(mesh: jax.sharding.Mesh | None, debug_nans: bool) -> None:
-  """The search for a number that is not finite is on one device.
+  """Checks that the search for non-finite numbers runs on one device.
 
   Raises:
     ConfigError: if there are several.
@@ -202,40 +211,44 @@ def check_debug_nans(mesh: jax.sharding.Mesh | None, debug_nans: bool) -> None:
 
 
 def replicated(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
-  """How a state lies on the devices between two phases."""
+  """Returns the sharding of a state between two phases."""
   if mesh is None:
     return jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   return jax.sharding.NamedSharding(mesh, parallel.REPLICATED)
 
 
 def copies(mesh: jax.sharding.Mesh | None) -> int:
-  """Devices of the mesh that share one memory: those that a CPU is split in."""
+  """Returns how many devices of the mesh share one memory.
+
+  On a CPU these are its local devices; on other platforms each device has its
+  memory.
+  """
   if mesh is None or not backend.is_cpu(mesh):
     return 1
   return len(mesh.local_devices)
 
 
 def by_run(mesh: jax.sharding.Mesh | None) -> jax.sharding.Sharding:
-  """How the stacked states of a sweep lie on the devices."""
+  """Returns the sharding of the stacked states of a sweep."""
   if mesh is None:
     return replicated(None)
   return jax.sharding.NamedSharding(mesh, BY_RUN)
 
 
 def is_first_process() -> bool:
-  """Whether this process writes what only one may."""
+  """Whether this process writes the files that only one may write."""
   return jax.process_index() == 0
 
 
 def any_process(value: bool) -> bool:
-  """Whether `value` is true in any process; all must ask."""
+  """Whether `value` is true in any process; all processes must call it."""
   if jax.process_count() == 1:
     return value
   return bool(np.any(multihost_utils.process_allgather(np.asarray(value))))
 
 
 def wait_for_all(name: str) -> None:
-  """Returns once every process has come here; `name` says where that is."""
+  """Waits until every process has called it; `name` identifies the call."""
   multihost_utils.sync_global_devices(name)
 
 
@@ -249,7 +262,7 @@ def _check_available(count: int) -> None:
 
 
 def _first(count: int) -> list[jax.Device]:
-  """`count` devices, equally many of every process."""
+  """Returns `count` devices, equally many from every process."""
   share = count // jax.process_count()
   return [
     device

@@ -1,4 +1,4 @@
-"""How well a policy does in the real world."""
+"""Evaluation of policies in the real environment."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from mbmpo_jax.rollouts import real
 
 Evaluate = Callable[[types.Params, jax.Array], types.Metrics]
 
-# Numbers of the trajectories that are there at once: 256 MiB of them.
+# Numbers in the trajectories of one batch: 256 MiB in single precision.
 _AT_ONCE = 2**26
 
 METRICS = ('eval/return_mean', 'eval/return_std', 'eval/length_mean')
@@ -30,17 +30,17 @@ def make_evaluate(
   episode_length: int,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Evaluate:
-  """Builds the evaluation of a policy as it is, with sampled actions.
+  """Builds the evaluation of a policy with sampled actions.
 
-  This is the quantity that papers plot: undiscounted returns of fresh episodes,
-  each up to its termination or `episode_length`.
+  It estimates the quantity that papers plot: the undiscounted return of new
+  episodes, each up to its termination or `episode_length`.
 
   Args:
-    env: the real world.
-    policy: what acts.
-    num_episodes: episodes, run side by side.
-    episode_length: steps after which an episode is cut.
-    mesh: devices to share the episodes out over.
+    env: the real environment.
+    policy: the policy.
+    num_episodes: episodes, run in parallel.
+    episode_length: steps after which an episode is truncated.
+    mesh: devices over which the episodes are sharded.
 
   Returns:
     A jitted `(policy_params, key) -> metrics`; consumes the key. The metrics
@@ -64,11 +64,11 @@ def make_evaluate(
 
 
 class OfTasks(NamedTuple):
-  """How well a policy does in each of M tasks.
+  """Results of a policy in each of M tasks.
 
   Attributes:
-    returns: means over a task's episodes, [M].
-    lengths: the same, [M], in steps.
+    returns: mean return over a task's episodes, [M].
+    lengths: mean length of them in steps, [M].
   """
 
   returns: jax.Array
@@ -85,24 +85,26 @@ def make_evaluate_tasks(
   adapt: Callable[..., tuple[types.Params, Any]] | None = None,
   num_transitions: int = 0,
 ) -> Callable[..., OfTasks]:
-  """Builds the evaluation of a policy over tasks, each held for its episodes.
+  """Builds the evaluation of a policy in several tasks, each held fixed.
 
-  Where it adapts, the policy first acts for some steps in the task, in one
-  environment; its episodes are then those of what `adapt` makes of the data.
-  One task is evaluated after another, so that memory does not grow with M.
+  If the algorithm adapts, the policy first takes some steps in the task, in one
+  environment, and `adapt` computes from them the parameters and the context for
+  the evaluated episodes. Tasks are evaluated one after another, so that memory
+  does not grow with M.
 
   Args:
-    family: of the tasks.
-    policy: what acts, with sampled actions.
-    num_episodes: of each task, side by side.
-    episode_length: steps after which an episode is cut.
-    tell_task: whether observations end with the task.
-    adapt: `Algorithm.adapt`.
-    num_transitions: what it is given, of one task.
+    family: the task family.
+    policy: the policy, with sampled actions.
+    num_episodes: episodes per task, run in parallel.
+    episode_length: steps after which an episode is truncated.
+    tell_task: whether the task is appended to the observation.
+    adapt: `Algorithm.adapt`, or `None`.
+    num_transitions: transitions of each task that `adapt` receives.
 
   Returns:
     A jitted `(params, tasks [M, ...], key, state) -> OfTasks`; consumes the
-    key. The state is the algorithm's, for `adapt`; any other is not read.
+    key. `state` is the algorithm's state for `adapt`; without `adapt` it is
+    ignored.
   """
 
   def of_task(
@@ -155,7 +157,10 @@ def _play(
   context: Any = (),
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns and lengths of episodes, [N]; many in turn, as memory allows."""
+  """Returns the returns and lengths of episodes, [N], in batches.
+
+  A batch is as large as memory allows.
+  """
 
   def of_some(key: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     trajectory, _ = real.rollout(
@@ -170,7 +175,7 @@ def _play(
     )
     return _first_returns(trajectory)
 
-  # What a step leaves in a trajectory, about.
+  # Approximate count of numbers per step in a trajectory.
   numbers = 2 * env.observation_size + 3 * env.action_size + 8
   count = max(_AT_ONCE // (episode_length * numbers), 1)
   if count >= num_episodes:
@@ -183,16 +188,16 @@ def _play(
 def _first_returns(
   trajectory: types.Trajectory,
 ) -> tuple[jax.Array, jax.Array]:
-  """Returns and lengths of first episodes, [N]."""
+  """Returns the returns and lengths of first episodes, [N]."""
   live = first_episode(trajectory)
   returns = jnp.sum(jnp.where(live, trajectory.reward, 0.0), 0)
   return returns, jnp.sum(live, 0)
 
 
 def first_episode(trajectory: types.Trajectory) -> jax.Array:
-  """Whether a step is of its rollout's first episode, bool [T, N].
+  """Returns whether a step belongs to its rollout's first episode, bool [T, N].
 
-  Whatever a rollout holds after its first termination, another episode or
-  padding, is not; the terminating step is.
+  The terminating step does; steps after the first termination, which are
+  another episode or padding, do not.
   """
   return (episodes.before(trajectory.terminated) == 0) & (trajectory.mask > 0)

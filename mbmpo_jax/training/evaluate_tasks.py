@@ -1,4 +1,4 @@
-"""A saved policy over the fixed test tasks of a family, in words."""
+"""Evaluates a saved policy on the fixed test tasks of its family."""
 
 import pathlib
 import warnings
@@ -24,22 +24,22 @@ def on_test_tasks(
   num_episodes: int,
   context: int = 0,
 ) -> str:
-  """Evaluates a policy over its family's test tasks.
+  """Evaluates a policy on its family's test tasks.
 
   Args:
     workdir: the run's folder.
-    policy: from `load_policy`, of that folder.
+    policy: the result of `load_policy` for that folder.
     key: consumed.
-    num_episodes: of each task.
-    context: transitions of each task to which the algorithm adapts first, by
-      its last state; 0 is no adaptation.
+    num_episodes: episodes per task.
+    context: transitions of each task to which the algorithm first adapts, with
+      its last saved state; 0 skips the adaptation.
 
   Returns:
-    Mean and standard deviation over tasks, in a line.
+    One line with the mean and standard deviation over tasks.
 
   Raises:
-    ConfigError: if the run's world has no tasks, or its algorithm does not
-      adapt.
+    ConfigError: if the run's environment has no tasks, or its algorithm does
+      not adapt.
   """
   config = policy.config
   env = policy.make_env()
@@ -74,7 +74,7 @@ def on_test_tasks(
 def _adaptation(
   workdir: str | pathlib.Path, algorithm: str, context: int
 ) -> tuple[Any, Callable[..., Any] | None, str]:
-  """The last state, how it adapts, and that in words."""
+  """Returns the last state, the adaptation function and its description."""
   if not context:
     return (), None, ''
   saved = saved_state.load_state(workdir)

@@ -1,9 +1,10 @@
-"""How much memory a traced program needs, before anything is compiled.
+"""Estimates the memory of a traced program before it is compiled.
 
-The program's equations are followed in order, as XLA schedules them: what is
-live adds up, what is read for the last time goes. Elementwise operations are
-taken as fused into what reads them, and what is updated in place, or donated,
-takes the place of the old. The estimate is of one device, in bytes.
+The estimate follows the program's equations in the order in which XLA schedules
+them. It adds the size of each result and subtracts a variable after its last
+use. Elementwise operations count as fused into the operations that use them. A
+result of an in-place update, or of an operation on a donated buffer, reuses the
+memory of its operand. The estimate is in bytes for one device.
 """
 
 import math
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-# What XLA computes on the way to whatever reads it, and never stores.
+# Operations that XLA fuses into their consumers and never stores.
 _FUSED = frozenset(
   """
   abs add add_any and atan2 broadcast_in_dim cbrt ceil clamp conj copy copy_p
@@ -26,9 +27,9 @@ _FUSED = frozenset(
   tan tanh transpose xor
   """.split()  # noqa: SIM905
 )
-# They read what is fused without its being stored.
+# Reductions read fused operands without storing them.
 _REDUCE = ('reduce_', 'arg')
-# Their results take the place of operands that nothing reads any more.
+# The results of these operations reuse operands that are not read again.
 _IN_PLACE = ('scan', 'while', 'cond', 'dynamic_update_slice', 'scatter')
 _CALLS = (
   'pjit',
@@ -45,16 +46,16 @@ _CALLS = (
 
 
 class _Step(NamedTuple):
-  """An equation, with the variables of the whole program."""
+  """An equation, with variables numbered over the whole program."""
 
   name: str
   params: Mapping[str, Any]
-  read: tuple[int | None, ...]  # `None` for what is written in the program
+  read: tuple[int | None, ...]  # `None` for literals
   written: tuple[int, ...]
 
 
 class _Program(NamedTuple):
-  """Equations in order, calls written out."""
+  """Equations in order, with calls inlined."""
 
   steps: list[_Step]
   size: dict[int, int]  # bytes of a variable
@@ -65,11 +66,13 @@ class _Program(NamedTuple):
 
 
 def of_program(jaxpr: core.ClosedJaxpr, donated: Sequence[bool] = ()) -> int:
-  """The most bytes that are live at once, arguments and results among them.
+  """Returns the largest number of bytes that are live at once.
+
+  Arguments and results are included.
 
   Args:
-    jaxpr: as `jax.jit(function).trace(...).jaxpr`.
-    donated: of each argument whether its memory may be taken over; by default
+    jaxpr: the result of `jax.jit(function).trace(...).jaxpr`.
+    donated: for each argument, whether its buffer may be reused; by default
       none is.
   """
   program = _flatten(jaxpr.jaxpr)
@@ -82,7 +85,7 @@ def of_program(jaxpr: core.ClosedJaxpr, donated: Sequence[bool] = ()) -> int:
 
 
 def of_tree(tree: Any) -> int:
-  """The bytes of all arrays of a tree, or of what stands for them."""
+  """Returns the bytes of all arrays, or shape structs, of a pytree."""
   return sum(_bytes(leaf) for leaf in jax.tree.leaves(tree))
 
 
@@ -128,11 +131,11 @@ def _peak(program: _Program, owned: set[int]) -> int:
       owned.add(variable)
       if taken is None:
         new += size[variable]
-      else:  # The old one's bytes are now the new one's.
+      else:  # The result reuses the operand's bytes.
         ends.remove(taken)
         held[taken] = 0
     inner = _inner(step, known)
-    # What the branch taken computes last is what comes out of it.
+    # The last result of the branch is the result of the `cond`.
     at_once = max(inner, new) if step.name == 'cond' else inner + new
     peak = max(peak, live + at_once)
     live += new
@@ -143,7 +146,7 @@ def _peak(program: _Program, owned: set[int]) -> int:
 
 
 def _inner(step: _Step, known: Mapping[int, int]) -> int:
-  """What the programs within a step need beside their arguments."""
+  """Returns the bytes that subprograms of a step need beside arguments."""
   bodies = [*_jaxprs(step.params)]
   if not bodies:
     return 0
@@ -176,7 +179,7 @@ def _jaxprs(params: Mapping[str, Any]) -> Iterator[core.Jaxpr]:
 
 
 def _stored(program: _Program) -> set[int]:
-  """Variables that have memory of their own."""
+  """Returns the variables that are stored in memory."""
   stored = {v for v in program.outputs if v is not None}
   for step in program.steps:
     if step.name not in _FUSED:
@@ -187,12 +190,15 @@ def _stored(program: _Program) -> set[int]:
 
 
 def _last_reads(program: _Program, stored: set[int]) -> dict[int, int]:
-  """By variable the step after which nothing reads it, outputs excepted."""
+  """Returns for each variable the last step that reads it.
+
+  Outputs are never freed; they have the number of steps.
+  """
   end = len(program.steps)
   last = {v: end for v in program.outputs if v is not None}
   for index in reversed(range(end)):
     step = program.steps[index]
-    # What is computed on the way is computed where it is read.
+    # A fused operation is computed in the step that reads its result.
     when = max(
       [index, *(last.get(v, index) for v in step.written if v not in stored)]
     )
@@ -205,7 +211,7 @@ def _last_reads(program: _Program, stored: set[int]) -> dict[int, int]:
 
 
 def _platform(params: Mapping[str, Any]) -> int:
-  """Which of a program's versions is for the platform there is."""
+  """Returns the index of a program's version for the current platform."""
   for index, platforms in enumerate(params['platforms']):
     if platforms is None or jax.default_backend() in platforms:
       return index
@@ -235,7 +241,7 @@ def _flatten(jaxpr: core.Jaxpr) -> _Program:
       inner = [*_jaxprs(equation.params)]
       if name in _CALLS and inner:
         called = inner[0]
-        # Constants of a call come before its arguments, or are its own.
+        # The constants of a call precede its arguments, or belong to its jaxpr.
         own = {v: new(v) for v in called.constvars}
         program.constants.extend(own.values())
         values = read[len(read) - len(called.invars) :]

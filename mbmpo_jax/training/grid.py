@@ -1,4 +1,4 @@
-"""The runs of a sweep: every combination of values, each with every seed."""
+"""The runs of a sweep: all combinations of values, each with every seed."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import validation
 
-# Each has a folder of its own, and a share of every program's memory.
+# Each run has a folder, and uses memory in every program.
 MOST_RUNS = 10_000
 
 
@@ -16,9 +16,10 @@ class Setting(NamedTuple):
   """One combination of values.
 
   Attributes:
-    label: `meta.inner_lr=0.001,advantage.discount=0.9`; empty where nothing is
-      swept.
-    configs: of its runs, one per seed: each would give that run alone.
+    label: such as `meta.inner_lr=0.001,advantage.discount=0.9`; empty if no
+      field is swept.
+    configs: the configurations of its runs, one per seed; each also describes
+      the run on its own.
   """
 
   label: str
@@ -29,10 +30,11 @@ class Grid:
   """The product of hyperparameter values and seeds.
 
   Attributes:
-    config: what all runs have in common.
-    values: of each swept field, by its dotted name.
-    num_seeds: runs per combination, with seeds `config.seed` and those after.
-    settings: the combinations, the last field's values the fastest.
+    config: the configuration that all runs share.
+    values: the values of each swept field, by its dotted name.
+    num_seeds: runs per combination; the seeds are `config.seed` and the
+      following integers.
+    settings: the combinations; the last field varies fastest.
   """
 
   def __init__(
@@ -77,9 +79,10 @@ class Grid:
     )
 
   def runs(self) -> dict[str, config_lib.Experiment]:
-    """Every run's name and configuration, setting by setting.
+    """Returns every run's name and configuration, grouped by setting.
 
-    A name is the setting's label and the seed, `meta.inner_lr=0.001,seed=0`.
+    A name consists of the setting's label and the seed, as in
+    `meta.inner_lr=0.001,seed=0`.
     """
     return {
       run_name(setting, config): config
@@ -100,12 +103,12 @@ class Grid:
 
 
 def run_name(setting: Setting, config: config_lib.Experiment) -> str:
-  """The name of a run of the setting."""
+  """Returns the name of a run of the setting."""
   return ','.join(filter(None, [setting.label, f'seed={config.seed}']))
 
 
 def check_field(kind: type[config_lib.Experiment], name: str) -> None:
-  """A field that is one of the numbers that runs of a sweep may differ in.
+  """Checks that the runs of a sweep may differ in a field.
 
   Raises:
     ConfigError: one line with the nearest such field, and all of them.
@@ -126,7 +129,7 @@ def check_field(kind: type[config_lib.Experiment], name: str) -> None:
 
 
 def allowed(kind: type[config_lib.Experiment], name: str) -> str:
-  """The values that a field may take, in words."""
+  """Describes the values that a field may have."""
   return validation.allowed_values(kind)[name]
 
 

@@ -1,4 +1,4 @@
-"""One iteration as the host sees it: phases, times, evaluation, the best."""
+"""One iteration on the host: phases, timing, evaluation, the best policy."""
 
 import functools
 import math
@@ -27,24 +27,25 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 
 
 class Saved(NamedTuple):
-  """What a checkpoint holds.
+  """The content of a checkpoint.
 
   Attributes:
-    state: the algorithm's whole state between two iterations.
-    policy: its policy's parameters, so that they can be read without the state.
-    best_policy: those with the best evaluation so far.
-    best_return: mean return of its further evaluation, which chance did not
-      choose; -inf before the first.
-    best_error: the standard error of that mean; of runs begun before it was
-      kept, infinite.
-    best_iteration: the iteration that it came from, -1 before the first.
+    state: the algorithm's complete state between two iterations.
+    policy: the policy's parameters, so that they can be loaded without the
+      state.
+    best_policy: the parameters of the best policy so far (`best.py`).
+    best_return: the mean return of that policy's further evaluations; -inf
+      before the first.
+    best_error: the standard error of that mean; infinite in runs started before
+      it was saved.
+    best_iteration: the iteration of the best policy; -1 before the first.
   """
 
   state: Any
   policy: types.Params
   best_policy: types.Params
   best_return: jax.Array
-  # What a checkpoint lacks has its default.
+  # Older checkpoints lack these fields and use the defaults.
   best_error: Any = math.inf
   best_iteration: Any = -1
 
@@ -55,8 +56,8 @@ def start(
   hyper: algorithms.Hyper,
   sharding: jax.sharding.Sharding,
 ) -> Saved:
-  """What a run starts from, on the devices of `sharding`; consumes `key`."""
-  # One program for all keys, whatever calls it how often.
+  """Returns the initial `Saved` with the given sharding; consumes `key`."""
+  # One compiled program for all keys and calls.
   begin = jax.jit(_begin, static_argnums=(0, 1), out_shardings=sharding)
   return begin(algorithm.init, algorithm.policy_params, key, hyper)
 
@@ -67,12 +68,12 @@ def _begin(
   key: jax.Array,
   hyper: algorithms.Hyper,
 ) -> Saved:
-  # As a restored state is: no weak types, committed to devices. Otherwise the
-  # second iteration, and a resumed run, would compile other programs.
+  # No weak types, and committed to devices, as a restored state. Otherwise the
+  # second iteration and a resumed run would compile the programs again.
   state = jax.tree.map(
     lambda x: jax.lax.convert_element_type(x, x.dtype), init(key, hyper)
   )
-  # Buffers of their own, which do not go where the state's go.
+  # Copies, because the buffers of the state are donated.
   policy, best = (
     jax.tree.map(jnp.copy, policy_params(state)) for _ in range(2)
   )
@@ -89,7 +90,7 @@ def _begin(
 def _of_runs(
   begin: Callable[..., Saved], num_runs: int | None
 ) -> Callable[..., Saved]:
-  """The same of so many runs, stacked."""
+  """Returns `begin` with its results stacked for `num_runs` runs."""
 
   def stacked(*args: Any) -> Saved:
     return jax.tree.map(
@@ -100,7 +101,7 @@ def _of_runs(
 
 
 class Placed(NamedTuple):
-  """A phase as the host runs it, and how a state lies on the devices in it."""
+  """A phase as called by the host, and the sharding of its state."""
 
   function: Callable[[Any], tuple[Any, types.Metrics]]
   home: jax.sharding.Sharding
@@ -113,12 +114,12 @@ def phases(
   mesh: jax.sharding.Mesh | None = None,
   num_runs: int | None = None,
 ) -> dict[str, Placed]:
-  """The phases by name, in order.
+  """Returns the phases of an algorithm by name, in order.
 
   Args:
-    algorithm: of one run.
-    mesh: as of `Iteration`.
-    num_runs: as of `Iteration`.
+    algorithm: the algorithm of one run.
+    mesh: as for `Iteration`.
+    num_runs: as for `Iteration`.
   """
   if num_runs is not None:
     return {
@@ -138,11 +139,11 @@ def phases(
 
 
 class Host(NamedTuple):
-  """What moves a world that is not JAX.
+  """Functions that step an environment outside JAX.
 
   Attributes:
-    phases: `state -> (state, metrics)` by the name of the phase that it stands
-      for; no programs.
+    phases: by the name of the phase that it replaces, a function `state ->
+      (state, metrics)` that runs on the host.
     evaluate: `(params, key) -> metrics`, as `evaluate.make_evaluate` makes it.
   """
 
@@ -151,13 +152,13 @@ class Host(NamedTuple):
 
 
 class Iteration:
-  """All phases and the evaluation, each compiled once and timed.
+  """All phases and the evaluation; each is compiled once and timed.
 
-  Of one run, or of several at once: what is saved of them is then stacked
-  (`stacked.stack`), and every phase is one program for all.
+  An `Iteration` runs one run or several at once. With several runs, their
+  `Saved` are stacked (`stacked.stack`) and every phase is one program for all.
 
   Attributes:
-    metrics: what the phases report, by name.
+    metrics: the metrics of the phases, by name.
   """
 
   def __init__(
@@ -175,18 +176,19 @@ class Iteration:
     """Compiles nothing yet.
 
     Args:
-      env: the real world, for the evaluation.
+      env: the real environment, for the evaluation.
       config: the experiment.
-      algorithm: for this environment and configuration.
-      progress: is told which phase runs.
-      num_runs: how many are stacked; `None` is one run without that axis.
-      mesh: of one run, devices that hold the state and share the evaluation's
-        episodes, as the algorithm was made for; a phase with an `alone` runs on
-        one device. Of several, devices that share the runs.
-      debug_nans: whether numbers that are not finite are an error, which names
-        the line that they come from.
-      host: of one run, what moves a world that is not JAX, in place of the
-        phases named there and of the evaluation.
+      algorithm: the algorithm for this environment and configuration.
+      progress: is notified of the current phase.
+      num_runs: number of stacked runs; `None` is one run without that axis.
+      mesh: for one run, the devices over which the algorithm was made and the
+        evaluation's episodes are sharded; a phase with an `alone` function runs
+        on one device. For several runs, the devices over which the runs are
+        sharded.
+      debug_nans: whether a non-finite number raises an error that names its
+        line of code.
+      host: for one run in an environment outside JAX, functions that replace
+        phases and the evaluation.
     """
     self.metrics = algorithm.metrics
     self._notes = algorithm.notes if num_runs is None else None
@@ -248,7 +250,7 @@ class Iteration:
       self._evaluate = timing.OnHost(evaluate, name='evaluate')
 
   def notes(self, saved: Saved) -> list[str]:
-    """What is to be said of the data so far; of several runs, nothing."""
+    """Returns messages about the data so far; none for several runs."""
     return [] if self._notes is None else self._notes(saved.state)
 
   def __call__(
@@ -257,12 +259,12 @@ class Iteration:
     """Runs iteration `index`, counted from 0.
 
     Args:
-      saved: given away: its buffers are reused.
-      index: decides whether there is an evaluation.
+      saved: donated; its buffers are reused.
+      index: determines whether the policy is evaluated.
 
     Returns:
-      What to save, and the metrics of each run; those of an evaluation are NaN
-      where there is none. Times and throughput are of all runs together.
+      The new `Saved`, and the metrics of each run. Evaluation metrics are NaN
+      without an evaluation. Times and throughput are of all runs together.
     """
     compiled = self._compile_seconds()
     state, metrics, seconds = saved.state, {}, {}
@@ -305,13 +307,14 @@ class Iteration:
     ]
 
   def footprints(self, only: str | None = None) -> dict[str, int]:
-    """Bytes that one device needs, before anything is compiled.
+    """Returns the bytes that one device needs, before anything is compiled.
 
     Args:
-      only: the part that is asked for, `state` or a program's name.
+      only: one part, `state` or a program's name; by default all.
 
     Returns:
-      By part: what is saved, `state`, and what each program needs beside it.
+      A dict with the bytes of `Saved` under `state`, and the additional bytes
+      of each program under its name.
     """
     saved = self._abstract
     found = {memory.STATE: footprint.of_tree(saved)}
@@ -325,14 +328,14 @@ class Iteration:
     return found
 
   def compiles(self, index: int) -> bool:
-    """Whether iteration `index` has to compile something first."""
+    """Whether iteration `index` has to compile a program first."""
     programs = [*self._timed.values()]
     if self._evaluates(index):
       programs.append(self._evaluate)
     return not all(timed.compiled for timed in programs)
 
   def split(self, tree: Any) -> list[Any]:
-    """What belongs to each run of a tree, on the host if they are stacked."""
+    """Returns the pytree of each run; on the host if they are stacked."""
     if self._num_runs is None:
       return [tree]
     return stacked.split(tree, self._num_runs)
@@ -360,7 +363,7 @@ def _throughput(
   of_runs: list[dict[str, Any]],
   seconds: Mapping[str, float],
 ) -> dict[str, float]:
-  """Counts of all runs together per second of the phase that they are of."""
+  """Returns counts of all runs per second of the phase that produces them."""
   return {
     f'throughput/{name}_per_s': sum(float(own[name]) for own in of_runs)
     / seconds[metric.per_second_of]

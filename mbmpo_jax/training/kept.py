@@ -1,4 +1,4 @@
-"""Puts policies of runs into the zoo, and plays those that are in it."""
+"""Adds policies of runs to the zoo, and replays policies of the zoo."""
 
 import importlib.metadata
 import pathlib
@@ -13,18 +13,18 @@ from mbmpo_jax.training.storage import saved_policy
 from mbmpo_jax.training.storage import zoo
 
 _VERSIONS = ('mbmpo-jax', 'jax', 'jaxlib', 'mujoco', 'mujoco-mjx')
-# Standard errors of the difference that a replay may be off by.
+# A replay may differ by this many standard errors of the difference.
 _TOLERANCE = 4.0
 
 
 class Replay(NamedTuple):
-  """What a kept policy reaches now, beside what it reached.
+  """The return of a saved policy now, beside its recorded return.
 
   Attributes:
     root: the entry's folder.
-    entry: what it reached.
-    return_mean: what it reaches now.
-    return_std: over episodes.
+    entry: the recorded results.
+    return_mean: mean return now.
+    return_std: standard deviation over episodes now.
   """
 
   root: pathlib.Path
@@ -34,7 +34,7 @@ class Replay(NamedTuple):
 
   @property
   def agrees(self) -> bool:
-    """Whether the two are one policy's, by standard errors of both."""
+    """Whether the means differ by at most 4 standard errors plus 0.1%."""
     spread = np.hypot(self.entry.return_std, self.return_std)
     error = spread / self.entry.episodes**0.5
     allowed = _TOLERANCE * error + 1e-3 * abs(self.entry.return_mean)
@@ -42,7 +42,7 @@ class Replay(NamedTuple):
 
   @property
   def sentence(self) -> str:
-    """A line for people."""
+    """The result in one line."""
     verdict = 'as recorded' if self.agrees else 'NOT as recorded'
     return (
       f'{self.root}: return {self.return_mean:.4g} mean,'
@@ -59,17 +59,17 @@ def add(
   episodes: int = 100,
   seed: int = 0,
 ) -> Replay:
-  """Evaluates the best policy of a run and writes it into the zoo.
+  """Evaluates the best policy of a run and adds it to the zoo.
 
   Args:
     workdir: the run's folder.
-    root: the entry's folder, which is replaced if it is one; by default
-      `zoo/<algorithm>/<env>`, with the variant behind a dash.
-    episodes: of the evaluation.
-    seed: of it.
+    root: the entry's folder; an existing entry is replaced. By default
+      `zoo/<algorithm>/<env>`, followed by `-<variant>` if there is one.
+    episodes: episodes of the evaluation.
+    seed: seed of the evaluation.
 
   Returns:
-    The entry.
+    The results of the new entry.
 
   Raises:
     UserError: as `load_policy` and `zoo.write` do.
@@ -97,14 +97,14 @@ def add(
 
 
 def replay(root: pathlib.Path, *, episodes: int | None = None) -> Replay:
-  """Plays a kept policy as it was played for its entry.
+  """Evaluates a policy of the zoo as it was evaluated for its entry.
 
   Args:
     root: the entry's folder.
     episodes: by default as many as recorded.
 
   Raises:
-    ZooError: if a file of it is missing or altered.
+    ZooError: if one of its files is missing or altered.
   """
   entry = zoo.read(root)
   if episodes is not None:

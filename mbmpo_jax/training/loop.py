@@ -1,4 +1,4 @@
-"""A whole run: iterations, metrics, checkpoints, curve, resume."""
+"""A complete training run: iterations, metrics, checkpoints, resumption."""
 
 import contextlib
 import copy
@@ -49,46 +49,50 @@ def train(
   stop: signals.StopRequest | None = None,
   debug_nans: bool = False,
 ) -> dict[str, float]:
-  """Runs an experiment, or the rest of one that was interrupted.
+  """Runs an experiment, or resumes one that was interrupted.
 
-  A folder with checkpoints is continued from the newest, bit for bit as if it
-  had never stopped. On SIGTERM or Ctrl-C the iteration is finished and saved,
-  and this returns; a second one raises KeyboardInterrupt as soon as XLA is
-  done with the phase that runs. The process is never ended from here, unless
-  by a `stop` that is to.
+  A folder with checkpoints is resumed from the newest one; the results are
+  bitwise equal to those of an uninterrupted run. On SIGTERM or Ctrl-C, the
+  current iteration is finished and saved, and the function returns. A second
+  signal raises KeyboardInterrupt as soon as XLA has finished the current phase.
+  This function does not end the process, unless `stop` was made with
+  `exit_at_once`.
 
   Args:
-    config: the experiment; copied.
-    workdir: the run's folder, created where missing.
-    make_algorithm: `(env, config) -> algorithm`, given `mesh` too where there
-      is one; by default `algorithms.make` of the name `config.algorithm`.
-    policy: one of your own in place of the configuration's, which
-      `algorithms.make` is given; `load_policy` takes it again.
-    mesh: devices that share the work, from `devices.make_mesh`; by default one
-      does it. They may be those of several processes, each of which calls
-      this; the first of them writes the folder, which all must see.
-    progress: shows what goes on; by default a live display on a terminal and
+    config: the experiment; it is copied.
+    workdir: the run's folder; created if it does not exist.
+    make_algorithm: `(env, config) -> algorithm`, also called with `mesh` if one
+      is given; by default `algorithms.make` for `config.algorithm`.
+    policy: a policy that replaces the configuration's; passed to
+      `algorithms.make`, and needed again by `load_policy`.
+    mesh: devices over which the work is sharded, from `devices.make_mesh`; by
+      default one device. They may belong to several processes, each of which
+      calls this function. The first process writes the folder, which all must
+      be able to read.
+    progress: displays the progress; by default a live display on a terminal and
       plain lines elsewhere, in the first process.
-    profile: whether to trace one iteration into the folder, for a profiler's
-      viewer: the first that compiles nothing.
-    stop: asks for a stop, and is told whether one came before the end; by
-      default, signals do while this runs.
-    debug_nans: whether a number that is not finite, otherwise left out, is an
-      error that names the line it comes from; on one device only.
+    profile: whether to write a profiler trace of one iteration into the folder.
+      It is the first iteration that compiles nothing.
+    stop: requests a stop, and records whether the run ended early because of
+      it; by default SIGTERM and Ctrl-C request a stop during this call.
+    debug_nans: whether a non-finite number raises an error that names its line
+      of code, instead of being left out; on one device only.
 
   Returns:
-    The metrics of the last iteration, NaN where there is no value; empty where
-    a stop was asked for before there was one.
+    The metrics of the last iteration, NaN for missing values; empty if a stop
+    was requested before the first iteration ended.
 
   Raises:
-    ConfigError: if the configuration is not allowed, is not the one that the
-      folder's run was started with, or another process is running in the
-      folder; nothing has been written then.
-    CheckpointError: if there are checkpoints and none can be read, or one
+    ConfigError: if the configuration is not allowed, if it differs from that of
+      the run in the folder, or if another process is running in the folder.
+      Nothing has been written in these cases.
+    CheckpointError: if there are checkpoints but none can be read, or if one
       cannot be written.
-    WriteError: if another file cannot be written, for want of space perhaps.
-    NonFiniteError: if `run.max_rejected_iterations` in a row taught nothing, or
-      with `debug_nans`.
+    WriteError: if another file cannot be written, for example because the disk
+      is full.
+    NonFiniteError: if all updates were rejected in
+      `run.max_rejected_iterations` consecutive iterations, or with
+      `debug_nans`.
   """
   cache.enable()
   devices.check_debug_nans(mesh, debug_nans)
@@ -156,7 +160,7 @@ def make(
   config: config_lib.Experiment,
   mesh: jax.sharding.Mesh | None = None,
 ) -> base.Algorithm:
-  """The algorithm, by the function given or by its name in `config`."""
+  """Makes the algorithm with `make_algorithm`, or by its name in `config`."""
   options = {} if mesh is None else {'mesh': mesh}
   if make_algorithm is None:
     return algorithms.make(config.algorithm, env, config, **options)
@@ -202,22 +206,23 @@ def iterate(
   trace: pathlib.Path | None = None,
   stop: signals.StopRequest | None = None,
 ) -> int:
-  """Runs the iterations that are left, and keeps what they give.
+  """Runs the remaining iterations and writes their results.
 
-  If a stop is asked for, the iteration is finished and saved.
+  If a stop is requested, the current iteration is finished and saved.
 
   Args:
-    iteration: of one run, or of several that are stacked.
-    saved: what it starts from; given away.
+    iteration: the iteration of one run, or of several stacked runs.
+    saved: the state to start from; donated.
     runs: in the order in which they are stacked.
-    first: iterations that are done.
-    draw: draws what is to be seen; called now and then, and at the end.
-    progress: is told how far the runs are, and their metrics as one run's.
+    first: number of iterations already done.
+    draw: draws the curves; called at intervals and at the end.
+    progress: is notified of the iterations and of the metrics averaged or
+      summed over runs.
     trace: a folder for the trace of one iteration.
-    stop: asks for it; by default, signals do.
+    stop: requests a stop; by default signals do.
 
   Returns:
-    Iterations that are done.
+    The number of iterations done.
   """
   config = runs[0].config.run
   total, done = config.num_iterations, first
@@ -252,7 +257,7 @@ def iterate(
       for run in runs:
         run.checkpoints.check()
       if is_last or (index + 1) % config.checkpoint_every == 0:
-        # No run is ever two checkpoints ahead of another.
+        # Wait, so that no run is two checkpoints ahead of another.
         for run in runs:
           run.checkpoints.wait()
         for run, own in zip(runs, iteration.split(saved), strict=True):
@@ -272,15 +277,14 @@ def report(
   *,
   done: int | None = None,
 ) -> None:
-  """Says how far the run is, what came out, and where to look.
+  """Reports the progress of the run, its results and the paths of its files.
 
   Args:
-    rows: its metrics, of which some may have been lost.
-    folder: the run's.
-    total: iterations that it has.
-    progress: is told.
-    done: iterations that are done, by the state; as many as there are rows, if
-      left out.
+    rows: the metrics of the run, of which some may have been lost.
+    folder: the run's folder.
+    total: number of iterations of the run.
+    progress: receives the messages.
+    done: iterations done according to the state; by default the number of rows.
   """
   done = len(rows) if done is None else done
   text = progress_lib.outcome(rows, total, done=done)

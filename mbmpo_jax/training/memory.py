@@ -1,8 +1,9 @@
-"""Whether a run fits into memory, asked before anything is compiled.
+"""Checks that a run fits into memory before anything is compiled.
 
-What every phase and the evaluation need is read off their traces
-(`footprint.py`) and compared with what the process or its device may use. What
-does not fit is refused with the field to change and a value that would fit.
+The memory of every phase and of the evaluation is estimated from their traces
+(`footprint.py`) and compared with what the process or its device may use. If
+the run does not fit, the error names the field to change and a value that would
+fit.
 """
 
 import contextlib
@@ -22,34 +23,35 @@ from mbmpo_jax import errors
 
 _GB = 1e9
 _EXHAUSTED = 'RESOURCE_EXHAUSTED'
-# What a program computes beside its arguments counts as this much of the
-# estimate, which takes less for fused than XLA does: 0.9 to 2.9 times what is
-# needed was seen. What is refused surely does not fit.
+# Weight of the estimate of a program's memory beside its arguments. The
+# estimate assumes less fusion than XLA does; values of 0.9 to 2.9 times the
+# actual memory were observed. With this weight, a run that is refused certainly
+# does not fit.
 _SURELY = 0.5
-# Fields that need no memory, or that nobody would change for its sake.
+# Fields that do not affect memory, or that nobody would change to save it.
 _APART = ('seed', 'env.', 'run.')
 _EVALUATION = 'run.eval_episodes'
-# Traces until a value is found that fits.
+# Most values tried until one fits.
 _TRIES = 6
 STATE = 'state'
 
 
 class OutOfMemoryError(errors.UserError, MemoryError):
-  """A run needs more memory than there is."""
+  """A run needs more memory than is available."""
 
 
 class Room(NamedTuple):
-  """What may be used: bytes, and who says so."""
+  """The available memory in bytes, and the source of this limit."""
 
   size: int
   said_by: str
 
 
 class Measured(Protocol):
-  """What knows its needs: `iteration.Iteration`."""
+  """An object with memory estimates, such as `iteration.Iteration`."""
 
   def footprints(self, only: str | None = None) -> dict[str, int]:
-    """Bytes by part: the `state`, and beside it each program."""
+    """Returns bytes by part: `state`, and the extra bytes of each program."""
     ...
 
 
@@ -62,19 +64,20 @@ def check(
   *,
   copies: int = 1,
 ) -> _Measured:
-  """Builds an iteration, and refuses it where it cannot fit into memory.
+  """Builds an iteration, and raises an error if it cannot fit into memory.
 
   Args:
-    config: of the run.
-    build: an iteration of a configuration; compiles nothing.
-    copies: devices that have all of it in the same memory, those of a CPU.
+    config: the configuration of the run.
+    build: builds the iteration of a configuration without compiling.
+    copies: number of devices that hold a full copy in the same memory, as the
+      devices of a CPU do.
 
   Returns:
     The iteration.
 
   Raises:
-    OutOfMemoryError: in one line: the field to change, its value, bytes needed
-      and there, and a value that fits.
+    OutOfMemoryError: one line with the field to change, its value, the bytes
+      needed and available, and a value that would fit.
   """
   measured = build(config)
   there = room()
@@ -86,7 +89,7 @@ def check(
     return measured
 
   def needs(other: config_lib.Experiment, only: str | None = part) -> float:
-    """Of a part or of all; NaN where it is not allowed."""
+    """Bytes needed by one part or by all; NaN for an invalid configuration."""
     try:
       found = build(other).footprints(only)
     except errors.UserError:
@@ -97,9 +100,9 @@ def check(
 
 
 def _by_part(footprints: Mapping[str, int], copies: int) -> dict[str, float]:
-  """Bytes that are needed while each program runs."""
+  """Returns the bytes needed while each program runs."""
   state = footprints[STATE]
-  # A checkpoint is written meanwhile: of a copy, on the host.
+  # Meanwhile a checkpoint may be written from a copy on the host.
   held = copies * state + (state if _on_host() else 0)
   return {
     name: held + copies * _SURELY * size
@@ -109,15 +112,15 @@ def _by_part(footprints: Mapping[str, int], copies: int) -> dict[str, float]:
 
 
 def check_program(name: str, size: int, config: config_lib.Experiment) -> None:
-  """The same once a program is compiled, whose needs are then known.
+  """Checks the memory of a compiled program, which is then known exactly.
 
   Args:
-    name: of the phase.
-    size: bytes beside its arguments.
-    config: of the run.
+    name: the name of the phase.
+    size: bytes needed beside its arguments.
+    config: the configuration of the run.
 
   Raises:
-    OutOfMemoryError: if there is less.
+    OutOfMemoryError: if less is available.
   """
   there = room()
   if there is not None and size > there.size:
@@ -132,10 +135,10 @@ def check_program(name: str, size: int, config: config_lib.Experiment) -> None:
 
 @contextlib.contextmanager
 def explained() -> Iterator[None]:
-  """Says in one line that memory has run out all the same.
+  """Converts out-of-memory errors during a run to one line.
 
   Raises:
-    OutOfMemoryError: in place of XLA's own error.
+    OutOfMemoryError: instead of XLA's error.
   """
   try:
     yield
@@ -149,7 +152,7 @@ def explained() -> Iterator[None]:
 
 
 def said_of(error: BaseException) -> str | None:
-  """A line about an error for want of memory; `None` of any other."""
+  """Returns a line about an out-of-memory error; `None` for other errors."""
   text = str(error)
   if not isinstance(error, MemoryError) and _EXHAUSTED not in text:
     return None
@@ -163,7 +166,7 @@ def said_of(error: BaseException) -> str | None:
 
 
 def room() -> Room | None:
-  """What this process may still use; `None` where nobody says."""
+  """Returns the memory that this process may still use; `None` if unknown."""
   found = _of_device() if not _on_host() else _of_process()
   return min(found, default=None, key=lambda room: room.size)
 
@@ -208,7 +211,7 @@ def _of_process() -> list[Room]:
 
 
 def _of_groups() -> list[Room]:
-  """What control groups allow, a container's among them."""
+  """Returns the limits of control groups, such as a container's."""
   found = []
   root = pathlib.Path('/sys/fs/cgroup')
   with contextlib.suppress(OSError):
@@ -233,13 +236,13 @@ def _of_groups() -> list[Room]:
 
 
 def _of_group(group: pathlib.Path, limit: str, usage: str) -> Room:
-  """Raises ValueError where there is no limit."""
+  """Returns the limit of one control group; ValueError if there is none."""
   most = int((group / limit).read_text())
   used = int((group / usage).read_text())
   with contextlib.suppress(OSError, ValueError):
     for line in (group / 'memory.stat').read_text().splitlines():
       name, _, value = line.partition(' ')
-      if name == 'inactive_file':  # Given up where memory is needed.
+      if name == 'inactive_file':  # Freed when memory is needed.
         used -= int(value)
         break
   return Room(max(most - used, 0), "the control group's limit")
@@ -252,7 +255,7 @@ def _refusal(
   there: Room,
   needs: Callable[..., float],
 ) -> str:
-  """The line that says what to change."""
+  """Returns the line that names what to change."""
   field, half = _to_change(config, need, there, needs)
   said = (
     f'needs about {_gb(need)} of memory while {part} runs, of'
@@ -274,7 +277,7 @@ def _to_change(
   there: Room,
   needs: Callable[..., float],
 ) -> tuple[str | None, float]:
-  """The field that needs most, and the needs with half of it."""
+  """Returns the field that needs most memory, and the need with half of it."""
   now = config_lib.flatten(config)
   default = config_lib.flatten(type(config)())
   found: tuple[str | None, float] = (None, need)
@@ -285,7 +288,7 @@ def _to_change(
     and _counts(hint)
     and (name == _EVALUATION or not name.startswith(_APART))
   ]
-  # The one that was made largest is likely to be it.
+  # Try first the field that exceeds its default most.
   fields.sort(key=lambda n: -_size(now[n]) / max(_size(default[n]), 1))
   for field in fields:
     half = needs(_with(config, field, 0.5))
@@ -304,14 +307,14 @@ def _that_fits(
   there: Room,
   needs: Callable[..., float],
 ) -> Any:
-  """A value of a field with which everything fits; `None` if none is found."""
-  rest = max(2 * half - need, 0.0)  # What the field does not change.
+  """Returns a value of a field with which everything fits, or `None`."""
+  rest = max(2 * half - need, 0.0)  # Bytes that do not depend on the field.
   share = 0.9 * (there.size - rest) / (need - rest)
   for _ in range(_TRIES):
     if share <= 0:
       return None
     other = _with(config, field, share)
-    # First the part at fault, then all the others, which take longer.
+    # Check the part at fault first; the others take longer.
     if all(needs(other, *only) <= there.size for only in ((), (None,))):
       return operator.attrgetter(field)(other)
     share /= 3
@@ -333,7 +336,7 @@ def _with(
 
 
 def _rounded(value: float) -> int:
-  """Down to two digits."""
+  """Rounds down to two digits."""
   if value < 100:
     return max(int(value), 1)
   unit = 10 ** (int(math.log10(value)) - 1)
@@ -347,10 +350,10 @@ def _size(value: Any) -> float:
 
 
 def _counts(hint: Any) -> bool:
-  """Whether a field of this type is a count, or counts."""
+  """Whether a field of this type is a count, or a tuple of counts."""
   return hint is int or int in typing.get_args(hint)
 
 
 def _gb(size: float) -> str:
-  """In gigabytes, as powers of ten."""
+  """Formats bytes in gigabytes of 10^9 bytes."""
   return f'{size / _GB:.3g} GB'

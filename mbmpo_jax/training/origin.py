@@ -1,9 +1,10 @@
-"""The line of code that the first number which is not finite comes from.
+"""Finds the line of code that produces the first non-finite number.
 
-JAX's own means do not reach it here: `jax_debug_nans` looks at what a compiled
-function returns, of which everything not finite has been rejected, and names
-loops rather than what is in them; checkify has no rule for a loop under vmap.
-So the program is gone through one operation at a time, on the very numbers.
+JAX's own tools do not help here. `jax_debug_nans` inspects the results of
+compiled functions, from which non-finite numbers have already been removed, and
+it reports a loop rather than an operation in it. checkify does not support a
+loop under vmap. This module therefore evaluates the program one operation at a
+time on the same numbers.
 """
 
 import pathlib
@@ -25,10 +26,10 @@ Line = tuple[str, int, str]  # file, line, function
 
 
 class Checked(timing.Timed):
-  """A jitted function that raises where a number in it is not finite.
+  """A jitted function that raises an error if one of its numbers is not finite.
 
-  As fast as it is without, until that happens; but its arguments' buffers are
-  not reused, as they are what the search starts from.
+  It is as fast as without the check until that happens. Its arguments are not
+  donated, because the search starts from them.
   """
 
   def __init__(
@@ -45,13 +46,13 @@ class Checked(timing.Timed):
     self._function = function
 
   def __call__(self, *args: Any) -> Any:
-    """Calls the function, whose last result is its metrics.
+    """Calls the function, whose last result must be its metrics.
 
-    A metric may be NaN, where there is no value.
+    A metric may be NaN, which means that it has no value.
 
     Raises:
-      errors.NonFiniteError: if there is NaN in another result, or the metrics
-        count what was not finite. It names the operation and the line.
+      errors.NonFiniteError: if another result contains NaN, or the metrics
+        count non-finite numbers. The message names the operation and its line.
     """
     result = super().__call__(*args)
     *others, metrics = result
@@ -70,7 +71,7 @@ class Checked(timing.Timed):
 
 
 def explain(function: Callable[..., Any], *args: Any) -> str:
-  """Says in a line where the first number that is not finite comes from."""
+  """Describes in one line where the first non-finite number comes from."""
   places = _places(args)
   if places:
     return f'it was given NaN in {", ".join(places[:3])}'
@@ -78,17 +79,18 @@ def explain(function: Callable[..., Any], *args: Any) -> str:
 
 
 def find(function: Callable[..., Any], *args: Any) -> str | None:
-  """The first operation that makes a number not finite of finite ones.
+  """Finds the first operation with finite inputs and a non-finite result.
 
-  Goes through what a call computes: first along what its result depends on in
-  sight, then through everything, which is slow.
+  The search first enters only loops and calls with non-finite results, then all
+  of them, which is slow.
 
   Args:
-    function: pure, of arrays.
-    *args: what it is called with.
+    function: a pure function of arrays.
+    *args: its arguments.
 
   Returns:
-    `log at env.py:12 in reward`, or `None` if there is no such operation.
+    Such as `log at env.py:12 in reward`, or `None` if there is no such
+    operation.
   """
   closed = jax.make_jaxpr(function)(*args)
   unknown = ('unknown file', 0, 'unknown function')
@@ -101,7 +103,7 @@ def find(function: Callable[..., Any], *args: Any) -> str | None:
 
 
 class _FoundError(Exception):
-  """The operation and its line."""
+  """Names the operation that was found and its line."""
 
 
 def _evaluate(
@@ -114,12 +116,13 @@ def _evaluate(
 
   Args:
     closed: the program.
-    args: what it is given.
+    args: its arguments.
     caller: the line that called it.
-    thorough: looks into loops and calls whose results are all finite, too.
+    thorough: whether to search loops and calls whose results are all finite.
 
   Raises:
-    _FoundError: at the first operation that is looked for.
+    _FoundError: at the first operation with finite inputs and a non-finite
+      result.
   """
   jaxpr = getattr(closed, 'jaxpr', closed)
   variables = [*jaxpr.constvars, *jaxpr.invars]
@@ -153,9 +156,9 @@ def _evaluate(
 def _parts(
   eqn: Any, inputs: list[Any], thorough: bool
 ) -> Iterator[tuple[jax.extend.core.ClosedJaxpr, list[Any]]]:
-  """The programs that a loop, a branch or a call runs, with their arguments.
+  """Yields the subprograms of a loop, branch or call, with their arguments.
 
-  Of a loop only the steps that end in something not finite, if not `thorough`.
+  Of a loop it yields only the steps with non-finite results, unless `thorough`.
   """
   params = eqn.params
   match eqn.primitive.name:
@@ -205,7 +208,7 @@ def _while_steps(
   )
   while np.any(on := going(*cond_consts, *carry)[0]):
     args = [*consts, *carry]
-    # Under vmap, those that are done stand still.
+    # Under vmap, elements whose loop has ended do not change.
     carry = [
       jnp.where(broadcasting.trailing(on, jnp.ndim(new)), new, old)
       for new, old in zip(step(*args), carry, strict=True)
@@ -215,9 +218,10 @@ def _while_steps(
 
 
 def _line(eqn: Any, caller: Line) -> Line:
-  """The line of an operation, the innermost outside of JAX.
+  """Returns the line of an operation, the innermost outside JAX.
 
-  Functions of JAX are traced once for all who call them, and know none of them.
+  JAX traces its own functions once for all callers, so their operations have no
+  caller's line; then `caller` is used.
   """
   traceback = eqn.source_info.traceback
   for frame in traceback.frames if traceback else ():
@@ -233,7 +237,7 @@ def _is_finite(x: Any) -> bool:
 
 
 def _places(tree: Any) -> list[str]:
-  """The paths of a tree's leaves with NaN in them."""
+  """Returns the paths of leaves that contain NaN."""
   return [
     jax.tree_util.keystr(path)
     for path, leaf in jax.tree.leaves_with_path(tree)

@@ -1,14 +1,15 @@
-"""What a model promises beside what came true, and a word where they part.
+"""Compares returns predicted by models with real returns.
 
-A metric that names another one (`base.Metric.against`) is a return that a model
-foretold. The ratio of the two is a column of its own. Where more and more is
-promised than comes true, the policy has learned what the model gets wrong, and
-more of it will not help:
+A metric with `base.Metric.against` is a return predicted by a model; `against`
+names the metric of the real return. The ratio of the two is logged as a further
+column. If the predicted return exceeds the real one more and more, the policy
+exploits errors of the model, and more training does not help. A warning is
+given if
 
   promise - real > (MOST - 1) |real|,
 
-which is a ratio above `MOST` where the real return is above 0, and says the
-same of returns that are costs.
+which for a positive real return means a ratio above `MOST`, and also applies to
+negative returns.
 """
 
 import math
@@ -18,11 +19,11 @@ from typing import TYPE_CHECKING
 
 from mbmpo_jax.algorithms import base
 
-if TYPE_CHECKING:  # It imports `iteration`, which imports this.
+if TYPE_CHECKING:  # `run` imports `iteration`, which imports this module.
   from mbmpo_jax.training import run as run_lib
 
-# A promise so far above the real return, in so many iterations in a row, is
-# worth a warning: while learning is fast one iteration says little.
+# Warn if the ratio exceeds MOST in PATIENCE consecutive iterations. While the
+# policy improves quickly, a single iteration is not informative.
 MOST = 1.5
 PATIENCE = 3
 
@@ -30,15 +31,15 @@ PATIENCE = 3
 def ratios(
   declared: Mapping[str, base.Metric], row: Mapping[str, float]
 ) -> dict[str, float]:
-  """The column `<name>_ratio` of every metric that has an `against`.
+  """Returns the column `<name>_ratio` of every metric with an `against`.
 
   Args:
-    declared: what the metrics say.
-    row: of one iteration.
+    declared: the declared metrics.
+    row: the metrics of one iteration.
 
   Returns:
-    By name; NaN where the real return is not above 0, as the ratio says nothing
-    then, or is missing.
+    The ratios by column name; NaN if the real return is missing or not
+    positive.
 
   Example:
     >>> declared = {'dream': base.Metric('a return', against='real')}
@@ -55,10 +56,10 @@ def ratios(
 
 
 class Watch:
-  """Warns of promises that are not kept, once per run and metric.
+  """Warns if predicted returns exceed real ones, once per run and metric.
 
-  All that it knows is in the metrics, so that a resumed run warns as if it had
-  never stopped.
+  It uses the logged metrics only, so a resumed run warns as an uninterrupted
+  run would.
   """
 
   def __init__(
@@ -71,8 +72,8 @@ class Watch:
 
     Args:
       runs: in the order in which they are stacked.
-      declared: what the algorithm's metrics say.
-      first: iterations that are done.
+      declared: the algorithm's declared metrics.
+      first: number of iterations already done.
     """
     self._declared = {n: m for n, m in declared.items() if m.against}
     self._names = [run.folder.root.name for run in runs]
@@ -85,7 +86,7 @@ class Watch:
           self._count(name, row)
 
   def check(self, index: int, rows: Sequence[Mapping[str, float]]) -> None:
-    """Takes note of iteration `index`, of the metrics of each run."""
+    """Processes the metrics of iteration `index`, one row per run."""
     for name, row in zip(self._names, rows, strict=True):
       for metric in self._count(name, row):
         declared = self._declared[metric]
@@ -99,11 +100,11 @@ class Watch:
         )
 
   def _count(self, name: str, row: Mapping[str, float]) -> list[str]:
-    """Counts on, and gives the metrics to be warned of now."""
+    """Updates the counts and returns the metrics that need a warning now."""
     due = []
     for metric in self._declared:
       high = self._high[name, metric]
-      if high >= PATIENCE:  # said before
+      if high >= PATIENCE:  # already warned
         continue
       above = _above(row, metric, self._declared[metric].against)
       self._high[name, metric] = high + 1 if above else 0
@@ -113,7 +114,7 @@ class Watch:
 
 
 def _above(row: Mapping[str, float], metric: str, against: str) -> bool:
-  """Whether too much was promised; not where one of the two is missing."""
+  """Whether the predicted return is too high; False if one is missing."""
   promise, real = row.get(metric), row.get(against)
   if promise is None or real is None:
     return False

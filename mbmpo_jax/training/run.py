@@ -1,4 +1,4 @@
-"""One run on the disk: its folder, metrics, checkpoints and curve."""
+"""The files of one run: its folder, metrics, checkpoints and learning curve."""
 
 import contextlib
 import pathlib
@@ -27,14 +27,15 @@ from mbmpo_jax.training.viewing import video
 
 
 class Run:
-  """A configuration, and what is kept of the run that it describes.
+  """A configuration and the files of its run.
 
-  Of several processes the first writes; only checkpoints are of all.
+  With several processes, only the first one writes files; all of them write
+  checkpoints.
 
   Attributes:
     config: the experiment.
     folder: the paths of the files.
-    checkpoints: what the run can be continued from.
+    checkpoints: the checkpoints from which the run can be resumed.
   """
 
   def __init__(
@@ -45,11 +46,11 @@ class Run:
     Args:
       config: the experiment.
       root: the run's folder.
-      keep: the newest checkpoints that stay.
+      keep: number of newest checkpoints to keep.
 
     Raises:
-      ConfigError: if `root` cannot be a folder, or holds a run that was started
-        with another configuration.
+      ConfigError: if `root` cannot be a folder, or contains a run with another
+        configuration.
     """
     self.config = config
     self.folder = folder_lib.RunFolder(root)
@@ -63,7 +64,7 @@ class Run:
     self._held = contextlib.ExitStack()
 
   def create(self) -> None:
-    """Claims the folder until `close`, and writes the configuration.
+    """Locks the folder until `close`, and writes the configuration.
 
     Raises:
       ConfigError: if the file system does not allow it, or another process is
@@ -73,7 +74,7 @@ class Run:
     if devices.is_first_process():
       try:
         self._held.enter_context(lock.hold(self.folder.root))
-        self._check_resumable()  # Nobody else writes from here on.
+        self._check_resumable()  # From here on no other process writes.
         self.folder.create(self.config)
         saved_world.remember(self.folder.root, self.config)
       except errors.UserError as error:
@@ -84,12 +85,13 @@ class Run:
       )
 
   def open(self, first_step: int) -> None:
-    """Goes on with the metrics from `first_step`; later ones are dropped."""
+    """Continues the metrics at `first_step`; later rows are dropped."""
     writers: list[metrics.Writer] = []
     if devices.is_first_process():
       folder = self.folder
       with self._writing():
-        # First: it may refuse the run, and reads what is dropped below.
+        # First, because it may refuse the run, and reads rows that are dropped
+        # below.
         if self.config.run.wandb_project is not None:
           writers.append(
             wandb_writer.WandbWriter(folder, self.config, first_step=first_step)
@@ -101,20 +103,20 @@ class Run:
     self._writer = metrics.Tee(writers)
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
-    """Records the metrics of iteration `step`; the run is open."""
+    """Appends the metrics of iteration `step`; requires `open`."""
     assert self._writer is not None
     with self._writing():
       self._writer.write(step, row)
 
   def rows(self) -> list[dict[str, float]]:
-    """The metrics of all iterations so far, of which some may be lost."""
+    """Returns the metrics of all iterations so far; some may be lost."""
     try:
       return metrics.read_jsonl(self.folder.metrics)
-    except OSError:  # Gone; whoever needs them finds none.
+    except OSError:  # The file is missing.
       return []
 
   def draw(self, declared: Mapping[str, base.Metric]) -> None:
-    """Draws the learning curve; `declared` says which metrics belong in it."""
+    """Draws the learning curve of the metrics that `declared` selects."""
     if not devices.is_first_process():
       return
     config = self.config
@@ -127,12 +129,12 @@ class Run:
       )
 
   def render(self, own_policy: policies.Policy | None = None) -> None:
-    """Writes the page that plays the best policy; warns where it cannot.
+    """Writes the page that plays the best policy; warns if it cannot.
 
-    And a video, where there is an OpenGL and the extra `video`.
+    It also writes a video if OpenGL and the extra `video` are installed.
 
     Args:
-      own_policy: as of `saved_policy.load_policy`.
+      own_policy: as for `saved_policy.load_policy`.
     """
     if not devices.is_first_process():
       return
@@ -144,15 +146,15 @@ class Run:
       path = self.folder.video
       with contextlib.suppress(video.VideoError):
         video.write_video(recording, path)
-    except Exception as error:  # A run does not fail for want of a picture.
+    except Exception as error:  # A run must not fail because of this.
       warnings.warn(
         f'{path}: not written: {type(error).__name__}: {error}', stacklevel=2
       )
 
   def close(self) -> None:
-    """Writes what is pending, and gives the folder back.
+    """Writes pending data and unlocks the folder.
 
-    May be called without `create` or `open`.
+    It may be called without `create` or `open`.
     """
     with self._held, self._writing():
       try:
@@ -174,15 +176,16 @@ def restore(
   start: Callable[[config_lib.Experiment], iteration.Saved],
   sharding: jax.sharding.Sharding,
 ) -> list[iteration.Saved]:
-  """What each run goes on from, all of them at the same iteration.
+  """Returns the state from which each run continues.
 
-  That is the newest that every run has a readable checkpoint of. Where some
-  were saved once more before the others could be, those are set aside.
+  All runs continue from the same iteration: the newest for which every run has
+  a readable checkpoint. If an interruption left later checkpoints of some runs,
+  these are moved aside.
 
   Args:
-    runs: whose states differ in nothing but values.
-    start: what a run without checkpoints goes on from.
-    sharding: of what is read.
+    runs: runs whose states have the same structure.
+    start: returns the initial state of a run without checkpoints.
+    sharding: the sharding of restored states.
 
   Raises:
     CheckpointError: if there is no such iteration.
@@ -209,8 +212,8 @@ def restore(
         f' as {aside}',
         stacklevel=2,
       )
-  # Waited for: a state that finds no memory is an error only then, and who
-  # reads a number of it without that waits without end.
+  # Block, because an out-of-memory error appears only here; reading a number of
+  # the state without it would wait forever.
   return [
     jax.block_until_ready(start(run.config)) if one is None else one[1]
     for run, one in zip(runs, found, strict=True)
@@ -218,9 +221,10 @@ def restore(
 
 
 def _check_first_save(runs: Sequence[Run]) -> None:
-  """Runs without checkpoints beside others are due to a first save cut short.
+  """Checks that runs without checkpoints were interrupted in the first save.
 
-  Otherwise a checkpoint was lost, and starting afresh would waste the others.
+  Otherwise a checkpoint was lost, and starting again would discard the
+  checkpoints of the other runs.
   """
   lost = [run for run in runs if not run.checkpoints.steps]
   if any(len(run.checkpoints.steps) > 1 for run in runs):

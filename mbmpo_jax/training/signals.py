@@ -1,4 +1,4 @@
-"""Stopping a run between two iterations instead of in the middle of one."""
+"""Stops a run between two iterations when a signal arrives."""
 
 import contextlib
 import os
@@ -10,37 +10,39 @@ import types
 from collections.abc import Iterator
 from typing import Self
 
-# What a binary exits with when it was stopped before it was done: EX_TEMPFAIL
-# of sysexits.h, "the same command again may succeed".
+# Exit code of a binary that was stopped before its run was done: EX_TEMPFAIL of
+# sysexits.h, "the same command again may succeed".
 STOPPED = 75
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _STDERR = 2
 
 
 class StopRequest:
-  """A context in which SIGTERM and Ctrl-C ask for a stop.
+  """A context in which SIGTERM and Ctrl-C request a stop.
 
-  The first signal is remembered in `requested`, and answered with a line on
-  stderr at once. Python's own handlers wait until the main thread is back from
-  XLA, minutes perhaps, so a thread is told instead. The second signal raises
-  KeyboardInterrupt in the main thread once that is back, or, with
-  `exit_at_once`, ends the process there and then with 128 + the signal's
-  number: what XLA is doing is dropped, and so is a checkpoint half written.
+  The first signal sets `requested` and immediately prints a line to stderr.
+  Python runs signal handlers only when the main thread returns from XLA, which
+  may take minutes, so a separate thread receives the signal. A second signal
+  raises KeyboardInterrupt in the main thread once it has returned from XLA.
+  With `exit_at_once`, a second signal instead ends the process immediately with
+  exit code 128 + the signal's number; the current computation and an incomplete
+  checkpoint are lost.
 
-  Outside the main thread, where Python has no signals, nothing is installed.
+  Outside the main thread, where Python has no signal handlers, nothing is
+  installed.
 
   Attributes:
-    requested: the name of the signal that came, or `None`; may be set by
-      whoever wants a stop for other reasons.
-    obeyed: whether a run was ended before it was done.
+    requested: the name of the received signal, or `None`. Other code may set it
+      to request a stop.
+    obeyed: whether a run ended early because of the request.
   """
 
   def __init__(self, *, exit_at_once: bool = False) -> None:
-    """Nothing is asked for yet.
+    """Initialises without a request.
 
     Args:
-      exit_at_once: what a second signal does; not for a process that has more
-        to do than to train.
+      exit_at_once: whether a second signal ends the process; only for a process
+        that does nothing but training.
     """
     self.requested: str | None = None
     self.obeyed = False
@@ -56,8 +58,7 @@ class StopRequest:
       watcher = threading.Thread(
         target=self._watch, args=(reader,), name='signals', daemon=True
       )
-      # In the opposite order when undone: the watcher ends once the writer is
-      # closed.
+      # These are undone in reverse order: closing the writer ends the watcher.
       self._restore.enter_context(reader)
       self._restore.callback(watcher.join)
       self._restore.enter_context(writer)
@@ -70,11 +71,11 @@ class StopRequest:
     return self
 
   def __exit__(self, *exception: object) -> None:
-    """Puts the former handlers back."""
+    """Restores the previous handlers."""
     self._restore.close()
 
   def _watch(self, reader: socket.socket) -> None:
-    """Is told every signal's number, whatever the main thread is doing."""
+    """Receives the number of every signal, in a separate thread."""
     while received := reader.recv(1):
       if received[0] in _SIGNALS:
         self._notice(signal.Signals(received[0]))
@@ -88,13 +89,13 @@ class StopRequest:
       message = 'stopping at once; the last save stays'
     else:
       return
-    # Past whatever a display has buffered or locked.
+    # os.write bypasses buffers and locks of the display.
     os.write(_STDERR, f'\n{number.name}: {message}\n'.encode())
     if self._noticed > 1:
       os._exit(128 + number)
 
   def _handle(self, number: int, frame: types.FrameType | None) -> None:
-    """Runs in the main thread; signals that came during XLA, only once."""
+    """Runs in the main thread; once for all signals that came during XLA."""
     del frame
     self.requested = self.requested or signal.Signals(number).name
     self._handled += 1
@@ -104,9 +105,9 @@ class StopRequest:
 
 @contextlib.contextmanager
 def exiting() -> Iterator[StopRequest]:
-  """For a binary: exits with `STOPPED` if a run was ended before it was done.
+  """A context for binaries: exits with `STOPPED` if a run was ended early.
 
-  A second signal ends the process at once.
+  A second signal ends the process immediately.
   """
   with StopRequest(exit_at_once=True) as stop:
     yield stop

@@ -1,12 +1,13 @@
-"""Stopping a run in which nothing is learned any more, for want of numbers.
+"""Stops a run in which non-finite numbers prevent all learning.
 
-An algorithm leaves out what is not finite where it arises, so that it never
-reaches a parameter, and counts it in metrics named `nonfinite/...`. An
-iteration that taught nothing for such numbers reports `base.STUCK`.
+An algorithm removes non-finite numbers where they arise, so that they never
+reach a parameter, and counts them in metrics named `nonfinite/...`. An
+iteration in which all updates were rejected because of them reports
+`base.STUCK`.
 
-A run stops after `run.max_rejected_iterations` of them in a row: the state that
-they led to is much as it was, and waiting will rarely help. The last of them is
-not saved, so that the same command tries it once more.
+A run stops after `run.max_rejected_iterations` consecutive such iterations,
+because its state has hardly changed and further iterations rarely help. The
+last of these iterations is not saved, so the same command tries it again.
 """
 
 import math
@@ -23,10 +24,10 @@ _CONTRACT = {contract.REWARD: 'reward', contract.DONE: 'done'}
 
 
 class Watch:
-  """Counts the iterations in a row that taught nothing, of one run or several.
+  """Counts consecutive iterations without an accepted update, for each run.
 
-  All that it knows is in the metrics, so that a resumed run counts as if it had
-  never stopped.
+  It uses the logged metrics only, so a resumed run counts as an uninterrupted
+  run would.
   """
 
   def __init__(
@@ -39,8 +40,8 @@ class Watch:
 
     Args:
       runs: in the order in which they are stacked.
-      declared: what the algorithm's metrics say.
-      first: iterations that are done.
+      declared: the algorithm's declared metrics.
+      first: number of iterations already done.
     """
     self._limit = runs[0].config.run.max_rejected_iterations
     self._declared = declared
@@ -54,9 +55,10 @@ class Watch:
             _count(stuck, row)
 
   def check(self, index: int, rows: Sequence[Mapping[str, float]]) -> None:
-    """Takes note of iteration `index`, whose metrics are `rows`, one per run.
+    """Processes the metrics of iteration `index`, one row per run.
 
-    A run of several that is stuck is named, once, and the others go on.
+    If some of several runs are stuck, each is named in one warning and the
+    others continue.
 
     Raises:
       errors.NonFiniteError: if all runs are stuck.
@@ -91,7 +93,7 @@ class Watch:
   def _compare_contract(
     self, index: int, rows: Sequence[Mapping[str, float]]
   ) -> None:
-    """Names each run, once, whose world pays or ends otherwise than it says."""
+    """Warns once per run if real rewards or ends differ from the functions."""
     for name, row in zip(self._names, rows, strict=True):
       for metric, function in _CONTRACT.items():
         count = row.get(metric, 0)
@@ -110,11 +112,11 @@ class Watch:
 def report(
   rows: Sequence[Mapping[str, float]], declared: Mapping[str, base.Metric]
 ) -> list[str]:
-  """One line per kind of number that was not finite: how many, and when.
+  """Returns one line per kind of non-finite number: how many, and when.
 
   Args:
     rows: metrics, each with its `iteration`.
-    declared: what the metrics say, in the order of the lines.
+    declared: the declared metrics, in the order of the lines.
   """
   lines = []
   for name, metric in declared.items():
@@ -132,7 +134,7 @@ def report(
 
 
 def _count(stuck: list[Mapping[str, float]], row: Mapping[str, float]) -> None:
-  """Appends a row that taught nothing; starts anew at one that did."""
+  """Appends a row without an accepted update; clears `stuck` otherwise."""
   if row.get(base.STUCK, 0) > 0:
     stuck.append(row)
   else:

@@ -1,4 +1,4 @@
-"""Several runs as one: states stacked on a leading axis [S], one program."""
+"""Several runs in one program: states are stacked on a leading axis [S]."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -13,18 +13,18 @@ from mbmpo_jax.training import devices
 
 
 def stack(trees: Sequence[Any], mesh: jax.sharding.Mesh | None = None) -> Any:
-  """The trees of S runs as one, on the devices of `over_runs`."""
+  """Stacks the pytrees of S runs, sharded as `over_runs` needs them."""
   home = devices.by_run(mesh)
-  # Leaf by leaf: only one at a time is whole on one device.
+  # Leaf by leaf, so that only one leaf at a time is complete on one device.
   return jax.tree.map(
     lambda *leaves: jax.device_put(jnp.stack(leaves), home), *trees
   )
 
 
 def split(tree: Any, num_runs: int) -> list[Any]:
-  """What belongs to each run of a stacked tree, on the host."""
+  """Returns the pytree of each run of a stacked pytree, on the host."""
   tree = jax.device_get(tree)
-  # The ellipsis keeps scalars arrays.
+  # With the ellipsis, scalars remain arrays.
   return [
     jax.tree.map(lambda x, run=run: x[run, ...], tree)
     for run in range(num_runs)
@@ -37,19 +37,20 @@ def over_runs(
   *,
   in_turn: bool | None = None,
 ) -> Callable[..., Any]:
-  """`function` of one run's state, as one of all runs' states.
+  """Maps `function` of one run's state over the states of all runs.
 
-  Every device has its share of the runs, and nothing crosses between them.
+  Every device processes its share of the runs, without communication.
 
   Args:
     function: `(state, *others) -> results`.
-    mesh: of devices, from `devices.make_run_mesh`; by default one has all runs.
-    in_turn: whether a device goes through its runs one after the other or
-      computes all at once, vmapped; by default a CPU does the former, as one
-      run is enough to keep it busy and waits for no other to be fitted.
+    mesh: a mesh from `devices.make_run_mesh`; by default one device has all
+      runs.
+    in_turn: whether a device processes its runs one after the other, or all at
+      once with vmap. The default is one after the other on a CPU, because one
+      run keeps it busy and each run's fit then stops when it has converged.
 
   Returns:
-    `(states, *others) -> results`, states and results leading [S].
+    `(states, *others) -> results`; states and results have a leading axis [S].
   """
   one_by_one = backend.is_cpu(mesh) if in_turn is None else in_turn
 
@@ -68,7 +69,7 @@ def over_runs(
     out_specs=devices.BY_RUN,
   )
 
-  @functools.wraps(function)  # Errors and profiles tell its name.
+  @functools.wraps(function)  # Keeps its name in errors and profiles.
   def of_all(states: Any, *others: Any) -> Any:
     return shared_out(states, others)
 

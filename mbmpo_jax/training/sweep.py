@@ -1,7 +1,7 @@
-"""Many runs as one: every phase is one program, mapped over all of them.
+"""Trains several runs at once: each phase is one program for all runs.
 
-Devices share the runs. Each device computes its own all at once, vmapped, or on
-a CPU one after the other (`stacked`).
+The runs are sharded over the devices. A device computes its runs at once with
+vmap, or on a CPU one after the other (`stacked.py`).
 """
 
 import contextlib
@@ -45,36 +45,38 @@ def sweep(
   stop: signals.StopRequest | None = None,
   debug_nans: bool = False,
 ) -> dict[str, dict[str, float]]:
-  """Trains every run of a grid at once, or goes on where it was interrupted.
+  """Trains all runs of a grid at once, or resumes an interrupted sweep.
 
-  A run's folder, named after its values and seed, is what `loop.train` would
-  have left, and can be continued by it: the numbers are those of the run alone
-  but for rounding. Times and throughput are those of all runs together. A
-  sweep continued by the same call, however, is the uninterrupted one bit for
-  bit, for which it keeps at least two checkpoints.
+  Each run has a folder named after its values and seed. The folder has the same
+  files as one of `loop.train`, which can also resume the run; the results equal
+  those of a single run up to rounding. Times and throughput are of all runs
+  together. A sweep that is resumed by the same call is bitwise equal to an
+  uninterrupted one; for this it keeps at least two checkpoints.
 
   Args:
     grid: the runs.
-    workdir: the sweep's folder, created where missing.
+    workdir: the sweep's folder; created if it does not exist.
     make_algorithm: `(env, config) -> algorithm`, as for `loop.train`.
-    mesh: devices that share the runs, from `devices.make_run_mesh`; by default
-      one has all of them.
-    progress: shows what goes on, of the metrics their mean or sum over runs.
+    mesh: devices over which the runs are sharded, from `devices.make_run_mesh`;
+      by default one device has all of them.
+    progress: displays the progress, with metrics averaged or summed over runs.
     stop: as for `loop.train`.
-    debug_nans: as for `loop.train`; the first such number in any run stops all.
+    debug_nans: as for `loop.train`; a non-finite number in any run stops all.
 
   Returns:
-    By run, the metrics of the last iteration, NaN where there is no value.
+    For each run, the metrics of the last iteration, NaN for missing values.
 
   Raises:
-    ConfigError: if the folder holds another sweep, or a single run, another
-      process is running in it, or the configuration or the mesh is not allowed;
-      nothing has been written then.
-    CheckpointError: if there are checkpoints and none can be read, or one
+    ConfigError: if the folder contains another sweep or a single run, if
+      another process is running in it, or if the configuration or the mesh is
+      not allowed. Nothing has been written in these cases.
+    CheckpointError: if there are checkpoints but none can be read, or if one
       cannot be written.
-    WriteError: if another file cannot be written, for want of space perhaps.
-    NonFiniteError: if `run.max_rejected_iterations` in a row taught nothing in
-      every run, or with `debug_nans`.
+    WriteError: if another file cannot be written, for example because the disk
+      is full.
+    NonFiniteError: if all updates of every run were rejected in
+      `run.max_rejected_iterations` consecutive iterations, or with
+      `debug_nans`.
   """
   cache.enable()
   config = grid.config
@@ -145,7 +147,7 @@ def sweep(
   with contextlib.ExitStack() as stack:
     stack.enter_context(memory.explained())
     stack.enter_context(lock.hold(folder.root))
-    folder.check_resumable(grid)  # Nobody else writes from here on.
+    folder.check_resumable(grid)  # From here on no other process writes.
     folder.create(grid)
     for run in runs.values():
       stack.enter_context(contextlib.closing(run))
@@ -175,13 +177,13 @@ def sweep(
 def table(
   grid: grid_lib.Grid, rows: dict[str, list[dict[str, float]]]
 ) -> list[str]:
-  """Lines of text: by setting, the last evaluation's mean and std over seeds.
+  """Returns lines of text: last mean return and its std over seeds by setting.
 
-  The standard deviation is that of a sample, with `num_seeds - 1` below.
+  The standard deviation is that of a sample, with divisor `num_seeds - 1`.
 
   Args:
     grid: the runs.
-    rows: of each run, its metrics by iteration.
+    rows: for each run, its metrics by iteration.
   """
   entries = [('setting', 'return')]
   for setting in grid.settings:
@@ -200,7 +202,7 @@ def table(
 
 
 def _last_evaluation(rows: Sequence[dict[str, float]]) -> float:
-  """What the last evaluation gave; NaN where it was not finite."""
+  """Returns the result of the last evaluation; NaN if it was not finite."""
   return metrics_lib.evaluated(rows)[-1]['eval/return_mean']
 
 
@@ -218,12 +220,12 @@ def _report(
   progress: progress_lib.Progress,
   done: int,
 ) -> None:
-  """Says how far the sweep is, what came out, and where to look."""
+  """Reports the progress of the sweep, its results and its files."""
   total = grid.config.run.num_iterations
   steps = sum(
     own[-1].get('env_steps', math.nan) for own in rows.values() if own
   )
-  # The clock's metrics are of all runs together, the same in each.
+  # Time metrics are of all runs together and the same in each run.
   took = sum(map(progress_lib.seconds, next(iter(rows.values()))))
   progress.message(
     f'{done} of {total} iterations are done: {steps:,.0f} real transitions in'

@@ -1,4 +1,4 @@
-"""Jitted functions whose compilation and calls are timed."""
+"""Jitted functions that measure their compilation and their calls."""
 
 import time
 from collections.abc import Callable
@@ -10,15 +10,15 @@ from mbmpo_jax.training import footprint
 
 
 class Timed:
-  """A jitted function that blocks until its result is there.
+  """A jitted function that waits for its result.
 
   Attributes:
-    name: what the function is called.
-    seconds: of the last call, without compilation.
-    compile_seconds: of tracing and compiling; 0 before `compile`.
+    name: the function's name.
+    seconds: duration of the last call, without compilation.
+    compile_seconds: duration of tracing and compiling; 0 before `compile`.
     compiled: whether `compile` has been called.
-    extra_bytes: memory of a device that a call needs beside its arguments, once
-      compiled; 0 where XLA does not say.
+    extra_bytes: device memory that a call needs beside its arguments, once
+      compiled; 0 if XLA does not report it.
   """
 
   def __init__(
@@ -32,10 +32,10 @@ class Timed:
     """Compiles nothing yet.
 
     Args:
-      function: pure, of arrays.
-      name: what it is called.
-      donate_argnums: arguments whose buffers the result may take over.
-      compiler_options: as `backend.compiler_options` gives them.
+      function: a pure function of arrays.
+      name: the function's name.
+      donate_argnums: arguments whose buffers the result may reuse.
+      compiler_options: the result of `backend.compiler_options`.
     """
     self._jitted: Any = jax.jit(
       function,
@@ -51,10 +51,10 @@ class Timed:
     self._trace_seconds = 0.0
 
   def footprint(self, *args: Any) -> int:
-    """Bytes needed beside the arguments, as estimated from the trace.
+    """Estimates from the trace the bytes needed beside the arguments.
 
     Args:
-      *args: as of a call, or `jax.ShapeDtypeStruct`s in place of arrays.
+      *args: as for a call, or `jax.ShapeDtypeStruct`s in place of arrays.
     """
     start = time.perf_counter()
     jaxpr = self._jitted.trace(*args).jaxpr
@@ -64,18 +64,18 @@ class Timed:
       for _ in jax.tree.leaves(arg)
     ]
     total = footprint.of_program(jaxpr, donated)
-    # `compile` traces arguments like these no second time.
+    # `compile` does not trace such arguments again.
     self._trace_seconds = time.perf_counter() - start
     return max(total - footprint.of_tree(args), 0)
 
   def compile(self, *args: Any) -> None:
-    """Traces and compiles for arguments like these, so that no call does."""
+    """Traces and compiles for such arguments, so that no call has to."""
     start = time.perf_counter()
     compiled = self._jitted.lower(*args).compile()
     self.compile_seconds = time.perf_counter() - start + self._trace_seconds
     self.compiled = True
     needs = compiled.memory_analysis()
-    if needs is not None:  # Not every platform says.
+    if needs is not None:  # Not every platform reports it.
       self.extra_bytes = max(
         needs.temp_size_in_bytes
         + needs.output_size_in_bytes
@@ -92,15 +92,15 @@ class Timed:
 
 
 class OnHost(Timed):
-  """A function that is no program: it is called as it is, and timed."""
+  """A function that is not a JAX program: it is only called and timed."""
 
   def __init__(self, function: Callable[..., Any], *, name: str) -> None:
-    """There is nothing to compile, or it compiles for itself."""
+    """Marks the function as compiled."""
     super().__init__(function, name=name)
     self._jitted = function
     self.compiled = True
 
   def footprint(self, *args: Any) -> int:
-    """Nothing is known of it."""
+    """Returns 0, because the memory is unknown."""
     del args
     return 0

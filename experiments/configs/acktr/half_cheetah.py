@@ -1,4 +1,4 @@
-"""HalfCheetah, 200 steps an episode, by ACKTR."""
+"""ACKTR on HalfCheetah, 200 steps per episode."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import on_policy_config

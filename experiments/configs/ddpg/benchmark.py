@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `ddpg/benchmark:cartpole`."""
+"""DDPG on an environment of the public benchmark: `ddpg/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.ddpg import config as ddpg
 from mbmpo_jax.training.launch import benchmark

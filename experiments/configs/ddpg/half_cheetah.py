@@ -1,4 +1,4 @@
-"""HalfCheetah by DDPG: 100,000 transitions, an update after each."""
+"""DDPG on HalfCheetah: 100,000 transitions, an update after each."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -8,8 +8,9 @@ from mbmpo_jax.algorithms.ddpg import config as ddpg
 def get_config() -> ddpg.Config:
   """Networks, rates and noise of TD3's authors, for episodes of 200 steps.
 
-  DDPG's authors have a policy of rate 1e-4, critics of 1e-3 with weight decay,
-  targets that follow by 0.001, minibatches of 64 and correlated noise.
+  DDPG's authors use a learning rate of 1e-4 for the policy, 1e-3 with weight
+  decay for the critics, target updates by 0.001, minibatches of 64 and
+  correlated noise.
   """
   return ddpg.Config(
     env=config.Env(name='half_cheetah'),

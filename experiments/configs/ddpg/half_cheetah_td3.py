@@ -1,4 +1,4 @@
-"""HalfCheetah by TD3: 100,000 transitions, an update after each."""
+"""TD3 on HalfCheetah: 100,000 transitions, an update after each."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config

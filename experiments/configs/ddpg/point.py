@@ -1,4 +1,4 @@
-"""The 2-D point of MB-MPO's section 6.3, by DDPG: a run of seconds."""
+"""DDPG on the 2-D point of MB-MPO's section 6.3; runs in seconds."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -6,7 +6,7 @@ from mbmpo_jax.algorithms.ddpg import config as ddpg
 
 
 def get_config() -> ddpg.Config:
-  """Small networks, episodes of 30 steps, the environment's own limit."""
+  """Small networks; episodes of 30 steps, the environment's limit."""
   return ddpg.Config(
     env=config.Env(name='point'),
     collect=off_policy_config.Collect(

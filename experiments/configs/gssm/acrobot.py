@@ -1,6 +1,6 @@
-"""Acrobots of other masses, by GSSM and PPO; sizes of the paper's table 4.
+"""GSSM with PPO on acrobots of different masses; sizes of the paper's table 4.
 
-The variants: `--config.model.kind=mean` (MLSM-v0) or `attentive` (MLSM-v1) or
+Variants: `--config.model.kind=mean` (MLSM-v0), `attentive` (MLSM-v1) or
 `dropout` (M-DPILCO), each with `--config.policy.amortised=False`.
 """
 
@@ -9,10 +9,10 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """200 steps per iteration, a new task every 3, 300 iterations in all.
+  """200 steps per iteration, a new task every 3 iterations, 300 iterations.
 
-  Episodes end at the goal, where nothing more is paid: imagination would have
-  to learn that the acrobot stays there.
+  Episodes end at the goal, because the reward is 0 from there on. Otherwise the
+  models would have to learn that the acrobot stays at the goal.
   """
   return gssm.Config(
     env=config.Env(name='acrobot', variant='terminating'),

@@ -1,6 +1,6 @@
-"""Cart-poles of other masses, by GSSM and BPTT; sizes of the paper's table 4.
+"""GSSM with BPTT on cart-poles of different masses; sizes of table 4.
 
-The variants: `--config.model.kind=mean` (MLSM-v0) or `attentive` (MLSM-v1) or
+Variants: `--config.model.kind=mean` (MLSM-v0), `attentive` (MLSM-v1) or
 `dropout` (M-DPILCO), each with `--config.policy.amortised=False`.
 """
 
@@ -10,7 +10,7 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """An episode of 25 steps per iteration, a new task every 3, 60 in all."""
+  """An episode of 25 steps per iteration, a new task every 3, 60 iterations."""
   return gssm.Config(
     env=config.Env(name='cartpole_swingup_masses'),
     collect=gssm.Collect(
@@ -19,7 +19,7 @@ def get_config() -> gssm.Config:
     model=gssm.Model(
       decoder_sizes=(200, 200), context_size=50, learning_rate=2e-3
     ),
-    # Of x, x', sin and cos of theta, theta'.
+    # Scales of x, x', sin theta, cos theta, theta'.
     policy=gssm.Policy(feature_scales=(1.0, 2.0, 0.67, 0.67, 3.0)),
     model_rollouts=gssm.ModelRollouts(horizon=25),
     improve=gssm.Improve(

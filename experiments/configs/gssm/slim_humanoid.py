@@ -1,7 +1,7 @@
-"""Humanoids of other masses and damping, by GSSM and PPO.
+"""GSSM with PPO on humanoids of different masses and damping.
 
-Sizes of the paper's table 4. The variants: `--config.model.kind=mean`
-(MLSM-v0) or `attentive` (MLSM-v1) or `dropout` (M-DPILCO), each with
+The sizes are those of the paper's table 4. Variants: `--config.model.kind=mean`
+(MLSM-v0), `attentive` (MLSM-v1) or `dropout` (M-DPILCO), each with
 `--config.policy.amortised=False`.
 """
 
@@ -10,7 +10,7 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """An episode of 1,000 steps per iteration, a new task every 2."""
+  """An episode of 1,000 steps per iteration, a new task every 2 iterations."""
   return gssm.Config(
     env=config.Env(name='slim_humanoid'),
     collect=gssm.Collect(

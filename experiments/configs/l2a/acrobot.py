@@ -1,4 +1,4 @@
-"""Acrobots of other masses, by L2A over choices of torque: 60 episodes."""
+"""L2A on acrobots of different masses, with discrete torques: 60 episodes."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.l2a import config as l2a
@@ -6,10 +6,11 @@ from mbmpo_jax.models import grbal_config
 
 
 def get_config() -> l2a.Config:
-  """CEM over categorical distributions; a plan must reach as far as the goal.
+  """CEM over categorical distributions; the horizon must reach the goal.
 
-  A step pays -1 until the goal, so that only candidates that arrive within the
-  horizon, 30 of 200 steps, differ. An episode per iteration, as GSSM has it.
+  The reward is -1 per step until the goal, so candidate plans differ only if
+  some reach the goal within the horizon, 30 of 200 steps. Each iteration
+  collects one episode, as in the GSSM preset.
   """
   return l2a.Config(
     env=config.Env(name='acrobot', variant='terminating'),

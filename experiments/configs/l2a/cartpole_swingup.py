@@ -1,4 +1,4 @@
-"""Cart-poles of other masses, swung up by L2A: 100 episodes."""
+"""L2A on the swing-up of cart-poles of different masses: 100 episodes."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.l2a import config as l2a
@@ -8,9 +8,9 @@ from mbmpo_jax.models import grbal_config
 def get_config() -> l2a.Config:
   """The planner of `mb_mpc/cartpole_swingup` with a quarter of its predictions.
 
-  An episode has 25 steps: 8 adapt, 4 are predicted. With so little data what
-  is held out says little: a fit takes a fixed number of small batches instead
-  of stopping early.
+  An episode has 25 steps; the model adapts to 8 transitions and is trained to
+  predict 4. With so little data a validation set is not informative, so a fit
+  takes a fixed number of small minibatches instead of stopping early.
   """
   return l2a.Config(
     env=config.Env(name='cartpole_swingup_masses'),

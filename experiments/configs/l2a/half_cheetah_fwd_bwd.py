@@ -1,4 +1,4 @@
-"""HalfCheetah paid for one direction at a time, by L2A: 20,000 steps."""
+"""L2A on HalfCheetah with a hidden direction: 20,000 steps."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.l2a import config as l2a
@@ -8,8 +8,9 @@ from mbmpo_jax.models import grbal_config
 def get_config() -> l2a.Config:
   """The planner of `mb_mpc/half_cheetah`; two episodes of 1,000 steps at once.
 
-  The direction changes every 300 steps. The network has 2x200 units where the
-  authors' has 3x512. Evaluations plan, too: 4 episodes, every second iteration.
+  The direction changes every 300 steps. The network has 2x200 units, that of
+  the authors 3x512. Evaluations also plan, so they have 4 episodes and run
+  every second iteration.
   """
   return l2a.Config(
     env=config.Env(name='half_cheetah_fwd_bwd'),

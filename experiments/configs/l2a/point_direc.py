@@ -1,4 +1,4 @@
-"""The point that is paid along a hidden direction, by L2A: minutes."""
+"""L2A on the point with a hidden direction; runs in minutes."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.l2a import config as l2a
@@ -6,10 +6,11 @@ from mbmpo_jax.models import grbal_config
 
 
 def get_config() -> l2a.Config:
-  """Steps of `m3po/point_direc`: 4 episodes of 60 per iteration, 15 of these.
+  """4 episodes of 60 steps per iteration, as in `m3po/point_direc`; 15 of them.
 
-  The direction changes every 20 steps, so that few steps have to tell it. CEM,
-  as the best of 200 random sequences of 5 steps goes at 0.7 of full speed.
+  The direction changes every 20 steps, so few steps must suffice to infer it.
+  The planner is CEM, because the best of 200 random sequences of 5 steps moves
+  at only 0.7 of the full speed.
   """
   return l2a.Config(
     env=config.Env(name='point_direc'),

@@ -1,4 +1,4 @@
-"""HalfCheetah paid for one direction at a time, by M3PO: 200,000 steps."""
+"""M3PO on HalfCheetah with a hidden direction: 200,000 steps."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config

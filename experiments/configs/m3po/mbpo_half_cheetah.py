@@ -1,4 +1,4 @@
-"""HalfCheetah by MBPO (Janner et al. 2019): no history, one task."""
+"""MBPO (Janner et al. 2019) on HalfCheetah: no history, one task."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -8,7 +8,7 @@ from mbmpo_jax.models import recurrent_config
 
 
 def get_config() -> m3po.Config:
-  """The authors' values, but all of 5 models, in Gymnasium's half-cheetah."""
+  """The authors' values, except that all 5 models are used."""
   return m3po.Config(
     env=config.Env(name='half_cheetah', variant='gymnasium'),
     collect=off_policy_config.Collect(

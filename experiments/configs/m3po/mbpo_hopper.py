@@ -1,4 +1,4 @@
-"""Hopper by MBPO (Janner et al. 2019): no history, one task."""
+"""MBPO (Janner et al. 2019) on Hopper: no history, one task."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -8,10 +8,11 @@ from mbmpo_jax.models import recurrent_config
 
 
 def get_config() -> m3po.Config:
-  """The authors' values where they are one number, in Gymnasium's hopper.
+  """The authors' values if they are constant; Gymnasium's variant of Hopper.
 
-  They lengthen rollouts from 1 to 15 steps within the run, use the 5 best of 7
-  models and 4 hidden layers of 200; here k stays 1.
+  The authors increase the rollout length from 1 to 15 steps during training,
+  use the 5 best of 7 models and 4 hidden layers of 200 units. Here the length k
+  stays 1.
   """
   return m3po.Config(
     env=config.Env(name='hopper', variant='gymnasium'),

@@ -1,4 +1,4 @@
-"""The point that is paid along a hidden direction, by M3PO: minutes."""
+"""M3PO on the point with a hidden direction; runs in minutes."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config

@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `mb_mpc/benchmark:cartpole`."""
+"""MB-MPC on the public benchmark: `mb_mpc/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.mb_mpc import config as mb_mpc
 from mbmpo_jax.training.launch import benchmark

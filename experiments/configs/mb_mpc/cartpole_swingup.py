@@ -1,4 +1,4 @@
-"""The cart-pole's swing-up by CEM: 40 episodes, 1,000 transitions."""
+"""MB-MPC with CEM on the cart-pole swing-up: 40 episodes, 1,000 transitions."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mb_mpc import config as mb_mpc
@@ -7,9 +7,10 @@ from mbmpo_jax.algorithms.mb_mpc import config as mb_mpc
 def get_config() -> mb_mpc.Config:
   """CEM at the usual sizes: 500 candidates, 50 elites, horizon 25.
 
-  Members of 2x200; a plan of 5 rounds is then 5 GFLOP. Two episodes per
-  iteration. With so little data what is held out says little: a fit takes a
-  fixed number of small batches instead of stopping early.
+  Ensemble members have 2x200 units; a plan of 5 rounds then takes 5 GFLOP. Each
+  iteration collects two episodes. With so little data a validation set is not
+  informative, so a fit takes a fixed number of small minibatches instead of
+  stopping early.
   """
   return mb_mpc.Config(
     env=config.Env(name='cartpole_swingup'),

@@ -1,16 +1,17 @@
-"""HalfCheetah by CEM, made small enough for a CPU: 20,000 transitions."""
+"""MB-MPC with CEM on HalfCheetah, sized for a CPU: 20,000 transitions."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mb_mpc import config as mb_mpc
 
 
 def get_config() -> mb_mpc.Config:
-  """Members of 2x200, 200 candidates of 15 steps, 4 rounds.
+  """Ensemble members of 2x200 units, 200 candidates of 15 steps, 4 rounds.
 
-  MB-MPO's authors plan by random shooting, 1,000 candidates of 10 steps with
-  members of 2x512: 6 GFLOP per action. CEM at its usual sizes, 500 candidates
-  of 25 steps and 5 rounds, needs 36; here it is 1.2. Evaluations plan, too: 4
-  episodes, every second iteration.
+  MB-MPO's authors plan by random shooting with 1,000 candidates of 10 steps and
+  members of 2x512 units: 6 GFLOP per action. CEM at its usual sizes, 500
+  candidates of 25 steps and 5 rounds, would need 36 GFLOP; this preset needs
+  1.2. Evaluations also plan, so they have 4 episodes and run every second
+  iteration.
   """
   return mb_mpc.Config(
     env=config.Env(name='half_cheetah'),

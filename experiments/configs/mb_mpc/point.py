@@ -1,4 +1,4 @@
-"""The 2-D point of MB-MPO's section 6.3, by random shooting: seconds."""
+"""MB-MPC with random shooting on the 2-D point of section 6.3, in seconds."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mb_mpc import config as mb_mpc

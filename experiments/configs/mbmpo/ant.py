@@ -1,14 +1,14 @@
-"""Ant at the paper's scale; not yet run to the end."""
+"""MB-MPO on Ant at the paper's scale; has not been run to the end."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """The paper's values, but for epochs, clipping and imagined rollouts.
+  """The paper's values, except for epochs, clipping and imagined rollouts.
 
-  Imagined rollouts that end early go on as new episodes: a policy that falls
-  after 20 steps would leave nine tenths of them unused.
+  Imagined rollouts that terminate early restart as new episodes. Otherwise a
+  policy that falls after 20 steps would leave nine tenths of them unused.
   """
   return mbmpo.Config(
     env=config.Env(name='ant'),

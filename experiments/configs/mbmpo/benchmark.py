@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `mbmpo/benchmark:cartpole`."""
+"""MB-MPO on the public benchmark: `mbmpo/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 from mbmpo_jax.training.launch import benchmark

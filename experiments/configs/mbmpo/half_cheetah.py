@@ -1,19 +1,20 @@
-"""HalfCheetah to 100,000 transitions, sized for a CPU."""
+"""MB-MPO on HalfCheetah, 100,000 transitions, sized for a CPU."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """The paper's values, but for models, fits, meta-steps and rollouts.
+  """The paper's values, except for models, fits, meta-steps and rollouts.
 
-  Members of four layers of 200 with swish predict with a third of the error of
-  the paper's kind at this size; a fit is of 500 gradient steps, whatever the
-  buffer holds. There are 12 rollouts per task instead of 25, and 15 meta-steps
-  of at most 0.03 instead of 30 of 0.01: with the paper's numbers models
-  promised 1.7 times what came true, in one seed. Predictions are clipped to
-  what the buffer has seen, widened by a quarter: one diverging rollout would
-  otherwise drown the advantages of its task.
+  Ensemble members with four layers of 200 units and swish have a third of the
+  prediction error of the paper's networks at this size. A fit takes 500
+  gradient steps, whatever the size of the buffer. There are 12 rollouts per
+  task instead of 25, and 15 meta-steps with a KL bound of 0.03 instead of 30
+  with 0.01. With the paper's numbers, imagined returns were 1.7 times the real
+  ones in one seed. Predictions are clipped to the range of the data in the
+  buffer, widened by a quarter of it; otherwise a single diverging rollout would
+  dominate the advantages of its task.
   """
   return mbmpo.Config(
     env=config.Env(name='half_cheetah'),

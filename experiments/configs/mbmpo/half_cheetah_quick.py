@@ -1,4 +1,4 @@
-"""HalfCheetah made small: the first run of a newcomer."""
+"""MB-MPO on HalfCheetah, short; a first run for new users."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo

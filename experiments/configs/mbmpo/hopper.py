@@ -1,16 +1,17 @@
-"""Hopper, sized for a CPU."""
+"""MB-MPO on Hopper, sized for a CPU."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """The paper's values, but for epochs, clipping and imagined rollouts.
+  """The paper's values, except for epochs, clipping and imagined rollouts.
 
-  Imagined rollouts that end early go on as new episodes: a policy that falls
-  after 20 steps would leave nine tenths of them unused. The standard deviation
-  stays above 0.4: where it is free it shrinks to 0.25 within 7 iterations, and
-  the policy settles for a long dive before it has found out how to stay up.
+  Imagined rollouts that terminate early restart as new episodes. Otherwise a
+  policy that falls after 20 steps would leave nine tenths of them unused. The
+  standard deviation of the policy stays above 0.4. Without this bound it
+  shrinks to 0.25 within 7 iterations, and the policy converges to a long
+  forward fall before it learns to stay upright.
   """
   return mbmpo.Config(
     env=config.Env(name='hopper'),

@@ -1,11 +1,11 @@
-"""The 2-D point of the paper's section 6.3: a run of seconds."""
+"""MB-MPO on the 2-D point of the paper's section 6.3; runs in seconds."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """Small models, horizon 30, the environment's own limit."""
+  """Small models and a horizon of 30 steps, the environment's limit."""
   return mbmpo.Config(
     env=config.Env(name='point'),
     model=config.Ensemble(

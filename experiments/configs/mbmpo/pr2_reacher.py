@@ -1,11 +1,11 @@
-"""PR2 reacher, sized for a CPU."""
+"""MB-MPO on the PR2 reacher, sized for a CPU."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """The paper's values, but for epochs, clipping and imagined rollouts."""
+  """The paper's values, except for epochs, clipping and imagined rollouts."""
   return mbmpo.Config(
     env=config.Env(name='pr2_reacher'),
     model=config.Ensemble(

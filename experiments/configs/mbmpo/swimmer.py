@@ -1,11 +1,11 @@
-"""Swimmer, sized for a CPU."""
+"""MB-MPO on Swimmer, sized for a CPU."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """The paper's values, but for epochs, clipping and imagined rollouts."""
+  """The paper's values, except for epochs, clipping and imagined rollouts."""
   return mbmpo.Config(
     env=config.Env(name='swimmer'),
     model=config.Ensemble(

@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `me_trpo/benchmark:cartpole`."""
+"""ME-TRPO on the public benchmark: `me_trpo/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 from mbmpo_jax.training.launch import benchmark

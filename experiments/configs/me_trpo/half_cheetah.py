@@ -1,15 +1,15 @@
-"""HalfCheetah as MB-MPO's authors ran ME-TRPO for their figure 2."""
+"""ME-TRPO on HalfCheetah, as MB-MPO's authors ran it for their figure 2."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
 def get_config() -> me_trpo.Config:
-  """Their values, but for two that make it bearable on two cores.
+  """The authors' values, except for two that reduce the cost for two cores.
 
-  At most 1,000 gradient steps per fit: 200 epochs of 40,000 transitions are
-  12,800. And predictions are clipped to what the buffer has seen, widened by a
-  quarter, as in MB-MPO's preset.
+  A fit takes at most 1,000 gradient steps; the authors' 200 epochs of 40,000
+  transitions are 12,800. Predictions are clipped to the range of the data in
+  the buffer, widened by a quarter of it, as in MB-MPO's preset.
   """
   return me_trpo.Config(
     env=config.Env(name='half_cheetah'),

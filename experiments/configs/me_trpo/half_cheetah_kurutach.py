@@ -1,16 +1,17 @@
-"""HalfCheetah as Kurutach et al. 2018 have it: stopped by validation."""
+"""ME-TRPO on HalfCheetah as in Kurutach et al. 2018: stopped by validation."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
 def get_config() -> me_trpo.Config:
-  """Episodes of 100 steps without discount; policy steps until they stop.
+  """Episodes of 100 steps without discount; validation ends the policy steps.
 
-  The policy is validated in each model every 5 steps; learning stops 25 steps
-  after the best one, or at 400. Theirs otherwise: members of 1,024 units, drawn
-  anew every five iterations; noise on the parameters of the policy that
-  collects; its deviation set back to 1 in each iteration.
+  The policy is validated in each model every 5 steps. Policy steps end 25 steps
+  after the best policy, or after 400. Differences in the authors' runs: members
+  of 1,024 units, reinitialised every five iterations; noise on the parameters
+  of the policy that collects data; its standard deviation reset to 1 in each
+  iteration.
   """
   return me_trpo.Config(
     env=config.Env(name='half_cheetah'),

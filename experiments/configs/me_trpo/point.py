@@ -1,11 +1,11 @@
-"""The 2-D point of MB-MPO's section 6.3, by ME-TRPO: a run of seconds."""
+"""ME-TRPO on the 2-D point of MB-MPO's section 6.3; runs in seconds."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
 def get_config() -> me_trpo.Config:
-  """Small models, horizon 30, as many steps as MB-MPO's authors ran."""
+  """Small models, horizon 30, the number of steps of MB-MPO's authors."""
   return me_trpo.Config(
     env=config.Env(name='point'),
     model=config.Ensemble(

@@ -1,11 +1,11 @@
-"""The 2-D point by ME-TRPO, stopped by validation: a run of seconds."""
+"""ME-TRPO on the 2-D point, stopped by validation; runs in seconds."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
 def get_config() -> me_trpo.Config:
-  """As `point.py`, but for when the policy stops (Kurutach et al. 2018)."""
+  """As `point.py`, but validation ends policy steps (Kurutach et al. 2018)."""
   return me_trpo.Config(
     env=config.Env(name='point'),
     model=config.Ensemble(

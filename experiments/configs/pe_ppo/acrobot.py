@@ -1,4 +1,4 @@
-"""Acrobots of other masses by PE-PPO, as `ppo/acrobot` but for the context."""
+"""PE-PPO on acrobots of different masses: `ppo/acrobot` plus a context."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import on_policy_config

@@ -1,4 +1,4 @@
-"""The ant paid for one direction at a time, by PEARL: 200,000 steps."""
+"""PEARL on Ant with a hidden direction: 200,000 steps."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -6,7 +6,7 @@ from mbmpo_jax.algorithms.pearl import config as pearl
 
 
 def get_config() -> pearl.Config:
-  """The defaults, and data as `pearl/half_cheetah_fwd_bwd` takes them."""
+  """The defaults, with data collection as in `pearl/half_cheetah_fwd_bwd`."""
   return pearl.Config(
     env=config.Env(name='ant_fwd_bwd'),
     collect=off_policy_config.Collect(

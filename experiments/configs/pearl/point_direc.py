@@ -1,4 +1,4 @@
-"""The point that is paid along a hidden direction, by PEARL: minutes."""
+"""PEARL on the point with a hidden direction; runs in minutes."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -7,7 +7,7 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 
 def get_config() -> pearl.Config:
-  """Sizes of `m3po/point_direc`; docs/pearl.md says why 4 transitions."""
+  """Sizes of `m3po/point_direc`; docs/pearl.md explains the 4 transitions."""
   return pearl.Config(
     env=config.Env(name='point_direc'),
     collect=off_policy_config.Collect(

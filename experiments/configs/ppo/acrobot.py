@@ -1,6 +1,6 @@
-"""Acrobots of other masses by PPO, DR-PPO of GSSM's paper.
+"""PPO on acrobots of different masses: DR-PPO of GSSM's paper.
 
-Every episode is of another task, which the policy is not told.
+Every episode has a new task, which the policy does not observe.
 """
 
 from mbmpo_jax import config

@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `ppo/benchmark:cartpole`."""
+"""PPO on an environment of the public benchmark: `ppo/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.ppo import config as ppo
 from mbmpo_jax.training.launch import benchmark

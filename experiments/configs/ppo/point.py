@@ -1,4 +1,4 @@
-"""The 2-D point of MB-MPO's section 6.3, by PPO."""
+"""PPO on the 2-D point of MB-MPO's section 6.3."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import on_policy_config

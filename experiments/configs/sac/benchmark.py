@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `sac/benchmark:cartpole`."""
+"""SAC on an environment of the public benchmark: `sac/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.sac import config as sac
 from mbmpo_jax.training.launch import benchmark

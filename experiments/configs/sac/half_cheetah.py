@@ -1,4 +1,4 @@
-"""HalfCheetah by SAC: 100,000 transitions, an update after each."""
+"""SAC on HalfCheetah: 100,000 transitions, an update after each."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -6,9 +6,10 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 
 def get_config() -> sac.Config:
-  """The authors' values, for episodes of 200 steps, and a higher rate.
+  """The authors' values, for episodes of 200 steps, and a larger learning rate.
 
-  With their 3e-4 three seeds end at 730, 734 and 735.
+  With the authors' rate of 3e-4, three seeds have final returns of 730, 734 and
+  735.
   """
   return sac.Config(
     env=config.Env(name='half_cheetah'),

@@ -1,4 +1,4 @@
-"""Hopper by SAC: episodes that end when it falls."""
+"""SAC on Hopper; an episode ends when the hopper falls."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config

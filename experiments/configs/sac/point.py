@@ -1,4 +1,4 @@
-"""The 2-D point of MB-MPO's section 6.3, by SAC: a run of seconds."""
+"""SAC on the 2-D point of MB-MPO's section 6.3; runs in seconds."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -6,7 +6,7 @@ from mbmpo_jax.algorithms.sac import config as sac
 
 
 def get_config() -> sac.Config:
-  """Small networks, episodes of 30 steps, the environment's own limit."""
+  """Small networks; episodes of 30 steps, the environment's limit."""
   return sac.Config(
     env=config.Env(name='point'),
     collect=off_policy_config.Collect(

@@ -1,4 +1,4 @@
-"""Swimmer by SAC: 100,000 transitions, an update after each."""
+"""SAC on Swimmer: 100,000 transitions, an update after each."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config

@@ -1,4 +1,4 @@
-"""A world of the public benchmark: `trpo/benchmark:cartpole`."""
+"""TRPO on an environment of the public benchmark: `trpo/benchmark:cartpole`."""
 
 from mbmpo_jax.algorithms.trpo import config as trpo
 from mbmpo_jax.training.launch import benchmark

@@ -1,4 +1,4 @@
-"""Hopper, 200 steps an episode, by TRPO."""
+"""TRPO on Hopper, 200 steps per episode."""
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import on_policy_config

@@ -1,1 +1,1 @@
-"""What `mbmpo <command>` and `experiments/<command>.py` run."""
+"""The programs behind `mbmpo <command>` and `experiments/<command>.py`."""

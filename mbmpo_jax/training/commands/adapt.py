@@ -1,12 +1,12 @@
-"""Adapts a trained policy in the real world, by steps of policy gradient.
+"""Adapts a trained policy in the real environment by policy-gradient steps.
 
   mbmpo adapt runs/cheetah --bodies=nominal,mass=0.5,mass=2
 
-Before every step it plays --rollouts episodes. Compared are the policy as it
-is, another one (by default the zoo's of ME-TRPO for that world, where there is
-one), and one from scratch, each on bodies with other masses, damping and
-friction. A folder of a run or of the zoo says which policy; the same command
-again goes on where it was interrupted.
+Each step first collects --rollouts episodes. The comparison includes the given
+policy, a second one (by default the zoo's ME-TRPO policy for the same
+environment, if it exists) and an untrained one, each on bodies with other
+masses, damping and friction. A policy is given by the folder of a run or of a
+zoo entry. The same command resumes an interrupted comparison.
 """
 
 import pathlib
@@ -71,9 +71,9 @@ def parse(argv: Sequence[str]) -> None:
 
 
 def main(_: None) -> None:
-  """Adapts, and shows what came of it."""
+  """Adapts the policies and shows the results."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training import adaptation
   from mbmpo_jax.training.figures import adaptation as figure
   from mbmpo_jax.training.launch import cache

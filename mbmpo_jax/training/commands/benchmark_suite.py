@@ -1,11 +1,12 @@
-r"""Trains on the public benchmark, and prints our rows beside its own.
+r"""Trains on the public benchmark and prints the results beside published ones.
 
   mbmpo benchmark_suite --algorithm=mbmpo,sac --envs=pendulum,cartpole
 
-Any algorithms in any of its worlds (docs/environments.md), for 200,000 real
-transitions as there, by the sizes of the presets `<algorithm>/benchmark`. The
-same command again goes on where it was interrupted, and repeats nothing; with
---only_plot it trains nothing, and shows what is there.
+Any algorithms on any of its environments (docs/environments.md), for 200,000
+real transitions as in the benchmark, with the sizes of the presets
+`<algorithm>/benchmark`. The same command resumes an interrupted suite and
+repeats no finished run; with --only_plot it shows the existing results without
+training.
 """
 
 import pathlib
@@ -54,16 +55,16 @@ _NAMES = (
 
 
 class Arguments(NamedTuple):
-  """A parsed command line.
+  """The parsed command line.
 
   Attributes:
-    algorithms: their names.
-    worlds: of the benchmark.
-    num_seeds: runs of each.
-    transitions: of a run.
-    is_tiny: whether sizes are cut to a few.
+    algorithms: names of the algorithms.
+    worlds: environments of the benchmark.
+    num_seeds: runs per algorithm and environment.
+    transitions: real transitions per run.
+    is_tiny: whether all sizes are reduced to a minimum.
     root: the folder of all runs.
-    only_plot: whether nothing is trained.
+    only_plot: whether to skip the training.
   """
 
   algorithms: tuple[str, ...]
@@ -106,9 +107,9 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 
 def main(arguments: Arguments) -> None:
-  """Trains what is not done, and shows all."""
+  """Trains unfinished runs and shows all results."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax import backend
   from mbmpo_jax.training import signals
   from mbmpo_jax.training.figures import benchmark as figure

@@ -1,16 +1,17 @@
-r"""Reports how far the models of a run can be trusted.
+r"""Reports how accurate the models of a run are.
 
   mbmpo diagnose runs/cheetah --steps=50
 
-Of a run of an algorithm with models, in its newest checkpoint: the error of
-predictions that are fed back, over 1 to --steps steps, for each dimension of
-the observation, beside two predictors that know nothing: the state stays, and
-the mean of the data. Compared are new episodes of the policy; of a run that
-learned from a log, the rows that it held out; of another world that is not JAX,
-episodes that the models were fitted to. --data compares with another log.
+Loads the newest checkpoint of a run with models. Reports the error of open-loop
+predictions, in which predicted observations are fed back, over 1 to --steps
+steps for each dimension of the observation, beside two trivial predictors: the
+current state, and the mean of the data. The data are new episodes of the
+policy; for a run that learned from a log, the rows that it held out; for
+another environment outside JAX, episodes that the models were fitted to. --data
+compares with another log.
 
-A table is printed; open_loop.json and open_loop.png are written into the run's
-folder, or that of --out.
+A table is printed; open_loop.json and open_loop.png are written to the run's
+folder, or to that of --out.
 """
 
 import pathlib
@@ -55,9 +56,9 @@ def parse(argv: Sequence[str]) -> None:
 
 
 def main(_: None) -> None:
-  """Prints the table, and writes the files."""
+  """Prints the table and writes the files."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training import logs
   from mbmpo_jax.training.launch import cache
   from mbmpo_jax.training.logs import diagnosis

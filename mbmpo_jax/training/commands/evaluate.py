@@ -1,16 +1,16 @@
-r"""Evaluates the policy of a run: returns of fresh episodes, in one line.
+r"""Evaluates the policy of a run: returns of new episodes, in one line.
 
   mbmpo evaluate runs/cheetah --episodes=100
 
-The run's folder says which environment and how long. The actions are sampled,
-as in the run's own evaluations. --export=policy.bin writes the policy besides,
-as a program for `jax.export.deserialize`.
+The run's folder determines the environment and the episode length. Actions are
+sampled, as in the run's evaluations. --export=policy.bin also writes the
+policy, as a program for `jax.export.deserialize`.
 
   mbmpo evaluate runs/cartpole --tasks=test --context=50
 
-evaluates over a task family's fixed test tasks, each held for its episodes;
---context=50 first collects 50 transitions of each, to which the algorithm
-adapts, as its last state has learned to.
+evaluates on the fixed test tasks of a task family, each held fixed for its
+episodes. --context=50 first collects 50 transitions in each task, to which the
+algorithm adapts with its last saved state.
 """
 
 import pathlib
@@ -78,9 +78,9 @@ def parse(argv: Sequence[str]) -> None:
 
 
 def main(_: None) -> None:
-  """Evaluates, and exports if asked to."""
+  """Evaluates the policy, and exports it if requested."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   import jax
 
   from mbmpo_jax.training import evaluate
@@ -129,7 +129,7 @@ def main(_: None) -> None:
 
 
 def _written(path: pathlib.Path) -> str:
-  """What `export_policy` made: one program, or two in a zip."""
+  """Describes the output of `export_policy`: one program, or two in a zip."""
   kind = (
     'a zip of start.bin and step.bin'
     if zipfile.is_zipfile(path)

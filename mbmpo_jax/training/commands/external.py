@@ -1,12 +1,12 @@
-r"""Trains in an environment of Gymnasium, and evaluates there.
+r"""Trains and evaluates in a Gymnasium environment.
 
   mbmpo external mbmpo/gymnasium --gym=Pendulum-v1 \
     --task=my_tasks:pendulum --workdir=runs/pendulum
 
---task is an `external.Task` in a module that can be imported: reward and
-termination, written down. Without it, the models learn to predict both.
---config.env is not read. The same command again continues; stopping, exit codes
-and the folder are train.py's.
+--task is an `external.Task` in an importable module; it defines reward and
+termination. Without it, the models learn to predict both. --config.env is
+ignored. The same command resumes an interrupted run; stopping, exit codes and
+the folder are as for train.py.
 """
 
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
 
 
 def main(arguments: training_flags.Arguments) -> None:
-  """Trains, or goes on training."""
+  """Trains, or resumes training."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training import external
   from mbmpo_jax.training import signals
   from mbmpo_jax.training.external import gym

@@ -1,16 +1,17 @@
-r"""Learns a policy from a log, without a world to step.
+r"""Learns a policy from logged data, without access to an environment.
 
   mbmpo offline mbmpo/offline --data=robot.npz --action_low=-2 --action_high=2 \
     --task=my_tasks:pendulum --workdir=runs/robot --export=policy.bin
 
 --data is an .npz file, an HDF5 file in D4RL's layout, or a Minari data set: its
-folder, or the main_data.hdf5 in it. What is wrong with it is said, a line each.
-Models are fitted to it, their error over many steps is reported on episodes
-that are held out, and the policy is improved in the models.
+folder, or the main_data.hdf5 in it. Problems in the data are reported, one line
+each. Models are fitted to the data, their multi-step error is reported on
+held-out episodes, and the policy is improved in the models.
 
---task is an `external.Task` in a module that can be imported: reward and
-termination, written down. Without it, the models learn to predict both. The
-same command again continues; stopping, exit codes and folder are train.py's.
+--task is an `external.Task` in an importable module; it defines reward and
+termination. Without it, the models learn to predict both. The same command
+resumes an interrupted run; stopping, exit codes and the folder are as for
+train.py.
 """
 
 import pathlib
@@ -60,9 +61,9 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
 
 
 def main(arguments: training_flags.Arguments) -> None:
-  """Learns, or goes on learning."""
+  """Learns, or resumes learning."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training import external
   from mbmpo_jax.training import logs
   from mbmpo_jax.training import signals

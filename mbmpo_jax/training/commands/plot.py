@@ -1,13 +1,13 @@
-r"""Draws learning curves of one or many runs.
+r"""Draws learning curves of one or more runs.
 
   mbmpo plot runs/a runs/b --out=curves.png --line='paper at 100k=700'
 
-A path is a run's folder, a folder of runs as a sweep's, or a metrics.jsonl.
-Runs whose configurations differ in nothing but the seed (and in `run.`, which
-changes no number) are one curve: their mean, and a band from the lowest to the
-highest. --paper draws the evaluations alone, as the figures of
-`experiments/figures/` do: a panel for each environment, every method in its
-colour.
+A path is a run's folder, a folder of runs such as a sweep's, or a
+metrics.jsonl. Runs whose configurations differ only in the seed (and in `run.`,
+which does not affect results) are one curve: their mean, with a band from the
+lowest to the highest run. --paper draws only the evaluations, in the style of
+`experiments/figures/`: one panel per environment, and a fixed colour for each
+method.
 """
 
 import math
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str]) -> list[str]:
 
 
 def main(paths: list[str]) -> None:
-  """Draws, and says where."""
+  """Draws the curves and prints the file's path."""
   with training_flags.one_line_errors():
     imports.run()
     if not paths:

@@ -1,9 +1,10 @@
-r"""Plays the policy of a run in a page that opens in any browser.
+r"""Writes a page that plays the policy of a run in any browser.
 
   mbmpo render runs/cheetah --out=cheetah.html
 
-The run's folder says which environment and how long. The page needs no
-network. --mp4=cheetah.mp4 writes a video besides, where there is a GL library.
+The run's folder determines the environment and the episode length. The page
+needs no network. --mp4=cheetah.mp4 also writes a video, if there is a GL
+library.
 """
 
 import pathlib
@@ -47,9 +48,9 @@ def parse(argv: Sequence[str]) -> None:
 
 
 def main(_: None) -> None:
-  """Writes the page, and a video if asked to."""
+  """Writes the page, and a video if requested."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training.launch import cache
   from mbmpo_jax.training.storage import folder
   from mbmpo_jax.training.storage import saved_policy

@@ -1,12 +1,12 @@
-r"""Trains with several hyperparameters and seeds, all at once.
+r"""Trains with several hyperparameter values and seeds in one program.
 
   mbmpo sweep mbmpo/point --sweep.meta.inner_lr=0.001,0.01,0.1 \
     --num_seeds=4 --workdir=runs/sweep
 
-Every combination of values is a setting, every setting runs with every seed,
-and all runs are one program, shared out over all devices of the host, on a CPU
-a device for each core, as far as the runs divide. The same command again
-continues a sweep that was interrupted; stopping one is as for train.py.
+Every combination of values is a setting, and every setting runs with every
+seed. All runs are one program, sharded over all devices of the host; on a CPU
+there is one device per core, as far as the number of runs divides. The same
+command resumes an interrupted sweep; stopping is as for train.py.
 """
 
 from collections.abc import Sequence
@@ -29,9 +29,9 @@ def parse(argv: Sequence[str]) -> sweep_flags.Arguments:
 
 
 def main(arguments: sweep_flags.Arguments) -> None:
-  """Trains, or goes on training."""
+  """Trains, or resumes training."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax import backend
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import signals
@@ -45,7 +45,7 @@ def main(arguments: sweep_flags.Arguments) -> None:
     if debug_nans and num_devices is None:
       num_devices = 1
     backend.split_cpu(num_devices or devices.divide_cores_by_run(num_runs))
-    imports.run()  # It may compute something: the devices are made by now.
+    imports.run()  # After the devices are made, because it may use JAX.
     mesh = devices.make_run_mesh(num_runs, num_devices)
     with signals.exiting() as stop:
       sweep.sweep(grid, workdir, mesh=mesh, stop=stop, debug_nans=debug_nans)

@@ -1,20 +1,20 @@
-r"""Trains a policy and keeps everything about it in one folder.
+r"""Trains a policy and writes all files of the run into one folder.
 
   mbmpo train mbmpo/half_cheetah --config.meta.inner_lr=0.005 \
     --workdir=runs/cheetah
 
 The first argument, or --config, is a preset of `experiments/configs/`,
 `<algorithm>/<preset>`, or a file of your own with a `get_config()`.
---import=my_module runs a module of yours first, which registers environments.
+--import=my_module first runs a module of yours, which registers environments.
 
-The same command again continues a run that was interrupted. All devices of the
-host share the work, on a CPU a device for each core; so do those of several
-hosts, where each runs the command with --distributed on a cluster, or else with
---coordinator_address, --num_processes and --process_id.
+The same command resumes an interrupted run. The work is sharded over all
+devices of the host; on a CPU there is one device per core. To use several
+hosts, run the command on each with --distributed on a cluster, or otherwise
+with --coordinator_address, --num_processes and --process_id.
 
-SIGTERM and Ctrl-C let the iteration finish and save it, then exit with 75; a
-second one stops at once, with 128 + its number. Bad input, a full disk and the
-like are one line, and exit with 2.
+On SIGTERM or Ctrl-C, the current iteration is finished and saved, and the exit
+code is 75; a second signal stops at once, with exit code 128 + its number. Bad
+input, a full disk and similar errors print one line and exit with 2.
 """
 
 from collections.abc import Sequence
@@ -45,9 +45,9 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
 
 
 def main(arguments: training_flags.Arguments) -> None:
-  """Trains, or goes on training."""
+  """Trains, or resumes training."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax import backend
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
@@ -64,7 +64,7 @@ def main(arguments: training_flags.Arguments) -> None:
     else:
       cpu_devices = 1 if debug_nans else devices.divide_cores(config)
       backend.split_cpu(where.num_devices or cpu_devices)
-    imports.run()  # It may compute something: the devices are made by now.
+    imports.run()  # After the devices are made, because it may use JAX.
     mesh = devices.make_mesh(config, where.num_devices)
     with signals.exiting() as stop:
       loop.train(

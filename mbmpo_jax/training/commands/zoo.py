@@ -1,11 +1,11 @@
-r"""Keeps policies of runs in the zoo, and plays those that are there.
+r"""Adds policies of runs to the zoo, and replays policies of the zoo.
 
   mbmpo zoo runs/cheetah
 
-evaluates the best policy of a run and keeps it in zoo/<algorithm>/<env>, or in
-the folder that --out names. Without --workdir every entry of --out, by default
-of the whole zoo, is played again; it exits with 2 where one does not reach what
-was recorded.
+evaluates the best policy of a run and writes it to zoo/<algorithm>/<env>, or to
+the folder given by --out. Without --workdir, every entry in --out, by default
+the whole zoo, is evaluated again; the exit code is 2 if one of them does not
+reach its recorded return.
 """
 
 import pathlib
@@ -47,9 +47,9 @@ def parse(argv: Sequence[str]) -> None:
 
 
 def main(_: None) -> None:
-  """Keeps a policy, or plays those that are kept."""
+  """Adds a policy, or replays saved policies."""
   quiet.quiet_xla()
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training import kept
   from mbmpo_jax.training.launch import cache
   from mbmpo_jax.training.storage import zoo

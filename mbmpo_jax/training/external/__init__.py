@@ -1,4 +1,4 @@
-"""Worlds that are not JAX: Gymnasium's, robots. See docs/environments.md.
+"""Environments outside JAX: Gymnasium's, robots. See docs/environments.md.
 
 external.train(make_env, external.Task(reward), config, 'runs/pendulum')
 """

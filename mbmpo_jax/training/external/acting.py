@@ -1,4 +1,4 @@
-"""A policy at work in N worlds that are stepped from outside JAX."""
+"""Runs a policy in N environments that are stepped outside JAX."""
 
 import functools
 from typing import Any
@@ -14,16 +14,17 @@ from mbmpo_jax.training.external import task
 
 
 class Acting:
-  """N episodes side by side, the policy's memory included.
+  """N episodes in parallel, with the policy's memory.
 
-  Each call of `act` is followed by one of `tell`, with what came of it. What is
-  compiled for a policy is kept, whatever its parameters.
+  Each call of `act` must be followed by one of `tell` with the results of the
+  step. The compiled programs of a policy are cached and work for all its
+  parameters.
   """
 
   def __init__(
     self, behaviour: task.Behaviour, space: spaces.ActionSpace, num: int
   ) -> None:
-    """All N are at the start of an episode."""
+    """Starts N episodes."""
     policy = behaviour.policy
     if behaviour.per_env:
       policy = base.per_rollout(policy)
@@ -42,7 +43,11 @@ class Acting:
     self._action: Any = None
 
   def act(self, obs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Actions [N, A] at `obs` [N, O]: raw, and as the world gets them."""
+    """Returns actions [N, A] at `obs` [N, O].
+
+    Returns:
+      The policy's raw actions, and the actions for the environment.
+    """
     step = np.int32(self._step)
     self._step += 1
     if self._random:
@@ -64,7 +69,10 @@ class Acting:
     terminated: np.ndarray,
     ended: np.ndarray,
   ) -> None:
-    """What came of it; where `ended` [N] is 1, another episode follows."""
+    """Updates the memory with the results of a step.
+
+    Where `ended` [N] is 1, a new episode follows.
+    """
     if self._tells:
       experience = base.Experience(
         *map(jnp.asarray, (obs, action, reward, next_obs, terminated))
@@ -76,7 +84,7 @@ class Acting:
 
 
 class _Hashed:
-  """A policy that compiled programs are kept for, by what it is made of."""
+  """A policy as a cache key for compiled programs, hashed by its parts."""
 
   def __init__(self, key: Any, policy: base.Policy) -> None:
     self.key, self.policy = key, policy
@@ -133,7 +141,7 @@ def _tell(
 ) -> Any:
   if policy.policy.observe is not None:
     carry = policy.policy.observe(params, carry, experience)
-  # Of the step before the next one; the other half is the noise's.
+  # The key of the previous step; the other half of the split is for noise.
   _, fresh_key = jax.random.split(jax.random.fold_in(key, step - 1))
   fresh = policy.policy.start(params, fresh_key, (), ended.shape[0])
   return unroll.where_ended(jnp.asarray(ended), fresh, carry)

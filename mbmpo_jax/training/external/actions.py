@@ -1,4 +1,4 @@
-"""Actions of a Gymnasium space, and those of policies: [-1, 1], or one-hot."""
+"""Maps a policy's actions, [-1, 1] or one-hot, to those of Gymnasium spaces."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,13 +9,13 @@ from mbmpo_jax.training.external import task
 
 
 class Actions(NamedTuple):
-  """How a policy's actions reach a world.
+  """The mapping between a policy's actions and an environment's.
 
   Attributes:
     size: A.
-    discrete: whether they are choices.
-    to_world: actions [N, A] of a policy -> [N, ...] of the space.
-    from_world: the way back, for logged data.
+    discrete: whether actions are choices.
+    to_world: maps a policy's actions [N, A] to actions [N, ...] of the space.
+    from_world: the inverse, for logged data.
   """
 
   size: int
@@ -25,17 +25,18 @@ class Actions(NamedTuple):
 
 
 def make(space: Any, name: str) -> Actions:
-  """For a Gymnasium space, Box or Discrete.
+  """Builds the mapping for a Gymnasium space, Box or Discrete.
 
-  A box is scaled: -1 is its lower bound and 1 its upper one, in every
-  dimension; arrays of any rank are flattened.
+  A box is scaled such that -1 is its lower and 1 its upper bound in every
+  dimension. Arrays of any rank are flattened.
 
   Args:
     space: `gymnasium.spaces.Box` or `Discrete`.
-    name: the world's, for messages.
+    name: the environment's name, for messages.
 
   Raises:
-    task.WorldError: if it is another, or its bounds are no box.
+    task.WorldError: if the space is of another type; or if a box is not of
+      floats, or its bounds are infinite or not in order.
   """
   kind = type(space).__name__
   if kind == 'Discrete':
@@ -65,14 +66,21 @@ def box(
   shape: tuple[int, ...] | None = None,
   dtype: Any = np.float32,
 ) -> Actions:
-  """Of the bounds `low` and `high` [A], arrays of this shape and type."""
+  """Builds the mapping for the bounds `low` and `high` [A].
+
+  Args:
+    low: lower bounds.
+    high: upper bounds.
+    shape: shape of the environment's actions.
+    dtype: type of the environment's actions.
+  """
   low, high = (np.ravel(x).astype(np.float64) for x in (low, high))
   shape = low.shape if shape is None else shape
   middle, half = (high + low) / 2, (high - low) / 2
 
   def to_world(actions: np.ndarray) -> np.ndarray:
     scaled = middle[None] + half[None] * np.clip(actions, -1, 1)
-    # Rounding must not leave the box.
+    # Rounding must not move an action out of the box.
     scaled = np.clip(scaled, low[None], high[None])
     return scaled.reshape(-1, *shape).astype(dtype)
 
@@ -84,7 +92,7 @@ def box(
 
 
 def discrete(count: int, start: int = 0) -> Actions:
-  """One of `count` choices, of which `start` is the first."""
+  """Builds the mapping for `count` choices, numbered from `start`."""
 
   def to_world(actions: np.ndarray) -> np.ndarray:
     return start + np.argmax(actions, -1)

@@ -1,4 +1,4 @@
-"""Real steps by Gymnasium."""
+"""Real steps in Gymnasium environments."""
 
 import importlib
 import warnings
@@ -15,28 +15,28 @@ from mbmpo_jax.training.external import task
 
 
 class Gym:
-  """A world made of `gymnasium.Env`s, side by side in a vector environment.
+  """Several `gymnasium.Env`s, stepped in parallel as a vector environment.
 
-  Every call resets them with seeds of its own, so that what happens depends on
-  the seed and the actions alone, as far as the environment does.
+  Every call resets them with its seeds, so that the results depend only on the
+  seed and the actions, as far as the environment is deterministic.
 
   Attributes:
-    sizes: of the world.
-    actions: how a policy's actions reach it.
+    sizes: sizes of the environment.
+    actions: the mapping from the policy's actions.
   """
 
   def __init__(
     self, make_env: Callable[[], Any], *, max_episode_steps: int | None = None
   ) -> None:
-    """Makes one of them, for its spaces.
+    """Makes one environment to read its spaces.
 
     Args:
-      make_env: -> a `gymnasium.Env`, a new one in each call.
-      max_episode_steps: the time limit, where the environment has none.
+      make_env: returns a new `gymnasium.Env` in each call.
+      max_episode_steps: the time limit, if the environment has none.
 
     Raises:
-      task.WorldError: if Gymnasium is not there, or this is not one of its
-        environments, or not one with plain observations and actions.
+      task.WorldError: if Gymnasium is not installed, `make_env` does not return
+        one of its environments, or the spaces are not supported.
     """
     self._gymnasium = _gymnasium()
     self._make_env = make_env
@@ -79,7 +79,7 @@ class Gym:
     horizon: int,
     seed: list[int],
   ) -> types.Trajectory:
-    """Steps `num` environments `horizon` times; see `task.World`."""
+    """Takes `horizon` steps in `num` environments; see `task.World`."""
     rows: list[dict[str, Any]] = []
     self._run(behaviour, num, seed, lambda row: len(rows) == horizon, rows)
     return task.trajectory(rows)
@@ -92,7 +92,7 @@ class Gym:
     horizon: int,
     seed: list[int],
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths [N] of fresh episodes; see `task.World`."""
+    """Returns the returns and lengths [N] of new episodes; see `task.World`."""
     rows: list[dict[str, Any]] = []
     over = np.zeros(num, bool)
 
@@ -120,7 +120,7 @@ class Gym:
     finished: Callable[[dict[str, Any]], bool],
     rows: list[dict[str, Any]],
   ) -> None:
-    """Steps until `finished`, which is told each row once it is in `rows`."""
+    """Steps until `finished(row)` is true, and appends each row to `rows`."""
     float_type = jnp.zeros(()).dtype
     vector = self._vector(num)
     seeds = np.random.SeedSequence(seed).generate_state(num)
@@ -181,7 +181,7 @@ def _gymnasium() -> Any:
 
 
 def by_id(name: str) -> Callable[[], Any]:
-  """What makes the environment of this id in Gymnasium.
+  """Returns a function that makes the Gymnasium environment with this id.
 
   Raises:
     task.WorldError: if there is none.

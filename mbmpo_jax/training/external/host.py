@@ -1,7 +1,7 @@
-"""The phases of an algorithm that the host does: collecting, and evaluations.
+"""Phases that run on the host: data collection and evaluation.
 
-All others are the algorithm's own. What it is handed is a trajectory, by
-`Algorithm.add`, as if anybody had brought it.
+All other phases are the algorithm's. The collected trajectory is given to the
+algorithm by `Algorithm.add`.
 """
 
 import functools
@@ -23,19 +23,18 @@ from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training.external import task as task_lib
 
-# What seeds of the world are for.
+# Purposes of the environment's seeds.
 _COLLECTING, _EVALUATING = 0, 1
 
 
 def check(algorithm: base.Algorithm, config: config_lib.Experiment) -> None:
-  """Refuses an algorithm whose data cannot come from outside.
+  """Rejects an algorithm whose data cannot be collected outside it.
 
-  It must collect whole episodes before it does anything else, so that `add`
-  can do the same.
+  Its first phase must collect whole episodes, so that `add` can replace it.
 
   Args:
-    algorithm: for this configuration.
-    config: of the experiment.
+    algorithm: the algorithm for this configuration.
+    config: the experiment.
 
   Raises:
     config.ConfigError: one line.
@@ -56,13 +55,13 @@ def make(
   config: config_lib.Experiment,
   algorithm: base.Algorithm,
 ) -> iteration_lib.Host:
-  """What `Iteration` calls in place of the phase `collect` and to evaluate.
+  """Makes the functions that replace the phase `collect` and the evaluation.
 
   Args:
-    world: moves.
-    env: the same as a task.
-    config: of the experiment.
-    algorithm: for both.
+    world: steps the real environment.
+    env: the environment's sizes and task functions.
+    config: the experiment.
+    algorithm: the algorithm for both.
   """
   add = jax.jit(algorithm.add, donate_argnums=0)
 
@@ -98,7 +97,7 @@ def make(
     return state, metrics
 
   def evaluate(params: types.Params, key: jax.Array) -> types.Metrics:
-    # The key is the state's own: other seeds in every evaluation.
+    # The key comes from the state, so every evaluation has other seeds.
     word = int(np.asarray(jax.random.bits(key)))
     returns, lengths = world.play(
       task_lib.Behaviour(algorithm.policy, params, key),
@@ -118,7 +117,7 @@ def make(
 def _start_acting(
   algorithm: base.Algorithm, state: Any, *, random: bool = False
 ) -> tuple[Any, types.Params, jax.Array]:
-  """The state with its next key, who acts, and the key of that."""
+  """Returns the state with its next key, the behaviour, and its key."""
   counters = state.counters
   key, behaviour_key, act_key = jax.random.split(counters.key, 3)
   params: Any = ()
@@ -132,7 +131,7 @@ def _start_acting(
 
 
 def _describe(trajectory: types.Trajectory) -> dict[str, Any]:
-  """What the phase `collect` reports."""
+  """Returns the metrics of the phase `collect`."""
   ended = np.asarray(trajectory.ended)
   episodes = ended.sum()
   finite = masking.sound_rows(

@@ -1,4 +1,4 @@
-"""Real steps by whatever can run an episode: a robot, another simulator."""
+"""Real steps by a function that runs one episode, as on a robot."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,24 +13,24 @@ from mbmpo_jax.training.external import task
 
 
 class Episode(NamedTuple):
-  """What happened in L steps, arrays."""
+  """Arrays of an episode of L steps."""
 
-  obs: Any  # [L + 1, O], from the start to the end
-  action: Any  # [L, A], what was done, within [-1, 1] or one-hot
+  obs: Any  # [L + 1, O], from the first to the last
+  action: Any  # [L, A], actions taken, within [-1, 1] or one-hot
   reward: Any  # [L]
   terminated: bool = False  # whether the last observation ended it
 
 
 class Robot(NamedTuple):
-  """What `external.train` is given in place of a Gymnasium environment.
+  """Describes a robot to `external.train`, instead of a Gymnasium environment.
 
   Attributes:
-    collect: `(act, max_steps) -> Episode`: runs one episode, of at most so many
-      steps. `act(obs [O])` is the action [A] to take there; policies that look
-      at rewards are told the last one, `act(obs, reward)`.
+    collect: `(act, max_steps) -> Episode`: runs one episode of at most
+      `max_steps` steps. `act(obs [O])` returns the action [A]; for policies
+      that observe rewards, call `act(obs, reward)` with the last reward.
     observation_size: O.
     action_size: A.
-    max_episode_steps: the time limit.
+    max_episode_steps: the time limit in steps.
     discrete: whether actions are choices, as one-hot vectors.
     name: for titles.
     dt: seconds per step.
@@ -46,14 +46,14 @@ class Robot(NamedTuple):
 
 
 class Episodes:
-  """A world that is moved an episode at a time.
+  """An environment that runs one episode at a time.
 
   Attributes:
-    sizes: of the world.
+    sizes: sizes of the environment.
   """
 
   def __init__(self, robot: Robot) -> None:
-    """Nothing moves yet."""
+    """Runs nothing yet."""
     self._collect = robot.collect
     self.sizes = task.Sizes(
       name=robot.name,
@@ -72,7 +72,7 @@ class Episodes:
     horizon: int,
     seed: list[int],
   ) -> types.Trajectory:
-    """`horizon` steps under each of `num` policies; see `task.World`."""
+    """Takes `horizon` steps with each of `num` policies; see `task.World`."""
     del seed
     lanes = []
     for index, key in enumerate(jax.random.split(behaviour.key, num)):
@@ -92,7 +92,7 @@ class Episodes:
     horizon: int,
     seed: list[int],
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths [N] of episodes; see `task.World`."""
+    """Returns the returns and lengths [N] of episodes; see `task.World`."""
     del seed
     episodes = [
       self._episode(behaviour._replace(key=key), horizon)
@@ -105,7 +105,7 @@ class Episodes:
     )
 
   def close(self) -> None:
-    """There is nothing to give back."""
+    """Does nothing."""
 
   def _lane(self, behaviour: task.Behaviour, horizon: int) -> types.Trajectory:
     rows: list[dict[str, Any]] = []

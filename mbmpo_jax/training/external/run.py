@@ -1,4 +1,4 @@
-"""Trains in a world that is not JAX, and evaluates there."""
+"""Trains and evaluates in an environment outside JAX."""
 
 import contextlib
 import copy
@@ -44,31 +44,34 @@ def train(
   progress: progress_lib.Progress | None = None,
   stop: signals.StopRequest | None = None,
 ) -> dict[str, float]:
-  """Runs an experiment in a world that is not JAX, or the rest of one.
+  """Runs or resumes an experiment in an environment outside JAX.
 
-  As `loop.train`: the same folder, counters, checkpoints, curve, and the same
-  call again continues. Real steps, evaluations among them, are the world's
-  own; each phase but `collect` is the algorithm's. A run that was killed goes
-  on to the bit where the world does what seed and actions say.
+  Folder, counters, checkpoints, learning curve and resumption are as for
+  `loop.train`. Real steps, including those of evaluations, are taken by the
+  environment; every phase but `collect` is the algorithm's. A killed run that
+  is resumed is bitwise equal to an uninterrupted one if the environment is a
+  deterministic function of seed and actions.
 
   Args:
-    make_env: -> a `gymnasium.Env`, a new one in each call; or a `Robot`.
-    task: what is known of reward, termination and starts. What is `PREDICTED`
-      the models learn (`model.predict_reward`, `model.predict_done`).
-    config: the experiment; copied. `config.env` is not read.
-    workdir: the run's folder, created where missing.
+    make_env: returns a new `gymnasium.Env` in each call; or a `Robot`.
+    task: reward, termination and initial observations, as far as they are
+      known. The models learn what is `PREDICTED` (`model.predict_reward`,
+      `model.predict_done`).
+    config: the experiment; it is copied. `config.env` is ignored.
+    workdir: the run's folder; created if it does not exist.
     max_episode_steps: the time limit of a Gymnasium environment without one.
-    progress: as of `loop.train`.
-    stop: as of `loop.train`.
+    progress: as for `loop.train`.
+    stop: as for `loop.train`.
 
   Returns:
-    The metrics of the last iteration, as `loop.train`.
+    The metrics of the last iteration, as for `loop.train`.
 
   Raises:
-    WorldError: if the world cannot be used; nothing has been written then.
+    WorldError: if the environment cannot be used; nothing has been written
+      then.
     ConfigError: if the configuration is not allowed, or its algorithm cannot
-      be handed data from outside; and as `loop.train`, whose other errors are
-      raised, too.
+      use data collected outside it; and as for `loop.train`, whose other errors
+      are raised too.
   """
   cache.enable()
   config = copy.deepcopy(config)
@@ -115,19 +118,19 @@ def evaluate(
   sample: bool = False,
   task: task_lib.Task | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Plays episodes of a run's policy in the world, each to its own end.
+  """Runs episodes of a run's policy in the environment, each to its end.
 
   Args:
     workdir: the run's folder.
-    make_env: as of `train`.
-    episodes: how many, side by side.
-    seed: of their starts, and of sampled actions.
-    which: `best` or `latest`, as of `load_policy`.
-    sample: whether actions are sampled, as training and its evaluations do.
-    task: that of the run, for a policy that plans with it.
+    make_env: as for `train`.
+    episodes: number of episodes N, run in parallel.
+    seed: seed of the initial states and of sampled actions.
+    which: `best` or `latest`, as for `load_policy`.
+    sample: whether actions are sampled, as in training and its evaluations.
+    task: the task of the run, for a policy that plans with it.
 
   Returns:
-    Returns and lengths of the episodes, [N].
+    Returns and lengths of the episodes, both [N].
   """
   limit = saved_world.read(pathlib.Path(workdir))['max_episode_steps']
   world = make_world(make_env, max_episode_steps=limit)
@@ -146,7 +149,7 @@ def evaluate(
 def make_world(
   make_env: MakeEnv, *, max_episode_steps: int | None = None
 ) -> task_lib.World:
-  """What moves, of what `train` is given."""
+  """Makes the environment's wrapper from the argument of `train`."""
   if isinstance(make_env, robot_lib.Robot):
     return robot_lib.Episodes(make_env)
   return gym.Gym(make_env, max_episode_steps=max_episode_steps)
@@ -155,10 +158,11 @@ def make_world(
 def fill_in(
   config: config_lib.Experiment, sizes: task_lib.Sizes, task: task_lib.Task
 ) -> None:
-  """What the world says in place of the configuration, which is changed.
+  """Replaces fields of `config` by the environment's sizes, in place.
 
   Raises:
-    ConfigError: if the algorithm's models cannot predict what they are to.
+    ConfigError: if the algorithm's models cannot make the predictions that the
+      task needs.
   """
   config.env = config_lib.Env(name=sizes.name)
   for part in ('reward', 'done'):
@@ -179,11 +183,11 @@ def _build(
   config: config_lib.Experiment,
   progress: progress_lib.Progress,
 ) -> tuple[iteration_lib.Iteration, base.Algorithm]:
-  """An iteration that fits into memory, and its algorithm."""
+  """Returns an iteration that fits into memory, and its algorithm."""
   made: list[base.Algorithm] = []
 
   def build(config: config_lib.Experiment) -> iteration_lib.Iteration:
-    # It cannot be stepped for a proof; all its real steps are compared.
+    # It cannot be stepped for a check; all its real steps are compared instead.
     algorithm = algorithms.make(config.algorithm, env, config, check=False)
     host_lib.check(algorithm, config)
     made.append(algorithm)
@@ -199,6 +203,6 @@ def begin(
   sharding: jax.sharding.Sharding,
   config: config_lib.Experiment,
 ) -> iteration_lib.Saved:
-  """What a run starts from, on the devices of `sharding`."""
+  """Returns the initial state of a run, with the given sharding."""
   key = jax.random.PRNGKey(config.seed)
   return iteration_lib.start(algorithm, key, base.hyper(config), sharding)

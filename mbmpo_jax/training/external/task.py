@@ -1,4 +1,4 @@
-"""What is known of a world that is not JAX, and what moves it."""
+"""The task of an environment outside JAX, and the interface that steps it."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -15,25 +15,26 @@ from mbmpo_jax.policies import base as policies
 
 
 class WorldError(errors.UserError, ValueError):
-  """A world cannot be used as it is; one line says why, and the way out."""
+  """An environment cannot be used; one line gives the reason and what to do."""
 
 
 class Task(NamedTuple):
-  """What a method that imagines needs to know, as far as anybody can say.
+  """What imagined rollouts need of an environment, as far as it is known.
 
-  Functions are JAX's and take any leading batch shape. Actions are what the
-  policy gives: within [-1, 1] in every dimension, or a one-hot vector.
+  The functions are JAX functions and accept any leading batch shape. Actions
+  are those of the policy: within [-1, 1] in every dimension, or one-hot.
 
   Attributes:
     reward: `(obs, action, next_obs) -> [...]`, or `PREDICTED`: the models learn
-      what the world pays.
-    done: `next_obs -> [...]`, 1. where it ends the episode; `PREDICTED`; or
-      `None`, where nothing but a time limit does.
-    model_input: what the models see of an observation; all of it, by default.
-    initial_obs: key -> an observation at the start of an imagined episode; by
-      default these start as real ones did.
-    project: the observation nearest to a prediction, where not all numbers are
-      observations (`Environment.project`).
+      the reward.
+    done: `next_obs -> [...]`, 1. where the episode ends; `PREDICTED`; or `None`
+      if only a time limit ends it.
+    model_input: maps an observation to the models' input; by default the
+      identity.
+    initial_obs: maps a key to an observation at the start of an imagined
+      episode; by default these start as real episodes did.
+    project: maps a prediction to the nearest valid observation, if not every
+      vector is one (`Environment.project`).
   """
 
   reward: types.RewardFn | str = elsewhere.PREDICTED
@@ -44,14 +45,14 @@ class Task(NamedTuple):
 
 
 class Sizes(NamedTuple):
-  """What a run's folder keeps of a world.
+  """The sizes of an environment, saved in the run's folder.
 
   Attributes:
     name: for titles.
     observation_size: O.
     action_size: A.
     discrete: whether actions are choices.
-    max_episode_steps: the world's own time limit.
+    max_episode_steps: the environment's time limit in steps.
     dt: seconds per step.
   """
 
@@ -64,21 +65,21 @@ class Sizes(NamedTuple):
 
   @property
   def action_space(self) -> spaces.ActionSpace:
-    """What the policy's actions may be."""
+    """The set of the policy's actions."""
     kind = spaces.Discrete if self.discrete else spaces.Box
     return kind(self.action_size)
 
 
 class Behaviour(NamedTuple):
-  """Who acts.
+  """A policy with parameters and a key, ready to act.
 
   Attributes:
-    policy: how.
-    params: of the policy; with `per_env`, leading [N].
+    policy: the policy.
+    params: its parameters; with `per_env`, with a leading axis [N].
     key: for its noise; consumed.
-    per_env: whether there is one policy per environment.
-    random: whether actions are uniform instead.
-    greedy: whether there is no noise.
+    per_env: whether each environment has its own parameters.
+    random: whether actions are drawn uniformly instead.
+    greedy: whether to act without noise.
   """
 
   policy: policies.Policy
@@ -90,32 +91,35 @@ class Behaviour(NamedTuple):
 
 
 class World(Protocol):
-  """What moves, outside of JAX."""
+  """Interface of the real environment."""
 
   sizes: Sizes
 
   def collect(
     self, behaviour: Behaviour, *, num: int, horizon: int, seed: list[int]
   ) -> types.Trajectory:
-    """Steps `num` environments `horizon` times, as `rollouts.real.rollout`.
+    """Takes `horizon` steps in `num` environments, as `rollouts.real.rollout`.
 
-    The last episode of each is cut, and marked so.
+    The last episode of each environment is truncated, and marked so.
     """
     ...
 
   def play(
     self, behaviour: Behaviour, *, num: int, horizon: int, seed: list[int]
   ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns and lengths [N] of fresh episodes, each cut at `horizon`."""
+    """Returns the returns and lengths [N] of new episodes.
+
+    Each is truncated after `horizon` steps.
+    """
     ...
 
   def close(self) -> None:
-    """Gives back what it holds."""
+    """Releases the resources."""
     ...
 
 
 def environment(sizes: Sizes, task: Task) -> elsewhere.Elsewhere:
-  """The world as an algorithm sees it."""
+  """Returns the environment in the form that an algorithm uses."""
   try:
     env = elsewhere.Elsewhere(
       observation_size=sizes.observation_size,
@@ -131,7 +135,7 @@ def environment(sizes: Sizes, task: Task) -> elsewhere.Elsewhere:
 
 
 def _check_shapes(env: elsewhere.Elsewhere) -> None:
-  """Traces what the task gives, single and batched."""
+  """Traces the functions of the task, single and batched."""
   for batch in ((), (2, 3)):
     obs, action = (
       jax.ShapeDtypeStruct((*batch, size), jnp.zeros(()).dtype)
@@ -145,7 +149,7 @@ def _check_shapes(env: elsewhere.Elsewhere) -> None:
     for name, function, arguments in traced:
       try:
         found = jax.eval_shape(function, *arguments)
-      except Exception as error:  # It is the user's: anything may be raised.
+      except Exception as error:  # The user's function may raise anything.
         raise WorldError(
           f'task.{name}: cannot be traced by JAX for observations of shape'
           f' {list(obs.shape)}: {" ".join(str(error).split())}'
@@ -158,9 +162,9 @@ def _check_shapes(env: elsewhere.Elsewhere) -> None:
 
 
 def trajectory(rows: list[dict[str, Any]]) -> types.Trajectory:
-  """Steps of N environments, arrays [N, ...] by field, as a trajectory.
+  """Stacks the steps of N environments, [N, ...] by field, to a trajectory.
 
-  Episodes that have not ended are cut.
+  Episodes that have not ended are marked as truncated.
   """
   stacked: Any = {
     name: np.stack([row[name] for row in rows]) for name in rows[0]

@@ -1,1 +1,1 @@
-"""Figures of papers: many runs, a picture, and whether a claim held."""
+"""Figures of papers: many runs, a picture, and verdicts on the claims."""

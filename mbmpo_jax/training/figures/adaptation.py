@@ -1,8 +1,8 @@
-"""Policies that are adapted in the real world: their courses, drawn and judged.
+"""Compares policies that are adapted in the real environment.
 
-A start is a policy that is trained already, or one that is not; a body is the
-one that it was trained with, or another. Every course is kept in a file of its
-own, so that what was interrupted goes on.
+A start is a trained or untrained policy. A body is the one that the policy was
+trained with, or another. Every adaptation is saved in its own file, so that an
+interrupted comparison can be resumed.
 """
 
 import dataclasses
@@ -28,19 +28,19 @@ from mbmpo_jax.training.storage import saved_policy
 
 SCRATCH = 'scratch'
 _SCRATCH_COLOR = '#555555'
-# Steps that the table shows, as far as there are as many.
+# Steps shown in the table, if the adaptation has as many.
 _SHOWN = (0, 1, 5, 20)
 
 
 class Start(NamedTuple):
-  """Where an adaptation begins.
+  """A policy to adapt.
 
   Attributes:
     key: `meta`, `other` or `scratch`.
     label: in the picture.
     color: of its curve.
-    saved: the run that it is of; of `scratch`, whose network it has.
-    source: the folder, as it was given.
+    saved: the policy's run; for `scratch`, the run that defines its network.
+    source: the run's folder, as given by the user.
   """
 
   key: str
@@ -50,7 +50,7 @@ class Start(NamedTuple):
   source: str
 
   def params(self, seed: int) -> types.Params:
-    """What is adapted; `scratch` is drawn anew for each seed."""
+    """Returns the initial parameters; `scratch` draws them for each seed."""
     if self.key != SCRATCH:
       return self.saved.params
     key = jax.random.fold_in(jax.random.PRNGKey(seed), 2**31 - 1)
@@ -58,12 +58,12 @@ class Start(NamedTuple):
 
 
 class Adapted(NamedTuple):
-  """The courses of one start on one body.
+  """The adaptations of one start on one body.
 
   Attributes:
-    body: its name, as `adaptation.factors` reads it.
-    start: where they began.
-    returns: means over episodes, [seeds, S + 1].
+    body: its name, as for `adaptation.factors`.
+    start: the policy.
+    returns: mean returns over episodes, [seeds, S + 1].
   """
 
   body: str
@@ -72,7 +72,7 @@ class Adapted(NamedTuple):
 
 
 def default_other(saved: saved_policy.SavedPolicy, source: str) -> str | None:
-  """The zoo's policy of ME-TRPO for the same world, if it is another one."""
+  """The zoo's ME-TRPO policy for the same environment, if it is not `saved`."""
   env = saved.config.env
   variant = f'-{env.variant}' if env.variant else ''
   place = pathlib.Path('zoo', 'me_trpo', env.name + variant)
@@ -85,10 +85,10 @@ def starts(
   source: str,
   other: tuple[saved_policy.SavedPolicy, str] | None,
 ) -> list[Start]:
-  """A trained policy, another one where there is one, and one from scratch.
+  """Returns the trained policy, the other one if given, and an untrained one.
 
   Raises:
-    AdaptationError: if the other is of another world.
+    AdaptationError: if the other policy has another environment.
   """
   made = [_trained('meta', saved, source)]
   if other is not None:
@@ -116,16 +116,16 @@ def make(
   """Adapts every start on every body, once for each seed.
 
   Args:
-    begun: the starts; world and length of episodes are those of the first.
-    bodies: as `adaptation.factors` reads them.
-    settings: how.
-    root: the folder, where courses that are there are not made again.
-    num_seeds: of rollouts, and of what begins from scratch.
-    say: is told a line for each.
+    begun: the starts; environment and episode length are those of the first.
+    bodies: names as for `adaptation.factors`.
+    settings: the settings of the adaptation.
+    root: the folder; adaptations saved there are not repeated.
+    num_seeds: number of seeds for rollouts and for untrained policies.
+    say: receives one line per adaptation.
 
   Raises:
-    AdaptationError: if there is no such body, or a policy cannot be adapted.
-    WriteError: if a course cannot be written.
+    AdaptationError: if a body does not exist, or a policy cannot be adapted.
+    WriteError: if a file cannot be written.
   """
   env = begun[0].saved.make_env()
   worlds = {body: adaptation.physics_of(env, body) for body in bodies}
@@ -160,9 +160,10 @@ def make(
 
 
 def claims(found: Sequence[Adapted]) -> list[report.Claim]:
-  """Whether adapting the first start helps: one for all bodies, one for each.
+  """Returns claims on whether adaptation improves the first start.
 
-  And whether it then does better than each other start.
+  One claim is for all bodies together, one for each body, and one for each
+  comparison with another start.
   """
   helped, others = [], []
   for body, own in _by_body(found).items():
@@ -198,7 +199,7 @@ def claims(found: Sequence[Adapted]) -> list[report.Claim]:
 
 
 def table(found: Sequence[Adapted]) -> list[tuple[str, ...]]:
-  """A row for each body and start: returns after some numbers of steps."""
+  """Returns a row for each body and start: returns after some steps."""
   last = found[0].returns.shape[1] - 1
   shown = sorted({step for step in (*_SHOWN, last) if step <= last})
   rows: list[tuple[str, ...]] = [
@@ -215,7 +216,7 @@ def table(found: Sequence[Adapted]) -> list[tuple[str, ...]]:
 
 
 def draw(found: Sequence[Adapted]) -> Any:
-  """A panel for each body: a curve for each start, and no adaptation."""
+  """Draws a panel for each body: a curve per start, and no adaptation."""
   panels = []
   for body, own in _by_body(found).items():
     steps = [np.arange(own[0].returns.shape[1])] * len(own[0].returns)
@@ -237,7 +238,7 @@ def draw(found: Sequence[Adapted]) -> Any:
 def show(
   found: Sequence[Adapted], settings: adaptation.Settings, root: pathlib.Path
 ) -> list[report.Claim]:
-  """Prints the table and what came of it, and writes `adapt.*`.
+  """Prints the table and the claims' verdicts, and writes `adapt.*`.
 
   Raises:
     WriteError: if a file cannot be written.
@@ -299,7 +300,7 @@ def _about(
   episode_length: int,
   params: types.Params,
 ) -> dict[str, Any]:
-  """What a course depends on, besides its place."""
+  """Returns everything that determines an adaptation, besides its file name."""
   digest = hashlib.sha256()
   for leaf in jax.tree.leaves(params):
     digest.update(np.asarray(leaf).tobytes())
@@ -315,7 +316,7 @@ def _about(
 def _read(
   path: pathlib.Path, about: Mapping[str, Any]
 ) -> dict[str, Any] | None:
-  """A course that is there, if it is of the same policy and settings."""
+  """Reads a saved adaptation if its policy and settings are the same."""
   try:
     read: Any = json.loads(path.read_text(encoding='utf-8'))
     if any(read[name] != value for name, value in about.items()):

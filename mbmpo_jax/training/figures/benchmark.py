@@ -1,6 +1,6 @@
-"""The public benchmark: our runs beside what was published.
+"""The public benchmark: results of this package beside published ones.
 
-What was published is in `benchmark_published.json`, with its source.
+The published results are in `benchmark_published.json`, with their source.
 """
 
 import json
@@ -25,21 +25,22 @@ from mbmpo_jax.training.launch import tiny
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import plot_paper
 
-# What is published has one digit behind the point.
+# Published numbers have one decimal digit.
 _ROUNDING = 0.05
 
 _FILE = pathlib.Path(__file__).with_name('benchmark_published.json')
 
 
 class Published(NamedTuple):
-  """A published table.
+  """A table of published results.
 
   Attributes:
-    source: where it is from.
-    transitions: after how many real ones.
+    source: its reference.
+    transitions: real transitions per run.
     methods: its columns.
-    algorithms: what we call each of them; `None` where we have no such.
-    returns: by world, for each column a mean and a deviation over seeds.
+    algorithms: for each column this package's algorithm, or `None`.
+    returns: by environment, for each column mean and standard deviation over
+      seeds.
   """
 
   source: str
@@ -49,7 +50,7 @@ class Published(NamedTuple):
   returns: dict[str, list[tuple[float, float]]]
 
   def of(self, algorithm: str, world: str) -> tuple[float, float] | None:
-    """What was published of an algorithm of ours; often nothing."""
+    """Returns the published result of an algorithm, or `None`."""
     if algorithm not in self.algorithms:
       return None
     return self.returns[world][self.algorithms.index(algorithm)]
@@ -79,17 +80,20 @@ def groups(
   transitions: int = benchmark.TRANSITIONS,
   is_tiny: bool = False,
 ) -> list[study.Group]:
-  """The runs of some algorithms in some worlds, `<world>/<algorithm>/seed=<n>`.
+  """Returns the runs of algorithms in environments.
+
+  The folders are `<world>/<algorithm>/seed=<n>`.
 
   Args:
     names: of the algorithms.
     worlds: of `benchmark.WORLDS`.
-    num_seeds: of each.
-    transitions: of each run.
-    is_tiny: whether everything is cut to a few; nothing is learned then.
+    num_seeds: runs per algorithm and environment.
+    transitions: real transitions per run.
+    is_tiny: whether all sizes are reduced to a minimum, with which nothing is
+      learned.
 
   Raises:
-    ConfigError: if there is no such world.
+    ConfigError: if there is no such environment.
     UnknownAlgorithmError: if there is no such algorithm.
   """
   made = []
@@ -107,10 +111,11 @@ def groups(
 
 
 def check(groups: Sequence[study.Group]) -> None:
-  """Builds each algorithm in its world, before hours go into the others.
+  """Builds each algorithm in its environment before any of them is trained.
 
   Raises:
-    UserError: if an algorithm is not for such a world, or a value not allowed.
+    UserError: if an algorithm does not support an environment, or a value is
+      not allowed.
   """
   for group in groups:
     config = group.runs[0].config
@@ -126,10 +131,10 @@ def check(groups: Sequence[study.Group]) -> None:
 def table(
   found: study.Study, source: Published | None = None
 ) -> list[tuple[str, ...]]:
-  """A row for each world: ours, as far as runs are, then what was published.
+  """Returns a row per environment: results of finished runs, then published.
 
-  A return is the mean over seeds of what runs end with, `curves.final`, with
-  their deviation; the number of seeds and of transitions is beside it.
+  A result is the mean over seeds of the final return (`curves.final`) with its
+  standard deviation, followed by the numbers of seeds and transitions.
   """
   source = source or published()
   ours = list(dict.fromkeys(x.group.label for x in found.groups))
@@ -150,11 +155,12 @@ def table(
 def claims(
   found: study.Study, source: Published | None = None
 ) -> list[report.Claim]:
-  """That each reaches what was published of it, within its deviation there.
+  """Returns claims that each return reaches the published one.
 
-  Half of the last digit published counts as reached: a row of 0.0 ± 0.0 is of
-  costs that are not quite 0. An interval of two seeds is wide: such claims are
-  mostly undecided, and need more of them.
+  The return must reach the published mean minus the published deviation. Half
+  of the last published digit is tolerated, because a published 0.0 ± 0.0 stands
+  for costs that are not exactly 0. The interval over two seeds is wide, so such
+  claims are mostly undecided and need more seeds.
   """
   source = source or published()
   made = []
@@ -185,14 +191,14 @@ def claims(
 
 
 def show(found: study.Study, root: pathlib.Path) -> list[report.Claim]:
-  """Prints the table, and writes it and its numbers, `benchmark.*`.
+  """Prints the table, and writes it and its numbers to `benchmark.*`.
 
   Args:
-    found: what there is.
+    found: the runs.
     root: the folder of all runs.
 
   Returns:
-    What came of each published row.
+    The claims, one per published result.
 
   Raises:
     WriteError: if a file cannot be written.
@@ -232,7 +238,7 @@ def show(found: study.Study, root: pathlib.Path) -> list[report.Claim]:
 def _levels(
   panels: Mapping[str, Sequence[study.Found]], source: Published, title: str
 ) -> list[plot_paper.Level]:
-  """What was published of the algorithms in a panel."""
+  """Returns the published results of the algorithms in a panel."""
   (world,) = (name for name in panels if name.replace('_', ' ') == title)
   levels = []
   for entry in panels[world]:
@@ -244,7 +250,7 @@ def _levels(
 
 
 def _ours(entry: study.Found | None) -> str:
-  """`171 ± 3 (2 seeds, 200k)`; the deviation is over seeds."""
+  """Formats `171 ± 3 (2 seeds, 200k)`; the deviation is over seeds."""
   if entry is None:
     return '-'
   begun = [curves.evaluations(rows) for rows in entry.rows if rows]
@@ -260,7 +266,7 @@ def _ours(entry: study.Found | None) -> str:
 
 
 def _number(value: float) -> str:
-  """One digit behind the point, or two significant ones."""
+  """Formats a number with one decimal, or with two significant digits."""
   if not math.isfinite(value):
     return '?'
   return f'{value:.1f}' if abs(value) >= 1 else f'{value:.2g}'

@@ -1,9 +1,9 @@
-"""The command line of a figure: which size, which folder, make or only draw.
+"""The command line of a figure: its size, its folder, train or only draw.
 
   python experiments/figures/fig1.py --quick
 
-Exactly one of --tiny, --quick and --full. The same command again goes on where
-it was interrupted, and repeats nothing.
+Exactly one of --tiny, --quick and --full is required. The same command resumes
+an interrupted figure and repeats no finished run.
 """
 
 import functools
@@ -30,23 +30,23 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 SIZES = ('tiny', 'quick', 'full')
 _FLAGS = (*SIZES, 'workdir', 'only_plot', 'methods')
 
-# Belong to the binary that parses them, and so to its --help.
+# The flags belong to the binary that parses them, so its --help shows them.
 flags.disclaim_key_flags()
 
 
 class MissingError(errors.UserError):
-  """Runs of a figure that is only to be drawn are not there."""
+  """A figure should only be drawn, but some of its runs are missing."""
 
 
 class Arguments(NamedTuple):
-  """A parsed command line.
+  """The parsed command line.
 
   Attributes:
     size: one of `SIZES`.
     root: the folder of all runs.
-    methods: those asked for, in the figure's order.
-    only_plot: whether nothing is trained.
-    again: the command that makes what is missing.
+    methods: the requested methods, in the figure's order.
+    only_plot: whether to skip the training.
+    again: the command that trains missing runs.
   """
 
   size: str
@@ -57,19 +57,19 @@ class Arguments(NamedTuple):
 
 
 class Figure(NamedTuple):
-  """What a binary says of its figure.
+  """The definition of a figure.
 
   Attributes:
-    name: of the files, `fig1`.
-    about: what is shown, for the first line.
-    methods: what `--methods` may name, in order.
-    groups: (size, methods) -> the runs.
-    claims: study -> what came of the paper's claims.
-    draw: study -> the picture; `None` where there is nothing to draw.
-    numbers: study -> what the picture shows, JSON.
-    costs: of a configuration, the seconds of its run.
-    home: of the default folder, `runs/figures/<home>`, where it is not `name`.
-    table: study -> its head, and rows; for figures that are tables, too.
+    name: of the files, such as `fig1`.
+    about: the content, for the first line of output.
+    methods: allowed values of `--methods`, in order.
+    groups: (size, methods) -> the groups of runs.
+    claims: study -> the paper's claims with their verdicts.
+    draw: study -> the picture; `None` if there is nothing to draw.
+    numbers: study -> the numbers in the picture, for JSON.
+    costs: configuration -> the seconds of its run.
+    home: the default folder is `runs/figures/<home>`; `name` by default.
+    table: study -> header and rows, for figures that are also tables.
   """
 
   name: str
@@ -85,7 +85,7 @@ class Figure(NamedTuple):
 
 
 def run(figure: Figure) -> None:
-  """Runs a figure's binary: parses its flags, makes its runs, draws them."""
+  """Runs a figure's binary: parses its flags, trains its runs, draws them."""
   define(figure, flags.FLAGS)
   for name in _FLAGS:
     flags.declare_key_flag(name)
@@ -96,7 +96,7 @@ def run(figure: Figure) -> None:
 
 
 def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
-  """Defines the flags; returns where they are."""
+  """Defines the flags and returns their `FlagValues`."""
   flags.DEFINE_boolean(
     'tiny',
     False,
@@ -169,10 +169,10 @@ def parse(
 def check_methods(
   asked: Sequence[str], known: Sequence[str]
 ) -> tuple[str, ...]:
-  """The methods asked for, in the order of those that there are.
+  """Returns the requested methods in the order of the known ones.
 
   Raises:
-    ConfigError: naming the first that there is not, and the nearest.
+    ConfigError: naming the first unknown method and the nearest known one.
   """
   for name in asked:
     if name not in known:
@@ -188,7 +188,7 @@ def check_methods(
 
 
 def _main(figure: Figure, arguments: Arguments) -> None:
-  # Imported here: a mistyped flag need not wait for them.
+  # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax import backend
   from mbmpo_jax.training import signals
   from mbmpo_jax.training.launch import cache
@@ -213,12 +213,12 @@ def make(
   make_progress: Callable[[], progress_lib.Progress] = progress_lib.make,
   make_algorithm: loop.MakeAlgorithm | None = None,
 ) -> None:
-  """Says what is to be done and what it takes, and trains it.
+  """Prints the plan and its cost, and trains the unfinished runs.
 
   Args:
-    figure: whose runs.
-    arguments: of the command line.
-    stop: a `signals.StopRequest`, asks for an end.
+    figure: the figure.
+    arguments: the parsed command line.
+    stop: a `signals.StopRequest`.
     make_progress: as for `make.make`.
     make_algorithm: as for `loop.train`.
 
@@ -246,11 +246,11 @@ def make(
 
 
 def draw(figure: Figure, arguments: Arguments) -> list[report.Claim]:
-  """Draws what is there, writes the numbers, and says what came of the claims.
+  """Draws the existing runs, writes the numbers, and prints the verdicts.
 
   Raises:
-    MissingError: naming the runs that are not done, and the command that makes
-      them; what is there has been drawn.
+    MissingError: naming the unfinished runs, and the command that trains them;
+      the existing runs have been drawn.
   """
   found = study.read(
     arguments.size,

@@ -1,8 +1,8 @@
-"""What a run takes: the constants are measured, the rest is arithmetic.
+"""Estimates the duration of a run from measured constants.
 
-On 2 cores of an AMD EPYC or an Intel Xeon that do nothing else, from the
-learning runs in `benchmarks/results/`; machines of these names differ by a
-factor of two among themselves.
+The constants were measured on 2 otherwise idle cores of an AMD EPYC or an Intel
+Xeon, in the learning runs of `benchmarks/results/`. Machines with these names
+differ by up to a factor of two.
 """
 
 import functools
@@ -11,15 +11,15 @@ from typing import Any
 
 from mbmpo_jax import envs
 
-# Products of members with batches, FLOP/s: of a fit and of imagination; of the
-# small batches of a planner's candidates.
+# Rates of the ensemble's matrix products in FLOP/s: in a fit and in imagined
+# rollouts; for the small batches of a planner's candidates.
 _RATE, _PLANNER_RATE = 150e9, 55e9
-# What a gradient step and a policy step cost besides, s.
+# Further seconds per gradient step and per policy step.
 _PER_GRADIENT_STEP, _PER_POLICY_STEP = 2e-3, 0.06
-# An outer step's derivatives, in units of the imagination that they need.
+# Cost of an outer step's derivatives, relative to its imagined rollouts.
 _DERIVATIVES = 0.45
 _COMPILING = 30.0
-# Steps per second of 20 environments side by side.
+# Steps per second of 20 environments in parallel.
 _ENV_RATES = {
   'half_cheetah': 7_600,
   'swimmer': 50_000,
@@ -29,20 +29,20 @@ _ENV_RATES = {
   'pr2_reacher': 25_000,
   'point': 1e6,
 }
-# Of methods without a model that learn from whole batches, per transition
-# without physics, s.
+# Model-free methods that learn from whole batches: seconds per transition,
+# without physics.
 _LEARNING = {'trpo': 2e-4, 'ppo': 2e-4, 'acktr': 3e-4}
-# Of those that update at every step: what an update costs besides, s; its small
-# products, FLOP/s; and the passes of a minibatch through a network like the
-# critic's.
+# Methods that update at every step: further seconds per update; the rate of its
+# small matrix products in FLOP/s; and the number of passes of a minibatch
+# through a network of the critic's size.
 _PER_UPDATE, _UPDATE_RATE = 1e-3, 25e9
 _PASSES = {'sac': 20, 'ddpg': 13, 'm3po': 20, 'pearl': 20}
-# What a step of a GRU, or of an encoder over a context, costs an update, s.
+# Seconds per update and step of a GRU, or of an encoder over a context.
 _PER_REMEMBERED = 2e-4
 
 
 def seconds(config: Any) -> float:
-  """Of a whole run; NaN for an algorithm that is not in the tables."""
+  """Returns the seconds of a whole run; NaN for an unknown algorithm."""
   iterations = range(config.run.num_iterations)
   evaluations = 1 + (len(iterations) - 1) // config.run.eval_every
   played = (
@@ -64,7 +64,7 @@ def seconds(config: Any) -> float:
 
 
 def _with_model(config: Any, steps: int, played: int) -> float:
-  """Of everything that is done in the model, after its fits."""
+  """Returns the seconds of all work in the models, after their fits."""
   weights, name = _weights(config), config.algorithm
   if hasattr(config, 'planner'):
     planned = config.planner.steps(config.model.num_models)
@@ -83,7 +83,7 @@ def _with_model(config: Any, steps: int, played: int) -> float:
 
 
 def _update(config: Any, passes: int) -> float:
-  """Of the gradient updates that belong to a transition."""
+  """Returns the seconds of the gradient updates per transition."""
   learn, collect = config.learn, config.collect
   flop = passes * learn.batch_size * _weights(config, config.critic, last=1)
   rate = learn.num_updates / (learn.update_every * collect.num_envs)
@@ -95,7 +95,7 @@ def _update(config: Any, passes: int) -> float:
 
 
 def _fit(config: Any, iteration: int) -> float:
-  """Of the fit of an iteration, all epochs of it."""
+  """Returns the seconds of an iteration's fit, with all its epochs."""
   model, collect = config.model, config.collect
   rows = min(collect.buffer_capacity, (iteration + 1) * collect.steps)
   batches = max(1.0, rows * (1 - model.validation_fraction) / model.batch_size)
@@ -107,7 +107,7 @@ def _fit(config: Any, iteration: int) -> float:
 
 
 def _weights(config: Any, section: Any = None, last: int | None = None) -> int:
-  """Of one member, or of the network of another section."""
+  """Returns the number of weights of a member, or of a section's network."""
   observation, action = _sizes(config.env.name, config.env.variant)
   hidden = (section or config.model).hidden_sizes
   sizes = (observation + action, *hidden, last or observation)

@@ -1,4 +1,4 @@
-"""What a run's evaluations say: how good it became, and how soon."""
+"""Statistics of a run's evaluations: final return and sample efficiency."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,18 @@ from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import progress
 
-# Evaluations that are averaged: one alone is 20 episodes' luck.
+# Evaluations to average over; a single one has only 20 episodes.
 WINDOW = 3
 
 
 class Curve(NamedTuple):
-  """A run's evaluations, those that are finite.
+  """The evaluations of a run with finite returns.
 
   Attributes:
-    steps: real transitions collected before each [T].
-    returns: mean undiscounted return [T].
-    seconds: of all phases until then, without evaluations and compiling [T].
+    steps: real transitions collected before each evaluation, [T].
+    returns: mean undiscounted returns, [T].
+    seconds: time of all phases until then, without evaluations and compilation,
+      [T].
   """
 
   steps: np.ndarray
@@ -29,10 +30,10 @@ class Curve(NamedTuple):
 
 
 def evaluations(rows: Sequence[Mapping[str, float]]) -> Curve:
-  """The curve of a run.
+  """Returns the curve of a run.
 
   Args:
-    rows: of its `metrics.jsonl`.
+    rows: the rows of its `metrics.jsonl`.
   """
   took = np.cumsum([_learning_seconds(row) for row in rows])
   evaluated = metrics.evaluated(rows)
@@ -47,7 +48,7 @@ def evaluations(rows: Sequence[Mapping[str, float]]) -> Curve:
 
 
 def until(curve: Curve, steps: float) -> Curve:
-  """Its evaluations after at most so many transitions; at least the first.
+  """Returns the evaluations up to `steps` transitions; at least the first.
 
   Example:
     >>> x = np.array([100.0, 200.0, 300.0])
@@ -59,7 +60,7 @@ def until(curve: Curve, steps: float) -> Curve:
 
 
 def smoothed(curve: Curve, window: int = WINDOW) -> Curve:
-  """Each return is the mean of it and up to `window - 1` before it.
+  """Replaces each return by the mean of the last `window` up to it.
 
   Example:
     >>> x = np.array([1.0, 2.0, 3.0, 4.0])
@@ -74,9 +75,9 @@ def smoothed(curve: Curve, window: int = WINDOW) -> Curve:
 
 
 def final(curve: Curve, window: int = WINDOW) -> float:
-  """What the run ends with: the mean of the last `window` evaluations.
+  """Returns the final return: the mean of the last `window` evaluations.
 
-  NaN where there is none.
+  NaN if there is no evaluation.
   """
   last = curve.returns[-window:]
   return float(last.mean()) if last.size else math.nan
@@ -85,18 +86,18 @@ def final(curve: Curve, window: int = WINDOW) -> float:
 def reached(
   curve: Curve, target: float, *, of: str = 'steps', window: int = WINDOW
 ) -> float | None:
-  """Where the smoothed return first is as high as `target`.
+  """Returns where the smoothed return first reaches `target`.
 
-  Between two evaluations it is a straight line.
+  It is interpolated linearly between two evaluations.
 
   Args:
-    curve: of a run.
+    curve: the curve of a run.
     target: the return.
-    of: `steps` or `seconds`, in which the place is told.
-    window: evaluations that are averaged.
+    of: `steps` or `seconds`, the unit of the result.
+    window: evaluations to average over.
 
   Returns:
-    Transitions or seconds; `None` where it stays below.
+    Transitions or seconds; `None` if the return stays below `target`.
 
   Example:
     >>> x = np.array([100.0, 200.0])
@@ -116,6 +117,6 @@ def reached(
 
 
 def _learning_seconds(row: Mapping[str, float]) -> float:
-  """Of an iteration, without what the paper's algorithms have no part in."""
+  """Seconds of an iteration without evaluation, compilation and the like."""
   rest = row.get('time/eval_s', 0.0) + row.get('time/compile_s', 0.0)
   return progress.seconds(row) - rest

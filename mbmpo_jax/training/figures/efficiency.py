@@ -1,7 +1,8 @@
-"""Claims about what it takes to get to a return: transitions, and time.
+"""Claims about the transitions and the time needed to reach a return.
 
-A run that never has the return counts with all that it had, which makes a ratio
-a bound. Otherwise they are judged as those of `verdicts` are.
+A run that never reaches the return counts with all its transitions or all its
+time, so that a ratio becomes a bound. Otherwise the claims are judged as in
+`verdicts`.
 """
 
 import math
@@ -17,12 +18,12 @@ from mbmpo_jax.training.reporting import pace
 
 
 class Cost(NamedTuple):
-  """What a method needs for a return.
+  """The cost of reaching a return.
 
   Attributes:
-    spent: of each run, transitions or seconds until it has the return, or all
-      that it had where it never does.
-    num_reached: runs that have it.
+    spent: for each run, transitions or seconds until it reaches the return; all
+      of the run if it never does.
+    num_reached: number of runs that reach it.
   """
 
   spent: list[float]
@@ -30,18 +31,18 @@ class Cost(NamedTuple):
 
   @property
   def censored(self) -> bool:
-    """Whether some run never has the return."""
+    """Whether some run never reaches the return."""
     return self.num_reached < len(self.spent)
 
 
 def cost(
   entries: Sequence[curves.Curve], targets: Sequence[float], of: str = 'steps'
 ) -> Cost:
-  """What runs needed for a return.
+  """Returns the cost of reaching returns.
 
   Args:
-    entries: a curve per run.
-    targets: the return that each is to have.
+    entries: one curve per run.
+    targets: one return per run.
     of: `steps` or `seconds`.
   """
   spent, reached = [], 0
@@ -56,7 +57,7 @@ def cost(
 def typical(
   values: Sequence[float], text: Callable[[float], str] = pace.count
 ) -> str:
-  """The geometric mean, as ratios have it, in words by `text`."""
+  """Formats the geometric mean of `values` with `text`."""
   logs = [math.log(value) for value in values]
   return text(math.exp(sum(logs) / len(logs)))
 
@@ -64,17 +65,17 @@ def typical(
 def fewer_samples(
   ours: study.Found, other: study.Found, factor: float
 ) -> report.Claim:
-  """That a method needs `factor` times the transitions for our return.
+  """Claims that `other` needs `factor` times the transitions for our return.
 
-  Our return is what each of our runs ends with; a run of the other method is to
-  have that of the run of its turn, so that how far our returns are apart is in
-  the interval. A run that never has it counts with all its transitions, so that
-  the ratio is at least that: the claim may then hold, but not fail.
+  The target is the final return of each of our runs. Runs of `other` are paired
+  with these targets in order, so that the interval includes the spread of our
+  returns. A run that never reaches its target counts with all its transitions,
+  so the ratio is a lower bound: the claim may then hold, but not fail.
 
   Args:
-    ours: the runs that are to need fewer.
-    other: those that they are compared with.
-    factor: how many times fewer.
+    ours: the runs that should need fewer transitions.
+    other: the runs to compare with.
+    factor: the claimed ratio.
   """
   name = f'{ours.group.label} needs {factor:g} times fewer samples than'
   text = f'{name} {other.group.label} in {ours.group.panel}'
@@ -112,13 +113,14 @@ def fewer_samples(
 
 
 def sooner(ours: study.Found, other: study.Found) -> report.Claim:
-  """That ours needs fewer transitions for what the worse of the two ends with.
+  """Claims that ours needs fewer transitions for the lower final return.
 
-  Runs that never have it count with all their transitions.
+  The target is the lower of the two final returns. Runs that never reach it
+  count with all their transitions.
 
   Args:
     ours: runs.
-    other: those that they are compared with.
+    other: the runs to compare with.
   """
   text = (
     f'{ours.group.label} learns faster than {other.group.label} in'
@@ -155,15 +157,15 @@ def sooner(ours: study.Found, other: study.Found) -> report.Claim:
 def time_within(
   ours: study.Found, other: study.Found, most: float
 ) -> report.Claim:
-  """That ours takes at most `most` times as long for the return it ends with.
+  """Claims that ours takes at most `most` times as long for its final return.
 
-  Runs of the other that never have it count with all their time, so that the
-  ratio is at most that: the claim may then hold, but not fail.
+  Runs of `other` that never reach it count with all their time, so the ratio is
+  an upper bound: the claim may then hold, but not fail.
 
   Args:
     ours: runs.
-    other: those that they are compared with.
-    most: the ratio of seconds.
+    other: the runs to compare with.
+    most: the claimed ratio of seconds.
   """
   text = (
     f'{ours.group.label} takes at most {most:.3g} times as long as'
@@ -201,14 +203,14 @@ def time_within(
 
 
 def _in_turn(values: Sequence[float], count: int) -> list[float]:
-  """So many of them, from the first again after the last."""
+  """Repeats the values cyclically up to `count`."""
   return [values[index % len(values)] for index in range(count)]
 
 
 def _how_many(
   spent: Cost, entry: study.Found, text: Callable[[float], str]
 ) -> str:
-  """Which runs have a return, and after or within what."""
+  """Describes how many runs reach a return, and at what cost."""
   count, label = len(spent.spent), entry.group.label
   if not spent.censored:
     return (

@@ -1,4 +1,4 @@
-"""What a figure will take, before it starts: time, memory and disk."""
+"""Estimates time, memory and disk space of a figure before it starts."""
 
 import math
 import pathlib
@@ -14,27 +14,31 @@ from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.reporting import pace
 from mbmpo_jax.training.reporting import progress
 
-# Of a configuration, the seconds that its whole run takes.
+# Maps a configuration to the seconds of its whole run.
 Costs = Callable[[config_lib.Experiment], float]
 
-# Measured: Python, JAX, compiling, and the imagined data of a phase.
+# Measured memory of Python, JAX, compilation and a phase's imagined data.
 _PROCESS_BYTES = 1.2e9
-# A state as it is, as it is updated, as it is saved, twice the policy.
+# Copies of a state: the current one, the updated one, the saved one, and two
+# policies.
 _COPIES = 4
 
 
 def seconds_left(
   runs: Sequence[study.Run], root: pathlib.Path, costs: Costs
 ) -> float:
-  """What is not done yet, by what runs of the same algorithm took so far.
+  """Estimates the seconds of all unfinished runs.
+
+  The estimate is scaled by the times that runs of the same algorithm have taken
+  so far.
 
   Args:
-    runs: of the figure.
+    runs: the runs of the figure.
     root: its folder.
-    costs: the seconds of a run where there is nothing to go by.
+    costs: the estimated seconds of a run.
 
   Returns:
-    Seconds; NaN where an algorithm's costs are not known.
+    Seconds; NaN if an algorithm's costs are not known.
   """
   rows = {run.name: study.rows_of(root, run) for run in runs}
   total = 0.0
@@ -50,7 +54,7 @@ def state_bytes(
   config: config_lib.Experiment,
   make_algorithm: loop.MakeAlgorithm | None = None,
 ) -> int:
-  """The size of a run's state: buffer, networks and their optimisers.
+  """Returns the bytes of a run's state: buffer, networks and optimisers.
 
   Nothing is computed.
   """
@@ -70,12 +74,12 @@ def plan(
   *,
   make_algorithm: loop.MakeAlgorithm | None = None,
 ) -> list[str]:
-  """Lines of text: a row for each group, and sums over all that is not done.
+  """Returns lines of text: a row per group, and sums over unfinished runs.
 
   Args:
-    groups: of the figure.
+    groups: the groups of the figure.
     root: its folder.
-    costs: the seconds of a run.
+    costs: the estimated seconds of a run.
     make_algorithm: as for `loop.train`.
   """
   runs = study.runs(groups)
@@ -129,13 +133,13 @@ def plan(
 def _sizes(
   runs: Sequence[study.Run], make_algorithm: loop.MakeAlgorithm | None
 ) -> dict[config_lib.Experiment, int]:
-  """The bytes of a state, by `_shape`."""
+  """Returns the bytes of states, by `_shape`."""
   shapes = dict.fromkeys(map(_shape, runs))
   return {shape: state_bytes(shape, make_algorithm) for shape in shapes}
 
 
 def _shape(run: study.Run) -> config_lib.Experiment:
-  """What the size of a run's state depends on, and its length does not."""
+  """Returns the configuration without fields that do not affect the size."""
   return config_lib.replaced(run.config, {'seed': 0, 'run.num_iterations': 1})
 
 
@@ -148,12 +152,12 @@ def _slowness(
   rows: dict[str, list[dict[str, float]]],
   costs: Costs,
 ) -> float:
-  """What runs took by what they should; 1 where none has begun."""
+  """Returns actual time divided by estimated time; 1 if no run has begun."""
   took = should = 0.0
   for run in runs:
     own = rows[run.name]
     if own:
-      # The clock of a sweep's runs is that of all together.
+      # The times of a sweep's runs are of all runs together.
       together = len(run.sweep.grid.runs()) if run.sweep else 1
       took += sum(map(progress.seconds, own)) / together
       should += _share_done(run, own) * costs(run.config)

@@ -1,9 +1,9 @@
-"""Intervals over seeds: what a few runs say, and how surely.
+"""Confidence intervals over seeds.
 
-Every interval is at 95% and of the mean over n independent runs, by Student's t
-with the deviation that the runs have themselves; of two groups of runs, which
-may spread differently, by Welch's (1947) degrees of freedom. With n = 1 there
-is no deviation, and the interval is everything.
+All intervals are 95% intervals of a mean over n independent runs, by Student's
+t with the sample standard deviation. For two groups of runs, which may have
+different variances, the degrees of freedom are Welch's (1947). With n = 1 there
+is no standard deviation, and the interval is unbounded.
 """
 
 import math
@@ -17,13 +17,13 @@ _LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-  """A number that was estimated.
+  """An estimate with its confidence interval.
 
   Attributes:
     value: the estimate.
     low: the lower end.
     high: the upper end.
-    num: of how many runs, n; of two groups, of the smaller one.
+    num: number of runs n; the smaller one for two groups.
   """
 
   value: float
@@ -32,11 +32,11 @@ class Interval(NamedTuple):
   num: int
 
   def text(self) -> str:
-    """`1.23 [0.9, 1.6], n = 3`."""
+    """Formats `1.23 [0.9, 1.6], n = 3`."""
     return self._text(1.0, '')
 
   def percent(self) -> str:
-    """`12% [-3, 27], n = 3`."""
+    """Formats `12% [-3, 27], n = 3`."""
     return self._text(100.0, '%')
 
   def _text(self, factor: float, unit: str) -> str:
@@ -48,7 +48,7 @@ class Interval(NamedTuple):
 
 
 def mean(values: Sequence[float]) -> Interval:
-  """Of the mean: m +- t_{n-1} s / sqrt(n).
+  """Returns the interval of the mean: m +- t_{n-1} s / sqrt(n).
 
   Example:
     >>> mean([1.0, 2.0, 3.0]).text()
@@ -60,18 +60,19 @@ def mean(values: Sequence[float]) -> Interval:
 
 
 def difference(values: Sequence[float], others: Sequence[float]) -> Interval:
-  """Of the mean of `values` less that of `others`."""
+  """Returns the interval of mean(values) - mean(others)."""
   return _combined(values, others, 1.0, -1.0)
 
 
 def improvement(values: Sequence[float], others: Sequence[float]) -> Interval:
-  """Of (a - b) / |b|, where a and b are the means of `values` and `others`.
+  """Returns the interval of (a - b) / |b| of the groups' means a and b.
 
-  By the delta method: to first order in the means' deviations,
+  a is the mean of `values`, b that of `others`. The variance is that of the
+  delta method: to first order in the means' deviations,
 
     var = var(a) / b^2 + (a / b^2)^2 var(b).
 
-  It is everything where b cannot be told from 0 by its own interval.
+  The interval is unbounded if the interval of b contains 0.
   """
   a, b = (float(_samples(x).mean()) for x in (values, others))
   own = mean(others)
@@ -92,7 +93,9 @@ def improvement(values: Sequence[float], others: Sequence[float]) -> Interval:
 
 
 def ratio(values: Sequence[float], others: Sequence[float]) -> Interval:
-  """Of the ratio of the geometric means of two groups of positive numbers.
+  """Returns the interval of the ratio of the groups' geometric means.
+
+  All values must be positive.
 
   Example:
     >>> round(ratio([20.0, 20.0], [1.0, 4.0]).value, 6)
@@ -107,7 +110,10 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> Interval:
 
 
 def correlation(values: Sequence[float]) -> Interval:
-  """Of the mean of correlations r, one per run, through z = artanh(r)."""
+  """Returns the interval of the mean of correlations r, by z = artanh(r).
+
+  There is one r per run.
+  """
   bounded = np.clip(_samples(values), -1 + 1e-12, 1 - 1e-12)
   made = mean(np.arctanh(bounded).tolist())
   value, low, high = (math.tanh(x) for x in made[:3])
@@ -133,7 +139,7 @@ def _combined(
   weight: float,
   other_weight: float,
 ) -> Interval:
-  """Of weight * mean(values) + other_weight * mean(others)."""
+  """The interval of weight * mean(values) + other_weight * mean(others)."""
   groups = [_samples(values), _samples(others)]
   weights = [weight, other_weight]
   middle = sum(

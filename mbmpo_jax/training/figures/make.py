@@ -1,9 +1,10 @@
-"""Makes the runs of a figure, each an ordinary run that goes on if it was cut.
+"""Trains the runs of a figure and resumes interrupted ones.
 
-Runs that are done are not repeated. Runs that another process is at are left
-to it, so the same command may run several times at once, on one machine or on
-several that share the folder, and they divide the runs among them. At the
-end it looks at them again, and goes on with what was cut there.
+Finished runs are not repeated. A run that another process is training is
+skipped, so the same command may run several times at once, on one machine or on
+several that share the folder, and the processes divide the runs among them. At
+the end the skipped runs are checked again, and those that were interrupted are
+resumed.
 """
 
 import pathlib
@@ -27,7 +28,7 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 
 
 class ElsewhereError(errors.UserError):
-  """What is left to do is being done by other processes."""
+  """All unfinished runs are being trained by other processes."""
 
 
 def make(
@@ -39,18 +40,18 @@ def make(
   make_progress: Callable[[], progress_lib.Progress] = progress_lib.make,
   make_algorithm: loop.MakeAlgorithm | None = None,
 ) -> None:
-  """Trains what is not done.
+  """Trains the unfinished runs.
 
   Args:
-    runs: of the figure, in their order.
+    runs: the runs of the figure, in order.
     root: the figure's folder.
-    stop: asks for an end; the iteration is finished and saved.
-    left: () -> the estimated seconds of what is not done.
-    make_progress: shows a run, and how many are left.
+    stop: requests a stop; the current iteration is finished and saved.
+    left: () -> the estimated seconds of all unfinished runs.
+    make_progress: displays a run and the number of runs left.
     make_algorithm: as for `loop.train`.
 
   Raises:
-    ElsewhereError: if all is done but what other processes are at.
+    ElsewhereError: if all unfinished runs are being trained by other processes.
     UserError: as `loop.train` and `sweep.sweep` do.
   """
   remembered = _Remembered(make_algorithm)
@@ -80,7 +81,7 @@ def make(
         progress.message('  another process is at it')
     if stop.requested is not None:
       return
-    # Others may have ended, or have been cut, in the meantime.
+    # Meanwhile, other processes may have finished or been interrupted.
     before, todo = todo, _not_done(elsewhere, root)
     if todo == before:
       raise ElsewhereError(
@@ -121,7 +122,7 @@ def _make_one(
   stop: signals.StopRequest,
   make_algorithm: loop.MakeAlgorithm,
 ) -> None:
-  """The run, or the sweep that it belongs to."""
+  """Trains the run, or the sweep that it belongs to."""
   if run.sweep is not None:
     mesh = devices.make_run_mesh(len(run.sweep.grid.runs()))
     sweep.sweep(

@@ -1,4 +1,4 @@
-"""What a figure leaves: numbers, a picture twice, and a sentence per claim."""
+"""The output of a figure: numbers, a picture in two formats, verdicts."""
 
 import json
 import math
@@ -17,13 +17,13 @@ HELD, FAILED, UNDECIDED = 'held', 'did not hold', 'is undecided'
 
 
 class Claim(NamedTuple):
-  """What a paper says, and what came of it here.
+  """A paper's claim and the verdict of this package's runs.
 
   Attributes:
-    text: the claim, as `MB-MPO needs 10 times less data than PPO`.
+    text: the claim, such as `MB-MPO needs 10 times less data than PPO`.
     verdict: `held`, `did not hold` or `is undecided`.
-    reason: the numbers that say so, with an interval and n.
-    numbers: the same for programs, JSON.
+    reason: the numbers behind the verdict, with an interval and n.
+    numbers: the same numbers for JSON.
   """
 
   text: str
@@ -33,12 +33,12 @@ class Claim(NamedTuple):
 
   @property
   def sentence(self) -> str:
-    """`The claim that <text> held: <reason>.`."""
+    """Formats `The claim that <text> held: <reason>.`."""
     return f'The claim that {self.text} {self.verdict}: {self.reason}.'
 
 
 def verdict(estimate: intervals.Interval, least: float) -> str:
-  """Whether an estimate is at least `least`, as surely as its interval says.
+  """Returns whether an estimate is at least `least`, given its interval.
 
   Example:
     >>> verdict(intervals.Interval(12.0, 11.0, 13.0, 3), 10.0)
@@ -52,7 +52,7 @@ def verdict(estimate: intervals.Interval, least: float) -> str:
 
 
 def undecided(text: str, reason: str) -> Claim:
-  """A claim that the runs which are there say nothing about."""
+  """Returns an undecided claim."""
   return Claim(text, UNDECIDED, reason)
 
 
@@ -66,22 +66,22 @@ def write(
 ) -> list[pathlib.Path]:
   """Writes `<name>.json`, `<name>.png`, `<name>.pdf` and `<name>.txt`.
 
-  And `<name>.md`, where there is a table.
+  It also writes `<name>.md` if there is a table.
 
   Args:
-    root: the folder, which is created.
-    name: of the figure.
-    picture: `None` where there is nothing to draw.
+    root: the folder; created if it does not exist.
+    name: the figure's name.
+    picture: the picture, or `None`.
     claims: each becomes a sentence.
-    numbers: whatever the picture shows; arrays, and numbers that are not
-      finite, are converted.
-    table: its head, and rows.
+    numbers: the numbers in the picture; arrays and non-finite numbers are
+      converted.
+    table: header and rows.
 
   Returns:
     The files.
 
   Raises:
-    WriteError: if one cannot be written.
+    WriteError: if a file cannot be written.
   """
   with atomic.writing(root):
     root.mkdir(parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def write(
 
 
 def markdown(table: Sequence[Sequence[str]]) -> str:
-  """A table, its head first.
+  """Formats a table, whose first row is the header.
 
   Example:
     >>> print(markdown([('a', 'b'), ('1', '2')]), end='')
@@ -123,12 +123,12 @@ def markdown(table: Sequence[Sequence[str]]) -> str:
 
 
 def plain(tree: Any) -> Any:
-  """What JSON can hold: arrays as lists, what is not finite as `null`."""
+  """Converts for JSON: arrays to lists, non-finite numbers to `null`."""
   if isinstance(tree, intervals.Interval):
     return plain(tree._asdict())
   if isinstance(tree, Mapping):
     return {str(key): plain(value) for key, value in tree.items()}
-  if hasattr(tree, 'tolist'):  # Arrays and NumPy's numbers.
+  if hasattr(tree, 'tolist'):  # Arrays and NumPy scalars.
     return plain(tree.tolist())
   if isinstance(tree, (list, tuple)):
     return [plain(value) for value in tree]

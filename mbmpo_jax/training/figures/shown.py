@@ -1,4 +1,4 @@
-"""What a figure of learning curves shows: its panels, and its numbers."""
+"""Panels and numbers of figures with learning curves."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,16 +18,16 @@ def panels(
   each: bool = False,
   time: bool = False,
 ) -> list[plot_paper.Panel]:
-  """A panel of learning curves for each of a study's.
+  """Returns a panel of learning curves for each panel of a study.
 
-  Runs that are not done are drawn as far as they are.
+  Unfinished runs are drawn up to their last iteration.
 
   Args:
-    found: what there is.
+    found: the study.
     log: whether the horizontal axes are logarithmic.
-    each: whether every run is a line of its own.
-    time: whether the horizontal axes are of the time that learning took,
-      instead of real transitions.
+    each: whether every run is a separate line.
+    time: whether the horizontal axes show training time instead of real
+      transitions.
   """
   return [
     plot_paper.Panel(
@@ -43,10 +43,10 @@ def panels(
 def series(
   entry: study.Found, *, each: bool = False, time: bool = False
 ) -> plot_paper.Series:
-  """The curve of a group.
+  """Returns the curve of a group.
 
-  Over time, a mean is of evaluations of one number, at the mean of the seconds
-  until then: runs that take other times have no time in common.
+  Over time, the mean is taken over the k-th evaluations of all runs and drawn
+  at their mean time, because the runs' evaluations have no common times.
   """
   made = [curves.evaluations(rows) for rows in entry.rows]
   steps = [curve.steps for curve in made]
@@ -67,7 +67,7 @@ def series(
 
 
 def numbers(found: study.Study) -> dict[str, Any]:
-  """By panel and group: every run's curve, and what the runs end with."""
+  """Returns by panel and group every run's curve and final return."""
   return {
     title: {entry.group.key: _numbers(entry) for entry in entries}
     for title, entries in found.panels.items()
@@ -87,5 +87,5 @@ def _numbers(entry: study.Found) -> dict[str, Any]:
 
 
 def by_key(entries: Sequence[study.Found]) -> dict[str, study.Found]:
-  """The groups of a panel that have a run which is done, by key."""
+  """Returns the groups of a panel with at least one finished run, by key."""
   return {entry.group.key: entry for entry in entries if entry.finished}

@@ -1,13 +1,13 @@
-"""Where models disagree, and where adaptation changes a policy.
+"""Maps of model disagreement and policy adaptation over states.
 
-Over a grid of states s, of a run's last checkpoint (Clavera et al. 2018,
+Over a grid of states s, from a run's last checkpoint (Clavera et al. 2018,
 section 6.3, figure 3):
 
   deviation(s) = mean_o std_k f_k(s, mode of pi_theta(s))_o
   kl(s)        = mean_i KL(pi_theta(s) || pi_theta_i'(s))
 
-with members k, dimensions o, and the adapted policies i that would collect the
-next real data (`Algorithm.behaviour`).
+with ensemble members k, dimensions o of the observation, and the adapted
+policies i that would collect the next real data (`Algorithm.behaviour`).
 """
 
 import json
@@ -35,10 +35,10 @@ _FILE = 'state_space.json'
 
 
 class Maps(NamedTuple):
-  """What was found on a grid.
+  """Results on a grid.
 
   Attributes:
-    iteration: iterations that were done.
+    iteration: number of iterations done.
     deviation: `[Y, X]`, in units of observations.
     kl: `[Y, X]`, in nats.
   """
@@ -49,13 +49,13 @@ class Maps(NamedTuple):
 
   @property
   def correlation(self) -> float:
-    """Pearson's r over the grid; one number, as its points are not apart."""
+    """Pearson's r over the grid, whose points are not independent."""
     pair = np.stack([self.deviation.ravel(), self.kl.ravel()])
     return float(np.corrcoef(pair)[0, 1])
 
 
 def grid(low: float, high: float, count: int) -> jax.Array:
-  """The states of a square, `[count * count, 2]`, row by row from below."""
+  """Returns the states of a square, `[count * count, 2]`, lowest row first."""
   line = jnp.linspace(low, high, count)
   y, x = jnp.meshgrid(line, line, indexing='ij')
   return jnp.stack([x.ravel(), y.ravel()], -1)
@@ -69,14 +69,16 @@ def measure(
   adapted: types.Params,
   obs: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-  """Deviation and KL at states, the equations above; nothing is drawn.
+  """Computes deviation and KL at states by the equations of the module.
+
+  It is deterministic.
 
   Args:
-    policy: with a density and no memory.
-    dynamics: of one member, that ignores its key.
-    model: of all members, leaves `[K, ...]`.
+    policy: a policy with a density and no memory.
+    dynamics: the dynamics of one member, which must ignore its key.
+    model: the parameters of all members, leaves `[K, ...]`.
     theta: the policy's parameters.
-    adapted: those of the adapted policies, leaves `[I, ...]`.
+    adapted: the parameters of the adapted policies, leaves `[I, ...]`.
     obs: states `[N, O]`.
 
   Returns:
@@ -109,20 +111,20 @@ def maps(
   high: float,
   count: int,
 ) -> Maps:
-  """The maps of a run of an algorithm with an ensemble and adapted policies.
+  """Computes the maps of a run with an ensemble and adapted policies.
 
-  They are kept in the run's folder; while the run goes no further, they are
-  read from there, and no checkpoint is needed.
+  The maps are saved in the run's folder and read from there unless the run has
+  gone further; then no checkpoint is needed.
 
   Args:
-    folder: of the run.
-    config: of the run.
-    low: the least coordinate of the square of states.
-    high: the greatest.
+    folder: the run's folder.
+    config: the run's configuration.
+    low: the smallest coordinate of the square of states.
+    high: the largest coordinate.
     count: states along a side.
 
   Raises:
-    CheckpointError: if there is no checkpoint that can be read.
+    CheckpointError: if no checkpoint can be read.
   """
   path = folder / _FILE
   square = {'low': low, 'high': high, 'count': count}
@@ -161,7 +163,7 @@ def maps(
 def _read(
   folder: pathlib.Path, algorithm: base.Algorithm, config: config_lib.Experiment
 ) -> tuple[int, Any]:
-  """The state of a run's newest checkpoint, and its iteration."""
+  """Reads the iteration and the state of a run's newest checkpoint."""
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   shapes = jax.eval_shape(
     lambda: iteration.start(

@@ -1,6 +1,6 @@
-"""The runs that a figure is made of, and what is there of them.
+"""The runs of a figure and their results so far.
 
-figure = groups of runs that differ in nothing but the seed: its curves
+A figure has groups of runs that differ only in the seed; each is a curve.
 """
 
 import pathlib
@@ -15,7 +15,7 @@ from mbmpo_jax.training.reporting import metrics
 
 
 class Sweep(NamedTuple):
-  """Runs that are made in one program, in one folder."""
+  """Runs that are trained in one program, in one folder."""
 
   folder: str
   grid: grid_lib.Grid
@@ -26,8 +26,8 @@ class Run(NamedTuple):
 
   Attributes:
     name: its folder below the figure's.
-    config: gives this run alone.
-    sweep: what it is made with; `None` where it is made alone.
+    config: its configuration.
+    sweep: the sweep that it belongs to; `None` if it is trained separately.
   """
 
   name: str
@@ -36,12 +36,12 @@ class Run(NamedTuple):
 
 
 class Group(NamedTuple):
-  """Runs that differ in nothing but the seed: one curve.
+  """Runs that differ only in the seed: one curve.
 
   Attributes:
-    panel: the title of the panel that it belongs into.
-    key: what it is called where it is asked for, once per panel.
-    label: what it is called in the legend.
+    panel: the title of its panel.
+    key: its identifier, unique within the panel.
+    label: its label in the legend.
     color: of its curve.
     runs: by seed.
   """
@@ -54,11 +54,11 @@ class Group(NamedTuple):
 
 
 class Found(NamedTuple):
-  """A group, and what its runs have left.
+  """A group and the results of its runs.
 
   Attributes:
     group: the runs.
-    rows: of each run's `metrics.jsonl`; none where it has not begun.
+    rows: the rows of each run's `metrics.jsonl`; empty if it has not begun.
   """
 
   group: Group
@@ -66,7 +66,7 @@ class Found(NamedTuple):
 
   @property
   def finished(self) -> list[list[dict[str, float]]]:
-    """The rows of the runs that are done."""
+    """The rows of finished runs."""
     return [
       rows
       for run, rows in zip(self.group.runs, self.rows, strict=True)
@@ -75,12 +75,12 @@ class Found(NamedTuple):
 
   @property
   def curves(self) -> list[curves.Curve]:
-    """The evaluations of the runs that are done."""
+    """The evaluations of finished runs."""
     return [curves.evaluations(rows) for rows in self.finished]
 
   @property
   def lacks(self) -> str:
-    """Why its runs say nothing about a claim; nothing if they do."""
+    """Why the runs cannot decide a claim; '' if they can."""
     if not self.finished:
       return 'runs are missing'
     for run, curve in zip(self.group.runs, self.curves, strict=False):
@@ -90,17 +90,17 @@ class Found(NamedTuple):
 
   @property
   def finals(self) -> list[float]:
-    """What each run that is done ends with."""
+    """The final returns of finished runs."""
     return [curves.final(curve) for curve in self.curves]
 
 
 class Study(NamedTuple):
-  """All of a figure that is there.
+  """All results of a figure.
 
   Attributes:
     size: `tiny`, `quick` or `full`.
     root: the folder of all runs.
-    groups: in the order in which they are drawn.
+    groups: in the order of drawing.
   """
 
   size: str
@@ -109,7 +109,7 @@ class Study(NamedTuple):
 
   @property
   def missing(self) -> list[str]:
-    """The runs that are not done, and how far they are."""
+    """Names and progress of unfinished runs."""
     found: dict[str, str] = {}
     for entry in self.groups:
       for run, rows in zip(entry.group.runs, entry.rows, strict=True):
@@ -139,18 +139,19 @@ def seeds(
   color: str | None = None,
   folder: str | None = None,
 ) -> Group:
-  """A group of runs that are made one by one, `<panel>/<folder>/seed=<n>`.
+  """Returns a group of separate runs, `<panel>/<folder>/seed=<n>`.
 
   Args:
-    panel: it belongs into.
-    config: of the first; the others have the seeds after it.
-    num_seeds: how many.
+    panel: the group's panel.
+    config: the configuration of the first run; the others have the seeds that
+      follow.
+    num_seeds: number of runs.
     key: by default the algorithm's name.
     label: by default the algorithm's.
     color: by default the algorithm's.
-    folder: by default the key. Groups that differ in nothing but how long they
-      are trained may share it: the shorter ones are the beginning of the
-      longest.
+    folder: by default the key. Groups that differ only in the number of
+      iterations may share it; a shorter run is then the beginning of the
+      longest one.
   """
   key = key or config.algorithm
   look = appearance.of(config.algorithm)
@@ -175,13 +176,13 @@ def swept(
   grid: grid_lib.Grid,
   looks: Mapping[str, tuple[str, str]],
 ) -> list[Group]:
-  """The groups of a sweep, one per setting.
+  """Returns the groups of a sweep, one per setting.
 
   Args:
-    panel: they belong into.
-    folder: of the sweep, below the figure's.
+    panel: the groups' panel.
+    folder: the sweep's folder below the figure's.
     grid: its runs.
-    looks: by the setting's label, label and colour in the picture.
+    looks: by the setting's label: label and colour in the picture.
   """
   sweep = Sweep(folder, grid)
   groups = []
@@ -196,7 +197,10 @@ def swept(
 
 
 def runs(groups: Sequence[Group]) -> list[Run]:
-  """All runs, each once and to its longest, first those of the first seed."""
+  """Returns all runs without repetition, first those of the first seed.
+
+  If groups share a run, it has the largest number of iterations.
+  """
   found: dict[str, Run] = {}
   most = max((len(group.runs) for group in groups), default=0)
   for index in range(most):
@@ -209,7 +213,7 @@ def runs(groups: Sequence[Group]) -> list[Run]:
 
 
 def read(size: str, root: pathlib.Path, groups: Sequence[Group]) -> Study:
-  """What there is of a figure's runs."""
+  """Reads the results of a figure's runs."""
   return Study(
     size,
     root,
@@ -221,7 +225,7 @@ def read(size: str, root: pathlib.Path, groups: Sequence[Group]) -> Study:
 
 
 def rows_of(root: pathlib.Path, run: Run) -> list[dict[str, float]]:
-  """The metrics of a run's iterations; none where it has not begun."""
+  """Reads the metrics of a run; empty if it has not begun."""
   path = root / run.name / 'metrics.jsonl'
   rows = metrics.read_jsonl(path) if path.is_file() else []
   return [x for x in rows if x['iteration'] < run.config.run.num_iterations]
@@ -233,5 +237,5 @@ def is_done(run: Run, rows: Sequence[Mapping[str, float]]) -> bool:
 
 
 def num_done(rows: Sequence[Mapping[str, float]]) -> int:
-  """How many iterations a run has; rows of some may have been lost."""
+  """Returns the number of iterations done; rows of some may be lost."""
   return int(rows[-1]['iteration']) + 1 if rows else 0

@@ -1,7 +1,7 @@
 """Transitions of a family's test tasks, the same for all runs of a figure.
 
-Half are of random actions, half of one trained policy: of that run which a
-figure makes them of, once. They are kept in a file.
+Half are from random actions, half from the trained policy of one run. They are
+collected once and saved in a file.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from mbmpo_jax.rollouts import real
 from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import saved_state
 
-# A key of its own, whatever the runs' seeds are.
+# A key that does not depend on the runs' seeds.
 _SEED = 26
 _STORED = ('obs', 'action', 'next_obs')
 
@@ -32,7 +32,7 @@ class Pools(NamedTuple):
 
   @property
   def digest(self) -> str:
-    """Tells one from another."""
+    """A hash of the transitions."""
     found = hashlib.sha256()
     for leaf in jax.tree.leaves(self):
       found.update(np.ascontiguousarray(leaf).tobytes())
@@ -40,19 +40,20 @@ class Pools(NamedTuple):
 
   @property
   def num_tasks(self) -> int:
-    """M."""
+    """The number M of tasks."""
     return int(self.targets.obs.shape[0])
 
 
 class Sizes(NamedTuple):
-  """How much is measured.
+  """Sizes of the measurements.
 
   Attributes:
-    context: transitions of a task that are told.
-    targets: transitions of a task that are predicted.
-    episodes: of each task.
-    tasks: at most so many; `None` is all of the family's.
-    standardized: whether errors are in units of the changes' deviations.
+    context: transitions of a task to adapt to.
+    targets: transitions of a task to predict.
+    episodes: episodes per task.
+    tasks: the largest number of tasks; `None` is all of the family's.
+    standardized: whether errors are in units of the standard deviation of
+      observation changes.
   """
 
   context: int
@@ -63,20 +64,20 @@ class Sizes(NamedTuple):
 
 
 def test_tasks(family: families.Family, sizes: Sizes) -> families.Task:
-  """The family's, or the first of them, leaves [M, ...]."""
+  """Returns the family's test tasks, or the first of them, leaves [M, ...]."""
   return jax.tree.map(lambda x: x[: sizes.tasks], family.test_tasks())
 
 
 def make_pools(
   run: saved_state.SavedState, sizes: Sizes, key: jax.Array
 ) -> Pools:
-  """Transitions of every test task, half of them of the run's policy.
+  """Collects transitions of every test task, half with the run's policy.
 
-  The policy has adapted to as many random transitions as a context has.
+  The policy first adapts to random transitions, as many as in a context.
 
   Args:
-    run: whose policy.
-    sizes: of the pools.
+    run: the run of the policy.
+    sizes: sizes of the pools.
     key: consumed.
   """
   family = envs.family_of(env_of(run), run.config.algorithm)
@@ -139,12 +140,12 @@ def make_pools(
 
 
 def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
-  """The transitions that a file holds; made of the run in a folder if none.
+  """Reads saved transitions, or collects and saves them.
 
   Args:
-    path: of the file, `.npz`.
-    folder: of the run whose policy is one of the two.
-    sizes: of the pools; a file with others is made anew.
+    path: the file, `.npz`.
+    folder: the run whose policy collects half of the transitions.
+    sizes: sizes of the pools; a file with other sizes is replaced.
 
   Raises:
     UserError: as `saved_state.load_state` does.
@@ -167,7 +168,7 @@ def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
 
 
 def _transitions(values: list[Any]) -> types.Transition:
-  """With what a model needs, and blanks."""
+  """Builds transitions from the saved fields, and zeros for the others."""
   obs, action, next_obs = values
   blank: Any = np.zeros(obs.shape[:-1], obs.dtype)
   return types.Transition(
@@ -176,5 +177,5 @@ def _transitions(values: list[Any]) -> types.Transition:
 
 
 def env_of(run: saved_state.SavedState) -> envs.Environment:
-  """The world of a run, in which every episode draws its task."""
+  """Returns the environment of a run, which draws a task in every episode."""
   return envs.make(run.config.env.name, run.config.env.variant)

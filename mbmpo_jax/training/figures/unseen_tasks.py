@@ -1,7 +1,7 @@
-"""What a run knows of tasks that it has not seen, given a few transitions.
+"""Evaluates runs in unseen tasks, given a few transitions of each.
 
-In each test task of a world's family, of GSSM's saved runs and the others that
-its paper compares (Wang & van Hoof 2022, tables 1, 2 and 6):
+In each test task of an environment's family, for saved runs of GSSM and of the
+methods that its paper compares (Wang & van Hoof 2022, tables 1, 2 and 6):
 
   error(C)   mean_n mean_o (E_k[s'_n - f(s_n, a_n, z_k(C))]_o / scale_o)^2,
              with contexts C of that task, of another one, and of fewer points
@@ -9,9 +9,9 @@ its paper compares (Wang & van Hoof 2022, tables 1, 2 and 6):
   seconds    that this adaptation takes, once it is compiled
 
 The transitions n and the contexts are the same for all runs (`task_pools.py`):
-half of random actions, half of one trained policy. So errors of two models are
-compared task by task. L2A's model knows no context: it is adapted to the steps
-of the episode before n, or to those of another task's episode.
+half are from random actions, half from one trained policy. The errors of two
+models can thus be compared task by task. L2A's model has no context; it adapts
+to the steps of the episode before n, or to those of an episode of another task.
 """
 
 import json
@@ -40,22 +40,22 @@ from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import saved_state
 
 _FILE = 'unseen_tasks.json'
-# Draws of z over which a prediction is the mean (equation 11).
+# Samples of z over which predictions are averaged (equation 11).
 _DRAWS = 5
 _REPEATS = 20
-# A key of its own, whatever the runs' seeds are.
+# A key that does not depend on the runs' seeds.
 _SEED = 27
 
 
 class Found(NamedTuple):
-  """Of one run; lists have a number per test task.
+  """Results of one run; lists have one number per test task.
 
   Attributes:
-    returns: of an episode, mean.
-    own: error given the task's transitions; none where there is no surrogate.
-    other: error given those of another task.
-    by_size: error by the number of points of the context.
-    seconds: of an adaptation; NaN where nothing adapts before an episode.
+    returns: mean returns of episodes.
+    own: errors given transitions of the task; empty without a model.
+    other: errors given transitions of another task.
+    by_size: errors by the number of context points.
+    seconds: duration of an adaptation; NaN if nothing adapts before an episode.
   """
 
   returns: list[float]
@@ -74,14 +74,15 @@ def errors(
   shift: jax.Array | int = 0,
   scale: jax.Array | float = 1.0,
 ) -> jax.Array:
-  """The model's error in every task, [M].
+  """Returns the model's error in every task, [M].
 
   Args:
-    run: of `gssm`, with any of its models.
-    pools: of the test tasks.
+    run: a run of `gssm`, with any of its models.
+    pools: transitions of the test tasks.
     key: consumed.
-    points: of the context; the first of the pool's.
-    shift: contexts are of the task so many places later; 0 is the task's own.
+    points: number of context points; the first of the pool's.
+    shift: contexts are those of the task with index m + shift; 0 is the same
+      task.
     scale: divides errors, [O] or a number.
   """
   config: Any = run.config
@@ -128,15 +129,15 @@ def errors_of_l2a(
   shift: jax.Array | int = 0,
   scale: jax.Array | float = 1.0,
 ) -> jax.Array:
-  """The same of L2A's models, adapted before every prediction, [M].
+  """Returns the error of L2A's models, adapted before every prediction, [M].
 
-  The prediction is the members' mean. Targets stand in the order of their
-  episodes, so that those before n are its window.
+  The prediction is the members' mean. Targets are in the order of their
+  episodes, so that the targets before n are its window.
 
   Args:
-    run: of `l2a`.
-    pools: of the test tasks.
-    shift: windows are of the task so many places later.
+    run: a run of `l2a`.
+    pools: transitions of the test tasks.
+    shift: windows are those of the task with index m + shift.
     scale: divides errors, [O] or a number.
   """
   config: Any = run.config
@@ -154,13 +155,13 @@ def errors_of_l2a(
 
   def of_task(told: types.Transition, targets: types.Transition) -> jax.Array:
     num = told.obs.shape[0]
-    # Whether a step goes on from the one before it.
+    # Whether a step continues the one before it.
     follows = jnp.all(told.obs == jnp.roll(told.next_obs, 1, 0), -1)
     follows = follows & (jnp.arange(num) > 0)
 
     def wrong(n: jax.Array) -> jax.Array:
       places = n - steps + jnp.arange(steps)
-      # From the newest backwards, as far as all go on.
+      # Steps of the window that are connected to the newest without a gap.
       joined = follows[jnp.maximum(places + 1, 0)] & (places >= 0)
       mask = jnp.cumprod(joined[::-1].astype(float))[::-1]
       rows = jnp.maximum(places, 0)
@@ -186,7 +187,7 @@ def errors_of_l2a(
 
 
 def context_sizes(most: int) -> tuple[int, ...]:
-  """Sizes of contexts whose errors are drawn: 1, 2, 5, 10, ... and the most.
+  """Returns context sizes for the plot: 1, 2, 5, 10, ... up to `most`.
 
   Example:
     >>> context_sizes(50)
@@ -201,11 +202,17 @@ def measure(
   pools: task_pools.Pools | None,
   sizes: task_pools.Sizes,
 ) -> Found:
-  """All of it, of a run; `pools` are `None` where it has no surrogate."""
+  """Measures a run.
+
+  Args:
+    run: the run.
+    pools: transitions of the test tasks; `None` for a run without a model.
+    sizes: sizes of the measurements.
+  """
   family = envs.family_of(task_pools.env_of(run), run.config.algorithm)
   algorithm: Any = run.algorithm
   length = run.config.collect.episode_length
-  # One task after another: test tasks, then draws of z.
+  # One task after another, to limit memory.
   play_key, error_key, adapt_key = jax.random.split(
     jax.random.PRNGKey(_SEED), 3
   )
@@ -230,7 +237,8 @@ def measure(
       change = env.change(pools.targets.obs, pools.targets.next_obs)
       scale = jnp.asarray(np.std(change, (0, 1))) + 1e-8
 
-    # Test tasks are in random order, or a grid: half way is another one.
+    # Test tasks are random or form a grid, so half way along is a different
+    # one.
     away = pools.num_tasks // 2
 
     @jax.jit
@@ -258,12 +266,12 @@ def measure(
 def kept(
   folder: pathlib.Path, pools: task_pools.Pools | None, sizes: task_pools.Sizes
 ) -> Found:
-  """What was measured of the run in a folder; measured now if it was not.
+  """Returns the saved measurements of a run, or measures and saves them.
 
-  It is kept there, for as long as the run, the sizes and the pools are these.
+  They are valid as long as the run, the sizes and the pools are the same.
 
   Args:
-    folder: of a run.
+    folder: the run's folder.
     pools: as for `measure`.
     sizes: as for `measure`.
 
@@ -301,7 +309,7 @@ def _seconds(
   sizes: task_pools.Sizes,
   key: jax.Array,
 ) -> float:
-  """The median of several adaptations, compiled before."""
+  """Returns the median duration of several compiled adaptations."""
   algorithm: Any = run.algorithm
   task = jax.tree.map(lambda x: x[0], tasks)
   shown, _ = real.rollout(

@@ -1,8 +1,8 @@
-"""Claims about what runs end with: how much better, and how surely.
+"""Claims about the final returns of runs, judged by confidence intervals.
 
-Each is judged by an interval over seeds (`intervals`): it held if all of the
-interval agrees with it, did not hold if none does, and is undecided otherwise.
-Those about what it takes are in `efficiency`.
+A claim held if the whole interval over seeds (`intervals`) agrees with it, did
+not hold if no part of it does, and is undecided otherwise. `efficiency` has the
+claims about transitions and time.
 """
 
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ from mbmpo_jax.training.reporting import pace
 def better(
   ours: study.Found, other: study.Found, text: str, least: float = 0.0
 ) -> report.Claim:
-  """That what our runs end with is more, by at least `least`.
+  """Claims that our final return is higher, by at least `least`.
 
-  Where the runs of one are longer, it is what they have after as many
-  transitions as the shorter ones.
+  If the runs of one group are longer, returns are compared at the number of
+  transitions of the shorter ones.
 
   Args:
     ours: runs.
-    other: those that they are compared with.
+    other: the runs to compare with.
     text: the claim.
     least: in units of return.
   """
@@ -57,16 +57,17 @@ def better(
 def improves_by(
   ours: study.Found, other: study.Found, text: str, published: float
 ) -> report.Claim:
-  """That our runs end with more, by a published share of the other's return.
+  """Claims that our final return is higher by a published fraction.
 
-  It held if they end with more for sure, by a share that is not for sure below
-  the published one; it did not if it is, or they end with less for sure.
+  The claim held if the return is significantly higher and the fraction is not
+  significantly below the published one. It did not hold if the fraction is
+  significantly below it, or the return is significantly lower.
 
   Args:
     ours: runs.
-    other: those that they are compared with.
+    other: the runs to compare with.
     text: the claim, without the number.
-    published: the share, 0.12 for 12%.
+    published: the fraction of the other's return, 0.12 for 12%.
   """
   claim = f'{text} by {published:.0%}'
   if ours.lacks or other.lacks:
@@ -95,7 +96,7 @@ def improves_by(
 
 
 def positive(ours: study.Found, text: str) -> report.Claim:
-  """That what our runs end with is more than 0, on average."""
+  """Claims that our mean final return is above 0."""
   if ours.lacks:
     return missing(text, ours, ours)
   mean = intervals.mean(ours.finals)
@@ -105,13 +106,13 @@ def positive(ours: study.Found, text: str) -> report.Claim:
 
 
 def steadier(ours: study.Found, other: study.Found) -> report.Claim:
-  """That our runs lose less of what they had learned by their end.
+  """Claims that our returns drop less below their maximum at the end.
 
-  Lost is the greatest smoothed return of a run less what it ends with.
+  The drop of a run is its largest smoothed return minus its final return.
 
   Args:
     ours: runs.
-    other: those that they are compared with.
+    other: the runs to compare with.
   """
   text = f'{ours.group.label} unlearns less than {other.group.label}'
   if ours.lacks or other.lacks:
@@ -135,17 +136,19 @@ def steadier(ours: study.Found, other: study.Found) -> report.Claim:
     'theirs': theirs,
   }
   verdict = report.verdict(less, 0.0)
-  if not any(lost) and not any(theirs):  # Neither loses anything: not less.
+  if not any(lost) and not any(theirs):  # Neither drops, so ours is not less.
     verdict = report.UNDECIDED
   return report.Claim(text, verdict, reason, numbers)
 
 
 def all_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
-  """That several claims hold: it did not if one did not, and held if all did.
+  """Claims that all `claims` hold.
+
+  It did not hold if one did not, and held if all did.
 
   Args:
-    text: what they say together.
-    claims: of a panel and a method each.
+    text: the combined claim.
+    claims: one per panel and method.
   """
   if not claims:
     return report.undecided(text, 'nothing was compared')
@@ -169,7 +172,7 @@ def all_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
 
 
 def missing(text: str, ours: study.Found, other: study.Found) -> report.Claim:
-  """A claim about runs that are not there, or say nothing: undecided."""
+  """Returns an undecided claim, because runs are missing or not usable."""
   numbers = {'panel': ours.group.panel, 'method': other.group.key}
   return report.Claim(
     text, report.UNDECIDED, ours.lacks or other.lacks, numbers

@@ -1,1 +1,1 @@
-"""The command line, and how a program starts."""
+"""The command line and the start of programs."""

@@ -1,4 +1,4 @@
-"""What a flag names by module:attribute, as `--task=my_tasks:pendulum`."""
+"""Flags that name an object by module:attribute: `--task=my_tasks:pendulum`."""
 
 import importlib
 import sys
@@ -8,17 +8,17 @@ from mbmpo_jax import config as config_lib
 
 
 def load(flag: str, name: str) -> Any:
-  """The attribute of a module that can be imported from the working folder.
+  """Returns the attribute of a module, also from the working folder.
 
   Args:
-    flag: its name, for the message.
+    flag: the flag's name, for the error message.
     name: module:attribute.
 
   Raises:
-    ConfigError: if there is none.
+    ConfigError: if it does not exist.
   """
   module, _, attribute = name.partition(':')
-  sys.path.insert(0, '')  # As `python -m` does.
+  sys.path.insert(0, '')  # as `python -m` does
   try:
     return getattr(importlib.import_module(module), attribute)
   except (ImportError, AttributeError, ValueError) as error:

@@ -1,7 +1,8 @@
-"""Configurations for the worlds of the public benchmark (Wang et al. 2019).
+"""Configurations for the environments of the public benchmark.
 
-Any algorithm in any world, for 200,000 real transitions as there. Sizes are for
-a CPU: those of the benchmark's own runs took days.
+Any algorithm on any environment of Wang et al. (2019), for 200,000 real
+transitions as in the benchmark. The sizes are reduced for a CPU; the
+benchmark's own runs took days.
 """
 
 import math
@@ -14,7 +15,7 @@ from mbmpo_jax import validation
 
 VARIANT = 'benchmark'
 TRANSITIONS = 200_000
-# Those that a CPU does in minutes, and those with bodies.
+# Environments that a CPU runs in minutes, and those with MuJoCo bodies.
 SMALL = (
   'pendulum',
   'inverted_pendulum',
@@ -39,7 +40,7 @@ WORLDS = (
   'humanoid_et',
 )
 _ON_POLICY = ('ppo', 'trpo', 'acktr')
-# Evaluations of a run, about.
+# Approximate number of evaluations per run.
 _EVALUATIONS = 25
 
 _Values = dict[str, Any]
@@ -73,14 +74,14 @@ _CEM: _Values = {
   'planner.num_iterations': 3,
   'planner.horizon': 20,
 }
-# M3PO without a history, as no task is hidden here, is MBPO.
+# M3PO without a history, because no task is hidden here; this is MBPO.
 _MBPO: _Values = {
   'history.length': 0,
   'batches.kind': 'mixed',
   'batches.final_model_share': 0.95,
 }
-# By algorithm: in the small worlds, and in those with bodies. What a
-# configuration has no field for is left out.
+# By algorithm: values for the small environments, and for those with bodies.
+# Values without a field in the configuration are left out.
 _SIZES: dict[str, tuple[_Values, _Values]] = {
   'mbmpo': (
     _SMALL_MODEL
@@ -118,14 +119,14 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
 
 
 def check(world: str, said: str = '') -> None:
-  """That the benchmark has a world of this name.
+  """Checks that the benchmark has an environment of this name.
 
   Args:
-    world: its name.
-    said: what the message begins with.
+    world: the environment's name.
+    said: the beginning of the error message.
 
   Raises:
-    ConfigError: naming it, those that there are, and the nearest.
+    ConfigError: naming it, the existing ones, and the nearest of them.
   """
   if world not in WORLDS:
     raise config_lib.ConfigError(
@@ -137,15 +138,16 @@ def check(world: str, said: str = '') -> None:
 def config(
   algorithm: str, world: str, *, transitions: int = TRANSITIONS
 ) -> config_lib.Experiment:
-  """An algorithm in a world of the benchmark.
+  """Returns the configuration of an algorithm on a benchmark environment.
 
   Args:
-    algorithm: its name.
+    algorithm: the algorithm's name.
     world: one of `WORLDS`.
-    transitions: real ones; whole iterations are done until there are as many.
+    transitions: real transitions; the run has the smallest number of whole
+      iterations that collects as many.
 
   Raises:
-    ConfigError: if there is no such world, or too few transitions.
+    ConfigError: if there is no such environment, or too few transitions.
     UnknownAlgorithmError: if there is no such algorithm.
 
   Example:
@@ -163,7 +165,7 @@ def config(
     'env.variant': VARIANT,
     'collect.episode_length': env.max_episode_steps,
     'collect.buffer_capacity': TRANSITIONS,
-    # Of methods that step environments which go on.
+    # For methods whose environments continue across iterations.
     'collect.steps_per_env': 200,
     'run.eval_episodes': 10,
   }
@@ -177,7 +179,7 @@ def config(
   if algorithm in _SIZES:
     values |= _SIZES[algorithm][world not in SMALL]
   if 'collect.num_trajectories' in values and world in SMALL:
-    # As many transitions in an iteration, however short the episodes.
+    # Equally many transitions per iteration for shorter episodes.
     values['collect.num_trajectories'] *= 200 // env.max_episode_steps
   if algorithm == 'mb_mpc':
     values['run.eval_episodes'] = 2

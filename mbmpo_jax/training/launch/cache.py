@@ -10,17 +10,17 @@ _MIN_COMPILE_TIME_S = 0.5
 
 
 def enable() -> pathlib.Path | None:
-  """Makes XLA keep what took over half a second to compile, and reuse it.
+  """Makes XLA cache programs that took over half a second to compile.
 
-  The folder is `JAX_COMPILATION_CACHE_DIR` where that is set, or what the
+  The folder is `JAX_COMPILATION_CACHE_DIR` if it is set, or the folder that the
   program has set in JAX's configuration, otherwise `mbmpo_jax/xla` in the
-  user's cache folder (`XDG_CACHE_HOME` or `~/.cache`). JAX's own variables win
-  over everything set here; in particular `JAX_ENABLE_COMPILATION_CACHE=false`
-  turns the cache off.
+  user's cache folder (`XDG_CACHE_HOME` or `~/.cache`). JAX's own variables
+  override everything set here; in particular
+  `JAX_ENABLE_COMPILATION_CACHE=false` turns the cache off.
 
   Returns:
-    The cache's folder, or `None` where that variable is set but empty, or there
-    is no home to have it in, which is said.
+    The cache's folder, or `None` if that variable is set but empty, or if there
+    is no home folder; a message reports the latter.
   """
   folder = os.environ.get('JAX_COMPILATION_CACHE_DIR')
   if folder is None:
@@ -38,7 +38,7 @@ def enable() -> pathlib.Path | None:
 
 
 def _in_home() -> str | None:
-  """The folder, which is there."""
+  """Creates and returns the folder."""
   try:
     base = os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache'
     folder = pathlib.Path(base) / 'mbmpo_jax' / 'xla'

@@ -1,7 +1,6 @@
-"""`mbmpo <command>`: the programs of `experiments/`, wherever one is.
+"""`mbmpo <command>`: the programs of `experiments/`, installed as one command.
 
-mbmpo train mbmpo/point --workdir=runs/point
-mbmpo evaluate runs/point
+mbmpo train mbmpo/point --workdir=runs/point mbmpo evaluate runs/point
 """
 
 import ast
@@ -23,9 +22,10 @@ def names() -> tuple[str, ...]:
 
 
 def main() -> None:
-  """Runs the command that the first argument names, as a program of its own.
+  """Runs the command named by the first argument as the main program.
 
-  Its flags are its own; an unknown command is one line, and exits with 2.
+  Each command has its own flags. An unknown command prints one line and exits
+  with 2.
   """
   command, *rest = sys.argv[1:] or ['--help']
   if command in ('--help', '-h', '-help', 'help'):
@@ -40,7 +40,7 @@ def main() -> None:
     )
     sys.exit(2)
   sys.argv = [f'mbmpo {command}', *rest]
-  # As the main module: its docstring and its flags are what --help shows.
+  # Run as the main module, so that --help shows its docstring and its flags.
   runpy.run_module(f'{_PACKAGE}.{command}', run_name='__main__', alter_sys=True)
 
 
@@ -59,6 +59,6 @@ def _usage() -> str:
 
 
 def _sentence(name: str) -> str:
-  """The first line of the program's docstring; it is not run for it."""
+  """Returns the first line of the program's docstring without running it."""
   text = (_FOLDER / f'{name}.py').read_text(encoding='utf-8')
   return (ast.get_docstring(ast.parse(text)) or '').partition('\n')[0]

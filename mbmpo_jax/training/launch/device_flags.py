@@ -1,4 +1,4 @@
-"""The flags about devices and processes, which all training binaries share."""
+"""Flags for devices and processes, shared by all training binaries."""
 
 import re
 from typing import Any, NamedTuple
@@ -7,12 +7,12 @@ from absl import flags
 
 from mbmpo_jax import config as config_lib
 
-# Belong to the binary that parses them, and so to its --help.
+# The flags belong to the binary that parses them, so its --help shows them.
 flags.disclaim_key_flags()
 
 
 class DeviceFlags(NamedTuple):
-  """The flags about devices and processes."""
+  """The values of the flags for devices and processes."""
 
   num_devices: int | None
   distributed: bool  # whether there are several processes
@@ -25,14 +25,14 @@ NONE = DeviceFlags(None, False, None, None, None)
 
 
 def define_num_devices(flag_values: flags.FlagValues, *, text: str) -> None:
-  """Defines `--num_devices` alone, of which `text` says what they share."""
+  """Defines `--num_devices` alone; `text` is its help."""
   flags.DEFINE_integer(
     'num_devices', None, text, lower_bound=1, flag_values=flag_values
   )
 
 
 def define(flag_values: flags.FlagValues) -> None:
-  """Defines them."""
+  """Defines the flags."""
   define_num_devices(
     flag_values,
     text='Devices, of all processes together, that share the work; by default'
@@ -70,11 +70,11 @@ def define(flag_values: flags.FlagValues) -> None:
 
 
 def read(flag_values: flags.FlagValues) -> DeviceFlags:
-  """Their values, once parsed.
+  """Returns the values of the parsed flags.
 
   Raises:
-    ConfigError: one line about those of several processes, which go together or
-      not at all.
+    ConfigError: one line, if only some of the flags for several processes are
+      given.
   """
   values: Any = (flag_values[name].value for name in DeviceFlags._fields)
   found = DeviceFlags(*values)

@@ -1,7 +1,6 @@
-"""The command line: a configuration file, overrides of its fields, a folder.
+"""Parses the command line: a configuration file, its overrides, a folder.
 
-Whatever is wrong with it becomes one line that names the flag, its value and
-what is allowed.
+Every error becomes one line that names the flag, its value and what is allowed.
 """
 
 import contextlib
@@ -29,14 +28,14 @@ from mbmpo_jax.training.launch import presets
 from mbmpo_jax.training.launch import tiny
 from mbmpo_jax.training.reporting import output
 
-# Belong to the binary that calls `parse`, and so to its --help.
+# The flags belong to the binary that calls `parse`, so its --help shows them.
 flags.disclaim_key_flags()
 
 _OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)')
 
 
 class Arguments(NamedTuple):
-  """A parsed command line."""
+  """The parsed command line."""
 
   config: config_lib.Experiment
   workdir: pathlib.Path
@@ -54,24 +53,24 @@ def parse(
   define: Callable[[type[config_lib.Experiment]], Sequence[str]] | None = None,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> Arguments:
-  """Defines `--config`, its overrides and the others, and parses them.
+  """Defines `--config`, its overrides and the other flags, and parses them.
 
   The first argument may be the configuration's name, without `--config=`.
 
   Args:
     argv: the program's name and its arguments.
-    default_config: the preset where `--config` is not given.
-    default_workdir: the folder where `--workdir` is not given; `{config}`
-      stands for the preset's name, see `presets.load`, `{seed}` for
-      `,seed=<n>` where that is not the preset's.
-    devices: whether there are the flags about devices and processes.
-    further: names of the program's other flags, which it has defined.
-    define: defines those that depend on the class of the configuration, and
+    default_config: the preset if `--config` is not given.
+    default_workdir: the folder if `--workdir` is not given. `{config}` stands
+      for the preset's name, see `presets.load`; `{seed}` stands for `,seed=<n>`
+      if the seed differs from the preset's, else for nothing.
+    devices: whether to define the flags for devices and processes.
+    further: names of the program's other flags, which are already defined.
+    define: defines flags that depend on the class of the configuration, and
       returns their names.
-    flag_values: the program's own flags by default.
+    flag_values: by default the program's flags.
 
   Raises:
-    ConfigError: one line about what is wrong.
+    ConfigError: one line about the error.
   """
   try:
     argv = flag_values.read_flags_from_files(list(argv), force_gnu=False)
@@ -122,18 +121,18 @@ def parse_defined(
   of_run: bool = False,
   flag_values: flags.FlagValues = flags.FLAGS,
 ) -> None:
-  """Parses the flags of a program that has no configuration.
+  """Parses the flags of a program without a configuration.
 
   Args:
     argv: the program's name and its arguments.
-    names: of the flags, which it has defined.
-    required: those that have no default.
-    of_run: whether it reads a run's folder: the first argument may then be that
-      folder, without `--workdir=`, and there is `--import`.
-    flag_values: the program's own flags by default.
+    names: the names of its flags, which are already defined.
+    required: flags without a default.
+    of_run: whether the program reads a run's folder. The first argument may
+      then be that folder, without `--workdir=`, and `--import` is available.
+    flag_values: by default the program's flags.
 
   Raises:
-    ConfigError: one line about what is wrong.
+    ConfigError: one line about the error.
   """
   argv = list(argv)
   if of_run:
@@ -147,7 +146,7 @@ def parse_defined(
     if not flag_values[name].value:
       raise config_lib.ConfigError(f'--{name}: is missing')
   for name in names:
-    # A bound of absl's lets NaN through.
+    # absl's bounds accept NaN.
     value = flag_values[name].value
     if isinstance(value, float) and not math.isfinite(value):
       raise config_lib.ConfigError(f'--{name}={value}: must be finite')
@@ -156,9 +155,9 @@ def parse_defined(
 
 @contextlib.contextmanager
 def one_line_errors() -> Iterator[None]:
-  """Turns bad input into one line on stderr and the error's exit code.
+  """A context that turns user errors into one line on stderr and an exit code.
 
-  A warning is one line, too.
+  Warnings are one line, too.
   """
   try:
     with quiet.plain_warnings():
@@ -167,7 +166,7 @@ def one_line_errors() -> Iterator[None]:
     lines = [f'error: {_one_line(error)}', *getattr(error, '__notes__', ())]
     _exit('\n  '.join(lines), error.exit_code)
   except BrokenPipeError:
-    output.give_up()  # Whoever read has what they wanted.
+    output.give_up()  # The reader of the pipe has closed it.
     sys.exit(0)
   except (RuntimeError, AssertionError, MemoryError) as error:
     said = _of_jax(error)
@@ -179,11 +178,11 @@ def one_line_errors() -> Iterator[None]:
 
 
 def _of_jax(error: BaseException) -> str | None:
-  """A line about what JAX finds no other words for; `None` of a fault."""
+  """Returns a line about a JAX error that users can fix; else `None`."""
   found = re.search(r"[Uu]nable to initialize backend '(\w+)'", str(error))
   known = re.search(r'[Uu]nknown backend:? .*', str(error))
   trace = traceback.extract_tb(error.__traceback__)
-  # What JAX 0.10 raises where no platform of several is there.
+  # JAX 0.10 raises this if none of several requested platforms exists.
   unsaid = isinstance(error, AssertionError) and trace[-1].filename.endswith(
     'jax/_src/xla_bridge.py'
   )
@@ -194,14 +193,14 @@ def _of_jax(error: BaseException) -> str | None:
       f' of, such as cpu: {_one_line(error)[:300] or "none is there"}'
     )
   if 'RESOURCE_EXHAUSTED' in str(error) or isinstance(error, MemoryError):
-    from mbmpo_jax.training import memory  # With JAX, which failed already.
+    from mbmpo_jax.training import memory  # imports JAX
 
     return memory.said_of(error)
   return None
 
 
 def _exit(message: str, code: int) -> NoReturn:
-  # A name in a file may have anything in it, such as a terminal's own codes.
+  # A name in a file may contain anything, such as terminal control codes.
   lines = [
     ''.join(
       c if c.isprintable() else c.encode('unicode_escape').decode()
@@ -215,7 +214,7 @@ def _exit(message: str, code: int) -> NoReturn:
 
 
 def _named_first(argv: Sequence[str], flag: str) -> list[str]:
-  """Writes out the flag whose value is the first argument, if it is no flag."""
+  """Adds the flag's name to the first argument if that is not a flag."""
   program, *arguments = argv
   if arguments and not arguments[0].startswith('-') and '=' not in arguments[0]:
     arguments[0] = f'--{flag}={arguments[0]}'
@@ -223,7 +222,7 @@ def _named_first(argv: Sequence[str], flag: str) -> list[str]:
 
 
 def _split(arguments: Sequence[str], *, default: str) -> tuple[str, list[str]]:
-  """The last value of `--config`, and the arguments without it."""
+  """Returns the last value of `--config`, and the arguments without it."""
   path, others = default, []
   remaining = iter(arguments)
   for argument in remaining:
@@ -238,7 +237,7 @@ def _split(arguments: Sequence[str], *, default: str) -> tuple[str, list[str]]:
 def _check_overrides(
   arguments: Sequence[str], kind: type[config_lib.Experiment]
 ) -> None:
-  """Every `--config.<field>` names a field of the configuration."""
+  """Checks that every `--config.<field>` names a field of the configuration."""
   allowed = validation.allowed_values(kind)
   for argument in arguments:
     match = _OVERRIDE.match(argument)
@@ -263,12 +262,12 @@ def _check_overrides(
 
 
 def _siblings(name: str, allowed: Iterable[str]) -> str:
-  """The fields and sections beside a name, or else at the top."""
+  """Lists the fields and sections beside a name, or at the top level."""
   section = name.rpartition('.')[0]
   prefix = f'{section}.' if section else ''
   if not any(n.startswith(prefix) for n in allowed):
     prefix = ''
-  # In order, each once.
+  # A dict, to keep the order and drop repetitions.
   found = dict.fromkeys(
     prefix + n.removeprefix(prefix).partition('.')[0]
     for n in allowed
@@ -280,7 +279,7 @@ def _siblings(name: str, allowed: Iterable[str]) -> str:
 def _take_none(
   arguments: Sequence[str], kind: type[config_lib.Experiment]
 ) -> tuple[list[str], list[str]]:
-  """Splits off the fields that are set to None, which config_flags cannot.
+  """Removes overrides that set a field to None; config_flags cannot parse them.
 
   Returns:
     The other arguments, and the names of the fields. The last override of a
@@ -346,7 +345,7 @@ def _define(
 def _define_fields(
   preset: config_lib.Experiment, flag_values: flags.FlagValues
 ) -> None:
-  """Every field of the configuration, for `--helpfull`."""
+  """Defines every field of the configuration, for `--helpfull`."""
   values = config_lib.flatten(preset)
   for name, allowed in validation.allowed_values(type(preset)).items():
     if f'config.{name}' not in flag_values:
@@ -371,7 +370,7 @@ def _parse_flags(
   flag_values: flags.FlagValues,
   kind: type[config_lib.Experiment] = config_lib.Experiment,
 ) -> list[str]:
-  """Lets absl parse, and says in one line what it objects to."""
+  """Parses with absl, and turns its errors into one line."""
   try:
     return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:

@@ -1,12 +1,13 @@
-"""`--import`: modules of the user's, run for what they register.
+"""`--import`: runs user modules that register environments or algorithms.
 
   mbmpo train --import=my_worlds --config.env.name=maze
   mbmpo evaluate runs/maze --import=my_worlds
 
 A module registers environments (`envs.register`) and algorithms
-(`algorithms.register`). Only what the command line names is ever imported: a
-run's folder says which module its environment came from, for the message that
-asks for it, but folders are sent around, and importing runs code.
+(`algorithms.register`). Only modules named on the command line are imported. A
+run's folder records the module of its environment, and an error message names
+it if it has to be imported. It is not imported automatically, because folders
+may come from others and importing runs code.
 """
 
 import importlib
@@ -22,7 +23,7 @@ from mbmpo_jax import config as config_lib
 
 FLAG = 'import'
 
-# Belongs to the binary that calls `define`.
+# The flag belongs to the binary that calls `define`.
 flags.disclaim_key_flags()
 
 
@@ -38,7 +39,7 @@ def define(flag_values: flags.FlagValues) -> None:
 
 
 def check(flag_values: flags.FlagValues) -> None:
-  """Refuses a file that is not there, without running anything.
+  """Rejects a file that does not exist, without running anything.
 
   Raises:
     ConfigError: naming it.
@@ -49,10 +50,10 @@ def check(flag_values: flags.FlagValues) -> None:
 
 
 def run(flag_values: flags.FlagValues = flags.FLAGS) -> None:
-  """Imports what `--import` names; a module that is there already, not again.
+  """Imports the modules of `--import`, unless they are already imported.
 
   Raises:
-    ConfigError: one line about what is wrong with a module.
+    ConfigError: one line about an error in a module.
   """
   load(_named(flag_values))
 
@@ -62,10 +63,10 @@ def _named(flag_values: flags.FlagValues) -> Iterable[str]:
 
 
 def load(names: Iterable[str]) -> None:
-  """Imports modules by name, found from the working folder too, or by file.
+  """Imports modules by file, or by name, also from the working folder.
 
   Raises:
-    ConfigError: one line about what is wrong with one.
+    ConfigError: one line about an error in a module.
   """
   for text in names:
     try:
@@ -77,7 +78,7 @@ def load(names: Iterable[str]) -> None:
         _import_from_here(text)
     except config_lib.ConfigError:
       raise
-    except (Exception, SystemExit) as error:  # It may raise anything.
+    except (Exception, SystemExit) as error:  # a module may raise anything
       raise config_lib.ConfigError(
         f'--import={text}: {_where(error)}{type(error).__name__}:'
         f' {" ".join(str(error).split())}'
@@ -89,7 +90,7 @@ def _is_file(text: str) -> bool:
 
 
 def _import_from_here(name: str) -> None:
-  # As `python -m` does; a script's path begins with its own folder.
+  # As `python -m` does; for a script, sys.path starts with its folder instead.
   sys.path.insert(0, str(pathlib.Path.cwd()))
   try:
     importlib.import_module(name)
@@ -98,7 +99,7 @@ def _import_from_here(name: str) -> None:
 
 
 def _run_file(path: pathlib.Path) -> None:
-  """Runs a file as the module of its name, once; its neighbours are found."""
+  """Runs a file once as a module, which can import its neighbours."""
   name = path.stem
   there = sys.modules.get(name)
   if there is not None:
@@ -111,10 +112,10 @@ def _run_file(path: pathlib.Path) -> None:
   if spec is None or spec.loader is None:
     raise config_lib.ConfigError(f'--import={path}: must be a Python file')
   module = importlib.util.module_from_spec(spec)
-  # Where dataclasses look for the names in their annotations.
+  # Dataclasses look up the names in annotations here.
   sys.modules[name] = module
-  # For the time being: a run's folder is to name the file, as nothing else
-  # finds it (`envs.origin`).
+  # Temporarily, because a run's folder must record the file's path, without
+  # which it cannot be found (`envs.origin`).
   sys.path.append(str(path.parent))
   try:
     spec.loader.exec_module(module)
@@ -131,7 +132,7 @@ def _file(module: object) -> pathlib.Path | None:
 
 
 def _where(error: BaseException) -> str:
-  """The innermost line of code that raised it, unless that is ours."""
+  """Returns the innermost line of user code that raised the error."""
   frames = traceback.extract_tb(error.__traceback__)
   for frame in reversed(frames):
     if frame.filename.startswith('<') or frame.filename == __file__:

@@ -1,4 +1,4 @@
-"""The flags that say what moved when a log was written."""
+"""Flags that describe the actions and the time limit of a log."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from mbmpo_jax import config as config_lib
 
 NAMES = ('action_low', 'action_high', 'gym')
 
-# Belong to the binary that calls `define`.
+# The flags belong to the binary that calls `define`.
 flags.disclaim_key_flags()
 
 
 def define(flag_values: flags.FlagValues) -> None:
-  """Defines them."""
+  """Defines the flags."""
   flags.DEFINE_list(
     'action_low',
     None,
@@ -37,11 +37,13 @@ def define(flag_values: flags.FlagValues) -> None:
 
 
 def read(flag_values: flags.FlagValues) -> tuple[Any, int | None]:
-  """The bounds (`external.actions.Actions`) and the time limit, as far as said.
+  """Returns the action bounds (`external.actions.Actions`) and the time limit.
+
+  Each is `None` if no flag gives it.
 
   Raises:
-    ConfigError: if something is no number, or both are said.
-    UserError: if there is no such environment, or no such bounds.
+    ConfigError: if a value is not a number, or both sources are given.
+    UserError: if the environment does not exist, or the bounds are invalid.
   """
   from mbmpo_jax.training.external import gym
   from mbmpo_jax.training.logs import scaling

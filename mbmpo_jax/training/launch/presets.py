@@ -1,6 +1,6 @@
-"""Configuration files: found by path or by a preset's name, and run once.
+"""Loads configuration files, by path or by the name of a preset.
 
-Presets are files `<algorithm>/<name>.py` below one folder, whose `get_config()`
+Presets are files `<algorithm>/<name>.py` in one folder. Their `get_config()`
 returns an algorithm's `Config`.
 """
 
@@ -16,14 +16,14 @@ from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import validation
 
-# What a configuration file is called among the modules.
+# The module name of a configuration file.
 _MODULE = 'config_file'
 
 
 def named(name: str) -> pathlib.Path:
-  """The file of the preset `<algorithm>/<preset>`.
+  """Returns the file of the preset `<algorithm>/<preset>`.
 
-  They are in `experiments/configs`, and in the wheel within the package.
+  Presets are in `experiments/configs`; in the wheel, inside the package.
   """
   package = pathlib.Path(mbmpo_jax.__file__).resolve().parent
   packed = package / 'presets'
@@ -37,19 +37,19 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
   """Finds and runs the file that `--config=<text>` names.
 
   Args:
-    text: a file's path; or a preset's name, `mbmpo/half_cheetah`; or such a
-      name without the algorithm, which is then that of the default, or else the
-      only one that has such a preset. What stands after a colon is handed to
-      `get_config`.
-    default: the default preset, which lies among the others.
+    text: a file's path; or a preset's name, such as `mbmpo/half_cheetah`; or a
+      preset's name without the algorithm, which is then the default's
+      algorithm, or else the only one that has such a preset. Text after a colon
+      is passed to `get_config`.
+    default: the default preset; its folder contains the others.
 
   Returns:
-    The configuration, and its name: `<algorithm>/<name>` if it lies in a folder
-    named after its algorithm, otherwise that of the file; then, after a dash,
-    what was handed to it, if that is a word.
+    The configuration, and its name. The name is `<algorithm>/<name>` if the
+    file is in a folder named after its algorithm, otherwise the file's name. If
+    the text after the colon is a word, it is appended after a dash.
 
   Raises:
-    ConfigError: one line about what is wrong with the name or the file.
+    ConfigError: one line about an error in the name or in the file.
   """
   named, colon, argument = text.partition(':')
   path = _find(named, default)
@@ -58,7 +58,7 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
   arguments = [argument] if colon else []
   try:
     config = _module(path).get_config(*arguments)
-  except Exception as error:  # A file may raise anything.
+  except Exception as error:  # a file may raise anything
     raise config_lib.ConfigError(
       f'--config={text}: {_line(error, path)}{type(error).__name__}:'
       f' {" ".join(str(error).split())}'
@@ -79,7 +79,7 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
 
 
 def _find(name: str, default: pathlib.Path) -> pathlib.Path | None:
-  """The file of that path, or of the preset of that name, or nothing."""
+  """Returns the file of that path, or of the preset of that name, or `None`."""
   root = default.parent.parent
   if name:
     for path in (
@@ -94,19 +94,19 @@ def _find(name: str, default: pathlib.Path) -> pathlib.Path | None:
 
 
 def _owners(name: str, root: pathlib.Path) -> list[str]:
-  """The algorithms that have a preset of this name."""
+  """Returns the algorithms that have a preset of this name."""
   return [a for a, own in _presets(root).items() if name in own]
 
 
 def _is_file(path: pathlib.Path) -> bool:
   try:
     return path.is_file()
-  except (OSError, ValueError):  # Too long, or with a zero in it.
+  except (OSError, ValueError):  # a name too long, or with a NUL
     return False
 
 
 def _nothing(name: str, default: pathlib.Path) -> str:
-  """What there is instead of a file or preset that does not exist."""
+  """Lists the alternatives to a file or preset that does not exist."""
   presets = _presets(default.parent.parent)
   folder, slash, preset = name.rpartition('/')
   if name.endswith('.py') or '/' in folder:
@@ -131,7 +131,7 @@ def _nothing(name: str, default: pathlib.Path) -> str:
 
 
 def _no_file(file: pathlib.Path, default: pathlib.Path) -> str:
-  """What there is in the file's folder, or else in the default's."""
+  """Lists the configuration files in the same folder, or in the default's."""
   folder = file.parent if _config_files(file.parent) else default.parent
   names = [f'{stem}.py' for stem in _config_files(folder)]
   hint = validation.nearest(file.name, names)
@@ -139,31 +139,31 @@ def _no_file(file: pathlib.Path, default: pathlib.Path) -> str:
 
 
 def _presets(root: pathlib.Path) -> dict[str, list[str]]:
-  """The names of the presets of each algorithm."""
+  """Returns the names of the presets of each algorithm."""
   folders = {p.name: _config_files(p) for p in sorted(root.glob('*/'))}
   return {name: files for name, files in folders.items() if files}
 
 
 def _config_files(folder: pathlib.Path) -> list[str]:
-  """The files there that define `get_config`, without `.py`."""
+  """Returns the files in a folder that define `get_config`, without `.py`."""
   files = [p for p in sorted(folder.glob('*.py')) if p.is_file()]
   return [p.stem for p in files if b'def get_config(' in p.read_bytes()]
 
 
 def _module(path: pathlib.Path) -> ModuleType:
-  """Runs a file, whatever its name ends in."""
+  """Runs a file as a module, with any file extension."""
   loader = importlib.machinery.SourceFileLoader(_MODULE, str(path))
   spec = importlib.util.spec_from_loader(_MODULE, loader)
   assert spec is not None
   module = importlib.util.module_from_spec(spec)
-  # Where dataclasses look for the names in their annotations.
+  # Dataclasses look up the names in annotations here.
   sys.modules[_MODULE] = module
   loader.exec_module(module)
   return module
 
 
 def _line(error: Exception, path: pathlib.Path) -> str:
-  """Where in the file it was raised."""
+  """Returns the line in the file that raised the error."""
   where = ''
   for frame in traceback.extract_tb(error.__traceback__):
     if frame.filename == str(path):

@@ -1,4 +1,4 @@
-"""The command line of a sweep: that of a run, the values swept, the seeds."""
+"""Parses the command line of a sweep: a run's flags, swept values, seeds."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training.launch import device_flags
 from mbmpo_jax.training.launch import flags as training_flags
 
-# Belong to the binary that calls `parse`, and so to its --help.
+# The flags belong to the binary that calls `parse`, so its --help shows them.
 flags.disclaim_key_flags()
 
 
 class Arguments(NamedTuple):
-  """A parsed command line."""
+  """The parsed command line."""
 
   grid: grid_lib.Grid
   workdir: pathlib.Path
@@ -36,11 +36,11 @@ def parse(
 
   Args:
     argv: the program's name and its arguments.
-    default_config: the preset where `--config` is not given.
-    flag_values: the program's own flags by default.
+    default_config: the preset if `--config` is not given.
+    flag_values: by default the program's flags.
 
   Raises:
-    ConfigError: one line about what is wrong.
+    ConfigError: one line about the error.
   """
   flags.DEFINE_string(
     'num_seeds',

@@ -1,8 +1,8 @@
-"""Any experiment made small enough to try its command in seconds.
+"""Reduces any experiment to sizes that run in seconds.
 
-`MBMPO_JAX_TINY=1` in the environment has the programs of `experiments/` and
-`benchmarks/` run at such sizes, and say so. Nothing is learned then: it is how
-the tests execute every command of the documentation.
+With `MBMPO_JAX_TINY=1` in the environment, the programs of `experiments/` and
+`benchmarks/` use these sizes and print a note. Nothing is learned with them.
+The tests use them to execute every command of the documentation.
 """
 
 import os
@@ -17,7 +17,7 @@ _Config = TypeVar('_Config', bound=config_lib.Experiment)
 
 
 def wanted() -> bool:
-  """Whether the environment variable is set; says so on stderr."""
+  """Whether the environment variable is set; if so, notes it on stderr."""
   if os.environ.get(VARIABLE, '') in ('', '0'):
     return False
   print(f'{VARIABLE} is set: a smoke test, far too small', file=sys.stderr)
@@ -25,10 +25,11 @@ def wanted() -> bool:
 
 
 def shrink(config: _Config) -> _Config:
-  """A copy in which everything that costs time is cut to a few.
+  """Returns a copy of `config` with every costly field reduced.
 
-  The fields say how far (`config.setting(..., tiny=)`). Numbers of members,
-  tasks and trajectories stay, as they depend on each other.
+  The fields declare their limits (`config.setting(..., tiny=)`). The numbers of
+  members, tasks and trajectories do not change, because they depend on each
+  other.
   """
   now = config_lib.flatten(config)
   return config_lib.replaced(
@@ -42,7 +43,7 @@ def shrink(config: _Config) -> _Config:
 
 
 def _at_most(value: Any, most: int) -> Any:
-  """`None` is no limit."""
+  """Limits a value, or each item of a tuple; `None` counts as no limit."""
   if isinstance(value, tuple):
     return tuple(min(size, most) for size in value)
   return most if value is None else min(value, most)

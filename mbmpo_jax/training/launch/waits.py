@@ -1,4 +1,4 @@
-"""Waits that are longer than a moment are said, on stderr."""
+"""Announces long waits on stderr."""
 
 import contextlib
 import sys
@@ -10,7 +10,7 @@ _LONG_S = 5.0
 
 @contextlib.contextmanager
 def announced(what: str, *, after_s: float = _LONG_S) -> Iterator[None]:
-  """Says `what` goes on, once it has taken longer than `after_s` seconds.
+  """A context that prints `what` if it takes longer than `after_s` seconds.
 
   Args:
     what: such as `reading the policy`.

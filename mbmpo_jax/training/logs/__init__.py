@@ -1,4 +1,4 @@
-"""Logs: learning without a world to step. See docs/environments.md.
+"""Learning from logged data, without an environment. See docs/environments.md.
 
 logs.train('robot.npz', external.Task(reward), logs.quick(), 'runs/robot')
 """

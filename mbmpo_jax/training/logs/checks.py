@@ -1,8 +1,8 @@
-"""Whether a log can be learned from; what can be mended safely is.
+"""Checks whether a log can be used for learning, and removes bad rows.
 
-A row is left out where a number of it is not finite, where the observation that
-followed is not known, and nothing else; each finding is a line. What would be
-learned wrongly is refused.
+A row is removed only if one of its numbers is not finite, or if the observation
+that followed it is not known. Each finding is reported in one line. A log that
+would lead to wrong models is rejected.
 """
 
 from typing import Any, NamedTuple
@@ -16,22 +16,22 @@ from mbmpo_jax.training.logs import files as files_lib
 from mbmpo_jax.training.logs import log as log_lib
 from mbmpo_jax.training.logs import scaling as scaling_lib
 
-# As `masking.sound_rows`.
+# As in `masking.sound_rows`.
 _LARGEST = 1e10
-# Where an episode goes on, its next observation is the next row's: to this much
-# of what the column spans, and of its size.
+# Within an episode, a row's next observation must equal the next row's
+# observation, up to these fractions of the column's span and of its size.
 _SPAN, _ROUNDING = 1e-4, 1e-6
-_LATE = 0.5  # Of the step of a clock.
+_LATE = 0.5  # fraction of a clock step
 _FEWEST = 10
 
 
 class Checked(NamedTuple):
-  """A log that can be learned from, and what was found on the way.
+  """A log that can be used for learning, and the findings.
 
   Attributes:
-    log: sound rows.
-    findings: a line each.
-    has_reward: whether the file says what was paid; otherwise it is 0.
+    log: the rows that passed.
+    findings: one line each.
+    has_reward: whether the file has rewards; otherwise they are 0.
     ends_known: whether the last step of an episode is among the rows.
   """
 
@@ -42,7 +42,7 @@ class Checked(NamedTuple):
 
 
 class _Steps(NamedTuple):
-  """All rows of the file, [B, ...]."""
+  """All rows of the file, leaves [B, ...]."""
 
   obs: np.ndarray
   action: np.ndarray
@@ -51,7 +51,7 @@ class _Steps(NamedTuple):
   terminated: np.ndarray  # bool
   truncated: np.ndarray  # bool
   last: np.ndarray  # bool, where an episode ends
-  gap: np.ndarray  # bool, where the next row is not what followed
+  gap: np.ndarray  # bool, where the next row does not follow
 
 
 def check(
@@ -60,9 +60,9 @@ def check(
   """Checks shapes, ranges, episodes and columns.
 
   Args:
-    raw: what was read.
-    actions: bounds of the actions in the file; by default what the file says
-      of them, or else [-1, 1], and of whole numbers choices from 0.
+    raw: the content of the file.
+    actions: bounds of the actions in the file; by default those in the file, or
+      else [-1, 1], or choices from 0 if the actions are integers.
 
   Raises:
     LogError: naming the file and the array or column.
@@ -108,7 +108,7 @@ def check(
 
 
 def _flat(raw: files_lib.Raw) -> dict[str, np.ndarray]:
-  """Numbers, of as many rows everywhere; observations [B, O]."""
+  """Returns arrays with equally many rows; observations [B, O]."""
   count = len(raw.arrays['obs']) if raw.arrays['obs'].ndim else 0
   if not count:
     raise log_lib.LogError(f'{raw.file}: {raw.names["obs"]} has no rows')
@@ -182,7 +182,7 @@ def _steps(
     allowed = _allowed(obs)
     with np.errstate(invalid='ignore'):
       apart = np.abs(next_obs - following)
-      # What is not finite is left out for that.
+      # Non-finite rows are removed for another reason.
       far = (apart > allowed[None]) & (apart <= _LARGEST)
     gap |= ~last & np.any(far, 1)
   if gap.any():
@@ -195,7 +195,7 @@ def _steps(
 
 
 def _allowed(obs: np.ndarray) -> np.ndarray:
-  """What numbers of a column may differ by that are the same, [O]."""
+  """Returns the difference up to which numbers of a column are equal, [O]."""
   sound = np.abs(obs) <= _LARGEST
   count = np.maximum(sound.sum(0), 1)
   mean = np.sum(np.where(sound, obs, 0.0), 0) / count
@@ -207,7 +207,7 @@ def _allowed(obs: np.ndarray) -> np.ndarray:
 def _late(
   raw: files_lib.Raw, arrays: dict[str, np.ndarray], last: np.ndarray
 ) -> np.ndarray:
-  """Where the clock says that rows are missing after this one."""
+  """Returns where the time column shows that rows are missing after a row."""
   late = np.zeros(len(last), bool)
   if 'time' not in arrays:
     return late
@@ -227,7 +227,7 @@ def _late(
 def _sound(
   raw: files_lib.Raw, steps: _Steps, unknown: np.ndarray, findings: list[str]
 ) -> np.ndarray:
-  """Rows [B] whose numbers are finite, and of a size."""
+  """Returns whether a row has only finite numbers of moderate size, [B]."""
   sound = np.ones(len(steps.reward), bool)
   first: tuple[int, str] | None = None
   for field in ('obs', 'action', 'reward', 'next_obs'):
@@ -272,16 +272,16 @@ def _log(
   labels: tuple[str, ...],
   scaling: actions_lib.Actions,
 ) -> log_lib.Log:
-  """The rows that are kept, with their place in their episode."""
+  """Returns the rows that are kept, with their time within the episode."""
   row = np.arange(len(kept))
   before = np.append(False, steps.last[:-1])
   episode = np.cumsum(before)
   start = np.maximum.accumulate(np.where(before, row, 0))
-  # A gap is as a row that was left out.
+  # A gap is treated like a removed row.
   missing = np.cumsum(np.append(False, steps.gap[:-1]))
   time = row - start + missing - missing[start]
   if not np.any(time[kept] == 0):
-    # Imagination must begin somewhere: where the first rows that are kept do.
+    # Imagined episodes need starts: the first rows that are kept.
     _, first, index = np.unique(
       episode[kept], return_index=True, return_inverse=True
     )

@@ -1,9 +1,10 @@
-"""What is odd about columns of a log, a line each; nothing is changed."""
+"""Reports unusual columns of a log, one line each, without changing them."""
 
 import numpy as np
 
-_EPS = 4 * float(np.finfo(np.float32).eps)  # As `models.normalizer`.
-# Beyond so many times the median distance from the median a value is odd.
+_EPS = 4 * float(np.finfo(np.float32).eps)  # As in `models.normalizer`.
+# A value is unusual if its distance from the median exceeds the median distance
+# by this factor.
 _FAR = 1e4
 _NAMED = 8
 
@@ -11,13 +12,13 @@ _NAMED = 8
 def findings(
   file: str, obs: np.ndarray, labels: tuple[str, ...], numbers: np.ndarray
 ) -> list[str]:
-  """Constant, duplicated and far-off columns of observations.
+  """Reports constant and duplicated observation columns, and outliers.
 
   Args:
-    file: its name.
-    obs: sound rows, `[B, O]`.
-    labels: what the columns are called.
-    numbers: of these rows in the file, `[B]`.
+    file: the file's name.
+    obs: valid rows, `[B, O]`.
+    labels: names of the columns.
+    numbers: numbers of these rows in the file, `[B]`.
   """
   said = []
   steady = constant(obs)
@@ -49,7 +50,7 @@ def findings(
 def of_actions(
   file: str, action: np.ndarray, labels: tuple[str, ...], *, choices: bool
 ) -> list[str]:
-  """Actions [B, A] that were never tried."""
+  """Reports actions [B, A] that were never tried."""
   steady = constant(action)
   if choices:
     never = steady & (action[0] == 0)
@@ -68,12 +69,12 @@ def of_actions(
 
 
 def constant(values: np.ndarray) -> np.ndarray:
-  """Whether a column of `values` [B, D] is one number, up to rounding."""
+  """Returns whether columns of `values` [B, D] are constant up to rounding."""
   return np.std(values, 0) <= _EPS * np.max(np.abs(values), 0)
 
 
 def _copies(obs: np.ndarray, varying: np.ndarray) -> list[list[int]]:
-  """Columns that are the same number in every row."""
+  """Returns groups of columns that are equal in every row."""
   groups: dict[bytes, list[int]] = {}
   for column in np.flatnonzero(varying):
     key = np.ascontiguousarray(obs[:, column]).tobytes()

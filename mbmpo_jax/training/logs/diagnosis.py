@@ -38,15 +38,15 @@ JSON, PICTURE = 'open_loop.json', 'open_loop.png'
 
 
 class Diagnosis(NamedTuple):
-  """Errors by steps ahead and dimension, in units of each one's spread.
+  """Errors by steps ahead and dimension, in units of each dimension's spread.
 
   Attributes:
-    source: what the predictions are compared with.
-    columns: what the dimensions are called, D.
-    spread: the units, [D]; 1 where nothing varies.
-    steady: whether nothing does, bool [D].
-    windows: stretches that were predicted.
-    errors: `open_loop.Errors` of them, NumPy arrays.
+    source: the data that the predictions are compared with.
+    columns: names of the D dimensions.
+    spread: the units, [D]; 1 for constant dimensions.
+    steady: whether a dimension is constant, bool [D].
+    windows: number of predicted windows.
+    errors: the windows' `open_loop.Errors`, as NumPy arrays.
   """
 
   source: str
@@ -58,12 +58,12 @@ class Diagnosis(NamedTuple):
 
   @property
   def model(self) -> np.ndarray:
-    """The root mean square over members, [T, D]."""
+    """The root mean square error over members, [T, D]."""
     return np.sqrt(np.mean(np.square(self.errors.model), 0))
 
   @property
   def better(self) -> np.ndarray:
-    """Steps for which models beat both trivial predictors, [D]."""
+    """Number of steps for which models beat both trivial predictors, [D]."""
     trivial = np.fmin(self.errors.stays, self.errors.mean)
     worse = ~(self.model < trivial)
     return np.where(worse.any(0), np.argmax(worse, 0), len(worse))
@@ -81,22 +81,22 @@ def of_run(
 
   Args:
     workdir: a folder of `loop.train`, `external.train` or `logs.train`.
-    data: a log to compare with; by default the rows that a run of
-      `logs.train` held out, new episodes of the policy where the world is JAX,
-      and else episodes that the models were fitted to.
+    data: a log to compare with. The default is the held-out rows for a run of
+      `logs.train`, new episodes of the policy if the environment is JAX, and
+      otherwise episodes that the models were fitted to.
     actions: bounds of the actions in `data`.
-    steps: predicted ahead, T; fewer where the data have too few stretches
-      of as many.
-    seed: of what is drawn.
+    steps: steps to predict ahead, T; fewer if the data have too few windows of
+      this length.
+    seed: of all random choices.
 
   Raises:
-    ConfigError: if there is no such run, or it has no models, or no data yet.
-    LogError: if the log cannot be used, or is of another world.
+    ConfigError: if there is no such run, or it has no models or no data yet.
+    LogError: if the log cannot be used, or is of another environment.
   """
   root = pathlib.Path(workdir)
   saved = saved_state.load_state(root)
   env = saved_world.environment(root, saved.config)
-  models_lib.of_run(env, saved.config)  # Refused before anything is played.
+  models_lib.of_run(env, saved.config)  # Raises before anything is computed.
   state: Any = saved.state
   if not int(state.buffer.size):
     raise config_lib.ConfigError(f'--workdir={root}: has no data yet')
@@ -136,17 +136,17 @@ def of_state(
   steps: int = STEPS,
   seed: int = 0,
 ) -> Diagnosis:
-  """Diagnoses the models of a state, on a log.
+  """Diagnoses the models of a state on a log.
 
   Args:
-    env: of the run.
-    algorithm: of the run.
-    config: of the run.
-    state: of the algorithm, with `model` and `buffer`.
-    log: what is predicted.
-    source: what that is, in words.
-    steps: as of `of_run`.
-    seed: as of `of_run`.
+    env: the run's environment.
+    algorithm: the run's algorithm.
+    config: the run's configuration.
+    state: the algorithm's state, with `model` and `buffer`.
+    log: the data to predict.
+    source: the data's description.
+    steps: as for `of_run`.
+    seed: as for `of_run`.
   """
   del algorithm
   dynamics = models_lib.of_run(env, config)
@@ -195,10 +195,10 @@ def of_state(
 def report(
   found: Diagnosis, root: pathlib.Path, say: Callable[[str], None]
 ) -> None:
-  """Says the table, and writes numbers and picture into a folder.
+  """Prints the table, and writes numbers and picture into a folder.
 
   Raises:
-    WriteError: if it cannot be written.
+    WriteError: if a file cannot be written.
   """
   for line in table(found):
     say(line)
@@ -208,7 +208,7 @@ def report(
 
 
 def table(found: Diagnosis) -> list[str]:
-  """Lines, one for each dimension; of many, the worst."""
+  """Returns one line for each dimension; of many, only the worst."""
   total = len(found.errors.stays)
   shown = [step for step in _SHOWN if step < total] + [total]
   width = max(map(len, found.columns))
@@ -243,7 +243,7 @@ def _cell(value: float) -> str:
 
 
 def numbers(found: Diagnosis) -> str:
-  """All of it as JSON; what is not finite is null."""
+  """Returns everything as JSON; non-finite numbers are null."""
 
   def rounded(x: Any) -> Any:
     if x.ndim:
@@ -279,7 +279,7 @@ def _check_sizes(log: log_lib.Log, env: envs_base.Environment) -> None:
 
 
 def _of_buffer(ring: buffer_lib.Buffer) -> log_lib.Log:
-  """What the models were fitted to, the oldest row first."""
+  """Returns the data that the models were fitted to, the oldest row first."""
   size, position = int(ring.size), int(ring.position)
   order = (position + np.arange(size)) % size if size else np.arange(0)
   if size < ring.data.reward.shape[0]:
@@ -294,7 +294,7 @@ def _played(
   state: Any,
   seed: int,
 ) -> log_lib.Log:
-  """New episodes of the policy."""
+  """Returns new episodes of the policy."""
 
   @jax.jit
   def play(params: types.Params, key: jax.Array) -> types.Transition:
@@ -308,7 +308,7 @@ def _played(
     )
     return real.to_transitions(trajectory, jnp.int32(0))[0]
 
-  # Apart from what the windows are chosen by.
+  # A key that differs from the one that chooses the windows.
   key = jax.random.fold_in(jax.random.PRNGKey(seed), 0x706C6179)
   rows = play(algorithm.policy_params(state), key)
   return _log(jax.tree.map(np.asarray, rows))

@@ -1,6 +1,6 @@
-"""Files of logs: .npz, HDF5 in D4RL's layout, data sets of Minari.
+"""Reads files of logs: .npz, HDF5 in D4RL's layout, Minari data sets.
 
-What they hold is read, not judged; `checks.py` does that. Nothing in a file is
+This module only reads; `checks.py` checks the content. No code in a file is
 run: arrays of Python objects are refused.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from mbmpo_jax.training.external import actions as actions_lib
 from mbmpo_jax.training.logs import log as log_lib
 
-# What arrays are called, the first that is there.
+# Names of arrays; the first one that exists is used.
 _NAMES = {
   'obs': ('observations', 'obs', 'observation', 'states'),
   'action': ('actions', 'action', 'acts'),
@@ -34,16 +34,16 @@ _EPISODE = re.compile(r'episode_(\d+)')
 
 
 class Raw(NamedTuple):
-  """What a file holds, flat over its B steps.
+  """The content of a file, flat over its B steps.
 
   Attributes:
     file: its name.
-    arrays: those that are there, by field: obs [B, ...], action [B, ...],
-      reward, next_obs [B, ...], terminated, truncated, episode, time.
-    names: what they are called in the file.
-    actions: what the file says of the actions' bounds.
-    columns: what the file calls the dimensions of an observation.
-    discrete: whether it says that actions are one-hot.
+    arrays: the existing arrays by field: obs [B, ...], action [B, ...], reward,
+      next_obs [B, ...], terminated, truncated, episode, time.
+    names: the arrays' names in the file.
+    actions: the bounds of the actions, if the file has them.
+    columns: names of the observation's dimensions, if the file has them.
+    discrete: whether the file declares one-hot actions.
   """
 
   file: str
@@ -55,7 +55,7 @@ class Raw(NamedTuple):
 
 
 def wanted(field: str) -> str:
-  """What a field of `Raw` is called by most."""
+  """Returns the most common name of a field of `Raw`."""
   return _NAMES[field][0]
 
 
@@ -63,7 +63,7 @@ def read(path: str | pathlib.Path) -> Raw:
   """Reads a file, or the folder of a Minari data set.
 
   Raises:
-    LogError: if it is not there, is none of these, cannot be read, or lacks
+    LogError: if it does not exist, has another format, cannot be read, or lacks
       observations or actions.
   """
   path = _file(pathlib.Path(path))
@@ -85,7 +85,7 @@ def read(path: str | pathlib.Path) -> Raw:
 
 
 def label(raw: Raw, field: str, column: int) -> str:
-  """What a column of an array is called."""
+  """Returns the name of a column of an array."""
   if field == 'obs' and column < len(raw.columns):
     return raw.columns[column]
   return f'{raw.names[field]}[:, {column}]'
@@ -157,7 +157,7 @@ def _hdf5(path: pathlib.Path) -> Raw:
 
 
 def _minari(path: pathlib.Path, groups: list[Any]) -> Raw:
-  """An episode of L steps has L + 1 observations."""
+  """Reads a Minari data set, with L + 1 observations per episode of L steps."""
   parts: dict[str, list[np.ndarray]] = {}
   for index, group in enumerate(groups):
     where = group.name.lstrip('/')
@@ -198,7 +198,7 @@ def _minari(path: pathlib.Path, groups: list[Any]) -> Raw:
 
 
 def _space(path: pathlib.Path) -> actions_lib.Actions | None:
-  """What Minari's metadata say of the actions, where they can be read."""
+  """Returns the action space in Minari's metadata, if it can be read."""
   try:
     metadata = json.loads((path.parent / 'metadata.json').read_text('utf-8'))
     space = json.loads(metadata['action_space'])

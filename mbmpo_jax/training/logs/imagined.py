@@ -1,4 +1,4 @@
-"""What a policy is worth in the models, where there is no world to ask."""
+"""Evaluates a policy in the models, for runs without an environment."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from mbmpo_jax.training import evaluate as evaluate_lib
 
 
 class Evaluation:
-  """As `evaluate.make_evaluate`, of imagined episodes in every member.
+  """Like `evaluate.make_evaluate`, with imagined episodes in every member.
 
   Attributes:
-    model: of all members, `[K, ...]`; to be set before it is called.
+    model: the parameters of all members, `[K, ...]`; set it before the call.
   """
 
   model: Any = None
@@ -58,5 +58,5 @@ class Evaluation:
     self._play = play
 
   def __call__(self, params: types.Params, key: jax.Array) -> types.Metrics:
-    """Mean and deviation of returns, mean length; consumes the key."""
+    """Returns mean and std of returns, and the mean length; consumes `key`."""
     return self._play(params, self.model, key)

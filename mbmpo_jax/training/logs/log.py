@@ -1,4 +1,4 @@
-"""A log: what happened in a world, as rows that a buffer takes."""
+"""Logs of transitions, in the form that a buffer stores."""
 
 import hashlib
 import io
@@ -15,24 +15,25 @@ from mbmpo_jax.training.storage import atomic
 
 
 class LogError(errors.UserError, ValueError):
-  """A log cannot be used as it is; one line says why, and the way out."""
+  """A log cannot be used; one line gives the reason and what to do."""
 
 
 class Log(NamedTuple):
-  """Sound transitions, the rows of an episode in order.
+  """Valid transitions; the rows of an episode are in order.
 
-  Where a row was left out, `time` goes on after it as if it were there: no
-  window of consecutive steps crosses the gap, and no episode begins after it.
+  If a row was removed, `time` still counts it: no window of consecutive steps
+  crosses the gap, and no episode starts after it.
 
   Attributes:
     name: of the file, for messages and titles.
-    rows: `[B, ...]`, NumPy arrays of single precision; actions are within
-      [-1, 1], or one-hot.
-    columns: what the dimensions of an observation are called.
+    rows: `[B, ...]`, NumPy arrays of single precision; actions are within [-1,
+      1], or one-hot.
+    columns: names of the observation's dimensions.
     discrete: whether actions are choices.
-    low: of the actions in the file, [A], what -1 stands for; of choices, the
+    low: the action in the file, [A], that -1 stands for; for choices, the
       number of the first.
-    high: what 1 stands for, or the number of the last.
+    high: the action in the file that 1 stands for, or the number of the last
+      choice.
   """
 
   name: str
@@ -44,22 +45,22 @@ class Log(NamedTuple):
 
   @property
   def size(self) -> int:
-    """B."""
+    """The number B of rows."""
     return len(self.rows.reward)
 
   @property
   def num_episodes(self) -> int:
-    """How many there are."""
+    """The number of episodes."""
     return len(np.unique(self.rows.episode))
 
   def take(self, chosen: np.ndarray) -> 'Log':
-    """Of the rows where `chosen` [B] is true."""
+    """Returns the rows where `chosen` [B] is true."""
     arrays: Any = self.rows[:-1]
     rows = types.Transition(*(x[chosen] for x in arrays))
     return self._replace(rows=rows)
 
   def digest(self) -> str:
-    """Tells one log from another."""
+    """A hash of the log."""
     found = hashlib.sha256()
     arrays: Any = self.rows[:-1]
     for array in arrays:
@@ -68,16 +69,16 @@ class Log(NamedTuple):
 
 
 def hold_out(log: Log, *, fraction: float, seed: int) -> tuple[Log, Log]:
-  """Parts with episodes that nothing is learned from.
+  """Splits off episodes that are not learned from.
 
   Args:
-    log: all of it.
-    fraction: of the rows, at least; in whole episodes. Of a single episode the
-      end is held out.
+    log: the whole log.
+    fraction: the smallest fraction of rows to hold out, in whole episodes. With
+      a single episode, its end is held out.
     seed: chooses the episodes.
 
   Returns:
-    What is learned from, and what is held out.
+    The rows to learn from, and the held-out rows.
   """
   episode = log.rows.episode
   numbers, counts = np.unique(episode, return_counts=True)
@@ -87,29 +88,30 @@ def hold_out(log: Log, *, fraction: float, seed: int) -> tuple[Log, Log]:
   order = np.random.default_rng(seed).permutation(len(numbers))
   before = np.cumsum(counts[order]) - counts[order]
   held = order[before < fraction * log.size]
-  # One is learned from, however long the others are.
+  # Keep at least one episode to learn from.
   chosen = np.isin(episode, numbers[held[: len(numbers) - 1]])
   return log.take(~chosen), log.take(chosen)
 
 
 def fill(buffer: buffer_lib.Buffer, log: Log) -> buffer_lib.Buffer:
-  """The buffer, with the log."""
+  """Returns the buffer with the log added."""
   return buffer_lib.add(buffer, log.rows)
 
 
 def to_buffer(log: Log) -> buffer_lib.Buffer:
-  """A ring that holds the log, and is full."""
+  """Returns a full buffer that holds the log."""
   width = log.rows.obs.shape[1], log.rows.action.shape[1]
   return fill(buffer_lib.init_transitions(log.size, *width), log)
 
 
 def most_steps(log: Log, most: int, *, windows: int) -> int:
-  """The longest windows of consecutive steps of which there are so many.
+  """Returns the longest window length with enough windows in the log.
 
   Args:
-    log: with at least one row.
-    most: steps; never more.
-    windows: how many there are to be; of length 1, there may be fewer.
+    log: a log with at least one row.
+    most: the largest length to return.
+    windows: the number of windows needed; windows of length 1 are returned even
+      if there are fewer.
   """
   rows = log.rows
   goes_on = (np.diff(rows.episode) == 0) & (np.diff(rows.time) == 1)
@@ -122,10 +124,10 @@ def most_steps(log: Log, most: int, *, windows: int) -> int:
 
 
 def write(log: Log, path: pathlib.Path) -> None:
-  """Replaces an .npz file that `read` takes; its actions are within [-1, 1].
+  """Writes an .npz file that `read` can read; its actions are in [-1, 1].
 
   Raises:
-    WriteError: if it cannot be written.
+    WriteError: if the file cannot be written.
   """
   rows, data = log.rows, io.BytesIO()
   names = [*rows._fields[:-1]]
@@ -139,5 +141,5 @@ def write(log: Log, path: pathlib.Path) -> None:
 
 
 def float_type() -> np.dtype:
-  """The precision in use."""
+  """Returns JAX's current float type."""
   return np.dtype(jnp.zeros(()).dtype)

@@ -1,4 +1,4 @@
-"""The dynamics that the state of a run is of."""
+"""Finds the dynamics model that belongs to the state of a run."""
 
 from typing import Any
 
@@ -13,16 +13,16 @@ from mbmpo_jax.models import recurrent_config
 
 
 def of_run(env: envs_base.Environment, config: Any) -> base.Dynamics:
-  """Dynamics of one member, as the algorithm of this configuration has them.
+  """Returns the dynamics of one member, as the run's algorithm defines them.
 
-  Models that remember begin without a history, those that adapt are not.
+  Recurrent models start without a history; models that adapt are not adapted.
 
   Args:
-    env: of the run.
-    config: of the run.
+    env: the run's environment.
+    config: the run's configuration.
 
   Raises:
-    ConfigError: if the algorithm has no models, or has them told a context.
+    ConfigError: if the algorithm has no models, or its models need a context.
   """
   section = getattr(config, 'model', None)
   if isinstance(section, recurrent_config.Ensemble):

@@ -1,4 +1,4 @@
-"""Learns from a log: models of it, and a policy in these; no world is moved."""
+"""Learns from a log: fits models to it, and improves a policy in the models."""
 
 import contextlib
 import copy
@@ -54,38 +54,39 @@ def train(
   progress: progress_lib.Progress | None = None,
   stop: signals.StopRequest | None = None,
 ) -> dict[str, float]:
-  """Learns a policy from a log alone, or goes on learning.
+  """Learns a policy from a log only, or resumes learning.
 
-  The log becomes the buffer, but for episodes that are held out; models are
-  fitted once, their open-loop error on these is reported; then the policy is
-  improved in the models, iteration by iteration, as `loop.train` does: the
-  same folder, checkpoints, and the same call again continues. There is no world
-  to evaluate in: returns of evaluations, which choose the best policy, are
-  imagined, on episodes that start as the log's do.
+  The log becomes the buffer, except for held-out episodes. The models are
+  fitted once, and their open-loop error on the held-out episodes is reported.
+  Then the policy is improved in the models, iteration by iteration, with the
+  same folder, checkpoints and resumption as `loop.train`. There is no
+  environment for evaluations, so evaluation returns, which determine the best
+  policy, are imagined; their episodes start like those of the log.
 
   Args:
-    data: a file that `logs.read` takes.
-    task: what is known of reward and termination. What is `PREDICTED` the
-      models learn; where no episode of the log terminates, nothing does.
-    config: the experiment, of `mbmpo` or `me_trpo`; copied. `config.env` is not
-      read, the buffer is as large as the log, at least.
-    workdir: the run's folder, created where missing.
+    data: a file that `logs.read` can read.
+    task: reward and termination, as far as they are known. The models learn
+      what is `PREDICTED`; if no episode of the log terminates, imagined
+      episodes do not terminate.
+    config: the experiment, of `mbmpo` or `me_trpo`; it is copied. `config.env`
+      is ignored. The buffer is at least as large as the log.
+    workdir: the run's folder; created if it does not exist.
     actions: bounds of the actions in the file, from `external.actions`; by
-      default as `check` has it.
-    max_episode_steps: the time limit of what moved; by default the longest
-      episode, or `config.collect.episode_length` if that is more.
-    held_out: the share of the rows, at least, that nothing is learned from.
-    progress: as of `loop.train`.
-    stop: as of `loop.train`.
+      default as in `check`.
+    max_episode_steps: the environment's time limit; by default the longer of
+      the longest episode and `config.collect.episode_length`.
+    held_out: the smallest fraction of rows to hold out.
+    progress: as for `loop.train`.
+    stop: as for `loop.train`.
 
   Returns:
-    The metrics of the last iteration, as `loop.train`.
+    The metrics of the last iteration, as for `loop.train`.
 
   Raises:
     LogError: if the log cannot be used; nothing has been written then.
-    ConfigError: if the configuration is not allowed, its algorithm does not
-      improve a policy in fitted models, or the folder's run was started with
-      another log; and as `loop.train`, whose other errors are raised, too.
+    ConfigError: if the configuration is not allowed, if its algorithm does not
+      improve a policy in fitted models, or if the folder's run was started with
+      another log; and as for `loop.train`, whose other errors are raised too.
   """
   cache.enable()
   config = copy.deepcopy(config)
@@ -136,7 +137,7 @@ def train(
         env, algorithm, config, state, apart, source='held-out rows of the log'
       )
       diagnosis.report(found, root, progress.message)
-    # A copy: the state is given away.
+    # A copy, because the state is donated.
     programs.imagined.model = jax.tree.map(jnp.copy, saved.state.model)
     progress.message('returns of evaluations are imagined: no world is stepped')
     done = loop.iterate(
@@ -154,12 +155,12 @@ def train(
 
 
 class _Programs:
-  """What runs, compiled once each; knows the memory that it takes.
+  """The programs of a run, each compiled once, and their memory.
 
   Attributes:
-    algorithm: of the whole configuration.
-    iteration: that of its phase `improve` alone.
-    imagined: the evaluation, in the models that it is given.
+    algorithm: the complete algorithm.
+    iteration: the iteration of its phase `improve` only.
+    imagined: the evaluation in the current models.
   """
 
   def __init__(
@@ -169,7 +170,7 @@ class _Programs:
     *,
     progress: progress_lib.Progress,
   ) -> None:
-    # It cannot be stepped for a proof; the log's rows are compared.
+    # It cannot be stepped for a check; the log's rows are compared instead.
     algorithm = algorithms.make(config.algorithm, env, config, check=False)
     if tuple(algorithm.phases) != _PHASES or not isinstance(
       getattr(config, 'model', None), config_lib.Ensemble
@@ -196,14 +197,14 @@ class _Programs:
     )
 
   def footprints(self, only: str | None = None) -> dict[str, int]:
-    """As `Iteration.footprints`, and the fit's."""
+    """As `Iteration.footprints`, plus the fit."""
     found = self.iteration.footprints(only)
     if only in (None, self._fit.name):
       found[self._fit.name] = self._fit.footprint(self._abstract)
     return found
 
   def fitted(self, state: Any, log: log_lib.Log) -> Any:
-    """The state with the log in its buffer, and models of it."""
+    """Returns the state with the log in its buffer and models fitted to it."""
     ring = log_lib.fill(state.buffer, log)
     counters = state.counters._replace(
       env_steps=np.int32(log.size), episodes=np.int32(log.num_episodes)
@@ -224,7 +225,7 @@ class _Programs:
 
 
 def _improving(algorithm: base.Algorithm, state: Any) -> base.Algorithm:
-  """Its phase `improve` alone, and what that reports."""
+  """Returns the algorithm with only its phase `improve` and its metrics."""
   phase = algorithm.phases[base.IMPROVE]
   reported = jax.eval_shape(phase.function, state)[1]
   kept = {'env_steps', *reported}
@@ -240,7 +241,7 @@ def _known(
   task: task_lib.Task,
   progress: progress_lib.Progress,
 ) -> task_lib.Task:
-  """The task, with what can be learned from this log alone."""
+  """Returns the task, adjusted to what can be learned from this log."""
   log = checked.log
   if task.reward == elsewhere.PREDICTED and not checked.has_reward:
     raise log_lib.LogError(
@@ -270,7 +271,7 @@ def _sizes(
 
 
 def _fit_in(config: Any, log: log_lib.Log) -> None:
-  """A buffer for all of the log."""
+  """Makes the buffer at least as large as the log."""
   least = getattr(config.collect, 'steps', 1)
   config.collect.buffer_capacity = max(log.size, least)
 
@@ -278,7 +279,7 @@ def _fit_in(config: Any, log: log_lib.Log) -> None:
 def _rewarded(
   checked: check_lib.Checked, env: elsewhere.Elsewhere
 ) -> log_lib.Log:
-  """Rewards as the task has them, where the file has none."""
+  """Fills in the task's rewards if the file has none."""
   log = checked.log
   if checked.has_reward:
     return log
@@ -291,7 +292,7 @@ def _rewarded(
 def _compare(
   env: elsewhere.Elsewhere, log: log_lib.Log, progress: progress_lib.Progress
 ) -> None:
-  """Says where the task pays or ends what the log does not."""
+  """Reports where the task's reward or termination differs from the log."""
   differing = jax.jit(functools.partial(contract.differing, env))
   found = differing(log.rows, np.ones_like(log.rows.reward))
   for name, what in ((contract.REWARD, 'reward'), (contract.DONE, 'done')):

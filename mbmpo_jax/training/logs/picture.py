@@ -18,11 +18,11 @@ _PANELS, _ACROSS = 12, 4
 
 
 def learning_curve(run: run_lib.Run, name: str) -> None:
-  """Draws imagined returns by iteration, in place of real transitions.
+  """Draws imagined returns over iterations, as there are no real transitions.
 
   Args:
-    run: whose rows are drawn.
-    name: of the log, for the title.
+    run: the run.
+    name: the log's name, for the title.
   """
   rows = run.rows()
   figure = _figure(7, 4.2)
@@ -47,10 +47,10 @@ def learning_curve(run: run_lib.Run, name: str) -> None:
 
 
 def open_loop(found: 'diagnosis.Diagnosis', path: pathlib.Path) -> None:
-  """Draws the open-loop error, a panel for each dimension.
+  """Draws the open-loop error, with one panel per dimension.
 
-  Of many dimensions these are the worst at the last step; those that never vary
-  have none.
+  Of many dimensions, those with the largest error at the last step are drawn.
+  Constant dimensions have no panel.
 
   Args:
     found: the errors.

@@ -1,4 +1,4 @@
-"""What a run's folder keeps of the log that it learns from."""
+"""Files in a run's folder that describe the log it learns from."""
 
 import json
 import pathlib
@@ -18,7 +18,7 @@ def write(
   held_out: log_lib.Log,
   findings: list[str],
 ) -> None:
-  """Writes what was found in the log, and the rows that are held out.
+  """Writes the findings in the log, and the held-out rows.
 
   Raises:
     WriteError: if the folder cannot be written.
@@ -38,7 +38,7 @@ def write(
 
 
 def check(root: pathlib.Path, log: log_lib.Log) -> None:
-  """Refuses to go on with another log than the run was started with.
+  """Checks that a run is resumed with the log that it was started with.
 
   Raises:
     ConfigError: naming both files, or that there was none.

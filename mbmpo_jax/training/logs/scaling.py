@@ -1,4 +1,4 @@
-"""Actions of a log: from what the world takes to [-1, 1], or one-hot."""
+"""Scales the actions of a log to [-1, 1], or converts them to one-hot."""
 
 import numpy as np
 
@@ -6,8 +6,8 @@ from mbmpo_jax.training.external import actions as actions_lib
 from mbmpo_jax.training.logs import files as files_lib
 from mbmpo_jax.training.logs import log as log_lib
 
-_LARGEST = 1e10  # As `masking.sound_rows`.
-_BEYOND = 1e-5  # What rounding may be beyond the bounds.
+_LARGEST = 1e10  # As in `masking.sound_rows`.
+_BEYOND = 1e-5  # Tolerated excess over the bounds.
 
 
 def scaled(
@@ -16,19 +16,19 @@ def scaled(
   scaling: actions_lib.Actions | None,
   findings: list[str],
 ) -> tuple[actions_lib.Actions, np.ndarray]:
-  """Actions [B, A], within [-1, 1] or one-hot, NaN where they are no numbers.
+  """Returns actions [B, A] in [-1, 1] or one-hot; NaN if they are not finite.
 
   Args:
-    raw: what was read.
+    raw: the content of the file.
     taken: its actions, `[B, A]`.
-    scaling: bounds, where somebody gave them.
-    findings: a line is added where choices are guessed.
+    scaling: bounds, if the user gave them.
+    findings: receives a line if discrete actions are assumed.
 
   Returns:
     The scaling that is used, and the actions.
 
   Raises:
-    LogError: naming file, column and row of one out of range.
+    LogError: naming file, column and row of an action out of range.
   """
   scaling = scaling or raw.actions
   width, name = taken.shape[1], raw.names['action']
@@ -46,7 +46,7 @@ def scaled(
     scaling = actions_lib.box(-ones, ones, (width,), np.float64)
   if scaling.discrete:
     return scaling, _choices(raw, taken, scaling)
-  if scaling.size == 1:  # For all of them.
+  if scaling.size == 1:  # one bound for all
     low, high = bounds(scaling)
     scaling = actions_lib.box(np.repeat(low, width), np.repeat(high, width))
   if scaling.size != width:
@@ -91,7 +91,7 @@ def _choices(
 
 
 def bounds(scaling: actions_lib.Actions) -> tuple[np.ndarray, np.ndarray]:
-  """What -1 and 1 stand for, [A]; of choices, the first and the last."""
+  """Returns the actions of -1 and 1, [A]; or the first and last choice."""
   if scaling.discrete:
     ends = np.eye(scaling.size)[[0, -1]]
     first, last = scaling.to_world(ends).astype(float)
@@ -106,10 +106,10 @@ def bounds(scaling: actions_lib.Actions) -> tuple[np.ndarray, np.ndarray]:
 def given(
   low: list[float] | None, high: list[float] | None
 ) -> actions_lib.Actions | None:
-  """The bounds of continuous actions, as somebody gave them.
+  """Builds the scaling of continuous actions from the user's bounds.
 
   Raises:
-    LogError: unless there are as many of both, the lower ones below.
+    LogError: if the numbers of bounds differ, or a lower one is not below.
   """
   if low is None and high is None:
     return None

@@ -1,1 +1,1 @@
-"""What a run says: metrics, the terminal, curves, a profile."""
+"""Output of a run: metrics, terminal display, curves, a profile."""

@@ -1,4 +1,4 @@
-"""Runs found on the disk, and which of them are the same but for the seed."""
+"""Finds runs on disk, and groups those that differ only in the seed."""
 
 import os
 import pathlib
@@ -13,25 +13,26 @@ from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.storage import folder as folder_lib
 
 _ALGORITHM = 'algorithm'
-# What makes two runs comparable; the host's side changes no number of a run.
+# Fields that are ignored when runs are compared; `run.` does not affect
+# results.
 _APART = ('seed', 'run.', f'{folder_lib.ARITHMETIC}.')
 _NEEDED = ('iteration', 'env_steps', 'time/eval_s')
-# More settings than this are no label; the folder's name then is.
+# With more differing fields than this, the label is the folder's name.
 _MOST_FIELDS = 3
 
 
 class HistoryError(errors.UserError, ValueError):
-  """A path holds no run that can be read."""
+  """A path has no run that can be read."""
 
 
 class History(NamedTuple):
-  """What a run left of itself.
+  """The files of a run.
 
   Attributes:
-    path: its folder, or its metrics' file.
-    rows: of `metrics.jsonl`, NaN where there is no value.
-    fields: its configuration by dotted name, and its `algorithm`; `None` where
-      there is none.
+    path: its folder, or the file of its metrics.
+    rows: of `metrics.jsonl`; NaN for missing values.
+    fields: its configuration by dotted name, and its `algorithm`; `None`
+      without a configuration.
   """
 
   path: pathlib.Path
@@ -40,27 +41,27 @@ class History(NamedTuple):
 
   @property
   def algorithm(self) -> str | None:
-    """The name of the run's algorithm, where it is one that is known."""
+    """The name of the run's algorithm, if it is a known one."""
     name = (self.fields or {}).get(_ALGORITHM)
     return name if name in algorithms.names() else None
 
 
 class Group(NamedTuple):
-  """Runs of one algorithm that differ in nothing but the seed."""
+  """Runs of one algorithm that differ only in the seed."""
 
   label: str
   runs: tuple[History, ...]
 
 
 def find(paths: Sequence[pathlib.Path]) -> list[History]:
-  """The runs at some paths, each once; those that have no row yet are left out.
+  """Returns the runs at some paths without repetition or empty runs.
 
   Args:
-    paths: each a run's folder, a folder of runs as a sweep's, or a
+    paths: each is a run's folder, a folder of runs such as a sweep's, or a
       `metrics.jsonl`.
 
   Raises:
-    HistoryError: if there is nothing, or something that cannot be read.
+    HistoryError: if a path has no run, or one that cannot be read.
   """
   files = {file.resolve(): file for path in paths for file in _files(path)}
   found = [_read(file) for file in files.values()]
@@ -74,14 +75,14 @@ def find(paths: Sequence[pathlib.Path]) -> list[History]:
 
 
 def group(histories: Sequence[History]) -> list[Group]:
-  """Groups runs by algorithm and configuration, in the order they come in.
+  """Groups runs by algorithm and configuration, in the given order.
 
-  A field that did not exist when a run was begun had what is its default now.
-  Runs without a configuration stay alone.
+  A field that did not exist when a run was started counts as its present
+  default. Runs without a configuration form separate groups.
 
   Returns:
-    The groups, labelled by what they differ in: by fields if these are few, by
-    their folders otherwise.
+    The groups. Their labels are the fields that differ, or the folders' names
+    if many fields differ.
   """
   groups: dict[Any, list[History]] = {}
   for history in histories:
@@ -138,22 +139,22 @@ def _read(file: pathlib.Path) -> History:
 
 
 def _compared(history: History) -> dict[str, Any]:
-  """The fields that tell groups apart."""
+  """Returns the fields that distinguish groups."""
   fields: dict[str, Any] = {}
   if history.algorithm is not None:
     default = config_lib.flatten(algorithms.config(history.algorithm)())
-    # Lists, as JSON has them.
+    # Lists instead of tuples, as in JSON.
     fields = {k: list(v) if type(v) is tuple else v for k, v in default.items()}
   fields.update(history.fields or {})
   return {k: v for k, v in fields.items() if not k.startswith(_APART)}
 
 
 def _by_field(members: Sequence[Sequence[History]]) -> list[str]:
-  """What the groups differ in; their folders if that is too much."""
+  """Labels groups by the fields that differ, or by folder if these are many."""
   if any(runs[0].fields is None for runs in members):
     return _by_path(members)
   fields = [_compared(runs[0]) for runs in members]
-  # Fields that not all algorithms have say no more than the algorithm.
+  # Only fields that all algorithms have; the others follow from the algorithm.
   names = [name for name in fields[0] if all(name in own for own in fields)]
   differ = [
     name
@@ -173,7 +174,7 @@ def _setting(name: str, fields: Mapping[str, Any]) -> str:
 
 
 def _by_path(members: Sequence[Sequence[History]]) -> list[str]:
-  """The folder that holds a group, without what all have in common."""
+  """Labels groups by folder, without the part of the path that all share."""
   roots = [
     pathlib.Path(os.path.commonpath([run.path.resolve() for run in runs]))
     for runs in members

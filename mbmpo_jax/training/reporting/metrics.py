@@ -1,4 +1,4 @@
-"""Where an iteration's metrics go: JSON lines, TensorBoard, or several."""
+"""Writers of an iteration's metrics: JSON lines, TensorBoard, or several."""
 
 import bisect
 import errno
@@ -23,27 +23,27 @@ class Writer(Protocol):
   """A destination of metrics."""
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Records the metrics of iteration `step`."""
+    """Writes the metrics of iteration `step`."""
     ...
 
   def close(self) -> None:
-    """Writes what is pending."""
+    """Writes pending data."""
     ...
 
 
 class JsonlWriter:
-  """One JSON object per iteration; what is not finite becomes `null`.
+  """Writes one JSON object per iteration; non-finite numbers become `null`.
 
-  Every row is on the disk when `write` returns, so that no row of an iteration
-  older than a checkpoint can be lost.
+  Every row is on disk when `write` returns, so no row of an iteration before a
+  checkpoint can be lost.
   """
 
   def __init__(self, path: pathlib.Path, *, first_step: int = 0) -> None:
-    """Opens the file; rows of `first_step` and later are dropped.
+    """Opens the file and drops rows of `first_step` and later.
 
-    Those were written after the checkpoint that the run resumes from, and will
-    be written again. A last row cut short by a crash goes with them. Where
-    others are damaged, that is said, and the file is kept beside the new one.
+    Those rows were written after the checkpoint from which the run resumes, and
+    will be written again. An incomplete last row is dropped too. If other rows
+    are damaged, a warning is given and a copy of the old file is kept.
     """
     kept: list[dict[str, float]] = []
     found = ''
@@ -75,13 +75,13 @@ class JsonlWriter:
 
 
 class TensorBoardWriter:
-  """TensorBoard events, a curve per metric over iterations."""
+  """Writes TensorBoard events: one curve per metric over iterations."""
 
   def __init__(self, directory: pathlib.Path, *, first_step: int = 0) -> None:
     """Opens a new events file, which hides older events from `first_step`."""
     directory.mkdir(exist_ok=True)
-    # Not `SummaryWriter`: its thread dies, unheard, of a full disk, and then
-    # whoever writes waits for it without end.
+    # Not `SummaryWriter`: on a full disk its thread ends silently, and further
+    # writes then block forever.
     self._writer = event_file_writer.EventsWriter(
       str(directory / 'events'), f'.{os.getpid()}'
     )
@@ -89,7 +89,7 @@ class TensorBoardWriter:
     self._add(first_step, session_log=begin)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds a point to the curve of every metric that is finite."""
+    """Adds a point to the curve of every finite metric."""
     for name, value in metrics.items():
       if math.isfinite(value):
         self._add(step, summary=tensorboardX.summary.scalar(name, value))
@@ -108,22 +108,22 @@ class Tee:
   """Writes to several writers."""
 
   def __init__(self, writers: Sequence[Writer]) -> None:
-    """Takes over the writers: closing this closes them."""
+    """Takes ownership of the writers: `close` closes them."""
     self._writers = tuple(writers)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Writes to each."""
+    """Writes to all writers."""
     for writer in self._writers:
       writer.write(step, metrics)
 
   def close(self) -> None:
-    """Closes each."""
+    """Closes all writers."""
     for writer in self._writers:
       writer.close()
 
 
 def read_jsonl(path: pathlib.Path) -> list[dict[str, float]]:
-  """The rows of a `metrics.jsonl`, `null` as NaN, without damaged ones.
+  """Reads the valid rows of a `metrics.jsonl`, with `null` as NaN.
 
   Raises:
     OSError: if the file cannot be read.
@@ -132,15 +132,15 @@ def read_jsonl(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def read_rows(path: pathlib.Path) -> tuple[list[dict[str, float]], int]:
-  """The same, and how many lines are damaged.
+  """Reads the valid rows, and counts damaged lines.
 
-  A line is, if it is no object of numbers with an iteration, or out of order. A
-  last one that a crash cut short is left out, but not counted.
+  A line is damaged if it is not an object of numbers with an iteration, or is
+  out of order. An incomplete last line is dropped but not counted.
 
   Raises:
     OSError: if the file cannot be read.
   """
-  if not path.is_file():  # A pipe would be waited for.
+  if not path.is_file():  # Reading a pipe would block.
     raise FileNotFoundError(errno.ENOENT, 'No such file', str(path))
   *lines, last = path.read_bytes().split(b'\n')
   found = [_row(line) for line in (*lines, last)]
@@ -151,7 +151,7 @@ def read_rows(path: pathlib.Path) -> tuple[list[dict[str, float]], int]:
 def _row(line: bytes) -> dict[str, float] | None:
   try:
     row = json.loads(line)
-  except (ValueError, RecursionError):  # Not UTF-8 is a ValueError, too.
+  except (ValueError, RecursionError):  # ValueError includes non-UTF-8.
     return None
   if not isinstance(row, dict):
     return None
@@ -163,11 +163,11 @@ def _row(line: bytes) -> dict[str, float] | None:
 
 
 def _in_order(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-  """The most rows of which each is of a later iteration than the one before.
+  """Returns the longest subsequence of rows with increasing iterations.
 
-  One that says a wrong iteration thus costs no other.
+  A row with a wrong iteration thus removes no other row.
   """
-  ends: list[int] = []  # By length, the row that such a sequence ends with.
+  ends: list[int] = []  # last rows, by sequence length
   before: list[int | None] = []
   for index, row in enumerate(rows):
     place = bisect.bisect_left(
@@ -184,7 +184,7 @@ def _in_order(rows: list[dict[str, float]]) -> list[dict[str, float]]:
 
 
 def _aside(path: pathlib.Path) -> pathlib.Path:
-  """A name beside it that is free."""
+  """Returns an unused file name beside `path`."""
   target, count = path.with_name(f'{path.name}.damaged'), 1
   while target.exists():
     count += 1
@@ -195,18 +195,18 @@ def _aside(path: pathlib.Path) -> pathlib.Path:
 def evaluated(
   rows: Sequence[Mapping[str, float]],
 ) -> list[Mapping[str, float]]:
-  """The rows of iterations that were evaluated, whatever came of it."""
+  """Returns the rows of iterations with an evaluation."""
   return [row for row in rows if row.get('time/eval_s', 0) > 0]
 
 
 def over_runs(
   rows: Sequence[Mapping[str, float]], declared: Mapping[str, base.Metric]
 ) -> dict[str, float]:
-  """One row for several runs: each metric's mean or sum, as it is declared.
+  """Combines one row per run into one: mean or sum, as each metric declares.
 
   Args:
-    rows: one per run, of the same names.
-    declared: what an algorithm's metrics say; the host's own are averaged.
+    rows: one per run, with the same names.
+    declared: the algorithm's declared metrics; the host's metrics are averaged.
   """
   return {
     name: total

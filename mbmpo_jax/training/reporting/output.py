@@ -1,4 +1,4 @@
-"""Standard output, which may be closed while a program goes on."""
+"""Prints to standard output, which may be closed during the run."""
 
 import io
 import os
@@ -6,22 +6,22 @@ import sys
 
 
 class _Nowhere(io.TextIOBase):
-  """Takes everything, keeps nothing."""
+  """A stream that discards everything."""
 
   def write(self, text: str) -> int:
     return len(text)
 
 
 def say(text: str) -> None:
-  """Prints a line; where nobody reads any more, nothing from here on."""
+  """Prints a line; after an error, discards all further output."""
   try:
     print(text, flush=True)
-  except (OSError, ValueError):  # A closed pipe, a full disk, a closed file.
+  except (OSError, ValueError):  # closed pipe or file, full disk
     give_up()
 
 
 def give_up() -> None:
-  """Sends what is printed later nowhere, the last flush at exit included."""
+  """Discards all further output, including the flush at exit."""
   try:
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())

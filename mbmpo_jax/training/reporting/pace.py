@@ -1,4 +1,4 @@
-"""How long a run still takes, and numbers as a person reads them."""
+"""Estimates the time left, and formats numbers for people."""
 
 import collections
 import math
@@ -6,22 +6,22 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 
-# Iterations grow slower with the buffer: the time left follows the recent.
+# Iterations get slower as the buffer grows, so use recent ones only.
 _RECENT = 10
 
 
 class Pace:
-  """The time left, from the median of recent iterations.
+  """Estimates the time left from the median of recent iterations.
 
-  By the wall clock, so that what lies between iterations counts; compilation,
-  which comes once, does not.
+  It uses the wall clock, so the time between iterations counts. Compilation
+  does not count, because it happens once.
   """
 
   def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-    """Knows nothing yet.
+    """Starts without measurements.
 
     Args:
-      clock: seconds from any origin.
+      clock: returns seconds from any origin.
     """
     self._clock = clock
     self._seconds: collections.deque[float] = collections.deque(maxlen=_RECENT)
@@ -29,12 +29,12 @@ class Pace:
     self._to_do = 0
 
   def start(self, *, total: int, done: int) -> None:
-    """The run has `total` iterations, of which `done` are behind it."""
+    """Starts a run with `total` iterations, of which `done` are done."""
     self._since = self._clock()
     self._to_do = total - done
 
   def iteration(self, metrics: Mapping[str, float]) -> None:
-    """An iteration is done."""
+    """Records the end of an iteration."""
     now = self._clock()
     compiling = metrics.get('time/compile_s', 0.0)
     self._seconds.append(max(0.0, now - self._since - compiling))
@@ -42,7 +42,7 @@ class Pace:
     self._to_do -= 1
 
   def left(self) -> float:
-    """Seconds until the run is done, NaN before its first iteration is."""
+    """Returns the seconds left; NaN before the first iteration has ended."""
     if not self._seconds:
       return math.nan
     usual = statistics.median(self._seconds)
@@ -51,7 +51,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-  """Two units at most: `0.3 s`, `45 s`, `7 min 40 s`, `26 h 5 min`."""
+  """Formats with two units at most: `0.3 s`, `7 min 40 s`, `26 h 5 min`."""
   if not math.isfinite(seconds):
     return '?'
   if seconds < 9.95:
@@ -64,7 +64,7 @@ def duration(seconds: float) -> str:
 
 
 def count(number: float) -> str:
-  """Three digits: `87`, `1.23k`, `98.5k`, `1.2M`."""
+  """Formats with three digits: `87`, `1.23k`, `98.5k`, `1.2M`."""
   for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
     if abs(number) >= 0.9995 * size:
       return f'{number / size:.3g}{unit}'

@@ -16,7 +16,8 @@ from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.storage import atomic
 
-# Okabe and Ito's: told apart by the colour-blind, and readable on white.
+# Okabe and Ito's palette: distinguishable with colour blindness, readable on
+# white.
 _COLORS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9')
 _FORMATS = ('.png', '.pdf', '.svg')
 
@@ -28,17 +29,16 @@ def learning_curve(
   *,
   title: str = '',
 ) -> None:
-  """Draws the evaluation, and an algorithm's own returns, to a PNG.
+  """Draws the evaluation and the algorithm's own returns to a PNG.
 
   The evaluation is a line with a band of one standard deviation over episodes.
-  The vertical range follows what happened in the real world: returns that a
-  model made up may leave the picture.
+  The vertical range is set by real returns; imagined returns may lie outside.
 
   Args:
-    rows: the rows of `metrics.jsonl`, NaN where there is no value.
+    rows: the rows of `metrics.jsonl`, NaN for missing values.
     path: the file to replace.
-    declared: what the algorithm's metrics say; those with a `curve` are drawn.
-    title: written above.
+    declared: the algorithm's declared metrics; those with a `curve` are drawn.
+    title: the title.
   """
   steps = column(rows, 'env_steps')
   mean = column(rows, 'eval/return_mean')
@@ -73,19 +73,19 @@ def sweep_curves(
 ) -> None:
   """Draws every setting's evaluations to a PNG: mean and range over its runs.
 
-  The range is a band from the lowest to the highest run. Where a run's return
-  is not finite, its setting has no point.
+  The range is a band from the lowest to the highest run. A setting has no point
+  where a run's return is not finite.
 
   Args:
     settings: by label, the rows of each run's `metrics.jsonl`.
     path: the file to replace.
-    title: written above.
+    title: the title.
   """
   figure, axes = _figure()
   shades = colors(len(settings))
   for (label, runs), color in zip(settings.items(), shades, strict=True):
     evaluated = [metrics.evaluated(rows) for rows in runs]
-    # Runs go in step, but a crash may have kept the last row of some.
+    # Runs have equally many rows, unless a crash lost the last row of some.
     length = min(len(rows) for rows in evaluated)
     evaluated = [rows[:length] for rows in evaluated]
     steps = column(evaluated[0], 'env_steps')
@@ -109,7 +109,7 @@ def _finish(
   path: pathlib.Path,
   title: str,
 ) -> None:
-  """What curves have in common, and the file."""
+  """Finishes axes of learning curves and saves the file."""
   axes.set_xlabel('real transitions')
   axes.set_ylabel('return per episode')
   axes.set_title(title, loc='left', fontsize=10)
@@ -120,23 +120,23 @@ def _finish(
 
 
 def colors(count: int) -> Sequence[Any]:
-  """Distinct colours as far as they go, then shades."""
+  """Returns distinct colours, or shades if there are too many."""
   if count <= len(_COLORS):
     return _COLORS[:count]
   return list(matplotlib.colormaps['viridis'](np.linspace(0, 0.9, count)))
 
 
 def tidy(axes: axes_lib.Axes) -> None:
-  """A light grid, and no box around it."""
+  """Draws a light grid, and no box around it."""
   axes.grid(alpha=0.25)
   axes.spines[['top', 'right']].set_visible(False)
 
 
 def save(figure: figure_lib.Figure, path: pathlib.Path) -> None:
-  """Replaces a picture, never leaving half of it.
+  """Replaces a picture atomically.
 
   Raises:
-    UserError: if its ending is none of .png, .pdf and .svg.
+    UserError: if the file extension is not .png, .pdf or .svg.
     WriteError: if it cannot be written.
   """
   if path.suffix not in _FORMATS:
@@ -147,7 +147,7 @@ def save(figure: figure_lib.Figure, path: pathlib.Path) -> None:
 
 
 def column(rows: Sequence[Mapping[str, float]], name: str) -> np.ndarray:
-  """A metric of every row [T], NaN where a row has none."""
+  """Returns a metric of every row, [T]; NaN in rows without it."""
   values = [row.get(name, np.nan) for row in rows]
   return np.asarray(values, dtype=float)
 
@@ -158,7 +158,7 @@ def columns(
   *,
   imagined: bool,
 ) -> np.ndarray:
-  """All values of the metrics that a model made up, or of the others [M]."""
+  """Returns all values [M] of the imagined metrics, or of the others."""
   chosen = [name for name, m in declared.items() if m.imagined == imagined]
   return np.concatenate([np.zeros(0), *(column(rows, name) for name in chosen)])
 
@@ -175,7 +175,7 @@ def _line(
 ) -> None:
   shown = np.isfinite(y)
   if shown.any():
-    # A lone point would be invisible as a line.
+    # A single point would be invisible as a line.
     marker = 'o' if shown.sum() < 3 else ''
     axes.plot(
       x[shown],
@@ -191,7 +191,7 @@ def _line(
 def y_limits(
   trusted: np.ndarray, imagined: np.ndarray
 ) -> tuple[float, float] | None:
-  """A range with all that is real, and of the imagined half a span around."""
+  """Returns a range with all real values and up to half a span of imagined."""
   trusted = trusted[np.isfinite(trusted)]
   if not trusted.size:
     return None

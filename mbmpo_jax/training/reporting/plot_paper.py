@@ -1,8 +1,8 @@
-"""Pictures as papers have them: panels of curves, maps of a plane.
+"""Pictures in the style of papers: panels of curves, maps of a plane.
 
-A curve is the mean over seeds, its band reaches from the lowest to the highest
-seed; a method has the same colour everywhere. The legend is below the panels,
-so that it hides nothing.
+A curve is the mean over seeds, with a band from the lowest to the highest seed.
+A method has the same colour in all panels. The legend is below the panels, so
+that it covers no curve.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ _STYLE: Any = {
   'axes.titlesize': 9.5,
   'axes.linewidth': 0.7,
   'legend.fontsize': 8.5,
-  'pdf.fonttype': 42,  # Text stays text.
+  'pdf.fonttype': 42,  # Keeps text as text.
   'svg.fonttype': 'none',
 }
 _GREY = '#555555'
-# A logarithmic axis that ends within this many times its start has more marks.
+# A logarithmic axis whose ends have a ratio below this has more tick marks.
 _FEW_DECADES = 100
 
 
@@ -40,12 +40,12 @@ class Series(NamedTuple):
   """The runs of a curve.
 
   Attributes:
-    label: in the legend; the same in several panels is one entry.
+    label: in the legend; equal labels in several panels are one entry.
     color: of the curve.
-    steps: of each run, where it was evaluated [T].
-    values: of each run, what came of it [T].
+    steps: for each run, the steps of its evaluations, [T].
+    values: for each run, the values at these steps, [T].
     style: of the line.
-    each: whether every run is a line of its own, and there is no band.
+    each: whether every run is a separate line without a band.
   """
 
   label: str
@@ -66,10 +66,10 @@ class Level(NamedTuple):
 
 
 class Panel(NamedTuple):
-  """Curves that share their axes.
+  """Curves with common axes.
 
   Attributes:
-    title: above.
+    title: the title.
     series: the curves.
     x: the label of the horizontal axis.
     y: the label of the vertical axis.
@@ -98,10 +98,10 @@ def curves(
   """Draws panels side by side, with legends below them.
 
   Args:
-    panels: in rows of `columns`.
-    title: above all; papers have a caption instead.
-    columns: the most panels in a row.
-    legend: `figure`, one for all panels, `panels`, one for each, or `none`.
+    panels: filled into rows of `columns`.
+    title: a title above all panels; papers have a caption instead.
+    columns: the largest number of panels in a row.
+    legend: `figure` (one for all panels), `panels` (one for each) or `none`.
     share_y: whether all panels have the same vertical range.
 
   Returns:
@@ -115,7 +115,7 @@ def curves(
     handles: dict[str, Any] = {}
     for index, (panel, axes) in enumerate(zip(panels, grid, strict=True)):
       for series in reversed(panel.series):
-        _draw(axes, series)  # The first is on top of the others.
+        _draw(axes, series)  # the first is on top
       for series in panel.series:
         handles.setdefault(
           series.label,
@@ -148,13 +148,13 @@ class Map(NamedTuple):
   """Values over a rectangle.
 
   Attributes:
-    title: above.
+    title: the title.
     values: `[Y, X]`, from the lower left corner.
     extent: left, right, bottom, top.
-    unit: beside the colours.
-    row: maps of one row share their colours' range.
-    aspect: of the axes, `equal` where both have one unit, else `auto`.
-    zero: whether a line is drawn where the values are 0.
+    unit: the label of the colour scale.
+    row: maps of one row have the same colour range.
+    aspect: of the axes; `equal` if both have the same unit, else `auto`.
+    zero: whether to draw a line where the values are 0.
   """
 
   title: str
@@ -167,10 +167,10 @@ class Map(NamedTuple):
 
 
 def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
-  """Draws maps in rows, whose colours have a scale at the right.
+  """Draws maps in rows, each with a colour scale at the right.
 
   Args:
-    entries: in order; each row has as many.
+    entries: the maps in order; all rows have equally many.
     x: the label of the horizontal axes.
     y: the label of the vertical axes.
   """
@@ -216,22 +216,22 @@ def maps(entries: Sequence[Map], *, x: str, y: str) -> figure_lib.Figure:
 
 @contextlib.contextmanager
 def paper() -> Iterator[None]:
-  """Within it, fonts and lines have the sizes of a paper."""
+  """A context with the font and line sizes of a paper."""
   with matplotlib.rc_context(_STYLE):
     yield
 
 
 def common(series: Series) -> tuple[np.ndarray, np.ndarray]:
-  """All runs at all of their steps.
+  """Interpolates all runs to the union of their steps.
 
-  Between its own steps a run is a straight line; before the first and after the
-  last it has no value.
+  Between its steps a run is linear; before the first and after the last it has
+  no value.
 
   Args:
-    series: of at least one run with a value.
+    series: a series with at least one run that has a value.
 
   Returns:
-    Steps `[T]` and values `[S, T]`, NaN where a run has none.
+    Steps `[T]` and values `[S, T]`, NaN where a run has no value.
   """
   steps = np.unique(np.concatenate(list(series.steps)))
   values = [
@@ -260,7 +260,7 @@ def _subplots(
   )
   backend_agg.FigureCanvasAgg(figure)
   if apart:
-    # Each has a legend outside of it.
+    # Each panel has a legend outside of it.
     parts = figure.subfigures(rows, columns, squeeze=False).flatten()
     return figure, [part.subplots() for part in parts[:count]]
   axes = figure.subplots(rows, columns, squeeze=False, sharey=share_y)
@@ -271,7 +271,7 @@ def _subplots(
 
 
 def _legend(figure: Any, handles: dict[str, Any], columns: int) -> None:
-  """Of a figure, or a part of one, below it."""
+  """Draws the legend below a figure, or below a part of one."""
   figure.legend(
     list(handles.values()),
     list(handles),
@@ -284,7 +284,7 @@ def _legend(figure: Any, handles: dict[str, Any], columns: int) -> None:
 
 
 def _power(largest: float) -> tuple[float, str]:
-  """What makes numbers readable, and how the unit says so."""
+  """Returns a power of ten that makes numbers readable, and its unit text."""
   power = math.floor(math.log10(largest)) if largest > 0 else 0
   if -2 < power < 3:
     return 1.0, ''
@@ -292,7 +292,7 @@ def _power(largest: float) -> tuple[float, str]:
 
 
 def _columns(count: int, most: int) -> int:
-  """Panels in a row, so that the last row is as full as can be."""
+  """Returns the number of panels in a row that fills the last row best."""
   return math.ceil(count / math.ceil(count / most))
 
 
@@ -302,7 +302,7 @@ def _draw(axes: axes_lib.Axes, series: Series) -> None:
   steps, values = common(series)
   look: dict[str, Any] = {'color': series.color, 'ls': series.style}
   mean = values.mean(0)
-  # Where a run has no value, the others' mean would jump.
+  # If a run has no value, the mean of the others would jump.
   if series.each or np.isnan(mean).all():
     for x, y in zip(series.steps, series.values, strict=True):
       axes.plot(x, y, lw=1.3, alpha=0.9, **look)
@@ -318,7 +318,7 @@ def _draw(axes: axes_lib.Axes, series: Series) -> None:
 def _finish(axes: axes_lib.Axes, panel: Panel) -> None:
   axes.set_title(panel.title)
   axes.set_xlabel(panel.x)
-  # Nothing may be drawn, or nowhere above 0.
+  # There may be no curve, or no positive x.
   log = panel.log and bool(np.isfinite(axes.dataLim.minposx))
   if log:
     axes.set_xscale('log')

@@ -1,4 +1,4 @@
-"""Several runs in one picture: what they learned, and what goes on inside."""
+"""Compares several runs in one picture: returns and other metrics."""
 
 import itertools
 import math
@@ -27,7 +27,7 @@ _EVALUATION = 'eval/return_mean'
 _PER_EPISODE = 'return per episode'
 _GREY = '#555555'
 _LINE_STYLES: tuple[Any, ...] = ('--', ':', '-.', (0, (1, 3)))
-# A curve with more points than this needs no marks on them.
+# Curves with more points than this have no markers.
 _MOST_MARKS = 40
 
 
@@ -35,17 +35,17 @@ _HOW_DRAWN = (
   'mean over runs; band: lowest to highest; thin: runs where others have no'
   ' value'
 )
-# Characters that fit beside each other below the panels.
+# Characters that fit in one line below the panels.
 _LEGEND_WIDTH = 120
 
 
 class Curve(NamedTuple):
-  """A metric of several runs, on steps common to all.
+  """A metric of several runs, on common steps.
 
   Attributes:
-    steps: real transitions [T].
-    values: of each run [S, T], NaN before its first, after its last, and next
-      to what was not finite.
+    steps: real transitions, [T].
+    values: [S, T] for S runs; NaN before a run's first and after its last
+      value, and beside non-finite values.
   """
 
   steps: np.ndarray
@@ -53,19 +53,19 @@ class Curve(NamedTuple):
 
   @property
   def mean(self) -> np.ndarray:
-    """Over runs [T]; NaN where one has no value."""
+    """The mean over runs, [T]; NaN where a run has no value."""
     return self.values.mean(0)
 
 
 def curve(runs: Sequence[Sequence[Mapping[str, float]]], name: str) -> Curve:
-  """A metric of runs that may have other steps and lengths.
+  """Returns a metric of runs that may have different steps and lengths.
 
-  Between its own steps a run is interpolated; iterations without evaluation
-  are no gap in what an evaluation gives.
+  A run is interpolated between its steps. Iterations without an evaluation do
+  not interrupt the curve of an evaluation metric.
 
   Args:
-    runs: of each, the rows of `metrics.jsonl`.
-    name: of the metric.
+    runs: for each run, the rows of `metrics.jsonl`.
+    name: the name of the metric.
   """
   if name.startswith('eval/'):
     runs = [metrics.evaluated(rows) for rows in runs]
@@ -81,7 +81,7 @@ def curve(runs: Sequence[Sequence[Mapping[str, float]]], name: str) -> Curve:
 
 
 class _Panel(NamedTuple):
-  """Metrics that share a panel, in which their line styles differ."""
+  """Metrics in one panel, distinguished by line style."""
 
   title: str
   unit: str
@@ -95,21 +95,21 @@ def compare(
   published: Mapping[str, float] | None = None,
   title: str = '',
 ) -> None:
-  """Draws panels over real transitions, a colour per group.
+  """Draws panels over real transitions, with one colour per group.
 
-  Evaluation returns with published values; the returns that the algorithms
-  report themselves; and a panel for each `Metric.panel` of theirs. A group is
-  its mean with a band from the lowest to the highest run; where some of its
+  The panels are: evaluation returns with published values; the returns that the
+  algorithms report themselves; and one panel for each `Metric.panel`. A group
+  is its mean with a band from the lowest to the highest run. Where some of its
   runs have no value, the others are thin lines.
 
   Args:
-    groups: runs, by setting.
+    groups: runs by setting.
     path: the file to replace, `.png`, `.pdf` or `.svg`.
     published: returns drawn as horizontal lines, by label.
-    title: written above.
+    title: the title.
 
   Raises:
-    UserError: if the file's ending is another, or it cannot be written.
+    UserError: if the file has another extension, or cannot be written.
   """
   panels = _panels(groups)
   num_rows = math.ceil(len(panels) / 2)
@@ -157,12 +157,12 @@ def paper(
   title: str = '',
   log: bool = False,
 ) -> figure_lib.Figure:
-  """Draws evaluations as papers do, a panel for each environment.
+  """Draws evaluations as papers do, with one panel per environment.
 
   Args:
-    groups: runs, by setting.
+    groups: runs by setting.
     published: returns drawn as horizontal lines, by label.
-    title: written above.
+    title: the title.
     log: whether the axes of transitions are logarithmic.
 
   Returns:
@@ -193,21 +193,21 @@ def paper(
 
 
 def _method(groups: Sequence[history.Group], entry: history.Group) -> str:
-  """How the legend calls a group: by its algorithm, if that says enough."""
+  """Returns a group's label: its algorithm, if that identifies the group."""
   if _by_algorithm(groups):
     return appearance.of(str(entry.runs[0].algorithm)).label
   return entry.label
 
 
 def _colors(groups: Sequence[history.Group]) -> Sequence[Any]:
-  """Those of the algorithms, unless a world has several groups of one."""
+  """Returns the algorithms' colours, unless several groups share one."""
   if not _by_algorithm(groups):
     return plot.colors(len(groups))
   return [appearance.of(str(g.runs[0].algorithm)).color for g in groups]
 
 
 def _by_algorithm(groups: Sequence[history.Group]) -> bool:
-  """Whether world and algorithm tell the groups apart."""
+  """Whether environment and algorithm identify the groups."""
   seen = [
     ((run.fields or {}).get('env.name'), run.algorithm)
     for run in (entry.runs[0] for entry in groups)
@@ -216,7 +216,7 @@ def _by_algorithm(groups: Sequence[history.Group]) -> bool:
 
 
 def _panels(groups: Sequence[history.Group]) -> list[_Panel]:
-  """The evaluation, the other returns, and what the metrics ask for."""
+  """Returns the panels of the evaluation, other returns and other metrics."""
   declared: dict[str, base.Metric] = {}
   for name in dict.fromkeys(entry.runs[0].algorithm for entry in groups):
     if name is not None:
@@ -299,7 +299,7 @@ def _limit(
   metrics: Mapping[str, base.Metric],
   groups: Sequence[history.Group],
 ) -> None:
-  """The range follows what is real: imagined returns may run away."""
+  """Sets the range by real returns, because imagined ones may diverge."""
   rows = [row for entry in groups for run in entry.runs for row in run.rows]
   limits = plot.y_limits(
     plot.columns(rows, metrics, imagined=False),
@@ -310,7 +310,7 @@ def _limit(
 
 
 def _scale(axes: axes_lib.Axes) -> None:
-  """Logarithmic where all is positive and spans more than a decade."""
+  """Sets a logarithmic scale if all values are positive and span a decade."""
   drawn = np.concatenate(
     [np.asarray(line.get_ydata(), float) for line in axes.lines]
   )
@@ -319,7 +319,7 @@ def _scale(axes: axes_lib.Axes) -> None:
     return
   axes.set_yscale('log')
   if drawn.max() < 100 * drawn.min():
-    # Too few powers of ten to read values from.
+    # Powers of ten alone would be too few ticks.
     axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
     axes.yaxis.set_major_formatter(_counted())
     axes.yaxis.set_minor_formatter(ticker.NullFormatter())

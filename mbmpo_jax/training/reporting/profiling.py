@@ -1,4 +1,4 @@
-"""A trace of one iteration: what ran when, operation by operation."""
+"""Writes a profiler trace of one iteration."""
 
 import contextlib
 import pathlib
@@ -19,8 +19,8 @@ _HOW_TO_VIEW = (
 class Profiler:
   """Traces the first iteration that compiles nothing, and no other.
 
-  What goes wrong with the trace costs a warning, never the run. A context, at
-  whose end it says so if there was no such iteration.
+  An error of the profiler is only a warning. The profiler is a context; at its
+  end it reports if no iteration was traced.
   """
 
   def __init__(
@@ -29,19 +29,19 @@ class Profiler:
     """Writes nothing.
 
     Args:
-      directory: where the trace goes; `None` traces nothing.
-      progress: is told where the trace lies and how to look at it.
+      directory: the folder of the trace; `None` traces nothing.
+      progress: receives messages on where the trace is and how to view it.
     """
     self._directory = directory
     self._progress = progress
     self._wanted = directory is not None
 
   def __enter__(self) -> Self:
-    """Nothing is open yet."""
+    """Opens nothing yet."""
     return self
 
   def __exit__(self, *exception: object) -> None:
-    """Says if there is no trace."""
+    """Reports if there is no trace."""
     if self._wanted and exception[0] is None:
       self._progress.message(
         '--profile: nothing was traced, as no iteration that compiles nothing'
@@ -50,7 +50,7 @@ class Profiler:
 
   @contextlib.contextmanager
   def iteration(self, index: int, *, compiles: bool) -> Iterator[None]:
-    """Around iteration `index`, of which is known whether it compiles."""
+    """A context around iteration `index`; `compiles` is whether it compiles."""
     if compiles or not self._wanted:
       yield
       return
@@ -69,17 +69,17 @@ class Profiler:
 
   def _start(self) -> None:
     options = jax.profiler.ProfileOptions()
-    # The phases' names and XLA's operations, without every call in Python.
+    # Trace phases and XLA operations, but not every Python call.
     options.python_tracer_level = 0
     assert self._directory is not None
     jax.profiler.start_trace(self._directory, profiler_options=options)
 
 
 def _attempt(call: Callable[[], None]) -> bool:
-  """Whether the profiler could do it; says why not."""
+  """Calls the profiler; returns whether it succeeded, and warns if not."""
   try:
     call()
-  except Exception as error:  # Whatever a platform's profiler may raise.
+  except Exception as error:  # A profiler may raise anything.
     warnings.warn(
       f'--profile: no trace ({error}); training goes on', stacklevel=2
     )

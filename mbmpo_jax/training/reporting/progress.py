@@ -1,4 +1,4 @@
-"""What the person at the terminal sees while a run goes on."""
+"""Displays the progress of a run on the terminal."""
 
 import math
 import re
@@ -19,31 +19,31 @@ _RATE = re.compile(r'throughput/(.*)_per_s')
 
 
 class Progress(Protocol):
-  """A listener to a run."""
+  """Receives the events of a run."""
 
   def start(
     self, *, total: int, done: int, metrics: Mapping[str, base.Metric]
   ) -> None:
-    """The run has `total` iterations, of which `done` are behind it.
+    """The run has `total` iterations, of which `done` are already done.
 
-    Its algorithm reports `metrics`.
+    `metrics` are the declared metrics of its algorithm.
     """
     ...
 
   def phase(self, name: str, *, compiling: bool = False) -> None:
-    """A phase begins; `compiling` where XLA compiles it first."""
+    """A phase begins; `compiling` is whether XLA compiles it first."""
     ...
 
   def iteration(self, index: int, metrics: Mapping[str, float]) -> None:
-    """Iteration `index`, counted from 0, is done."""
+    """Iteration `index`, counted from 0, has ended."""
     ...
 
   def message(self, text: str) -> None:
-    """Something worth a line of its own."""
+    """A message for a separate line."""
     ...
 
   def close(self) -> None:
-    """The run is over, however it ended."""
+    """The run has ended, successfully or not."""
     ...
 
 
@@ -80,19 +80,19 @@ class Lines:
   def start(
     self, *, total: int, done: int, metrics: Mapping[str, base.Metric]
   ) -> None:
-    """Remembers the total; says where a resumed run goes on."""
+    """Stores the total; prints where a resumed run continues."""
     self._total, self._declared = total, metrics
     self._pace.start(total=total, done=done)
     if done:
       self.message(f'resuming after {done} of {total} iterations')
 
   def phase(self, name: str, *, compiling: bool = False) -> None:
-    """A line only where the compiler makes the user wait."""
+    """Prints a line if the compiler makes the user wait."""
     if compiling:
       self.message(f'compiling {name}')
 
   def iteration(self, index: int, metrics: Mapping[str, float]) -> None:
-    """The iteration's line."""
+    """Prints the iteration's line."""
     self._pace.iteration(metrics)
     parts = [
       f'iteration {index + 1}/{self._total}',
@@ -106,15 +106,15 @@ class Lines:
     self.message('  '.join(part for part in parts if part))
 
   def message(self, text: str) -> None:
-    """A line, if anybody still reads."""
+    """Prints a line."""
     output.say(text)
 
   def close(self) -> None:
-    """Nothing is open."""
+    """Does nothing."""
 
 
 class Live:
-  """A bar with the time left and the phase now running; the latest numbers."""
+  """A progress bar with time left, current phase and latest numbers."""
 
   def __init__(self, console: rich.console.Console) -> None:
     """Draws nothing before `start`."""
@@ -146,11 +146,11 @@ class Live:
     self._live.start()
 
   def phase(self, name: str, *, compiling: bool = False) -> None:
-    """Shows the phase."""
+    """Shows the current phase."""
     self._update(phase=f'compiling {name}' if compiling else name)
 
   def iteration(self, index: int, metrics: Mapping[str, float]) -> None:
-    """Advances the bar; a metric that is NaN keeps its latest value."""
+    """Advances the bar; for a NaN metric the latest value remains."""
     self._pace.iteration(metrics)
     finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
     self._numbers.update(finite)
@@ -159,11 +159,11 @@ class Live:
     self._update(completed=index + 1)
 
   def message(self, text: str) -> None:
-    """A line above the bar."""
+    """Prints a line above the bar."""
     self._live.console.print(text, markup=False, highlight=False)
 
   def close(self) -> None:
-    """Leaves the bar as it stands."""
+    """Stops the bar in its current state."""
     if self._task is not None:
       self._update(phase='')
       self._live.stop()
@@ -174,7 +174,7 @@ class Live:
 
 
 class _Left(rich.progress.ProgressColumn):
-  """The time left, counting down."""
+  """A column with the time left, counting down."""
 
   def __init__(self, pace: pace.Pace) -> None:
     super().__init__()
@@ -188,15 +188,15 @@ class _Left(rich.progress.ProgressColumn):
 
 
 class _Console(rich.console.Console):
-  """A terminal that may go away without ending the run."""
+  """A console whose closing does not end the run."""
 
   def on_broken_pipe(self) -> None:
-    """Goes on in silence, where rich would end the program."""
+    """Continues without output; rich would end the program."""
     output.give_up()
 
 
 def make() -> Progress:
-  """A live display on a terminal, plain lines elsewhere."""
+  """Returns a live display on a terminal, and plain lines elsewhere."""
   console = _Console()
   if console.is_terminal and not console.is_dumb_terminal:
     return Live(console)
@@ -206,11 +206,11 @@ def make() -> Progress:
 def summary(
   metrics: Mapping[str, float], declared: Mapping[str, base.Metric]
 ) -> str:
-  """The few numbers that tell how a run does, those that exist.
+  """Formats the most important metrics of a run.
 
   Args:
-    metrics: of an iteration.
-    declared: what the algorithm's metrics say; those with a label are shown.
+    metrics: the metrics of an iteration.
+    declared: the algorithm's declared metrics; those with a label are shown.
   """
   labels = [(m.label, name) for name, m in declared.items() if m.label]
   return '  '.join(
@@ -221,7 +221,7 @@ def summary(
 
 
 def speed(metrics: Mapping[str, float]) -> str:
-  """What is counted per second: `1.2k real steps/s, 2M imagined steps/s`."""
+  """Formats the throughput: `1.2k real steps/s, 2M imagined steps/s`."""
   return ', '.join(
     f'{pace.count(value)} {found[1].replace("_", " ")}/s'
     for name, value in metrics.items()
@@ -230,7 +230,7 @@ def speed(metrics: Mapping[str, float]) -> str:
 
 
 def seconds(metrics: Mapping[str, float]) -> float:
-  """What an iteration took, compilation included."""
+  """Returns the seconds of an iteration, including compilation."""
   return sum(
     v for k, v in metrics.items() if k.startswith('time/') and math.isfinite(v)
   )
@@ -239,12 +239,12 @@ def seconds(metrics: Mapping[str, float]) -> float:
 def outcome(
   rows: Sequence[Mapping[str, float]], total: int, *, done: int | None = None
 ) -> str:
-  """How far a run of `total` iterations is, and what came of it, in a line.
+  """Describes the progress and result of a run in one line.
 
   Args:
-    rows: its metrics, of which some may have been lost.
-    total: iterations that it has.
-    done: those that are done, by the state; by default one per row.
+    rows: the run's metrics, of which some may have been lost.
+    total: number of iterations of the run.
+    done: iterations done according to the state; by default one per row.
   """
   done = len(rows) if done is None else done
   text = f'{done} of {total} iterations are done'
@@ -263,7 +263,7 @@ def outcome(
 
 
 def _best(row: Mapping[str, float]) -> str:
-  """The best policy's return, how sure it is, and where it came from."""
+  """Formats the best policy's return, its standard error and its iteration."""
   text = f'best {row.get("eval/best_return", math.nan):.4g}'
   error = row.get('eval/best_error', math.nan)
   if math.isfinite(error):

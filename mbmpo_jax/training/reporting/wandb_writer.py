@@ -1,7 +1,7 @@
-"""Weights & Biases as one more destination of metrics, where it is installed.
+"""Writes metrics to Weights & Biases, if it is installed.
 
-Who logs in, to which server and as which entity is W&B's own business: its
-environment variables (`WANDB_MODE=offline`, `WANDB_ENTITY`, ...) hold.
+Login, server and entity are configured by W&B's environment variables
+(`WANDB_MODE=offline`, `WANDB_ENTITY`, ...).
 """
 
 import dataclasses
@@ -23,14 +23,14 @@ _PROJECT = re.compile(r'[^/\\#?%:\s][^/\\#?%:]{0,127}')
 
 
 class WandbError(errors.UserError, RuntimeError):
-  """W&B does not take the run."""
+  """W&B does not accept the run."""
 
 
 def load(project: str) -> Any:
-  """The package `wandb`, imported only where it is asked for.
+  """Imports the package `wandb`, which is needed only if a project is set.
 
   Args:
-    project: a W&B project's name.
+    project: the name of a W&B project.
 
   Raises:
     ConfigError: if the name is not allowed, or the package is not installed.
@@ -51,21 +51,22 @@ def load(project: str) -> Any:
 
 
 class WandbWriter:
-  """A W&B run per workdir, whose steps are iterations.
+  """Writes one W&B run per workdir, whose steps are iterations.
 
-  W&B takes no step twice and none before its latest. A continued run is the
-  same W&B run (its id is in the workdir) and goes on where that one ends:
+  W&B accepts no step twice, and none before its latest. A resumed run is the
+  same W&B run (its id is saved in the workdir) and continues where that one
+  ends:
 
-  - rows that W&B lacks, as it was not asked for then or had not uploaded them
-    when the process was killed, are sent from `metrics.jsonl`;
-  - rows of iterations that are run again are skipped: W&B has them already,
-    equal in all but times.
+  - rows that W&B lacks are sent from `metrics.jsonl`. They were written without
+    W&B, or had not been uploaded when the process was killed;
+  - rows of iterations that are run again are skipped, because W&B already has
+    them with the same values except for times.
 
-  Offline there is nobody to ask what is there, so that each process leaves all
-  rows from the first on; `wandb sync` of the newest is enough.
+  Offline, the rows at W&B are not known, so each process writes all rows from
+  the first on; running `wandb sync` for the newest is enough.
 
-  A failure while the run goes on costs a warning and the rest of what W&B
-  would have got, never the run.
+  An error during the run is only a warning, after which nothing more is sent to
+  W&B; the run continues.
   """
 
   def __init__(
@@ -75,16 +76,16 @@ class WandbWriter:
     *,
     first_step: int = 0,
   ) -> None:
-    """Begins or continues the W&B run.
+    """Starts or resumes the W&B run.
 
     Args:
-      folder: of the run; W&B keeps its own files in it too.
+      folder: the run's folder; W&B stores its files there too.
       config: the experiment, shown at W&B; `run.wandb_project` is the project.
-      first_step: the iteration that the run goes on from.
+      first_step: the iteration at which the run continues.
 
     Raises:
       ConfigError: as `load`.
-      WandbError: if W&B refuses the run, or cannot be reached.
+      WandbError: if W&B rejects the run, or cannot be reached.
     """
     project = config.run.wandb_project
     assert project is not None
@@ -101,12 +102,12 @@ class WandbWriter:
         },
         resume='allow',
         allow_val_change=True,
-        # Several at once in a sweep; one of the caller's own is left alone.
+        # A sweep has several runs at once; the caller's own run is not touched.
         reinit='create_new',
-        # The terminal is the progress display's.
+        # The progress display uses the terminal.
         settings={'console': 'off'},
       )
-    except Exception as error:  # Whatever a service may raise.
+    except Exception as error:  # The service may raise anything.
       raise WandbError(
         f'run.wandb_project={project!r}: W&B does not take the run ({error});'
         ' WANDB_MODE=offline keeps it on the disk'
@@ -119,16 +120,16 @@ class WandbWriter:
           self.write(int(row['iteration']), row)
 
   def write(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds a point to the curve of every metric that is finite."""
+    """Adds a point to the curve of every finite metric."""
     if step < self._next or self._failed:
       return
     finite = {k: v for k, v in metrics.items() if math.isfinite(v)}
     row = {'iteration': step, **finite}
-    # Without `commit` the row would wait for the next one.
+    # Without `commit`, the row would be sent with the next one.
     self._guarded(self._run.log, row, step=step, commit=True)
 
   def close(self) -> None:
-    """Uploads what is pending."""
+    """Uploads pending data."""
     self._guarded(self._run.finish)
 
   def _guarded(self, call: Any, *args: Any, **kwargs: Any) -> None:
@@ -143,7 +144,7 @@ class WandbWriter:
 
 
 def _run_id(path: pathlib.Path) -> str:
-  """The W&B run's id: what the file holds, or a new one, written there."""
+  """Returns the W&B run's id from the file, or writes a new one there."""
   if not path.exists():
     atomic.write_text(path, uuid.uuid4().hex[:12] + '\n')
   return path.read_text(encoding='utf-8').strip()

@@ -1,1 +1,1 @@
-"""What lies on the disk: folders of runs, checkpoints, policies."""
+"""Files on disk: run folders, checkpoints, policies."""

@@ -1,4 +1,4 @@
-"""Files that are replaced whole, and what the file system refuses."""
+"""Replaces files atomically, and reports errors of the file system."""
 
 import contextlib
 import os
@@ -13,12 +13,12 @@ class WriteError(errors.UserError, RuntimeError):
 
 
 def write_text(path: pathlib.Path, text: str) -> None:
-  """Replaces a file's content, never leaving half of it."""
+  """Replaces a file's content atomically."""
   write_bytes(path, text.encode())
 
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
-  """Replaces a file's content, never leaving half of it."""
+  """Replaces a file's content atomically."""
   temporary = path.with_name(f'.{path.name}.tmp')
   try:
     with temporary.open('wb') as file:
@@ -32,7 +32,7 @@ def write_bytes(path: pathlib.Path, data: bytes) -> None:
 
 
 def write_output(path: pathlib.Path, data: bytes) -> None:
-  """As `write_bytes`, for a file that somebody asked for by name.
+  """As `write_bytes`, for a file that the user named.
 
   Raises:
     WriteError: naming the file and the reason.
@@ -47,7 +47,7 @@ def write_output(path: pathlib.Path, data: bytes) -> None:
 
 @contextlib.contextmanager
 def writing(folder: pathlib.Path) -> Iterator[None]:
-  """Says in one line what the file system refuses.
+  """A context that turns errors of the file system into one line.
 
   Raises:
     WriteError: naming the folder and the reason, such as a full disk.

@@ -1,9 +1,10 @@
-"""Checkpoints of a whole pytree: atomic, verified, the newest few kept.
+"""Atomic, verified checkpoints of a pytree, of which the newest are kept.
 
-A checkpoint is a folder named after its step. It gets that name only once it
-is complete, with the sums of all its files; until then, and while it is
-deleted, it is `<step>.partial`, which the next save sweeps away. So a process
-may be killed at any instant. What happens to the bits later, the sums tell.
+A checkpoint is a folder named after its step. While it is written or deleted,
+its name is `<step>.partial`, and the next save removes such folders. It gets
+its final name only when it is complete, with checksums of all its files. The
+process may therefore be killed at any time, and later corruption is detected by
+the checksums.
 """
 
 import os
@@ -24,21 +25,22 @@ from mbmpo_jax.training.storage import trees
 
 
 class CheckpointError(errors.UserError, RuntimeError):
-  """A checkpoint could not be written, or none of those there can be read."""
+  """A checkpoint cannot be written, or no existing one can be read."""
 
 
 class Checkpointer:
   """Writes and reads the checkpoints of one folder, one subfolder per step.
 
-  Of several processes the first writes, and all must see the folder.
+  With several processes, the first one writes, and all must be able to read the
+  folder.
   """
 
   def __init__(self, directory: pathlib.Path, *, keep: int = 3) -> None:
-    """Touches nothing yet.
+    """Accesses no file yet.
 
     Args:
-      directory: where the checkpoints are; created when one is saved.
-      keep: the newest checkpoints that stay; older ones are deleted.
+      directory: the folder of the checkpoints; created by the first save.
+      keep: number of newest checkpoints to keep; older ones are deleted.
     """
     self._directory = directory.absolute()
     self._keep = keep
@@ -51,19 +53,19 @@ class Checkpointer:
     return steps(self._directory)
 
   def save(self, step: int, tree: Any) -> None:
-    """Copies a pytree of arrays to the host, and writes that in the background.
+    """Copies a pytree of arrays to the host, and writes it in the background.
 
-    The arrays may be donated or changed once this returns. One checkpoint is
-    written at a time: the one before is waited for. An older checkpoint is
-    deleted only when the new one is complete.
+    The arrays may be donated or changed once this returns. Only one checkpoint
+    is written at a time: a save waits for the one before. An older checkpoint
+    is deleted only when the new one is complete.
 
     Args:
-      step: newer than all that are there.
-      tree: the same in all processes.
+      step: larger than all existing steps.
+      tree: the pytree; equal in all processes.
 
     Raises:
-      CheckpointError: if the step exists, or is older than the newest, or the
-        checkpoint before could not be written.
+      CheckpointError: if the step exists or is smaller than the newest, or the
+        previous checkpoint could not be written.
     """
     self.wait()
     if not devices.is_first_process():
@@ -74,13 +76,13 @@ class Checkpointer:
         f'checkpoint {step} was not written to {self._directory}: it holds'
         f' step {newest}'
       )
-    # Of what is on the host already, and of all on a CPU, `device_get` gives
-    # views; those would keep buffers from being reused.
+    # For arrays on the host, and for all arrays on a CPU, `device_get` returns
+    # views, which would prevent their buffers from being reused.
     host = jax.tree.map(trees.with_elements, jax.device_get(tree))
     self._pending = self._writer.submit(self._write, step, host)
 
   def wait(self) -> None:
-    """Returns once what was saved is complete on the disk.
+    """Waits until the saved checkpoint is complete on disk.
 
     Raises:
       CheckpointError: if it could not be written.
@@ -90,29 +92,29 @@ class Checkpointer:
       pending.result()
 
   def check(self) -> None:
-    """Like `wait`, but only if the writing has already ended."""
+    """Like `wait`, but returns at once if the writing has not ended."""
     if self._pending is not None and self._pending.done():
       self.wait()
 
   def restore_latest(
     self, abstract_tree: Any, *, until: int | None = None
   ) -> tuple[int, Any] | None:
-    """Reads the newest checkpoint that can be read and is what was written.
+    """Reads the newest checkpoint that is readable and unaltered.
 
-    Others are warned about by name and set aside (renamed to
-    `<step>.unreadable`), so that their steps can be written again.
+    Each newer one causes a warning with its name and is renamed to
+    `<step>.unreadable`, so that its step can be written again.
 
     Args:
-      abstract_tree: the pytree to read into, of `jax.ShapeDtypeStruct` with
+      abstract_tree: the pytree to read, of `jax.ShapeDtypeStruct` with
         shardings.
-      until: the newest step that counts; by default all do.
+      until: the largest step to consider; by default all.
 
     Returns:
-      The step and the pytree, or `None` where there is no checkpoint.
+      The step and the pytree, or `None` if there is no checkpoint.
 
     Raises:
-      CheckpointError: if there are checkpoints and none can be read; then all
-        of them are left where they are.
+      CheckpointError: if there are checkpoints but none can be read; then none
+        is renamed.
     """
     found = [s for s in self.steps if until is None or s <= until]
     if not found:
@@ -134,7 +136,7 @@ class Checkpointer:
     return [self._set_aside(s, 'superseded') for s in later]
 
   def close(self) -> None:
-    """Waits for what is being written.
+    """Waits for the checkpoint that is being written.
 
     Raises:
       CheckpointError: if it could not be written.
@@ -159,7 +161,7 @@ class Checkpointer:
       for old in self.steps[: -self._keep]:
         (self._directory / str(old)).rename(self._directory / f'{old}.partial')
       self._sweep()
-    except Exception as error:  # Orbax raises whatever its writers raise.
+    except Exception as error:  # Orbax may raise anything.
       self._sweep()
       raise CheckpointError(
         f'checkpoint {step} cannot be written to {self._directory}:'
@@ -185,7 +187,7 @@ class Checkpointer:
 
 
 def steps(directory: pathlib.Path) -> list[int]:
-  """The steps of the complete checkpoints in a folder, oldest first."""
+  """Returns the steps of the complete checkpoints in a folder, ascending."""
   if not directory.is_dir():
     return []
   return sorted(
@@ -198,22 +200,22 @@ def steps(directory: pathlib.Path) -> list[int]:
 def read_part(
   directory: pathlib.Path, keys: Sequence[str]
 ) -> tuple[int, Any] | None:
-  """Reads a part of the newest checkpoint that can be read, to the host.
+  """Reads a part of the newest readable checkpoint to the host.
 
-  Nothing is written, and a run that goes on meanwhile is not disturbed.
+  Nothing is written, and a process that trains in the folder is not disturbed.
 
   Args:
-    directory: where the checkpoints are.
-    keys: the way from the root of the saved tree to the part.
+    directory: the folder of the checkpoints.
+    keys: the path from the root of the saved pytree to the part.
 
   Returns:
-    The step, and the part as dictionaries and lists of NumPy arrays; `None`
-    where there is no checkpoint.
+    The step, and the part as dictionaries and lists of NumPy arrays; `None` if
+    there is no checkpoint.
 
   Raises:
-    CheckpointError: if there are checkpoints and none can be read.
+    CheckpointError: if there are checkpoints but none can be read.
   """
-  directory = directory.absolute()  # As Orbax needs it.
+  directory = directory.absolute()  # as Orbax requires
   while found := steps(directory):
     try:
       step, tree, unreadable = _newest_readable(
@@ -221,7 +223,7 @@ def read_part(
       )
     except CheckpointError:
       if steps(directory) != found:
-        continue  # A run has replaced them under our hands.
+        continue  # A run has replaced them in the meantime.
       raise
     for bad_step, reason in unreadable:
       if (directory / str(bad_step)).exists():
@@ -235,7 +237,7 @@ def _newest_readable(
   found: Sequence[int],
   read: Callable[[pathlib.Path], Any],
 ) -> tuple[int, Any, list[tuple[int, Exception]]]:
-  """The newest of some steps, what is read of it, what is wrong with others.
+  """Returns the newest readable step, its content, and errors of newer ones.
 
   Raises:
     CheckpointError: if none can be read.
@@ -244,10 +246,10 @@ def _newest_readable(
   for step in reversed(found):
     path = directory / str(step)
     try:
-      # First: nothing of a damaged file is ever interpreted.
+      # First, so that a damaged file is never parsed.
       manifest.verify(path)
       return step, read(path), unreadable
-    except Exception as error:  # Orbax raises whatever its readers raise.
+    except Exception as error:  # Orbax may raise anything.
       unreadable.append((step, error))
   raise CheckpointError(
     f'no checkpoint in {directory} can be read: {list(found)};'
@@ -263,11 +265,11 @@ def _falls_back(bad_step: int, step: int, error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-  """What is wrong, in one line; of the file system's errors only their name."""
+  """Describes an error in one line; file system errors by name only."""
   text = str(error).strip()
   if isinstance(error, OSError) and error.strerror:
     return error.strerror
-  # What tensorstore raises, which Orbax writes with, is a ValueError.
+  # Errors of tensorstore, which Orbax uses, are ValueErrors.
   found = re.search(r"os_error_code='(\d+)'", text)
   if found:
     return os.strerror(int(found[1]))

@@ -1,4 +1,4 @@
-"""Folders of runs and sweeps: what is in them, and what they were made from."""
+"""Folders of runs and sweeps: their files, and checks before resumption."""
 
 import dataclasses
 import errno
@@ -16,12 +16,12 @@ from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import manifest
 
-# Fields of the host's side, which change no random number of a run.
+# Fields of the host, which do not affect the results of a run.
 _FREE = ('run.', 'config.run.')
 _CONFIG, _SWEEP = 'config.json', 'sweep.json'
-# The name of the algorithm, beside the fields in both.
+# The key of the algorithm's name, beside the fields in both files.
 _ALGORITHM = 'algorithm'
-# What of JAX's own configuration decides on the bits of a run, in both, too.
+# The key, in both files, of JAX settings that affect the results bitwise.
 ARITHMETIC = 'arithmetic'
 _DECIDES = (
   'jax_enable_x64',
@@ -36,23 +36,23 @@ class RunFolder:
 
   Attributes:
     root: the folder, `--workdir`.
-    config: the resolved configuration and its algorithm's name, JSON.
+    config: the resolved configuration and the algorithm's name, JSON.
     metrics: one JSON object per iteration.
     tensorboard: a folder of TensorBoard events.
     checkpoints: a folder of checkpoints.
     curve: the learning curve, PNG.
-    profile: a folder of profiler traces, where one was asked for.
-    wandb_id: the id of the Weights & Biases run, where there is one.
-    page: the best policy at work, HTML.
-    video: the same, MP4, where videos can be made.
+    profile: a folder of profiler traces, if requested.
+    wandb_id: the id of the Weights & Biases run, if there is one.
+    page: a page that plays the best policy, HTML.
+    video: a video of the best policy, MP4, if videos can be made.
   """
 
   def __init__(self, root: pathlib.Path) -> None:
     """Writes nothing.
 
     Raises:
-      ConfigError: if `root` is, or lies below, something that is no folder, or
-        holds a sweep.
+      ConfigError: if `root` or one of its parents is not a folder, or `root`
+        contains a sweep.
     """
     _check_folder(root)
     if (root / _SWEEP).exists():
@@ -71,7 +71,7 @@ class RunFolder:
     self.video = root / 'policy.mp4'
 
   def has_checkpoints(self) -> bool:
-    """Whether a run has got as far as its first checkpoint here."""
+    """Whether there is at least one checkpoint."""
     if not self.checkpoints.is_dir():
       return False
     return any(
@@ -87,13 +87,13 @@ class RunFolder:
     _create(self.config, _named(config) | dataclasses.asdict(config))
 
   def read_config(self) -> config_lib.Experiment:
-    """The configuration of the run; fields that are new have their defaults.
+    """Returns the configuration of the run; new fields have their defaults.
 
-    Its class is that of the algorithm that the file names.
+    Its class is that of the algorithm named in the file.
 
     Raises:
-      ConfigError: if there is none, it is not allowed, or an earlier version
-        wrote it.
+      ConfigError: if there is no configuration, it is not allowed, or it was
+        written by an earlier version.
     """
     try:
       fields = {
@@ -118,7 +118,7 @@ class RunFolder:
           f'{self.config}: unknown field {name}'
           f'{validation.nearest(name, known)}'
         )
-    # JSON knows no tuples.
+    # JSON has no tuples.
     values = {
       n: tuple(v) if isinstance(v, list) else v for n, v in fields.items()
     }
@@ -127,13 +127,13 @@ class RunFolder:
     return config
 
   def check_resumable(self, config: config_lib.Experiment) -> None:
-    """Compares with the configuration that the run was started with.
+    """Checks that the run was started with this configuration.
 
-    Everything under `run.` may change: how long, how often, what is kept. A
-    field that did not exist then had what is its default now.
+    Fields under `run.` may differ: duration, frequencies, files. A field that
+    did not exist when the run was started counts as its present default.
 
     Raises:
-      ConfigError: naming the first field that differs, both values.
+      ConfigError: naming the first field that differs and both values.
     """
     _check_unchanged(
       self.config,
@@ -143,11 +143,11 @@ class RunFolder:
 
 
 class SweepFolder:
-  """The paths of a sweep's files; every run has a folder of its own below.
+  """The paths of a sweep's files; every run has a subfolder.
 
   Attributes:
     root: the folder, `--workdir`.
-    sweep: the algorithm, what is swept, and the configuration that all runs
+    sweep: the algorithm, the swept values, and the configuration that all runs
       share, JSON.
     curves: evaluations by setting, PNG.
   """
@@ -156,8 +156,8 @@ class SweepFolder:
     """Writes nothing.
 
     Raises:
-      ConfigError: if `root` is, or lies below, something that is no folder, or
-        holds a single run.
+      ConfigError: if `root` or one of its parents is not a folder, or `root`
+        contains a single run.
     """
     _check_folder(root)
     if (root / _CONFIG).exists():
@@ -184,12 +184,12 @@ class SweepFolder:
     _create(self.sweep, tree)
 
   def check_resumable(self, grid: grid_lib.Grid) -> None:
-    """Compares with what the sweep was started with, once it has checkpoints.
+    """Checks that a sweep with checkpoints was started with this grid.
 
-    Everything under `run.` may change, as for a run.
+    Fields under `run.` may differ, as for a run.
 
     Raises:
-      ConfigError: naming the first field that differs, both values.
+      ConfigError: naming the first field that differs and both values.
     """
     found = self.root.glob('*/checkpoints/[0-9]*')
     if not any(manifest.is_step(path.name) for path in found):
@@ -215,7 +215,7 @@ class SweepFolder:
 
 
 def _check_folder(root: pathlib.Path) -> None:
-  """Nothing on the way to `root`, nor itself, is something else."""
+  """Checks that `root` and its parents are folders or do not exist."""
   if '\0' in str(root):
     raise config_lib.ConfigError(
       f'--workdir={str(root)[:100]!r}: must be a folder, whose name has no zero'
@@ -223,7 +223,7 @@ def _check_folder(root: pathlib.Path) -> None:
   for path in (root, *root.absolute().parents):
     try:
       is_other = path.exists() and not path.is_dir()
-    except (OSError, ValueError) as error:  # Too long, or with a zero in it.
+    except (OSError, ValueError) as error:  # a name too long, or with a NUL
       raise config_lib.ConfigError(
         f'--workdir={str(root)[:100]}: must be a folder:'
         f' {getattr(error, "strerror", None) or error}'
@@ -235,7 +235,7 @@ def _check_folder(root: pathlib.Path) -> None:
 
 
 def _create(file: pathlib.Path, tree: dict[str, Any]) -> None:
-  """Writes JSON, and before it the folder that the file is in."""
+  """Writes a JSON file, and creates its folder if needed."""
   try:
     file.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_text(file, json.dumps(tree, indent=2) + '\n')
@@ -252,16 +252,16 @@ def _check_unchanged(
   *,
   but: Sequence[str] = (),
 ) -> None:
-  """Compares dotted fields with those that are kept in a JSON file.
+  """Compares dotted fields with those in a JSON file.
 
   Args:
-    file: what `_create` wrote when the run or sweep was started.
-    new: the fields now.
-    default: what fields that did not exist then had.
-    but: fields in the file that do not count.
+    file: the file that `_create` wrote when the run or sweep was started.
+    new: the present fields.
+    default: values of fields that did not exist then.
+    but: fields to ignore.
 
   Raises:
-    ConfigError: naming the first field that differs, both values.
+    ConfigError: naming the first field that differs and both values.
   """
   try:
     old = read_fields(file)
@@ -271,7 +271,7 @@ def _check_unchanged(
       f' be read ({error}); restore it or use another --workdir'
     ) from error
   _check_names_algorithm(file, old)
-  # Through JSON, as the old one went: tuples become lists.
+  # Convert by JSON, as the old fields were: tuples become lists.
   new, default = (json.loads(json.dumps(fields)) for fields in (new, default))
   for name in [*new, *(name for name in old if name not in new)]:
     before = old.get(name, default.get(name, 'absent'))
@@ -289,7 +289,7 @@ def _check_unchanged(
 
 
 def _named(config: config_lib.Experiment) -> dict[str, Any]:
-  """What both files say beside the fields."""
+  """Returns the entries of both files besides the fields."""
   return {
     _ALGORITHM: config.algorithm,
     ARITHMETIC: {name: getattr(jax.config, name) for name in _DECIDES},
@@ -299,9 +299,10 @@ def _named(config: config_lib.Experiment) -> dict[str, Any]:
 def _check_arithmetic(
   file: pathlib.Path, name: str, before: Any, after: Any
 ) -> None:
-  """A run goes on in the arithmetic that it was started in.
+  """Checks that a run is resumed with the arithmetic it was started with.
 
-  Files of earlier versions do not say it; checkpoints have their types.
+  Files of earlier versions do not contain it; then the types in the checkpoints
+  decide.
   """
   if before == after:
     return
@@ -316,7 +317,7 @@ def _check_arithmetic(
 def _check_names_algorithm(
   file: pathlib.Path, fields: Mapping[str, Any]
 ) -> None:
-  """Files of versions that knew but one algorithm do not."""
+  """Checks that the file names its algorithm; early versions did not."""
   if not isinstance(fields.get(_ALGORITHM), str):
     raise config_lib.ConfigError(
       f'{file}: names no algorithm, so an earlier version made it; use that'
@@ -325,13 +326,13 @@ def _check_names_algorithm(
 
 
 def read_fields(file: pathlib.Path) -> dict[str, Any]:
-  """The fields in a `config.json` or `sweep.json`, by dotted name.
+  """Returns the fields in a `config.json` or `sweep.json`, by dotted name.
 
   Raises:
     OSError: if the file cannot be read.
-    ValueError: if it is not JSON, or no object.
+    ValueError: if it is not a JSON object.
   """
-  if not file.is_file():  # A pipe would be waited for.
+  if not file.is_file():  # Reading a pipe would block.
     raise FileNotFoundError(errno.ENOENT, 'No such file', str(file))
   try:
     tree = json.loads(file.read_text(encoding='utf-8'))

@@ -1,4 +1,4 @@
-"""One process at a time in a folder."""
+"""Locks a folder, so that only one process uses it."""
 
 import fcntl
 import os
@@ -13,13 +13,13 @@ NAME = '.lock'
 
 
 def hold(folder: pathlib.Path) -> TextIO:
-  """Claims a folder, which is created, until the file returned is closed.
+  """Creates and locks a folder until the returned file is closed.
 
-  The end of the process, however it comes, closes it, too.
+  The end of the process also closes it.
 
   Raises:
-    ConfigError: if another process has the folder, which is named, or the
-      folder cannot be written.
+    ConfigError: if another process holds the lock (the message names the
+      folder), or the folder cannot be written.
   """
   path = folder / NAME
   try:

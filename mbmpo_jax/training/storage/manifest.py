@@ -1,4 +1,4 @@
-"""SHA-256 sums of a folder's files, as `sha256sum --check` reads them."""
+"""SHA-256 checksums of a folder's files, in the format of `sha256sum`."""
 
 import hashlib
 import os
@@ -9,11 +9,11 @@ NAME = 'SHA256SUMS'
 
 
 class ManifestError(Exception):
-  """A folder is not what its sums say."""
+  """The files of a folder do not match their checksums."""
 
 
 def write(folder: pathlib.Path) -> None:
-  """Writes the sums; all files are on the disk, not just cached, afterwards."""
+  """Writes the checksums, and flushes all files to disk."""
   text = _sums(folder, flush=True)
   with (folder / NAME).open('wb') as file:
     file.write(text)
@@ -24,15 +24,16 @@ def write(folder: pathlib.Path) -> None:
 
 
 def verify(folder: pathlib.Path, *, new_allowed: bool = False) -> None:
-  """Compares every file with its sum.
+  """Compares every file with its checksum.
 
   Args:
-    folder: the files'.
-    new_allowed: whether files without a sum are passed over, such as those that
-      a desktop leaves where it looks.
+    folder: the folder.
+    new_allowed: whether to ignore files without a checksum, such as files that
+      desktop environments create.
 
   Raises:
-    ManifestError: if a file is missing, new or changed, the sums among them.
+    ManifestError: if a file is missing, new or changed, or there are no
+      checksums.
   """
   if not (folder / NAME).is_file():
     raise ManifestError(f'it has no {NAME}')
@@ -53,13 +54,13 @@ def verify(folder: pathlib.Path, *, new_allowed: bool = False) -> None:
 
 
 def is_step(name: str) -> bool:
-  """Whether a folder of this name is a checkpoint: a number, as written."""
-  # Not of other scripts, nor with zeros in front: `int` reads these, too.
+  """Whether a folder of this name is a checkpoint: a decimal step number."""
+  # `int` would also accept digits of other scripts and leading zeros.
   return re.fullmatch(r'0|[1-9][0-9]{0,9}', name) is not None
 
 
 def flush_folder(folder: pathlib.Path) -> None:
-  """Makes the names in a folder outlast a power failure."""
+  """Flushes the names in a folder to disk, in case of a power failure."""
   descriptor = os.open(folder, os.O_RDONLY)
   try:
     os.fsync(descriptor)

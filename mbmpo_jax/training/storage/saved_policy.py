@@ -1,4 +1,4 @@
-"""The policy of a run: read back from its folder, written for other uses."""
+"""Loads the policy of a run from its folder, and exports policies."""
 
 import dataclasses
 import io
@@ -25,25 +25,25 @@ from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_world
 from mbmpo_jax.training.storage import zoo
 
-# Where each is in what a checkpoint holds, `iteration.Saved`.
+# The path of each policy in a checkpoint, `iteration.Saved`.
 _KEYS = {'best': ('best_policy',), 'latest': ('policy',)}
 _PLATFORMS = ('cpu', 'cuda', 'tpu')
 
 
 class RemembersError(errors.UserError, TypeError):
-  """A policy with a memory was asked to act without one."""
+  """A policy with memory was asked to act without it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedPolicy:
-  """A trained policy and what it was trained with.
+  """A trained policy with the configuration of its run.
 
   Attributes:
-    config: of the run.
-    params: what `policy` takes.
-    iteration: iterations that were done when the checkpoint was written.
-    policy: how it acts.
-    env: the environment, where its name does not say it.
+    config: the run's configuration.
+    params: the parameters of `policy`.
+    iteration: number of iterations done when the checkpoint was written.
+    policy: the policy.
+    env: the environment, if its name does not determine it.
   """
 
   config: config_lib.Experiment
@@ -53,15 +53,15 @@ class SavedPolicy:
   env: envs.Environment | None = None
 
   def act(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
-    """An action [..., A] at `obs` [..., O], of a policy without a memory.
+    """Returns an action [..., A] at `obs` [..., O], for memoryless policies.
 
     Args:
       obs: observations.
-      key: consumed to sample, as training and evaluation do; without one, the
-        policy acts greedily.
+      key: consumed to sample the action, as in training and evaluation; without
+        a key, the policy acts greedily.
 
     Raises:
-      RemembersError: if the policy has a memory: `start` and `step` are for it.
+      RemembersError: if the policy has a memory; use `start` and `step`.
     """
     *shape, size = obs.shape
     flat = jnp.reshape(obs, (math.prod(shape), size))
@@ -75,12 +75,12 @@ class SavedPolicy:
     return action.reshape(*shape, action.shape[-1])
 
   def start(self, key: jax.Array, num: int, context: Any = ()) -> Any:
-    """The memory at the start of `num` episodes, which `step` takes.
+    """Returns the memory at the start of `num` episodes, for `step`.
 
     Args:
       key: consumed.
-      num: episodes side by side, N.
-      context: of the task, for policies that are told it.
+      num: episodes in parallel, N.
+      context: the task's context, for policies that need one.
     """
     return self.policy.start(self.params, key, context, num)
 
@@ -91,7 +91,7 @@ class SavedPolicy:
     previous: base.Experience | None = None,
     key: jax.Array | None = None,
   ) -> tuple[Any, jax.Array]:
-    """One step of N episodes.
+    """Takes one step of N episodes.
 
       carry, previous = policy.start(key, num=1), None
       while True:
@@ -101,14 +101,15 @@ class SavedPolicy:
         obs = next_obs
 
     Args:
-      carry: from `start` or the last `step`.
+      carry: the memory, from `start` or the last `step`.
       obs: observations `[N, O]`.
-      previous: what came of the last step; `None` at the start of an episode.
-      key: consumed to sample, as training and evaluation do; without one, the
-        policy acts greedily.
+      previous: the experience of the last step; `None` at the start of an
+        episode.
+      key: consumed to sample the action, as in training and evaluation; without
+        a key, the policy acts greedily.
 
     Returns:
-      The memory, and the actions `[N, A]` for the environment.
+      The new memory, and the actions `[N, A]` for the environment.
     """
     if previous is not None and self.policy.observe is not None:
       carry = self.policy.observe(self.params, carry, previous)
@@ -117,9 +118,9 @@ class SavedPolicy:
     return carry, action.env
 
   def make_env(self) -> envs.Environment:
-    """The environment that it was trained in, with MJX's physics.
+    """Returns the environment of the training run, simulated by MJX.
 
-    Of a world that is not JAX, its sizes: it cannot be stepped.
+    An environment outside JAX has only its sizes and cannot be stepped.
 
     Raises:
       UnknownEnvironmentError: if it is not registered (`envs.register`).
@@ -133,23 +134,24 @@ def load_policy(
   env: envs.Environment | None = None,
   policy: base.Policy | None = None,
 ) -> SavedPolicy:
-  """Reads a policy from a run's folder, which says everything about it.
+  """Loads a policy from the folder of a run.
 
-  Of the newest checkpoint that is as it was written, only the policy is read,
-  and nothing is compiled. The folder is not written to, so that it may be on a
-  read-only disk, and a run may go on in it.
+  It reads only the policy from the newest unaltered checkpoint, and compiles
+  nothing. It does not write, so the folder may be on a read-only disk, or
+  belong to a run in progress.
 
   Args:
-    workdir: a folder of `loop.train`, of one run of a sweep, or of the zoo.
+    workdir: the folder of `loop.train`, of one run of a sweep, or of the zoo.
     which: `best`, the policy with the best evaluation, or `latest`, that of the
-      last iteration saved.
-    env: the environment, where the folder cannot say what it is.
-    policy: your own, where the run was one of `loop.train(..., policy=...)`.
+      last saved iteration.
+    env: the environment, if the folder cannot determine it.
+    policy: your policy, if the run used `loop.train(..., policy=...)`.
 
   Raises:
-    ConfigError: if `which` is neither, or the folder holds no run, no
+    ConfigError: if `which` has another value, or the folder has no run, no
       checkpoint yet, or a policy that does not fit its environment.
-    UnknownEnvironmentError: if that is not registered (`envs.register`).
+    UnknownEnvironmentError: if the environment is not registered
+      (`envs.register`).
     CheckpointError: if no checkpoint can be read.
     ZooError: if a file of the zoo is missing or altered.
   """
@@ -177,7 +179,7 @@ def load_policy(
 
 
 def _read(folder: folder_lib.RunFolder, which: str) -> tuple[int, Any]:
-  """The iteration, and the policy's arrays as they were read."""
+  """Reads the iteration and the policy's arrays."""
   root = folder.root
   if zoo.is_entry(root):
     if which != 'best':
@@ -200,12 +202,13 @@ def export_policy(
 ) -> None:
   """Writes a policy as a program that needs JAX, but not this package.
 
-  Of a policy without a memory, the file is the program:
+  For a policy without memory, the file is the program:
 
     exported = jax.export.deserialize(bytearray(path.read_bytes()))
     actions = exported.call(obs)  # [N, O] -> [N, A], for any N
 
-  One with a memory is a zip of two, `start.bin` and `step.bin`:
+  For a policy with memory, the file is a zip of two programs, `start.bin` and
+  `step.bin`:
 
     def load(name):
       with zipfile.ZipFile(path) as file:
@@ -215,16 +218,16 @@ def export_policy(
     carry = start.call(key, obs)  # A tuple of arrays, for N episodes.
     carry, actions = step.call(carry, obs, previous, first)
 
-  `previous` is what came of the last step, (obs [N, O], actions [N, A], reward
-  [N], next_obs [N, O], terminated [N]), all floats; it counts for nothing where
-  `first`, bool [], says that this is the first step of the episodes.
+  `previous` is the experience of the last step, (obs [N, O], actions [N, A],
+  reward [N], next_obs [N, O], terminated [N]), all floats. It is ignored if
+  `first`, bool [], is true, as in the first step of the episodes.
 
   Args:
-    policy: from `load_policy`.
+    policy: the result of `load_policy`.
     path: the file to replace.
-    sample: adds a last argument, a raw key, uint32 [2], for sampled actions
-      instead of greedy ones.
-    platforms: what it can run on.
+    sample: whether to sample actions instead of acting greedily; the program
+      then has a further last argument, a raw key, uint32 [2].
+    platforms: the platforms on which the program can run.
 
   Raises:
     WriteError: if the file cannot be written.
@@ -250,7 +253,7 @@ def export_policy(
   leaves, structure = jax.tree.flatten(carry)
 
   def export(function: Callable[..., Any], *arguments: Any) -> bytes:
-    # All arguments are kept: those that are not used say how many N is.
+    # Keep all arguments, because unused ones determine N.
     jitted = jax.jit(function, keep_unused=True)
     program = jax_export.export(jitted, platforms=platforms)
     return bytes(program(*arguments).serialize())
@@ -295,18 +298,18 @@ def export_policy(
 
 
 def as_in(expected: Any, tree: Any, *, finite: bool = False) -> Any:
-  """The arrays of a tree as it was read, in the structure that was saved.
+  """Restores the saved structure of a pytree that was read.
 
   Checkpoints are read as dictionaries and lists.
 
   Args:
-    expected: that structure, with the shapes of its arrays.
-    tree: as it was read.
-    finite: whether all numbers must be.
+    expected: the saved structure, with the shapes of its arrays.
+    tree: the content that was read.
+    finite: whether all numbers must be finite.
 
   Raises:
-    ValueError: if an array is missing, has another shape or kind of numbers, or
-      one that is not finite and has to be.
+    ValueError: if an array is missing, has another shape or type, or is not
+      finite although it must be.
   """
 
   def take(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
@@ -329,12 +332,12 @@ def as_in(expected: Any, tree: Any, *, finite: bool = False) -> Any:
 def _held(
   name: str, found: Any, leaf: jax.ShapeDtypeStruct, *, finite: bool
 ) -> jax.Array:
-  """An array that was read, if it is what its place is for."""
+  """Checks an array that was read against its expected shape and type."""
   if not isinstance(found, (np.ndarray, jax.Array)):
     raise ValueError(f'{name} is no array')
   if found.shape != leaf.shape:
     raise ValueError(f'{name} has the shape {found.shape}, not {leaf.shape}')
-  # Of a run in double precision, single precision will do to act.
+  # A double-precision run may be loaded in single precision to act.
   kinds = [
     'real' if jnp.issubdtype(x.dtype, jnp.floating) else str(x.dtype)
     for x in (found, leaf)
@@ -348,7 +351,7 @@ def _held(
 
 
 def _float_type(tree: Any) -> Any:
-  """The type of the real numbers in it."""
+  """Returns the float type in a pytree."""
   kinds = {x.dtype for x in jax.tree.leaves(tree)}
   floats = [kind for kind in kinds if jnp.issubdtype(kind, jnp.floating)]
   return jnp.result_type(*floats) if floats else jnp.result_type(float)

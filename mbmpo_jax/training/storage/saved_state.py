@@ -1,4 +1,4 @@
-"""A whole run read back from its folder: the algorithm and its last state."""
+"""Loads a complete run from its folder: the algorithm and its last state."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -15,13 +15,13 @@ from mbmpo_jax.training.storage import saved_world
 
 
 class SavedState(NamedTuple):
-  """What `load_state` reads.
+  """The result of `load_state`.
 
   Attributes:
-    config: of the run.
-    algorithm: what was trained.
-    state: of the algorithm, as it was saved last.
-    iteration: iterations that were done then.
+    config: the run's configuration.
+    algorithm: the run's algorithm.
+    state: the algorithm's last saved state.
+    iteration: number of iterations done then.
   """
 
   config: config_lib.Experiment
@@ -31,16 +31,16 @@ class SavedState(NamedTuple):
 
 
 def load_state(workdir: str | pathlib.Path) -> SavedState:
-  """Reads the state of a run's newest checkpoint that is as it was written.
+  """Loads the state of a run's newest unaltered checkpoint.
 
-  The folder is not written to.
+  It does not write to the folder.
 
   Args:
     workdir: a folder of `loop.train`, or of one run of a sweep.
 
   Raises:
-    ConfigError: if the folder holds no run, no checkpoint yet, or a state that
-      is not of its algorithm.
+    ConfigError: if the folder has no run, no checkpoint yet, or a state that
+      does not fit its algorithm.
     UnknownEnvironmentError: if its environment is not registered.
     CheckpointError: if no checkpoint can be read.
   """

@@ -1,9 +1,9 @@
-"""What a run's folder says of a world that is not among this package's own.
+"""Files in a run's folder about environments from outside this package.
 
-`world.json` has the sizes of one that is not JAX: a policy can be read back by
-it without the world, and without its task. `environment.json` names the module
-that registered one, which is told to whoever reads the folder without it; no
-module is imported because a folder names it.
+`world.json` has the sizes of an environment outside JAX; with it, a policy can
+be loaded without the environment and its task. `environment.json` names the
+module that registered an environment, so that an error message can name it if
+it has not been imported. It is not imported automatically.
 """
 
 import json
@@ -32,16 +32,16 @@ _TYPES = {
 
 
 def write(root: pathlib.Path, sizes: dict[str, Any]) -> None:
-  """Writes the sizes of a world (`training.external.task.Sizes`)."""
+  """Writes the sizes of an environment (`training.external.task.Sizes`)."""
   with atomic.writing(root):
     atomic.write_text(root / _NAME, json.dumps(sizes, indent=2) + '\n')
 
 
 def read(root: pathlib.Path) -> dict[str, Any]:
-  """Reads them.
+  """Reads the sizes.
 
   Raises:
-    ConfigError: if they are not there, or not sizes.
+    ConfigError: if they do not exist or are not valid.
   """
   path = root / _NAME
   try:
@@ -65,7 +65,7 @@ def read(root: pathlib.Path) -> dict[str, Any]:
 
 
 def remember(root: pathlib.Path, config: config_lib.Experiment) -> None:
-  """Writes which module an environment of the user's was registered by."""
+  """Writes the name of the module that registered a user's environment."""
   found = envs.origin(config.env.name)
   if found is None:
     return
@@ -80,16 +80,16 @@ def registered(
   config: config_lib.Experiment,
   episode_length: int | None = None,
 ) -> envs.Environment:
-  """The environment by its name.
+  """Returns the environment by its name.
 
   Args:
-    root: of the run.
-    config: of the run.
-    episode_length: as of `envs.from_config`.
+    root: the run's folder.
+    config: the run's configuration.
+    episode_length: as for `envs.from_config`.
 
   Raises:
-    UnknownEnvironmentError: if it is not registered; it says what registered
-      it when the run was made.
+    UnknownEnvironmentError: if it is not registered; the message names the
+      module that registered it in the original run.
   """
   try:
     return envs.from_config(config.env, episode_length=episode_length)
@@ -105,12 +105,12 @@ def registered(
 
 
 def _remembered(root: pathlib.Path) -> str | None:
-  """What `--import` was or would have been given, if that can be read."""
+  """Returns the argument for `--import` that the folder records, or `None`."""
   try:
     module = folder_lib.read_fields(root / _ORIGIN).get('import')
   except (OSError, ValueError):
     return None
-  # It may be a stranger's, and goes to a terminal.
+  # The file may come from others, and the text is printed to a terminal.
   if not isinstance(module, str) or not module.isprintable():
     return None
   return shlex.quote(module) if 0 < len(module) <= _LONGEST else None
@@ -119,7 +119,7 @@ def _remembered(root: pathlib.Path) -> str | None:
 def environment(
   root: pathlib.Path, config: config_lib.Experiment
 ) -> envs.Environment:
-  """The environment of a run: that of its configuration, or a world's sizes.
+  """Returns a run's environment: by its configuration, or by saved sizes.
 
   Raises:
     ConfigError: if it is not registered, or the sizes cannot be read.

@@ -1,4 +1,4 @@
-"""A pytree in a folder, by Orbax: written, and read whole or in part."""
+"""Writes a pytree to a folder with Orbax, and reads it or a part of it."""
 
 import math
 import os
@@ -13,27 +13,27 @@ import orbax.checkpoint as ocp
 
 from mbmpo_jax import quiet
 
-# Bytes of a checkpoint beside its arrays, generously.
+# Upper bound of the bytes of a checkpoint beside its arrays.
 _OVERHEAD = 2**18
 
 
 def with_elements(x: Any) -> np.ndarray:
-  """A copy; of an array without elements, one with one: Orbax saves no other.
+  """Copies an array; an empty array becomes an array with one element.
 
-  The state of a simulated body has such arrays.
+  Orbax cannot save empty arrays. The state of a simulated body has such arrays.
   """
   array = np.array(x)
   return array if array.size else np.zeros((1,) * array.ndim, array.dtype)
 
 
 def claim_space(folder: pathlib.Path, size: int) -> None:
-  """Claims as much space as a checkpoint of so many bytes needs at most.
+  """Checks that the disk has room for a checkpoint of `size` bytes.
 
-  Where Orbax runs out of it halfway, it leaves threads that raise what nobody
-  catches.
+  If Orbax runs out of space while writing, its threads raise errors that cannot
+  be caught.
 
   Raises:
-    OSError: if there is less.
+    OSError: if there is less space.
   """
   if hasattr(os, 'posix_fallocate'):
     with (folder / 'space').open('wb') as file:
@@ -41,15 +41,16 @@ def claim_space(folder: pathlib.Path, size: int) -> None:
 
 
 def write(path: pathlib.Path, tree: Any) -> None:
-  """Writes a tree of `with_elements` arrays into an empty folder."""
+  """Writes a pytree of `with_elements` arrays into an empty folder."""
   _orbax().save(path, args=ocp.args.PyTreeSave(tree))
 
 
 def read(path: pathlib.Path, abstract_tree: Any) -> Any:
-  """What was saved in a folder; a field that is new has its default.
+  """Reads the pytree saved in a folder; new fields have their defaults.
 
   Raises:
-    TypeError: if a number was saved in another precision: Orbax would cast it.
+    TypeError: if a number was saved in another precision, which Orbax would
+      silently cast.
   """
   known = _orbax().metadata(path).item_metadata.tree
   _check_types(known, abstract_tree)
@@ -66,11 +67,11 @@ def read(path: pathlib.Path, abstract_tree: Any) -> Any:
 
 
 def read_part(path: pathlib.Path, keys: Sequence[str]) -> Any:
-  """A part, as dictionaries and lists of NumPy arrays.
+  """Reads a part, as dictionaries and lists of NumPy arrays.
 
   Args:
-    path: of the folder.
-    keys: the way from the root of the saved tree to the part.
+    path: the folder.
+    keys: the path from the root of the saved pytree to the part.
   """
   checkpointer = _orbax()
   part: Any = checkpointer.metadata(path).item_metadata.tree
@@ -136,8 +137,8 @@ def _read_all(path: pathlib.Path, abstract_tree: Any) -> Any:
 
 
 def _orbax() -> ocp.Checkpointer:
-  """Reads and writes for this process alone: it waits for no other."""
-  quiet.quiet_orbax()  # It logs what it raises.
+  """Returns a checkpointer that does not synchronise with other processes."""
+  quiet.quiet_orbax()  # It also logs its errors.
   me = jax.process_index()
   alone = ocp.options.MultiprocessingOptions(
     primary_host=me,

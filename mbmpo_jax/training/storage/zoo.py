@@ -1,14 +1,14 @@
-"""Trained policies that are kept with the code: `zoo/<algorithm>/<env>/`.
+"""The zoo: trained policies stored with the code, `zoo/<algorithm>/<env>/`.
 
-An entry is a folder of a few files, sealed by `SHA256SUMS`:
+An entry is a folder of a few files, with checksums in `SHA256SUMS`:
 
   config.json     of the run
-  policy.npz      the arrays of its best policy, by their place in the tree
-  entry.json      what it reached, and how that was measured (`Entry`)
+  policy.npz      the arrays of its best policy, by their path in the pytree
+  entry.json      its evaluation and how it was made (`Entry`)
   metrics.jsonl   of the run
-  policy.html     the policy at work, where the run has a page
+  policy.html     a page that plays the policy, if the run has one
 
-`load_policy` reads one as it reads a run's folder.
+`load_policy` reads an entry like a run's folder.
 """
 
 import io
@@ -36,20 +36,20 @@ _FILES = frozenset((*_COPIED, _POLICY, _ENTRY, manifest.NAME))
 
 
 class ZooError(errors.UserError, ValueError):
-  """An entry of the zoo is not there, not whole, or does not fit."""
+  """An entry of the zoo is missing, altered or does not fit."""
 
 
 class Entry(NamedTuple):
-  """What a kept policy reached.
+  """The recorded evaluation of a policy.
 
   Attributes:
-    iteration: of the run, after which it was saved.
+    iteration: the iteration of the run after which it was saved.
     env_steps: real transitions that the run had collected by then.
-    episodes: that it was evaluated by, with sampled actions.
-    seed: of these.
-    return_mean: undiscounted.
-    return_std: over episodes.
-    length_mean: steps.
+    episodes: number of evaluation episodes, with sampled actions.
+    seed: seed of these episodes.
+    return_mean: mean undiscounted return.
+    return_std: standard deviation over episodes.
+    length_mean: mean length in steps.
     made_with: versions and hardware, in words.
   """
 
@@ -64,12 +64,14 @@ class Entry(NamedTuple):
 
 
 def is_entry(root: pathlib.Path) -> bool:
-  """Whether a folder is, or was meant to be, an entry."""
+  """Whether a folder is an entry, even a damaged one."""
   return (root / _ENTRY).exists() or (root / _POLICY).exists()
 
 
 def entries(root: pathlib.Path) -> list[pathlib.Path]:
-  """The folders of all entries below a folder, sorted, damaged ones too.
+  """Returns the folders of all entries below `root`, sorted.
+
+  Damaged entries are included.
 
   Raises:
     ZooError: if there are none.
@@ -79,7 +81,7 @@ def entries(root: pathlib.Path) -> list[pathlib.Path]:
     path.parent
     for mark in marks
     for path in root.rglob(mark)
-    if not path.parent.name.startswith('.')  # left by a `write` that was killed
+    if not path.parent.name.startswith('.')  # left by an interrupted `write`
   }
   if not found:
     raise ZooError(f'{root}: holds no entry: must hold <folder>/{_ENTRY}')
@@ -87,10 +89,10 @@ def entries(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def check_page(path: pathlib.Path, root: pathlib.Path) -> None:
-  """Holds an output to be outside of an entry, whose files are sealed.
+  """Checks that an output is not inside an entry, whose files have checksums.
 
   Raises:
-    ZooError: if `root` is an entry, and the output would be in it.
+    ZooError: if `root` is an entry and contains `path`.
   """
   if is_entry(root) and root.resolve() in path.resolve().parents:
     raise ZooError(
@@ -100,14 +102,14 @@ def check_page(path: pathlib.Path, root: pathlib.Path) -> None:
 
 
 def check_place(root: pathlib.Path, run: pathlib.Path) -> None:
-  """Holds the folder of a new entry to be one whose files nobody misses.
+  """Checks that a new entry would not overwrite other files.
 
   Args:
-    root: the entry's folder: an entry, empty, or not there.
+    root: the entry's folder: an existing entry, empty, or missing.
     run: the folder of the run.
 
   Raises:
-    ZooError: if it holds anything else, or is within the run.
+    ZooError: if it contains other files, or is inside the run's folder.
   """
   place, own = root.resolve(), run.resolve()
   if place == own or own in place.parents or place in own.parents:
@@ -126,13 +128,13 @@ def check_place(root: pathlib.Path, run: pathlib.Path) -> None:
 def write(
   root: pathlib.Path, run: pathlib.Path, params: Any, entry: Entry
 ) -> None:
-  """Writes an entry; one that was there is replaced when it is whole.
+  """Writes an entry; an existing one is replaced once the new one is complete.
 
   Args:
     root: the entry's folder.
     run: the folder of the run.
-    params: of the policy.
-    entry: what it reached.
+    params: the policy's parameters.
+    entry: its evaluation.
 
   Raises:
     ZooError: as `check_place` does.
@@ -161,10 +163,10 @@ def write(
 
 
 def read(root: pathlib.Path) -> Entry:
-  """Reads what a kept policy reached, after its files were found unaltered.
+  """Verifies the files of an entry and returns its recorded evaluation.
 
   Raises:
-    ZooError: if a file is missing or altered, or no such description.
+    ZooError: if a file is missing or altered, or the entry is not valid.
   """
   try:
     manifest.verify(root, new_allowed=True)
@@ -189,7 +191,7 @@ def read(root: pathlib.Path) -> Entry:
 
 
 def read_policy(root: pathlib.Path) -> tuple[int, Any]:
-  """The iteration and the arrays of a kept policy, nested by their names.
+  """Returns the iteration and the arrays of a policy, nested by name.
 
   Raises:
     ZooError: as `read` does.
@@ -207,7 +209,7 @@ def read_policy(root: pathlib.Path) -> tuple[int, Any]:
 
 
 def env_steps(run: pathlib.Path, iteration: int) -> int:
-  """Real transitions of a run's first iterations, by its metrics."""
+  """Returns the real transitions after `iteration`, from the run's metrics."""
   rows = metrics.read_jsonl(run / 'metrics.jsonl')
   for row in rows:
     if row['iteration'] == iteration - 1:

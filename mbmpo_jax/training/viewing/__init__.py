@@ -1,1 +1,1 @@
-"""A policy at work, to be looked at: pages and videos."""
+"""Pages and videos that show a policy."""

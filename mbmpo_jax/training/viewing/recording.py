@@ -1,4 +1,4 @@
-"""An episode or more of a policy, kept so that it can be drawn."""
+"""Records episodes of a policy for drawing."""
 
 from typing import Any, NamedTuple, cast
 
@@ -15,22 +15,23 @@ from mbmpo_jax.rollouts import real
 
 
 class RecordingError(errors.UserError, RuntimeError):
-  """An environment has nothing to draw, or a rollout is not finite."""
+  """An environment has no scene, or a rollout is not finite."""
 
 
 class Recording(NamedTuple):
-  """F frames: the state before every step, and that after an episode's last.
+  """F frames: the state before every step, and after an episode's last step.
 
   Attributes:
-    model: the bodies.
+    model: the MuJoCo model of the bodies.
     dt: seconds between frames of an episode.
     pose: coordinates of the bodies, leaves `[F, ...]`.
-    episode: which episode a frame is of, from 0, int `[F]`.
-    time: seconds since it began, `[F]`.
-    reward_so_far: what has been paid since it began, `[F]`.
-    terminated: whether it ends here, and not by a time limit, bool `[F]`.
-    task: what is asked for from here on, in words, F of them; empty where the
-      world has no tasks.
+    episode: the frame's episode, from 0, int `[F]`.
+    time: seconds since the episode started, `[F]`.
+    reward_so_far: sum of rewards since the episode started, `[F]`.
+    terminated: whether the episode terminates at this frame, other than by a
+      time limit, bool `[F]`.
+    task: F descriptions of the task from this frame on; empty if the
+      environment has no tasks.
   """
 
   model: mujoco.MjModel
@@ -53,14 +54,14 @@ def record(
 ) -> Recording:
   """Runs a policy for some steps, with sampled actions.
 
-  An episode that ends early is followed by another.
+  After the end of an episode, the next one starts.
 
   Args:
-    env: what has a `scene`.
-    policy: what acts.
-    params: of the policy.
+    env: an environment with a `scene`.
+    policy: the policy.
+    params: its parameters.
     key: consumed.
-    num_steps: T, of all episodes together.
+    num_steps: total steps T of all episodes.
 
   Raises:
     RecordingError: if `env` has no scene, or coordinates become non-finite.
@@ -99,7 +100,7 @@ def record(
       f' {bad.argmax() + 1}'
     )
   index, episode, time, reward_so_far, ended = _frames(reward, terminated > 0)
-  # An episode's last frame, behind the T before steps, is of its last task.
+  # An episode's last frame, at T or beyond, has the task of its last step.
   words = _words(env, task, index % num_steps)
   return Recording(
     model=model,
@@ -114,7 +115,7 @@ def record(
 
 
 class _Posed(base.brax_envs.Wrapper):
-  """An environment that shows its observation, its pose and its task."""
+  """An environment whose observation includes its pose and its task."""
 
   def reset(self, rng: jax.Array) -> base.State:
     return self._with_pose(self.env.reset(rng))
@@ -131,7 +132,7 @@ class _Posed(base.brax_envs.Wrapper):
 
 
 def _unposed(policy: policies.Policy) -> policies.Policy:
-  """The policy for `_Posed`: it sees no pose."""
+  """Returns the policy for `_Posed`, which ignores pose and task."""
 
   def act(params: Any, carry: Any, obs: Any, noise: Any) -> Any:
     return policy.act(params, carry, obs[0], noise)
@@ -147,9 +148,9 @@ def _unposed(policy: policies.Policy) -> policies.Policy:
 
 
 def _frames(reward: np.ndarray, terminated: np.ndarray) -> list[np.ndarray]:
-  """Columns [F]: index, episode, steps, reward so far, whether it ended.
+  """Returns columns [F]: index, episode, steps, reward so far, terminated.
 
-  The index is of T states before steps and, behind them, T after steps.
+  Indices below T are states before steps, the others states after steps.
   """
   frames = []
   episode, steps, total = 0, 0, 0.0
@@ -166,7 +167,7 @@ def _frames(reward: np.ndarray, terminated: np.ndarray) -> list[np.ndarray]:
 def _words(
   env: base.Environment, task: Any, steps: np.ndarray
 ) -> tuple[str, ...]:
-  """The tasks of these steps; `task` has leaves [T, ...]."""
+  """Describes the tasks of `steps`; `task` has leaves [T, ...]."""
   if not isinstance(env, envs.Tasked):
     return ()
   describe = env.family.describe
@@ -176,7 +177,7 @@ def _words(
 
 
 def _name(env: base.Environment) -> str:
-  """Of the environment itself, below what is wrapped around it."""
+  """Returns the name of the innermost wrapped environment."""
   while hasattr(env, 'wrapped'):
     env = env.wrapped
   return type(env).__name__

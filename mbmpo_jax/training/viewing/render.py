@@ -1,7 +1,7 @@
-"""A policy at work, as one HTML page that opens without a network.
+"""Writes a self-contained HTML page that plays a policy without a network.
 
-What the page is made of lies in `viewer/`: a template, the script that plays
-the recording, and three.js, which draws it.
+`viewer/` contains the parts of the page: a template, the script that plays the
+recording, and three.js, which draws it.
 """
 
 import base64
@@ -39,12 +39,12 @@ def record_policy(
   seed: int = 0,
   num_steps: int | None = None,
 ) -> recording_lib.Recording:
-  """A policy at work in the environment that it was trained in.
+  """Records a policy in the environment in which it was trained.
 
   Args:
-    policy: from `load_policy`.
-    seed: of starts and actions.
-    num_steps: by default those of an episode in the run.
+    policy: the result of `load_policy`.
+    seed: seed of initial states and actions.
+    num_steps: by default the episode length of the run.
 
   Raises:
     RecordingError: if the environment has no scene, or the rollout is not
@@ -60,7 +60,7 @@ def record_policy(
 
 
 def title(policy: saved_policy.SavedPolicy, which: str) -> str:
-  """What policy it is, for people."""
+  """Describes a policy for a title."""
   config = policy.config
   variant = f' ({config.env.variant})' if config.env.variant else ''
   return (
@@ -70,13 +70,13 @@ def title(policy: saved_policy.SavedPolicy, which: str) -> str:
 
 
 def page(recording: recording_lib.Recording, *, title: str) -> str:
-  """The page, HTML.
+  """Returns the page, HTML.
 
   Args:
-    recording: what it plays.
-    title: said above the picture.
+    recording: the recording to play.
+    title: a title above the picture.
   """
-  # Numbers and names of types: nothing that could end the script's element.
+  # Only numbers and type names: nothing that could close the script element.
   data = json.dumps(_data(recording), allow_nan=False)
   template = string.Template(_read('viewer.html'))
   return template.substitute(
@@ -90,7 +90,7 @@ def page(recording: recording_lib.Recording, *, title: str) -> str:
 def write_page(
   recording: recording_lib.Recording, path: pathlib.Path, *, title: str
 ) -> None:
-  """Writes the page; one that was there is replaced as a whole.
+  """Writes the page; an existing one is replaced atomically.
 
   Raises:
     WriteError: if the file system does not allow it.
@@ -103,7 +103,7 @@ def _read(name: str) -> str:
 
 
 def _data(recording: recording_lib.Recording) -> dict[str, Any]:
-  """What viewer.js reads."""
+  """Returns the data for viewer.js."""
   model = recording.model
   motion = scene.motion(recording)
   view = scene.view(model, motion)
@@ -129,7 +129,7 @@ def _data(recording: recording_lib.Recording) -> dict[str, Any]:
 
 
 def _geoms(model: mujoco.MjModel) -> list[dict[str, Any]]:
-  """The geoms that MuJoCo shows by default."""
+  """Returns the geoms that MuJoCo shows by default."""
   geoms = []
   for index in scene.visible(model):
     kind = mujoco.mjtGeom(model.geom_type[index])
@@ -155,7 +155,7 @@ def _geoms(model: mujoco.MjModel) -> list[dict[str, Any]]:
 
 
 def _mesh(model: mujoco.MjModel, mesh: int) -> dict[str, str]:
-  """Corners [V, 3] and triangles [F, 3] of a mesh."""
+  """Returns vertices [V, 3] and triangles [F, 3] of a mesh."""
   points = model.mesh_vert[model.mesh_vertadr[mesh] :]
   faces = model.mesh_face[model.mesh_faceadr[mesh] :]
   return {

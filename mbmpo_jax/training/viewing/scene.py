@@ -1,6 +1,6 @@
-"""Where everything is in a recording, and from where to look at it.
+"""Positions of bodies in a recording, and the camera.
 
-What a page and a video have in common.
+Pages and videos share this module.
 """
 
 from collections.abc import Iterator
@@ -11,24 +11,24 @@ import numpy as np
 
 from mbmpo_jax.training.viewing import recording as recording_lib
 
-_VISIBLE_GROUPS = 3  # MuJoCo hides geoms of the groups from here on.
-_UNSET = (0.5, 0.5, 0.5, 1.0)  # a geom's colour where its file gives none
+_VISIBLE_GROUPS = 3  # MuJoCo hides geoms of groups from 3 on.
+_UNSET = (0.5, 0.5, 0.5, 1.0)  # a geom's colour if its file gives none
 
 
 class Motion(NamedTuple):
-  """Of F frames, B bodies and the G geoms of a model."""
+  """Poses of B bodies and G geoms in F frames."""
 
-  bodies: np.ndarray  # [F, B, 7], place and quaternion, w first
-  geoms: np.ndarray  # [F, G, 3], place
+  bodies: np.ndarray  # [F, B, 7], position and quaternion, w first
+  geoms: np.ndarray  # [F, G, 3], position
 
 
 class View(NamedTuple):
-  """A ball that holds what there is to see.
+  """A ball that contains everything to be shown.
 
   Attributes:
-    follow: the body that the ball goes along with, in x and y; or None.
-    center: of the ball, [3]; x and y relative to that body.
-    radius: of the ball, in metres.
+    follow: the body that the ball follows in x and y, or `None`.
+    center: centre of the ball, [3]; x and y are relative to that body.
+    radius: radius of the ball in metres.
   """
 
   follow: int | None
@@ -37,7 +37,7 @@ class View(NamedTuple):
 
 
 def poses(recording: recording_lib.Recording) -> Iterator[mujoco.MjData]:
-  """A frame after the other, in one and the same `MjData`."""
+  """Yields the frames one after the other, in the same `MjData`."""
   data = mujoco.MjData(recording.model)
   pose = recording.pose
   for frame, qpos in enumerate(pose.qpos):
@@ -50,7 +50,7 @@ def poses(recording: recording_lib.Recording) -> Iterator[mujoco.MjData]:
 
 
 def motion(recording: recording_lib.Recording) -> Motion:
-  """Where bodies and geoms are in every frame."""
+  """Returns the poses of bodies and geoms in every frame."""
   frames = [
     (np.concatenate([data.xpos, data.xquat], -1), data.geom_xpos.copy())
     for data in poses(recording)
@@ -59,16 +59,16 @@ def motion(recording: recording_lib.Recording) -> Motion:
 
 
 def visible(model: mujoco.MjModel) -> np.ndarray:
-  """The geoms that MuJoCo shows by default, their indices."""
+  """Returns the indices of the geoms that MuJoCo shows by default."""
   alpha = [color(model, geom)[3] for geom in range(model.ngeom)]
   shown = (model.geom_group < _VISIBLE_GROUPS) & (np.asarray(alpha) > 0)
   return np.flatnonzero(shown)
 
 
 def color(model: mujoco.MjModel, geom: int) -> np.ndarray:
-  """Red, green, blue and opacity of a geom, [4] in [0, 1].
+  """Returns red, green, blue and opacity of a geom, [4] in [0, 1].
 
-  Its own, unless only its material says something.
+  It is the geom's own colour, or that of its material if the geom has none.
   """
   own, material = model.geom_rgba[geom], model.geom_matid[geom]
   unset = np.allclose(own, _UNSET)
@@ -76,12 +76,12 @@ def color(model: mujoco.MjModel, geom: int) -> np.ndarray:
 
 
 def view(model: mujoco.MjModel, motion: Motion) -> View:
-  """From where a motion is to be seen.
+  """Returns the camera's view of a motion.
 
-  The camera goes along with the first body that can leave its place, where
-  that shows all there is larger than from a place of its own.
+  The camera follows the first body that can move freely, if the scene then
+  appears larger than from a fixed place.
   """
-  # A plane has no radius: it is wherever one looks.
+  # A plane has no radius; it is visible everywhere.
   solid = [geom for geom in visible(model) if model.geom_rbound[geom] > 0]
   if not solid:
     return View(None, np.zeros(3), 1.0)
@@ -95,14 +95,14 @@ def view(model: mujoco.MjModel, motion: Motion) -> View:
 
 
 def _movers(model: mujoco.MjModel) -> np.ndarray:
-  """The bodies on the world's ground that slide or fly."""
+  """Returns the children of the world body that slide or move freely."""
   kinds = (mujoco.mjtJoint.mjJNT_FREE, mujoco.mjtJoint.mjJNT_SLIDE)
   bodies = model.jnt_bodyid[np.isin(model.jnt_type, kinds)]
   return bodies[model.body_parentid[bodies] == 0]
 
 
 def _ball(places: np.ndarray, sizes: np.ndarray) -> tuple[np.ndarray, float]:
-  """Centre and radius of a ball that holds balls at [F, G, 3] of sizes [G]."""
+  """Returns centre and radius of a ball around balls [F, G, 3] of sizes [G]."""
   low = (places - sizes[:, None]).min((0, 1))
   high = (places + sizes[:, None]).max((0, 1))
   center = (low + high) / 2

@@ -1,7 +1,8 @@
-"""A recording as an MP4, where there is a GL library to draw with.
+"""Writes a recording as an MP4, if there is a GL library.
 
-MuJoCo draws: with what `MUJOCO_GL` names (`egl`, `osmesa`, `glfw`, `cgl`), or
-else with what there is. The film is `imageio-ffmpeg`'s, of the extra `video`.
+MuJoCo draws with the backend of `MUJOCO_GL` (`egl`, `osmesa`, `glfw`, `cgl`),
+or with any that exists. `imageio-ffmpeg`, of the extra `video`, encodes the
+film.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ _MAX_FPS, _MIN_FPS = 60.0, 5.0
 
 
 class VideoError(errors.UserError, RuntimeError):
-  """A video cannot be made here; the message says what is missing."""
+  """A video cannot be made; the message names what is missing."""
 
 
 def write_video(
@@ -37,13 +38,13 @@ def write_video(
   width: int = 640,
   height: int = 480,
 ) -> None:
-  """Writes an MP4 in real time, of at most 60 frames a second.
+  """Writes an MP4 in real time, with at most 60 frames per second.
 
-  Where the world's own steps are longer than a fifth of a second, it runs at
-  five steps a second.
+  If a step of the environment is longer than a fifth of a second, the video
+  shows five steps per second.
 
   Args:
-    recording: what it shows.
+    recording: the recording.
     path: the file to replace.
     width: of the picture, in pixels; a multiple of 16.
     height: of the picture, in pixels; a multiple of 16.
@@ -63,7 +64,8 @@ def write_video(
   with _gl(width, height):
     film = ffmpeg.write_frames(str(temporary), (width, height), fps=fps)
     with contextlib.closing(film), warnings.catch_warnings():
-      # Another program is started; JAX fears for forks that go on as Python.
+      # The fork starts another program; JAX warns about forks that continue in
+      # Python.
       warnings.filterwarnings('ignore', r'os\.fork', RuntimeWarning)
       film.send(None)
       for picture in _pictures(recording, width, height, stride):
@@ -73,7 +75,7 @@ def write_video(
 
 @contextlib.contextmanager
 def _gl(width: int, height: int) -> Iterator[None]:
-  """Something to draw in."""
+  """A context with a GL context to draw in."""
   wanted = os.environ.get('MUJOCO_GL', '').lower()
   found = [n for n, lib in _LIBRARIES.items() if ctypes.util.find_library(lib)]
   backend = wanted or next(iter(found), None)
@@ -87,7 +89,7 @@ def _gl(width: int, height: int) -> Iterator[None]:
       width, height
     )
     context.make_current()
-  except Exception as error:  # Whatever the libraries raise.
+  except Exception as error:  # The libraries may raise anything.
     others = [name for name in found if name != backend]
     hint = f'; try MUJOCO_GL={others[0]}' if others else ''
     raise VideoError(
@@ -103,7 +105,7 @@ def _gl(width: int, height: int) -> Iterator[None]:
 def _pictures(
   recording: recording_lib.Recording, width: int, height: int, stride: int
 ) -> Iterator[np.ndarray]:
-  """Every `stride`-th frame, uint8 [height, width, 3]; GL is current."""
+  """Yields every `stride`-th frame, uint8 [height, width, 3]; needs GL."""
   model = copy.copy(recording.model)
   model.vis.global_.offwidth, model.vis.global_.offheight = width, height
   view = scene_lib.view(model, scene_lib.motion(recording))
@@ -140,5 +142,5 @@ def _pictures(
         context,
       )
     mujoco.mjr_readPixels(picture, None, rectangle, context)
-    yield np.ascontiguousarray(picture[::-1])  # GL's rows begin below
+    yield np.ascontiguousarray(picture[::-1])  # GL's first row is the lowest
   context.free()
