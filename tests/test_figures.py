@@ -113,6 +113,16 @@ def test_memory_is_that_of_the_state(tmp_path) -> None:
   assert f'4 copies of {nbytes / 1e6:.3g} MB' in text
 
 
+def test_a_plan_holds_runs_that_explore_for_several_iterations(tmp_path):
+  """What a run may have is not asked of a shortened one."""
+  config = tiny.of('sac')
+  steps = config.collect.steps
+  values = {'run.num_iterations': 4, 'collect.start_steps': 2 * steps}
+  group = study.seeds('world', config_lib.replaced(config, values), 2)
+  text = '\n'.join(estimate.plan([group], tmp_path, _seconds))
+  assert 'to do: 2 of 2 runs' in text
+
+
 # --- the command
 
 

@@ -139,8 +139,8 @@ def _sizes(
 
 
 def _shape(run: study.Run) -> config_lib.Experiment:
-  """Returns the configuration without fields that do not affect the size."""
-  return config_lib.replaced(run.config, {'seed': 0, 'run.num_iterations': 1})
+  """Returns the configuration that runs of all seeds share."""
+  return config_lib.replaced(run.config, {'seed': 0})
 
 
 def _share_done(run: study.Run, rows: list[dict[str, float]]) -> float:
