@@ -35,10 +35,13 @@ from mbmpo_jax.training import evaluate
 from mbmpo_jax.training.launch import tiny
 
 _METHOD = flags.DEFINE_enum(
-  'method', 'ppo', sorted(opponents.OPPONENTS), 'Which algorithm.'
+  'method', 'ppo', sorted(opponents.OPPONENTS), 'Algorithm to compare.'
 )
 _NUM_RUNS = flags.DEFINE_integer(
-  'num_runs', 3, 'Runs of each, of as many seeds.', lower_bound=1
+  'num_runs',
+  3,
+  'Number of runs of each implementation, with seeds from 0.',
+  lower_bound=1,
 )
 _CONFIGS = pathlib.Path(__file__).parents[1] / 'experiments' / 'configs'
 _TURNS = 5

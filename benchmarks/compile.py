@@ -26,7 +26,7 @@ from benchmarks import options
 
 _PROGRAMS = flags.DEFINE_list(
   'programs', None,
-  'Only compile these in this process, and print how long it took.',
+  'Only compile these programs, in this process, and print the times as JSON.',
 )  # fmt: skip
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -11,12 +11,13 @@ from mbmpo_jax.training.launch import flags as training_flags
 from mbmpo_jax.training.launch import tiny
 
 ENV = flags.DEFINE_string(
-  'env', 'half_cheetah', 'Environment to measure in; `all` for throughput.'
+  'env', 'half_cheetah', 'Environment to measure; for throughput.py also `all`.'
 )
 SCALE = flags.DEFINE_enum(
   'scale', 'quick', ['paper', 'quick', 'tiny'],
-  'paper: 5 members of 2x512, 100,000 imagined transitions per phase, horizon'
-  ' 200; quick: a fifth of it; tiny: a smoke test.',
+  'Sizes; for MB-MPO: paper, 5 models of 2x512 units, 100,000 imagined'
+  ' transitions per phase, horizon 200; quick, a fifth of the transitions;'
+  ' tiny, a smoke test.',
 )  # fmt: skip
 REPEATS = flags.DEFINE_integer(
   'repeats', 7, 'Repetitions of each measurement.', lower_bound=1

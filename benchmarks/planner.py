@@ -30,7 +30,7 @@ from mbmpo_jax.envs import base
 from mbmpo_jax.models import ensemble
 
 _NUM_ENVS = flags.DEFINE_integer(
-  'num_envs', 10, 'Environments side by side.', lower_bound=1
+  'num_envs', 10, 'Number of environments in parallel.', lower_bound=1
 )
 _ROOT = pathlib.Path(__file__).parents[1]
 _PRESET = _ROOT / 'experiments' / 'configs' / 'mb_mpc' / 'half_cheetah.py'

@@ -32,14 +32,19 @@ from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.training import devices as devices_lib
 
 _SEEDS = flags.DEFINE_list(
-  'seeds', ['1', '2', '4', '8'], 'Numbers of seeds to run at once.'
+  'seeds',
+  ['1', '2', '4', '8'],
+  'Numbers of seeds to run in one program, separated by commas.',
 )
 _DEVICES = flags.DEFINE_list(
-  'devices', ['1', '2', '4', '8'], 'Numbers of devices to run on.'
+  'devices',
+  ['1', '2', '4', '8'],
+  'Numbers of devices to run on, separated by commas.',
 )
 _ON_DEVICES = flags.DEFINE_integer(
   'on_devices', None,
-  'Only measure on so many devices in this process, and print it as JSON.',
+  'Only measure on this number of devices, in this process, and print the'
+  ' result as JSON.',
 )  # fmt: skip
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -8,8 +8,9 @@ from mbmpo_jax.training import devices
 
 NUM_DEVICES = flags.DEFINE_integer(
   'num_devices', None,
-  'Devices that share the work, as in a training run: by default all there are,'
-  ' on a CPU one for each core as far as the tasks divide.',
+  'Number of devices that share the work, as in a training run; by default all'
+  ' available devices, and on a CPU the largest number that divides the work'
+  ' evenly and is at most the number of cores.',
   lower_bound=1,
 )  # fmt: skip
 

@@ -34,7 +34,10 @@ from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
 
 _NUM_ENVS = flags.DEFINE_integer(
-  'num_envs', 20, 'Environments side by side, with --env=all.', lower_bound=1
+  'num_envs',
+  20,
+  'With --env=all: number of environments in parallel.',
+  lower_bound=1,
 )
 _UPDATE_REPEATS = flags.DEFINE_integer(
   'update_repeats', 3, 'Repetitions of the whole update.', lower_bound=1

@@ -62,7 +62,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='fig1',
-  about='MB-MPO against methods without a model',
+  about='comparison of MB-MPO with model-free methods',
   methods=_METHODS,
   groups=groups,
   claims=claims,

@@ -65,7 +65,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='fig2',
-  about='MB-MPO against ME-TRPO and MB-MPC',
+  about='comparison of MB-MPO with ME-TRPO and MB-MPC',
   methods=_METHODS,
   groups=groups,
   claims=claims,

@@ -121,7 +121,7 @@ def _short(values: np.ndarray) -> list[list[float]]:
 
 FIGURE = command.Figure(
   name='fig3',
-  about='where models disagree, and where the policy adapts',
+  about='model disagreement and policy adaptation over states',
   methods=('mbmpo',),
   groups=groups,
   claims=claims,

@@ -86,7 +86,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='fig4',
-  about='MB-MPO and ME-TRPO in biased and noisy models',
+  about='MB-MPO and ME-TRPO with biased and noisy models',
   methods=(_OURS, _OTHER),
   groups=groups,
   claims=claims,

@@ -68,7 +68,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='fig6',
-  about='data from the adapted policies, or from the one before adaptation',
+  about='data from the adapted policies, or from the meta-policy',
   methods=('mbmpo',),
   groups=groups,
   claims=claims,

@@ -112,7 +112,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='fig7',
-  about='the inner learning rate, the models, the meta-steps',
+  about='inner learning rate, number of models, number of meta-steps',
   methods=('mbmpo',),
   groups=groups,
   claims=claims,

@@ -110,7 +110,7 @@ def numbers(found: study.Study) -> Any:
 
 FIGURE = command.Figure(
   name='gssm_fig2',
-  about='what is earned while models and policies are learned',
+  about='returns of GSSM and other surrogate models during training',
   methods=tuple(methods_lib.MODEL_BASED),
   groups=groups,
   claims=claims,

@@ -68,7 +68,7 @@ def claims(found: study.Study) -> list[report.Claim]:
 
 FIGURE = command.Figure(
   name='gssm_fig3',
-  about='a policy that is told the task or not, and sizes of z',
+  about='policies with and without the task latent z; sizes of z',
   methods=(_AMORTISED, _LATENT),
   groups=groups,
   claims=claims,

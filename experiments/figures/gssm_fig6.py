@@ -98,7 +98,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='gssm_fig6',
-  about='PPO over random tasks, and what a model needs',
+  about='PPO on random tasks; transitions that GSSM uses',
   methods=(_OURS, *methods_lib.MODEL_FREE),
   groups=groups,
   claims=claims,

@@ -299,7 +299,7 @@ def numbers(found: study.Study) -> Any:
 
 FIGURE = command.Figure(
   name='gssm_tables',
-  about='what GSSM and others know of unseen tasks, and what they earn there',
+  about='model errors, returns and adaptation times in unseen tasks',
   methods=tuple(methods_lib.METHODS),
   groups=groups,
   claims=claims,

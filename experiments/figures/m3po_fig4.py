@@ -110,7 +110,9 @@ def draw(found: dict[str, dict[str, np.ndarray]]) -> Any:
 def parse(argv: Sequence[str]) -> pathlib.Path:
   """Parses the flags and returns the folder; bad input exits with one line."""
   folder = flags.DEFINE_string(
-    'workdir', 'runs/figures/m3po_fig4', 'Where the figure is written.'
+    'workdir',
+    'runs/figures/m3po_fig4',
+    'Folder to which the figure is written.',
   )
   with training_flags.one_line_errors():
     training_flags.parse_defined(argv, ['workdir'], required=['workdir'])

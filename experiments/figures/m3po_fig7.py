@@ -98,7 +98,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='m3po_fig7',
-  about='M3PO, PEARL and L2A in worlds whose task is hidden',
+  about='M3PO, PEARL and L2A in environments with a hidden task',
   methods=tuple(_LOOKS),
   groups=groups,
   claims=claims,

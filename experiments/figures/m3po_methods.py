@@ -34,6 +34,7 @@ _QUICK = {
   'policy.hidden_sizes': (128, 128),
   'critic.hidden_sizes': (128, 128),
   'model.hidden_sizes': (128, 128),
+  'context.hidden_sizes': (128, 128),  # PEARL's encoder of transitions
   'model_rollouts.num_rollouts': 200,
   'learn.batch_size': 128,
   'learn.num_updates': 4,

@@ -84,7 +84,7 @@ def draw(found: study.Study):
 
 FIGURE = command.Figure(
   name='wall_clock',
-  about='time to the same return, MB-MPO and TRPO',
+  about='training time of MB-MPO and TRPO until the same return',
   methods=_METHODS,
   groups=groups,
   claims=claims,

@@ -22,12 +22,16 @@ from mbmpo_jax.rollouts import buffer as buffer_lib
 REWARD, DONE = 'real/other_reward', 'real/other_done'
 METRICS = {
   REWARD: base.Metric(
-    'real steps of the iteration whose reward is not what `reward` says of'
-    ' them; in worlds with a step of their own',
+    "real steps of the iteration whose reward differs from the environment's"
+    ' function `reward`; for environments with a custom `step` that are not'
+    ' from this package',
     over_runs='sum',
   ),
   DONE: base.Metric(
-    'the same of `done` and the end of an episode', over_runs='sum'
+    'real steps of the iteration whose termination differs from the'
+    " environment's function `done`; for the same environments as"
+    ' `real/other_reward`',
+    over_runs='sum',
   ),
 }
 # Relative to the size of rewards; one formula compiled twice differs by less.

@@ -97,22 +97,26 @@ METRICS = {
     per_second_of='learn',
   ),
   'real/return': base.Metric(
-    'undiscounted return of the episodes that ended in the iteration, as'
-    ' collected for learning, mean',
+    'mean undiscounted return of the episodes that were collected for learning'
+    ' and ended in the iteration',
     label='real',
     curve='real, as collected',
   ),
-  'real/length': base.Metric('their length, in steps, mean'),
+  'real/length': base.Metric(
+    'mean length of the episodes of `real/return`, in steps'
+  ),
   'nonfinite/transitions': base.Metric(
-    'collected transitions that were not stored', over_runs='sum'
+    'collected transitions that were left out because a number in them was not'
+    ' finite',
+    over_runs='sum',
   ),
   'updates': base.Metric(
-    'gradient updates of the iteration',
+    'gradient updates taken in the iteration',
     over_runs='sum',
     per_second_of='learn',
   ),
   'nonfinite/updates': base.Metric(
-    'gradient updates that were not taken, as their gradients were not finite',
+    'updates that were skipped because a number in them was not finite',
     over_runs='sum',
   ),
   **shared_metrics.STUCK,

@@ -11,29 +11,31 @@ METRICS = {
     per_second_of='learn',
   ),
   'real/return': base.Metric(
-    'undiscounted return of the episodes that ended in the iteration, as'
-    ' collected for learning, mean',
+    'mean undiscounted return of the episodes that were collected for learning'
+    ' and ended in the iteration',
     label='real',
     curve='real, as collected',
   ),
   **shared_metrics.POLICY,
   'policy/entropy': base.Metric(
-    "the policy's entropy before the iteration's update, mean over steps, in"
+    'entropy of the policy before the update, mean over the collected steps, in'
     ' nats'
   ),
   'policy/kl': base.Metric(
-    'mean KL from the policy that collected to the one that was learned, both'
-    ' of observations in units of what had been seen by then, in nats'
+    'mean KL divergence KL(old, new) between the policies before and after the'
+    ' update, in nats; PPO and PE-PPO estimate it from the sampled actions;'
+    ' both policies use the observation normalisation from before the update'
   ),
   'value/loss': base.Metric(
-    'half the mean squared error of the values before their update'
+    'half the mean squared error of the value network before its update; the'
+    ' targets are lambda-returns'
   ),
   'value/explained': base.Metric(
-    "share of the returns' variance that the values explained before their"
-    ' update; 1 at best'
+    'share of the variance of the lambda-returns that the value network'
+    ' explained before its update; at most 1'
   ),
   'nonfinite/updates': base.Metric(
-    'gradient updates that were not taken, as their gradients were not finite',
+    'updates that were skipped because a number in them was not finite',
     over_runs='sum',
   ),
   **shared_metrics.STUCK,

@@ -35,8 +35,8 @@ METRICS = {
   **metrics_lib.COLLECT,
   **metrics_lib.FIT,
   'imagined_steps': base.Metric(
-    "model steps of all candidates of the iteration's plans, 0 where it acted"
-    ' at random',
+    "model steps for all candidate action sequences of the iteration's plans; 0"
+    ' if its actions were random',
     over_runs='sum',
     per_second_of='collect',
   ),

@@ -10,60 +10,72 @@ COLLECT = {
     per_second_of='collect',
   ),
   'real/return': base.Metric(
-    'undiscounted return of the episodes collected for learning, mean',
+    'mean undiscounted return of the complete episodes collected for learning',
     label='real',
     curve='real, as collected',
   ),
-  'real/length': base.Metric('their length, in steps, mean'),
+  'real/length': base.Metric(
+    'mean length of the episodes of `real/return`, in steps'
+  ),
   'nonfinite/transitions': base.Metric(
-    'collected transitions that were not stored', over_runs='sum'
+    'collected transitions that were left out because a number in them was not'
+    ' finite',
+    over_runs='sum',
   ),
 }
 
 FIT = {
   'model/val_loss': base.Metric(
-    'mean squared error of a model on what it held out, in units of the'
-    " changes' variance, mean over models; where a model stopped early, at its"
-    ' last epoch',
+    'validation loss of a model after its last epoch, mean over models: mean'
+    ' squared error on held-out transitions, in units of the variance of the'
+    ' predicted quantity (observation changes; rewards, if predicted);'
+    ' cross-entropy for terminations, if predicted',
     label='val loss',
     panel='validation loss',
     log=True,
   ),
   'model/epochs': base.Metric('passes over the data, mean over models'),
   'model/gradient_steps': base.Metric('gradient steps, mean over models'),
-  'model/rejected': base.Metric('models that met a non-finite loss'),
+  'model/rejected': base.Metric(
+    'number of models whose training stopped because their validation loss was'
+    ' not finite'
+  ),
   'nonfinite/stored': base.Metric(
-    'transitions in the buffer that the fit left out; they came in by another'
-    ' way',
+    'transitions in the buffer that were left out of the fit because a number'
+    ' in them, or computed from them, was not finite',
     over_runs='sum',
   ),
   'nonfinite/members': base.Metric(
-    'models that were drawn anew before the fit', over_runs='sum'
+    'models that were reinitialised before the fit because a number in them was'
+    ' not finite',
+    over_runs='sum',
   ),
 }
 
 # Reported with `model.predict_done`.
 DONE = {
   'model/done_accuracy': base.Metric(
-    'terminations of the buffer that the models predict: half the share of'
-    ' those found, and half that of the other transitions kept, mean over'
-    ' models; 0.5 says nothing'
+    'balanced accuracy of predicted terminations on transitions of the buffer,'
+    ' mean over models: mean of the share of terminal transitions predicted as'
+    ' terminal and the share of other transitions predicted as not terminal;'
+    ' 0.5 is chance'
   ),
 }
 
 POLICY = {
   'policy/std': base.Metric(
-    "standard deviation of the policy's actions, mean over dimensions; of"
-    ' Gaussian policies'
+    "standard deviation of the policy's actions at a zero observation, mean"
+    ' over action dimensions; for Gaussian policies'
   ),
   'policy/saturated': base.Metric(
-    "share of collected actions beyond the environment's bounds, by element"
+    'share of the elements of collected actions that were sampled outside the'
+    " environment's bounds"
   ),
 }
 
 STUCK = {
   base.STUCK: base.Metric(
-    '1 where the iteration took no step, and numbers that are not finite are'
-    ' why'
+    '1 if the iteration took no step because of numbers that were not finite,'
+    ' otherwise 0'
   )
 }

@@ -39,14 +39,16 @@ from mbmpo_jax.policies import gaussian
 METRICS = {
   **on_policy.METRICS,
   'policy/step_length': base.Metric(
-    "length of the policy's step, of which 1 is a whole Newton step"
+    "scale factor of the policy's K-FAC step; 1 is the full natural-gradient"
+    ' step'
   ),
   'policy/predicted_kl': base.Metric(
-    "what the step's KL would be by the Kronecker factors, in nats"
+    "KL divergence of the policy's step as predicted by the Kronecker-factored"
+    ' Fisher matrix, in nats'
   ),
   'value/step_length': base.Metric(
-    "length of the value network's last step of the iteration, of which 1 is a"
-    ' whole Newton step'
+    "scale factor of the value network's last K-FAC step in the iteration; 1 is"
+    ' the full Gauss-Newton step'
   ),
 }
 State = on_policy.State

@@ -63,14 +63,17 @@ class Learner(NamedTuple):
 
 METRICS = {
   'critic/loss': base.Metric(
-    'half the squared error of Q, sum over the critics, mean over updates',
+    'half the mean squared error of Q, sum over critics, mean over updates',
     label='critic loss',
     panel='critic loss',
     log=True,
   ),
-  'critic/q': base.Metric('Q of the transitions, mean over critics'),
+  'critic/q': base.Metric(
+    'Q of the sampled transitions, mean over transitions, critics and updates'
+  ),
   'policy/loss': base.Metric(
-    "less Q of the policy's actions; mean over the updates of the policy"
+    "negative Q of the policy's actions, by the first critic, mean over the"
+    ' updates of the policy'
   ),
 }
 

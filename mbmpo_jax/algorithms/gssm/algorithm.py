@@ -46,29 +46,30 @@ from mbmpo_jax.rollouts import real
 
 _IMPROVE = {
   'imagined/return': base.Metric(
-    'return of imagined episodes of the policy that acts, discounted by BPTT'
-    ' and not by PPO, mean over updates',
+    'mean return of imagined episodes of the policy that is selected to act,'
+    ' mean over updates; discounted with BPTT, undiscounted with PPO',
     label='imagined',
     curve='imagined',
     imagined=True,
   ),
   'policy/updates': base.Metric(
-    'gradient updates of all policies that learn which were taken',
+    'gradient updates taken, sum over all policies that learn',
     over_runs='sum',
   ),
   'nonfinite/rollouts': base.Metric(
-    'imagined rollouts that were left out; sum over policy updates',
+    'imagined rollouts that were left out because a number in them or in their'
+    ' gradient was not finite; sum over the updates of all policies',
     over_runs='sum',
   ),
   'nonfinite/updates': base.Metric(
-    'gradient updates that were not taken, as their gradients were not finite',
+    'updates that were skipped because a number in them was not finite',
     over_runs='sum',
   ),
 }
 METRICS = {
   **shared_metrics.COLLECT,
   'policy/saturated': shared_metrics.POLICY['policy/saturated'],
-  'tasks': base.Metric('tasks drawn so far'),
+  'tasks': base.Metric('tasks sampled so far'),
   **fit_lib.METRICS,
   'imagined_steps': base.Metric(
     'model steps of the iteration', over_runs='sum', per_second_of='improve'

@@ -21,21 +21,26 @@ from mbmpo_jax.objectives import elbo
 
 METRICS = {
   'model/loss': base.Metric(
-    'negative evidence lower bound per target, of standardised points where'
-    ' the model has them, mean over gradient steps',
+    'negative evidence lower bound per target point, mean over gradient steps;'
+    ' on standardised data if `model.standardize` is on',
     label='model loss',
     panel='model loss',
   ),
-  'model/nll': base.Metric('its first term, -log p(y given x, z)'),
-  'model/kl': base.Metric('its second one, the KL divergence of the latents'),
+  'model/nll': base.Metric(
+    'first term of `model/loss`: negative log-likelihood -log p(y given x, z)'
+  ),
+  'model/kl': base.Metric(
+    'second term of `model/loss`, before the factor `model.kl_weight`: KL'
+    " divergence of the targets' latent distribution from the context's"
+  ),
   'model/gradient_steps': base.Metric('gradient steps taken'),
   'nonfinite/stored': base.Metric(
-    'transitions in the buffer that the fit left out; they came in by another'
-    ' way',
+    'transitions in the buffer that were left out of the fit because a number'
+    ' in them, or computed from them, was not finite',
     over_runs='sum',
   ),
   'nonfinite/model_updates': base.Metric(
-    'gradient steps of the model that were not taken, as their gradients were'
+    'gradient steps of the model that were skipped because a number in them was'
     ' not finite',
     over_runs='sum',
   ),

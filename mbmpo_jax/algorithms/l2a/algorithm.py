@@ -38,16 +38,18 @@ _GAIN_SEGMENTS = 256
 METRICS = {
   **planning.METRICS,
   'model/val_loss': base.Metric(
-    'mean squared error of a model, adapted, on the segments that it held out,'
-    " in units of the changes' variance, mean over models; where a model"
-    ' stopped early, at its last epoch',
+    'validation loss of a model after its last epoch, mean over models: mean'
+    ' squared error of the adapted model on the last `adaptation.predict_steps`'
+    ' steps of held-out segments, in units of the variance of the predicted'
+    ' quantity (observation changes; rewards, if predicted)',
     label='val loss',
     panel='validation loss',
     log=True,
   ),
   'adaptation/gain': base.Metric(
-    'share of the squared error that adaptation takes off the prediction of the'
-    f' next K steps, on at most {_GAIN_SEGMENTS} segments of the buffer',
+    'share by which adaptation reduces the squared error of the model on the'
+    ' next `adaptation.predict_steps` steps, on at most'
+    f' {_GAIN_SEGMENTS} segments of the buffer',
     label='gain',
   ),
 }

@@ -50,14 +50,16 @@ _OWN = {
     'model steps of the iteration', over_runs='sum', per_second_of='learn'
   ),
   'imagined/reward': base.Metric(
-    'reward that the models predict of the transitions learned from, real ones'
-    ' among them where they are mixed, mean'
+    'mean reward of the transitions in the minibatches; predicted by the models'
+    ' for imagined transitions, observed for real ones'
   ),
   'nonfinite/imagined': base.Metric(
-    'imagined transitions that were not stored', over_runs='sum'
+    'imagined transitions that were not stored because a number in them was not'
+    ' finite',
+    over_runs='sum',
   ),
   'batches/model_share': base.Metric(
-    'share of imagined transitions in a minibatch, mean over rounds'
+    'share of imagined transitions in a minibatch, mean over the iteration'
   ),
 }
 
@@ -65,9 +67,9 @@ METRICS = {
   **off_policy.METRICS,
   **shared_metrics.FIT,
   'model/val_loss': base.Metric(
-    'negative log-likelihood of a standardised dimension, less its greatest'
-    ' lower bound, on what a model held out, mean over models; where a model'
-    ' stopped early, at its last epoch',
+    'validation loss of a model after its last epoch, mean over models:'
+    ' negative log-likelihood of held-out transitions, mean over standardised'
+    ' dimensions, minus its lower bound',
     label='val loss',
     panel='validation loss',
     log=True,

@@ -8,8 +8,9 @@ METRICS = {
   **shared_metrics.COLLECT,
   **shared_metrics.FIT,
   'model/disagreement': base.Metric(
-    "deviation of the models' predictions from their mean at transitions of the"
-    " newest episodes, in units of the changes' deviation"
+    'standard deviation of the predictions across the models, on transitions of'
+    ' the newest episodes, relative to the standard deviation of the'
+    ' observation changes'
   ),
   'imagined_steps': base.Metric(
     "model steps of the iteration's meta-steps",
@@ -17,79 +18,93 @@ METRICS = {
     per_second_of='improve',
   ),
   'imagined/return_pre': base.Metric(
-    'undiscounted return of imagined episodes of the meta-policy, mean over'
-    ' tasks and meta-steps',
+    'mean undiscounted return of the imagined episodes of the meta-policy, mean'
+    ' over tasks and meta-steps',
     label='imagined',
     curve='imagined, before adaptation',
     imagined=True,
   ),
-  'imagined/return_post': base.Metric('the same of the adapted policies'),
+  'imagined/return_post': base.Metric(
+    'mean undiscounted return of the imagined episodes of the adapted policies,'
+    ' mean over tasks and meta-steps'
+  ),
   'imagined/promise': base.Metric(
-    'the same at the first meta-step alone, of the policies that collected the'
-    " iteration's data; in iteration 0, whose actions are uniform, of others",
+    '`imagined/return_post` in the first meta-step: the return that the newly'
+    ' fitted models predict for policies adapted from the meta-policy with'
+    " which the iteration's data were collected; in iteration 0, the data come"
+    ' from uniform actions',
     against='real/return',
     advice='turn up model_rollouts.buffer_starts, or turn down'
     ' trust_region.max_kl or meta.num_meta_steps',
   ),
   'imagined/length': base.Metric(
-    "length of the adapted policies' imagined episodes, in steps, mean"
+    "mean length of the adapted policies' imagined episodes, in steps"
   ),
   'imagined/samples': base.Metric(
-    "live steps that a meta-step's adapted rollouts hold, mean over meta-steps"
+    'number of imagined steps of the adapted policies in a meta-step, without'
+    ' steps after a termination, mean over meta-steps'
   ),
   'imagined/clipped': base.Metric(
-    "share of them on a bound of the model's observations"
+    'share of the steps of `imagined/samples` whose predicted observation lies'
+    ' on a bound to which the model clips its predictions'
   ),
   'meta/surrogate_gain': base.Metric(
-    'what the accepted step gained in the outer objective, 0 where it was'
+    'increase of the outer objective by the accepted step, 0 if the step was'
     ' rejected, mean over meta-steps'
   ),
   'meta/kl': base.Metric(
-    'mean KL of the adapted policies over that step, 0 where it was rejected,'
-    ' in nats'
+    'mean KL divergence between the adapted policies before and after the step,'
+    ' 0 if the step was rejected, mean over meta-steps, in nats'
   ),
   'meta/accept_rate': base.Metric(
-    'share of meta-steps whose step was accepted'
+    'share of meta-steps whose trust-region step was accepted'
   ),
   'meta/backtracks': base.Metric(
-    'step length tried last: 0 is the full one, each further one is shorter,'
-    ' -1 none at all; mean'
+    'number of times that the line search shortened the step: 0 for the full'
+    ' step, -1 if no step was tried; mean over meta-steps'
   ),
   'meta/plasticity': base.Metric(
-    'KL from the meta-policy to the adapted ones, in nats: how far adaptation'
-    ' moves it (section 6.3)',
+    'mean KL divergence KL(meta-policy, adapted policy), mean over tasks and'
+    ' meta-steps, in nats: how much adaptation changes the policy (section 6.3'
+    ' of the paper)',
     panel='plasticity',
     log=True,
   ),
   'meta/rejected_tasks': base.Metric(
-    'tasks left out of a meta-step as something in them was not finite, mean'
+    'number of tasks that were left out of a meta-step because a number in them'
+    ' was not finite, mean over meta-steps'
   ),
   **shared_metrics.POLICY,
   'nonfinite/rollouts': base.Metric(
-    "tasks' imagined rollouts, before or after adaptation, that were left out;"
-    ' sum over meta-steps',
-    over_runs='sum',
-  ),
-  'nonfinite/advantages': base.Metric(
-    "tasks' advantages that were left out where the rollouts were finite",
-    over_runs='sum',
-  ),
-  'nonfinite/adaptations': base.Metric(
-    'adapted policies that were left out where rollouts and advantages were'
-    ' finite',
-    over_runs='sum',
-  ),
-  'nonfinite/gradients': base.Metric(
-    'meta-steps without a finite direction, which were not taken',
-    over_runs='sum',
-  ),
-  'nonfinite/kl': base.Metric(
-    'step lengths tried whose surrogate or KL was not finite; sum over'
+    'sets of imagined rollouts of one task, before or after adaptation, that'
+    ' were left out because a number in them was not finite; sum over'
     ' meta-steps',
     over_runs='sum',
   ),
+  'nonfinite/advantages': base.Metric(
+    'sets of advantages of one task that were not finite and were left out,'
+    ' although the rollouts were finite; sum over meta-steps',
+    over_runs='sum',
+  ),
+  'nonfinite/adaptations': base.Metric(
+    'adapted policies that were not finite and were left out, although rollouts'
+    ' and advantages were finite; sum over meta-steps',
+    over_runs='sum',
+  ),
+  'nonfinite/gradients': base.Metric(
+    'meta-steps that were rejected because the gradient or the step direction'
+    ' was not finite',
+    over_runs='sum',
+  ),
+  'nonfinite/kl': base.Metric(
+    'step lengths tried in the line search whose surrogate objective or KL'
+    ' divergence was not finite; sum over meta-steps',
+    over_runs='sum',
+  ),
   'nonfinite/steps': base.Metric(
-    'meta-steps rejected for any of these reasons', over_runs='sum'
+    'meta-steps that were rejected because of numbers that were not finite, in'
+    ' the step or in all tasks',
+    over_runs='sum',
   ),
   **shared_metrics.STUCK,
 }
@@ -109,8 +124,8 @@ def declared(config: config_lib.Config) -> dict[str, base.Metric]:
   promise = METRICS['imagined/promise']._replace(against=SHORT)
   return METRICS | {
     SHORT: base.Metric(
-      'real/return of the first model_rollouts.horizon steps after a reset,'
-      ' where episodes last longer'
+      'real/return over the first model_rollouts.horizon steps after a reset;'
+      ' reported only if episodes are longer'
     ),
     'imagined/promise': promise,
   }

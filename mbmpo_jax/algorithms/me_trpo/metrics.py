@@ -12,61 +12,71 @@ METRICS = {
     per_second_of='improve',
   ),
   'imagined/return': base.Metric(
-    'undiscounted return of imagined episodes in the mixture of the models,'
-    ' mean over policy steps',
+    'mean undiscounted return of imagined episodes, in which a random model'
+    ' predicts each step, mean over policy steps',
     label='imagined',
     curve='imagined',
     imagined=True,
   ),
-  'imagined/length': base.Metric('length of these episodes, in steps, mean'),
+  'imagined/length': base.Metric(
+    'mean length of the episodes of `imagined/return`, in steps'
+  ),
   'imagined/samples': base.Metric(
-    'live steps that the rollouts of a policy step hold, mean over policy steps'
+    'number of imagined steps in a policy step, without steps after a'
+    ' termination, mean over policy steps'
   ),
   'imagined/clipped': base.Metric(
-    "share of them on a bound of the model's observations"
+    'share of the steps of `imagined/samples` whose predicted observation lies'
+    ' on a bound to which the model clips its predictions'
   ),
-  'policy/steps': base.Metric('trust-region steps taken or tried'),
+  'policy/steps': base.Metric('trust-region steps, accepted or rejected'),
   'policy/kept_step': base.Metric(
-    'the step after which the policy is as the iteration leaves it: with'
-    ' validation that of the best one, 0 where none passed'
+    'number of the policy step whose result is kept: with validation, of the'
+    ' last policy that passed, 0 if none passed; otherwise, of the last policy'
   ),
   'policy/surrogate_gain': base.Metric(
-    'what the accepted step gained in the surrogate objective, 0 where it was'
-    ' rejected, mean over policy steps'
+    'increase of the surrogate objective by the accepted step, 0 if the step'
+    ' was rejected, mean over policy steps'
   ),
   'policy/kl': base.Metric(
-    'mean KL over that step, 0 where it was rejected, in nats'
+    'mean KL divergence between the policies before and after the step, 0 if'
+    ' the step was rejected, mean over policy steps, in nats'
   ),
   'policy/accept_rate': base.Metric('share of policy steps that were accepted'),
   'policy/backtracks': base.Metric(
-    'step length tried last: 0 is the full one, each further one is shorter,'
-    ' -1 none at all; mean'
+    'number of times that the line search shortened the step: 0 for the full'
+    ' step, -1 if no step was tried; mean over policy steps'
   ),
   **shared_metrics.POLICY,
   'validation/passed': base.Metric(
     'validations passed; always 0 without validation'
   ),
   'validation/failed': base.Metric(
-    'validations failed: the policy was worse than the best in too many models'
+    'validations failed: in too many models the return of the policy was lower'
+    ' than that of the best policy so far'
   ),
   'nonfinite/rollouts': base.Metric(
-    'imagined rollouts that were left out; sum over policy steps',
+    'imagined rollouts that were left out because a number in them was not'
+    ' finite; sum over policy steps',
     over_runs='sum',
   ),
   'nonfinite/advantages': base.Metric(
-    'policy steps without advantages that are finite', over_runs='sum'
+    'policy steps whose advantages were not finite', over_runs='sum'
   ),
   'nonfinite/gradients': base.Metric(
-    'policy steps without a finite direction, which were not taken',
+    'policy steps that were rejected because the gradient or the step direction'
+    ' was not finite',
     over_runs='sum',
   ),
   'nonfinite/kl': base.Metric(
-    'step lengths tried whose surrogate or KL was not finite; sum over policy'
-    ' steps',
+    'step lengths tried in the line search whose surrogate objective or KL'
+    ' divergence was not finite; sum over policy steps',
     over_runs='sum',
   ),
   'nonfinite/steps': base.Metric(
-    'policy steps rejected for any of these reasons', over_runs='sum'
+    'policy steps that were rejected because of numbers that were not finite,'
+    ' in the step, in the advantages or in all rollouts',
+    over_runs='sum',
   ),
   **shared_metrics.STUCK,
 }

@@ -36,11 +36,13 @@ class Learner(NamedTuple):
 METRICS = {
   **sac.METRICS,
   'encoder/kl': base.Metric(
-    "KL of the latent's posterior from N(0, I), in nats, mean over updates",
+    "KL divergence of the latent variable's posterior from N(0, I), mean over"
+    ' updates, in nats',
     label='KL of z',
   ),
   'encoder/std': base.Metric(
-    "the posterior's deviation, mean over dimensions; without a context 1"
+    "standard deviation of the latent variable's posterior, mean over"
+    ' dimensions and updates; 1 for an empty context'
   ),
 }
 

@@ -31,8 +31,8 @@ from mbmpo_jax.policies import base as policies
 METRICS = {
   **on_policy.METRICS,
   'policy/clip_fraction': base.Metric(
-    'share of steps whose ratio of the policies lies beyond the clip range'
-    ' after the update'
+    'share of steps whose probability ratio of new and old policy is outside'
+    ' the clip range after the update'
   ),
 }
 State = on_policy.State

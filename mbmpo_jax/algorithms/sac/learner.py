@@ -70,19 +70,25 @@ class Learner(NamedTuple):
 
 METRICS = {
   'critic/loss': base.Metric(
-    'half the squared error of Q, sum over the critics, mean over updates',
+    'half the mean squared error of Q, sum over critics, mean over updates',
     label='critic loss',
     panel='critic loss',
     log=True,
   ),
-  'critic/q': base.Metric('Q of the transitions, mean over critics'),
+  'critic/q': base.Metric(
+    'Q of the sampled transitions, mean over transitions, critics and updates'
+  ),
   'policy/loss': base.Metric(
-    'temperature times log-probability, less the smallest Q; mean over updates'
+    "temperature times log-probability of the policy's actions, minus the"
+    " critics' smallest Q for them, mean over updates"
   ),
   'policy/entropy': base.Metric(
-    "the policy's entropy, estimated from its actions, in nats"
+    'entropy of the policy, estimated from sampled actions, mean over updates,'
+    ' in nats'
   ),
-  'policy/temperature': base.Metric('the weight alpha of the entropy'),
+  'policy/temperature': base.Metric(
+    'temperature alpha, the weight of the entropy, mean over updates'
+  ),
 }
 
 

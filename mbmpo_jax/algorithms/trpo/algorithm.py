@@ -29,12 +29,13 @@ from mbmpo_jax.policies import base as policies
 METRICS = {
   **on_policy.METRICS,
   'policy/surrogate_gain': base.Metric(
-    'what the step gained in the surrogate objective, 0 where it was rejected'
+    'increase of the surrogate objective by the step, 0 if the step was'
+    ' rejected'
   ),
-  'policy/accept_rate': base.Metric('1 where the step was accepted'),
+  'policy/accept_rate': base.Metric('1 if the step was accepted, otherwise 0'),
   'policy/backtracks': base.Metric(
-    'step length tried last: 0 is the full one, each further one is shorter,'
-    ' -1 none at all'
+    'number of times that the line search shortened the step: 0 for the full'
+    ' step, -1 if no step was tried'
   ),
 }
 State = on_policy.State

@@ -22,39 +22,51 @@ from mbmpo_jax.training.launch import tiny
 from mbmpo_jax.training.launch import waits
 
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'The folder of a run, or of the zoo.'
+  'workdir', None, 'Folder of a run or of an entry of the zoo.'
 )
 _OTHER = flags.DEFINE_string(
   'other',
   None,
-  'Such a folder of another policy for the same world; by default'
-  ' zoo/me_trpo/<world>, where there is one.',
+  'Folder of another policy for the same environment; by default'
+  ' zoo/me_trpo/<environment>, if it exists.',
 )
 _BODIES = flags.DEFINE_list(
   'bodies',
   [],
-  'Separated by commas: nominal, mass=2, damping=0.5, mass=2+friction=0.5. By'
-  ' default some of each, where the world has a body.',
+  'Bodies to adapt on, separated by commas: nominal, or factors of mass,'
+  ' damping, friction and gear, such as mass=2 or mass=2+friction=0.5. By'
+  ' default nominal, and in MJX environments also several others.',
 )
 _STEPS = flags.DEFINE_integer(
-  'steps', 20, 'Of policy gradient.', lower_bound=0, upper_bound=10_000
+  'steps',
+  20,
+  'Number of policy-gradient steps.',
+  lower_bound=0,
+  upper_bound=10_000,
 )
 _ROLLOUTS = flags.DEFINE_integer(
-  'rollouts', 20, 'Episodes before each step.',
+  'rollouts', 20, 'Number of episodes collected before each step.',
   lower_bound=2, upper_bound=100_000,
 )  # fmt: skip
 _INNER_LR = flags.DEFINE_float(
-  'inner_lr', 1e3, 'The step size alpha, at most.', lower_bound=1e-9
+  'inner_lr', 1e3, 'Upper bound of the step size alpha.', lower_bound=1e-9
 )
 _MAX_KL = flags.DEFINE_float(
-  'max_kl', 0.01, 'How far a step may move the policy, in nats.',
+  'max_kl', 0.01, 'Upper bound of the KL divergence of a step, in nats.',
   lower_bound=1e-9,
 )  # fmt: skip
 _NUM_SEEDS = flags.DEFINE_integer(
-  'num_seeds', 3, 'Of each.', lower_bound=1, upper_bound=1000
+  'num_seeds',
+  3,
+  'Number of seeds for each policy and body.',
+  lower_bound=1,
+  upper_bound=1000,
 )
 _OUT = flags.DEFINE_string(
-  'out', None, "A folder for all of it; by default <workdir>'s in runs/adapt."
+  'out',
+  None,
+  'Folder for all results; by default a folder in runs/adapt, named after'
+  ' --workdir.',
 )
 _NAMES = (
   *('workdir', 'other', 'bodies', 'steps', 'rollouts'),

@@ -28,25 +28,35 @@ _ALGORITHM = flags.DEFINE_list(
 _ENVS = flags.DEFINE_list(
   'envs',
   list(benchmark.SMALL),
-  'Worlds of the benchmark, separated by commas; all is all of them.',
+  "Environments of the benchmark, separated by commas; 'all' selects all of"
+  ' them.',
 )
 _NUM_SEEDS = flags.DEFINE_integer(
-  'num_seeds', 2, 'Runs of each.', lower_bound=1, upper_bound=1000
+  'num_seeds',
+  2,
+  'Number of runs for each algorithm and environment.',
+  lower_bound=1,
+  upper_bound=1000,
 )
 _TRANSITIONS = flags.DEFINE_integer(
-  'transitions', benchmark.TRANSITIONS, 'Real ones of a run.',
+  'transitions', benchmark.TRANSITIONS,
+  'Number of real transitions of each run.',
   lower_bound=1, upper_bound=2**31 - 1,
 )  # fmt: skip
 _TINY = flags.DEFINE_boolean(
-  'tiny', False, 'Smallest sizes, which teach nothing: whether it runs.'
+  'tiny',
+  False,
+  'Minimal sizes, to test that the program runs; the results are meaningless.',
 )
 _WORKDIR = flags.DEFINE_string(
   'workdir',
   'runs/benchmark',
-  'Where everything is kept; what is found there is continued.',
+  'Folder of all runs and results; runs found there are continued.',
 )
 _ONLY_PLOT = flags.DEFINE_boolean(
-  'only_plot', False, 'Whether to show what is there, and train nothing.'
+  'only_plot',
+  False,
+  'Whether to show only the existing runs, without training.',
 )
 _NAMES = (
   *('algorithm', 'envs', 'num_seeds', 'transitions'),

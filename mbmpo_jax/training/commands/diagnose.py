@@ -28,20 +28,28 @@ from mbmpo_jax.training.launch import log_flags
 from mbmpo_jax.training.launch import waits
 
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+  'workdir',
+  None,
+  'Folder of a run; for a sweep, the folder of one of its runs.',
 )
 _DATA = flags.DEFINE_string(
-  'data', None, 'A log to compare with: .npz, .hdf5, or a folder.'
+  'data',
+  None,
+  'Log to compare with the predictions: an .npz file, an .hdf5 file, or the'
+  ' folder of a Minari data set.',
 )
 _STEPS = flags.DEFINE_integer(
-  'steps', 50, 'Steps that are predicted ahead.', lower_bound=1,
+  'steps', 50, 'Number of steps to predict ahead.', lower_bound=1,
   upper_bound=10_000,
 )  # fmt: skip
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Of what is drawn.', lower_bound=0, upper_bound=2**31 - 1
+  'seed', 0, 'Seed of all random choices.', lower_bound=0, upper_bound=2**31 - 1
 )
 _OUT = flags.DEFINE_string(
-  'out', None, "A folder for numbers and picture; by default the run's."
+  'out',
+  None,
+  "Existing folder for the numbers and the picture; by default the run's"
+  ' folder.',
 )
 _NAMES = ('workdir', 'data', 'steps', 'seed', 'out', *log_flags.NAMES)
 

@@ -27,32 +27,43 @@ from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import waits
 
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+  'workdir',
+  None,
+  'Folder of a run; for a sweep, the folder of one of its runs.',
 )
 _WHICH = flags.DEFINE_enum(
   'which', 'best', ['best', 'latest'],
-  'The policy with the best evaluation, or that of the newest checkpoint.',
+  'Which policy: the one with the best evaluation, or that of the newest'
+  ' checkpoint.',
 )  # fmt: skip
 _EPISODES = flags.DEFINE_integer(
-  'episodes', None, "Episodes; by default the run's run.eval_episodes.",
+  'episodes', None,
+  'Number of episodes, with --tasks for each task; by default'
+  ' run.eval_episodes of the run.',
   lower_bound=1, upper_bound=10**6,
 )  # fmt: skip
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Of starts and actions.', lower_bound=0, upper_bound=2**31 - 1
+  'seed',
+  0,
+  'Seed of initial states and actions.',
+  lower_bound=0,
+  upper_bound=2**31 - 1,
 )
 _EXPORT = flags.DEFINE_string(
   'export',
   None,
-  'A file to write the policy to, by jax.export; it acts greedily.',
+  'File to which the policy is exported by jax.export; the exported policy acts'
+  ' greedily.',
 )
 _TASKS = flags.DEFINE_enum(
   'tasks', None, ['test'],
-  'Evaluates over the fixed test tasks of a task family, instead of the'
-  ' environment of the run.',
+  "Evaluates on the fixed test tasks of a task family, instead of the run's"
+  ' environment.',
 )  # fmt: skip
 _CONTEXT = flags.DEFINE_integer(
   'context', None,
-  'Transitions of each task that the algorithm adapts to first.',
+  'With --tasks: number of transitions of each task to which the algorithm'
+  ' adapts first.',
   lower_bound=1, upper_bound=10**7,
 )  # fmt: skip
 _NAMES = (

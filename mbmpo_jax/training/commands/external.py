@@ -23,9 +23,12 @@ from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import presets
 
 _DEFAULT = presets.named('mbmpo/gymnasium')
-_GYM = flags.DEFINE_string('gym', None, "An environment's id in Gymnasium.")
+_GYM = flags.DEFINE_string('gym', None, 'Id of the Gymnasium environment.')
 _TASK = flags.DEFINE_string(
-  'task', None, 'module:attribute, an external.Task; by default it is learned.'
+  'task',
+  None,
+  'module:attribute of an external.Task with reward and termination; by'
+  ' default the models learn to predict both.',
 )
 
 

@@ -31,19 +31,28 @@ from mbmpo_jax.training.launch import presets
 from mbmpo_jax.training.launch import waits
 
 _DEFAULT = presets.named('mbmpo/offline')
-_DATA = flags.DEFINE_string('data', None, 'The log: .npz, .hdf5, or a folder.')
+_DATA = flags.DEFINE_string(
+  'data',
+  None,
+  'Log to learn from: an .npz file, an .hdf5 file, or the folder of a Minari'
+  ' data set.',
+)
 _TASK = flags.DEFINE_string(
-  'task', None, 'module:attribute, an external.Task; by default it is learned.'
+  'task',
+  None,
+  'module:attribute of an external.Task with reward and termination; by'
+  ' default the models learn to predict both.',
 )
 _HELD_OUT = flags.DEFINE_float(
   'held_out', 0.1,
-  'The share of the rows, in whole episodes, that nothing is learned from.',
+  'Minimum share of the rows to hold out from training, in whole episodes.',
   lower_bound=0.001, upper_bound=0.9,
 )  # fmt: skip
 _EXPORT = flags.DEFINE_string(
   'export',
   None,
-  'A file to write the best policy to, by jax.export; it acts greedily.',
+  'File to which the best policy is exported by jax.export; the exported policy'
+  ' acts greedily.',
 )
 _FURTHER = ('data', 'task', 'held_out', 'export', *log_flags.NAMES)
 

@@ -26,17 +26,22 @@ from mbmpo_jax.training.reporting import plot_paper
 from mbmpo_jax.training.reporting import plot_runs
 
 _OUT = flags.DEFINE_string(
-  'out', 'learning_curves.png', 'The picture: .png, .pdf or .svg.'
+  'out', 'learning_curves.png', 'File to draw to: .png, .pdf or .svg.'
 )
 _LINE = flags.DEFINE_multi_string(
-  'line', [], "A published return, '<label>=<value>'; may be given repeatedly."
+  'line',
+  [],
+  "Published return to draw as a horizontal line, '<label>=<value>'; may be"
+  ' given repeatedly.',
 )
-_TITLE = flags.DEFINE_string('title', '', 'Written above.')
+_TITLE = flags.DEFINE_string('title', '', 'Title of the picture.')
 _PAPER = flags.DEFINE_boolean(
-  'paper', False, 'Whether to draw evaluations alone, as papers do.'
+  'paper',
+  False,
+  'Whether to draw only the evaluations, in the style of a paper.',
 )
 _LOG = flags.DEFINE_boolean(
-  'log', False, 'With --paper: whether transitions are on a logarithmic axis.'
+  'log', False, 'With --paper: whether the axis of transitions is logarithmic.'
 )
 
 

@@ -19,21 +19,31 @@ from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import waits
 
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, "A run's folder; of a sweep, that of one of its runs."
+  'workdir',
+  None,
+  'Folder of a run; for a sweep, the folder of one of its runs.',
 )
 _OUT = flags.DEFINE_string(
-  'out', None, 'The page to write; by default policy.html in the folder.'
+  'out', None, "HTML file to write; by default policy.html in the run's folder."
 )
-_MP4 = flags.DEFINE_string('mp4', None, 'A video to write besides.')
+_MP4 = flags.DEFINE_string(
+  'mp4', None, 'Video file to write in addition to the page.'
+)
 _WHICH = flags.DEFINE_enum(
   'which', 'best', ['best', 'latest'],
-  'The policy with the best evaluation, or that of the newest checkpoint.',
+  'Which policy: the one with the best evaluation, or that of the newest'
+  ' checkpoint.',
 )  # fmt: skip
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Of starts and actions.', lower_bound=0, upper_bound=2**31 - 1
+  'seed',
+  0,
+  'Seed of initial states and actions.',
+  lower_bound=0,
+  upper_bound=2**31 - 1,
 )
 _STEPS = flags.DEFINE_integer(
-  'steps', None, "How many; by default the run's collect.episode_length.",
+  'steps', None,
+  'Number of steps; by default collect.episode_length of the run.',
   lower_bound=1,
 )  # fmt: skip
 _NAMES = ('workdir', 'out', 'mp4', 'which', 'seed', 'steps')

@@ -32,7 +32,7 @@ _PROFILE = flags.DEFINE_boolean(
   'profile',
   False,
   "Whether to write a jax.profiler trace of one iteration to the run's folder:"
-  ' the first that compiles nothing.',
+  ' the first iteration in which nothing is compiled.',
 )
 
 

@@ -20,21 +20,22 @@ from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import waits
 
 _WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'The folder of a run whose policy is to be kept.'
+  'workdir', None, 'Folder of the run whose best policy is added to the zoo.'
 )
 _OUT = flags.DEFINE_string(
   'out',
   None,
-  'With --workdir the folder of its entry, which is replaced; without, that of'
-  ' the entries to play.',
+  'With --workdir: folder of the new entry; an existing entry is replaced.'
+  ' Without --workdir: folder of the entries to evaluate again.',
 )
 _EPISODES = flags.DEFINE_integer(
   'episodes', None,
-  'Episodes; by default 100, or as many as were recorded.',
+  'Number of episodes; by default 100 for a new entry, and as many as recorded'
+  ' for existing entries.',
   lower_bound=2, upper_bound=100_000,
 )  # fmt: skip
 _SEED = flags.DEFINE_integer(
-  'seed', 0, 'Of the evaluation of a policy that is to be kept.',
+  'seed', 0, 'Seed of the evaluation of a new entry.',
   lower_bound=0, upper_bound=2**31 - 1,
 )  # fmt: skip
 _NAMES = ('workdir', 'out', 'episodes', 'seed')

@@ -100,11 +100,15 @@ def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
   flags.DEFINE_boolean(
     'tiny',
     False,
-    'Smallest sizes, which teach nothing: whether it runs, in minutes.',
+    'Minimal sizes, to test in minutes that the program runs; the results are'
+    ' meaningless.',
     flag_values=flag_values,
   )
   flags.DEFINE_boolean(
-    'quick', False, 'Reduced sizes, for a CPU: hours.', flag_values=flag_values
+    'quick',
+    False,
+    'Reduced sizes, which take hours on a CPU.',
+    flag_values=flag_values,
   )
   flags.DEFINE_boolean(
     'full',
@@ -115,20 +119,20 @@ def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
   flags.DEFINE_string(
     'workdir',
     f'runs/figures/{figure.home or figure.name}',
-    'Where everything is kept, in a folder for each size; what is found there'
-    ' is continued.',
+    'Folder of all runs and results, with a subfolder for each size; runs found'
+    ' there are continued.',
     flag_values=flag_values,
   )
   flags.DEFINE_boolean(
     'only_plot',
     False,
-    'Whether to draw what is there, and train nothing.',
+    'Whether to draw only the existing runs, without training.',
     flag_values=flag_values,
   )
   flags.DEFINE_list(
     'methods',
     list(figure.methods),
-    'Those to compare, separated by commas.',
+    'Methods to compare, separated by commas.',
     flag_values=flag_values,
   )
   return flag_values

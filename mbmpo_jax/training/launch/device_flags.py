@@ -35,35 +35,37 @@ def define(flag_values: flags.FlagValues) -> None:
   """Defines the flags."""
   define_num_devices(
     flag_values,
-    text='Devices, of all processes together, that share the work; by default'
-    ' all there are. On a CPU, so many are made of its cores; by default one of'
-    ' each, as far as the tasks divide.',
+    text='Number of devices, over all processes, that share the work; by'
+    ' default all available devices. On a CPU, this many devices are made of'
+    ' its cores; by default the largest number that divides the work evenly and'
+    ' is at most the number of cores.',
   )
   flags.DEFINE_boolean(
     'distributed',
     False,
-    'Whether this is one of several processes, which the environment of the'
-    ' cluster (Slurm, Open MPI, Kubernetes, a TPU pod) describes.',
+    'Whether this is one of several processes of a run that are described by'
+    " the cluster's environment variables (Slurm, Open MPI, Kubernetes, a TPU"
+    ' pod).',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     'coordinator_address',
     None,
-    'host:port of the first of several processes, where there is no such'
-    ' environment.',
+    'For several processes outside such a cluster: host:port of the first'
+    ' process.',
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
     'num_processes',
     None,
-    'With --coordinator_address: how many processes there are.',
+    'With --coordinator_address: number of processes.',
     lower_bound=1,
     flag_values=flag_values,
   )
   flags.DEFINE_integer(
     'process_id',
     None,
-    'With --coordinator_address: which of them this is, from 0.',
+    'With --coordinator_address: index of this process, from 0.',
     lower_bound=0,
     flag_values=flag_values,
   )

@@ -313,9 +313,9 @@ def _define(
   config_flags.DEFINE_config_dataclass(
     'config',
     preset,
-    "A preset's name, <algorithm>/<preset>, or a Python file whose"
+    'Name of a preset, <algorithm>/<preset>, or a Python file whose'
     " get_config() returns an algorithm's Config; --config.<field>=<value>"
-    ' changes a field; --helpfull lists them.',
+    ' changes a field; --helpfull lists all fields.',
     flag_values=flag_values,
     sys_argv=argv,
   )
@@ -324,7 +324,7 @@ def _define(
   flags.DEFINE_string(
     'workdir',
     None,
-    'Where everything is kept; what is found there is continued. By default '
+    'Folder for all output; a run found there is continued. By default '
     + default_workdir.format(
       config="<the preset's name>", seed='[,seed=<another seed>]'
     )
@@ -335,9 +335,9 @@ def _define(
   flags.DEFINE_boolean(
     'debug_nans',
     False,
-    'Whether to stop at the first number that is not finite and tell the line'
-    ' of code it comes from, instead of leaving it out. On one device; takes'
-    ' more memory.',
+    'Whether to stop at the first number that is not finite and report the line'
+    ' of code that produced it, instead of leaving the number out. Needs a'
+    ' single device and more memory.',
     flag_values=flag_values,
   )
 

@@ -32,8 +32,8 @@ def define(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_multi_string(
     'import',
     [],
-    'A module, or a Python file, of your own that registers environments or'
-    ' algorithms; it is run. May be given repeatedly.',
+    'Your own module or Python file that registers environments or algorithms;'
+    ' it is executed. May be given repeatedly.',
     flag_values=flag_values,
   )
 

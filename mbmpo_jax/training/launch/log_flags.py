@@ -17,21 +17,24 @@ def define(flag_values: flags.FlagValues) -> None:
   flags.DEFINE_list(
     'action_low',
     None,
-    'The least actions in the log, one number or one for each column, with'
-    ' commas; by default what the log says of them, or -1.',
+    'Lower bounds of the actions in the log: one number, or one for each action'
+    ' dimension, separated by commas. By default the bounds stated in the log,'
+    ' or -1.',
     flag_values=flag_values,
   )
   flags.DEFINE_list(
     'action_high',
     None,
-    'The greatest, in the same way; by default what the log says, or 1.',
+    'Upper bounds of the actions in the log, in the same format. By default the'
+    ' bounds stated in the log, or 1.',
     flag_values=flag_values,
   )
   flags.DEFINE_string(
     'gym',
     None,
-    "An environment's id in Gymnasium that the log is of: it says the bounds of"
-    ' actions and the time limit. It is not stepped.',
+    'Id of the Gymnasium environment in which the log was recorded; it defines'
+    ' the bounds of actions and the time limit. The environment is not'
+    ' stepped.',
     flag_values=flag_values,
   )
 

@@ -45,13 +45,15 @@ def parse(
   flags.DEFINE_string(
     'num_seeds',
     '1',
-    'Runs per setting: seeds --config.seed, --config.seed + 1, ...',
+    'Number of runs per setting, with the seeds --config.seed,'
+    ' --config.seed + 1, ...',
     flag_values=flag_values,
   )
   device_flags.define_num_devices(
     flag_values,
-    text='Devices that share the runs; by default as many of those there are as'
-    ' divide the runs. On a CPU, so many are made of its cores.',
+    text='Number of devices that share the runs; by default the largest number'
+    ' that divides the number of runs and is at most the number of available'
+    ' devices. On a CPU, this many devices are made of its cores.',
   )
   kinds: list[type[config_lib.Experiment]] = []
 
