@@ -30,6 +30,7 @@ from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.algorithms.m3po import batches as batches_lib
 from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.algorithms.sac import learner as learner_lib
 from mbmpo_jax.models import mixture
 from mbmpo_jax.models import recurrent
@@ -95,8 +96,8 @@ def _updates(
   env: envs.Environment, config: m3po_config.Config, state: m3po.State
 ) -> timing.Program:
   """The G updates of a round, with their minimal FLOPs without a history."""
-  policy = m3po.make_policy(env, config)
-  networks = m3po.make_networks(env, config, policy)
+  policy = networks_lib.make_policy(env, config)
+  networks = networks_lib.make(env, config, policy)
   step = functools.partial(
     learner_lib.update, networks=networks, learn_temperature=True
   )
@@ -127,7 +128,7 @@ def _rollouts(
   env: envs.Environment, config: m3po_config.Config, state: m3po.State
 ) -> timing.Program:
   """The M rollouts of a round, from histories in the real data."""
-  policy, length = m3po.make_policy(env, config), config.history.length
+  policy, length = networks_lib.make_policy(env, config), config.history.length
   member = recurrent.make(
     env, config.model, length=length, units=config.history.units
   )

@@ -33,9 +33,9 @@ from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import tally
 from mbmpo_jax.algorithms.m3po import config as m3po_config
-from mbmpo_jax.algorithms.sac import algorithm as sac
 from mbmpo_jax.algorithms.sac import config as sac_config
 from mbmpo_jax.algorithms.sac import learner as learner_lib
+from mbmpo_jax.algorithms.sac import networks as networks_lib
 
 # isort: split
 from brax.training import gradients as brax_gradients
@@ -103,8 +103,8 @@ def compile_ours(
   Returns:
     The program, and the FLOPs of the products in one update.
   """
-  policy = sac.make_policy(env, config.policy)
-  networks = sac.make_networks(env, config, policy)
+  policy = networks_lib.make_policy(env, config.policy)
+  networks = networks_lib.make(env, config, policy)
   hyper = base.hyper(config)
   learner = learner_lib.init(networks, jax.random.PRNGKey(0), hyper)
   update = functools.partial(

@@ -226,8 +226,7 @@ class Collect:
     if self.buffer_capacity < self.steps:
       raise ConfigError(
         f'collect.buffer_capacity={self.buffer_capacity}: must be >='
-        f" {self.steps}, one iteration's collect.num_trajectories *"
-        ' collect.episode_length'
+        f' {self.steps}, the steps of all trajectories of an iteration'
       )
     if validation_fraction is None:
       return

@@ -17,6 +17,7 @@ from mbmpo_jax.algorithms import off_policy_config
 from mbmpo_jax.algorithms.ddpg import algorithm as ddpg_algorithm
 from mbmpo_jax.algorithms.ddpg import config as config_lib
 from mbmpo_jax.algorithms.ddpg import learner as learner_lib
+from mbmpo_jax.algorithms.ddpg import networks as ddpg_networks
 from mbmpo_jax.objectives import dpg
 from mbmpo_jax.policies import squashed
 from tests import learning
@@ -57,7 +58,7 @@ def rows() -> types.Transition:
 
 @pytest.mark.parametrize(('kind', 'critics'), [('ddpg', 1), ('td3', 2)])
 def test_targets_and_losses_are_those_of_numpy(kind, critics, x64):
-  networks = ddpg_algorithm.make_networks(World(), make_config(kind))
+  networks = ddpg_networks.make(World(), make_config(kind))
   hyper = base.hyper(make_config(kind))
   keys = jax.random.split(jax.random.PRNGKey(0))
   nets, target = (
@@ -111,7 +112,7 @@ def test_policy_and_targets_wait_for_the_critics(kind, delay, x64):
   """TD3's for `policy_delay` updates of these; DDPG's for none."""
   overrides = {'learn.policy_delay': 3} if kind == 'td3' else {}
   config = make_config(kind, **overrides)
-  networks = ddpg_algorithm.make_networks(World(), config)
+  networks = ddpg_networks.make(World(), config)
   hyper = base.hyper(config)
   learner = learner_lib.init(networks, jax.random.PRNGKey(0), hyper)
   update = jax.jit(

@@ -303,6 +303,37 @@ def test_the_context_reaches_the_policy_that_collects(run):
   np.testing.assert_array_equal(actions(changed(slice(0, 20))), before)
 
 
+def test_random_trajectories_come_first_and_tell_the_policy_its_task(run):
+  """They are stored and counted; returns and first actions are the policy's."""
+  collected = []
+  for num in (0, 2):
+    config = tiny_config(
+      collect__num_trajectories=1,
+      collect__random_trajectories=num,
+      collect__random_iterations=0,
+    )
+    algorithm = gssm.make(world(), config)
+    collect = jax.jit(algorithm.phases['collect'].function)
+    # A policy of larger actions, whose first one depends on z.
+    start = run.states[-1]
+    start = begun(algorithm, config)._replace(
+      learners=start.learners, model=start.model
+    )
+    collected.append(collect(start))
+  (alone, _), (state, metrics) = collected
+  data, before = state.buffer.data, alone.buffer.data
+  assert (
+    metrics['env_steps'] == 15 == metrics['real_steps'] == config.collect.steps
+  )
+  assert int(state.buffer.size) == 15 and np.all(data.extras[:15] == 0)
+  # Uniform actions: their mean size is 1/2.
+  assert 0.3 < np.mean(np.abs(data.action[:10])) < 0.7
+  assert metrics['real/return'] == pytest.approx(np.sum(data.reward[10:15]))
+  # Rows of several trajectories are in the order of trajectories.
+  np.testing.assert_array_equal(data.obs[10], before.obs[0])
+  assert data.action[10] != before.action[0]
+
+
 def scripted(num: int, judged: list[float]) -> tuple[Any, Any]:
   """Learners that are a number each, which an update raises by it; metrics."""
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import mixture
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -47,7 +47,7 @@ def _counted(time_limit: int) -> tuple[Any, ...]:
     history=m3po_config.History(length=LENGTH, units=4),
     policy=m3po_config.Policy(hidden_sizes=(8,)),
   )
-  policy = m3po.make_policy(env, config)
+  policy = networks_lib.make_policy(env, config)
   params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   trajectory, _ = jax.jit(
     functools.partial(

@@ -17,6 +17,7 @@ from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.algorithms.m3po import batches
 from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.models import recurrent
 from mbmpo_jax.models import statistics
 from mbmpo_jax.policies import base as policies
@@ -68,7 +69,7 @@ def test_branched_rollouts_replayed_step_by_step(x64):
   """By one member: histories, actions, rewards and next states."""
   env = envs.make('point_direc')
   config = tiny_config()
-  policy = m3po.make_policy(env, config)
+  policy = networks_lib.make_policy(env, config)
   params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   dynamics = recurrent.make(env, config.model, length=LENGTH, units=4)
   members = jax.jit(dynamics.init)(jax.random.PRNGKey(1))
@@ -156,7 +157,7 @@ def test_branched_rollouts_replayed_step_by_step(x64):
 
 def test_rows_survive_being_stored():
   env = envs.make('point_direc')
-  policy = m3po.make_policy(env, tiny_config())
+  policy = networks_lib.make_policy(env, tiny_config())
   params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   buffer = real_data(env, policy, params)
   rows = jax.jit(functools.partial(imagination.real_rows, length=LENGTH))(
@@ -199,7 +200,7 @@ def test_the_share_of_imagined_data_falls_in_a_line():
   ]
   np.testing.assert_allclose(shares, [0.95, 0.475, 0, 0], atol=1e-6)
   env = envs.make('point_direc')
-  policy = m3po.make_policy(env, config)
+  policy = networks_lib.make_policy(env, config)
   buffer = real_data(env, policy, jax.jit(policy.init)(jax.random.PRNGKey(0)))
   ring = buffer_lib.init(30, jnp.zeros(imagination.row_size(env, LENGTH)))
   ring = buffer_lib.add(ring, jnp.full((30, ring.data.shape[1]), 7.0))

@@ -16,6 +16,7 @@ from mbmpo_jax.algorithms.pearl import algorithm as pearl
 from mbmpo_jax.algorithms.pearl import batches
 from mbmpo_jax.algorithms.pearl import config as pearl_config
 from mbmpo_jax.algorithms.pearl import learner as learner_lib
+from mbmpo_jax.algorithms.pearl import networks as networks_lib
 from mbmpo_jax.algorithms.sac import learner as sac
 from mbmpo_jax.networks import context
 from mbmpo_jax.policies import base as policies
@@ -250,7 +251,7 @@ def test_the_encoder_learns_by_the_critics_and_the_divergence(x64, kl_weight):
     **{'context.kl_weight': kl_weight, 'temperature.initial': 0.3}
   )
   hyper = base.hyper(config)
-  _, networks = pearl.make_networks(World(), config)
+  _, networks = networks_lib.make(World(), config)
   init = functools.partial(learner_lib.init, networks)
   learner = jax.jit(functools.partial(init, observation_size=SIZES.obs))(
     jax.random.PRNGKey(3), hyper
@@ -332,7 +333,7 @@ def test_the_encoder_learns_by_the_critics_and_the_divergence(x64, kl_weight):
 def test_the_policy_remembers_the_last_transitions_of_its_episode():
   """It acts on z of them: of noise that is kept, greedily of none."""
   env, config = envs.make('point_direc'), make_config()
-  policy, networks = pearl.make_networks(env, config)
+  policy, networks = networks_lib.make(env, config)
   params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   carry = first = policy.start(params, jax.random.PRNGKey(1), (), 4)
   steps, keys = [], jax.random.split(jax.random.PRNGKey(2), 5)
@@ -363,7 +364,7 @@ def test_the_policy_remembers_the_last_transitions_of_its_episode():
 
 def test_an_episode_begins_with_nothing_but_a_guess():
   env, config = envs.make('point_direc'), make_config()
-  policy, _ = pearl.make_networks(env, config)
+  policy, _ = networks_lib.make(env, config)
   params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   rollout = functools.partial(
     real.rollout, env, policy, params, num_envs=2, time_limit=4

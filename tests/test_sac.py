@@ -16,6 +16,7 @@ from mbmpo_jax.algorithms import off_policy_config
 from mbmpo_jax.algorithms.sac import algorithm as sac_algorithm
 from mbmpo_jax.algorithms.sac import config as config_lib
 from mbmpo_jax.algorithms.sac import learner as learner_lib
+from mbmpo_jax.algorithms.sac import networks as sac_networks
 from mbmpo_jax.objectives import q_learning
 from mbmpo_jax.objectives import sac
 from tests import learning
@@ -48,8 +49,8 @@ def make_config(**overrides: Any) -> config_lib.Config:
 @pytest.fixture
 def networks(x64) -> learner_lib.Networks:
   config = make_config()
-  policy = sac_algorithm.make_policy(World(), config.policy)
-  return sac_algorithm.make_networks(World(), config, policy)
+  policy = sac_networks.make_policy(World(), config.policy)
+  return sac_networks.make(World(), config, policy)
 
 
 def params_of(networks: learner_lib.Networks) -> tuple[Any, Any, Any]:

@@ -29,7 +29,8 @@ _SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
 _LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
 _FULL, _FULL_LONG = 200_000, 2_500_000
 _EVALUATIONS = 30  # In short-term training.
-# For methods that learn at every step: sizes that a CPU can run in a night.
+# For methods that learn at every step: sizes that a CPU can run in a night. They
+# have fewer updates than the presets, and therefore larger steps.
 _QUICK = {
   'policy.hidden_sizes': (128, 128),
   'critic.hidden_sizes': (128, 128),
@@ -38,6 +39,11 @@ _QUICK = {
   'model_rollouts.num_rollouts': 200,
   'learn.batch_size': 128,
   'learn.num_updates': 4,
+  'policy.learning_rate': 1e-3,
+  'critic.learning_rate': 1e-3,
+  'context.learning_rate': 1e-3,
+  'temperature.learning_rate': 1e-3,
+  'temperature.initial': 0.1,
   # Methods are compared at the number of steps of short-term training.
   'run.eval_every': 1,
 }

@@ -9,15 +9,18 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """200 steps per iteration, a new task every 3 iterations, 300 iterations.
+  """300 iterations of two trajectories of 200 steps, a new task every 3.
 
-  Episodes end at the goal, because the reward is 0 from there on. Otherwise the
+  One of the two has uniform actions. Episodes end at the goal, because the reward is 0 from there on. Otherwise the
   models would have to learn that the acrobot stays at the goal.
   """
   return gssm.Config(
     env=config.Env(name='acrobot', variant='terminating'),
     collect=gssm.Collect(
-      episode_length=200, buffer_capacity=60_000, task_every=3
+      random_trajectories=1,
+      episode_length=200,
+      buffer_capacity=120_000,
+      task_every=3,
     ),
     model=gssm.Model(
       decoder_sizes=(400,) * 5,

@@ -10,11 +10,18 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 
 
 def get_config() -> gssm.Config:
-  """An episode of 25 steps per iteration, a new task every 3, 60 iterations."""
+  """60 iterations, each with a new task and three episodes of 25 steps.
+
+  One of the three episodes has uniform actions.
+  """
   return gssm.Config(
     env=config.Env(name='cartpole_swingup_masses'),
     collect=gssm.Collect(
-      episode_length=25, buffer_capacity=10_000, task_every=3
+      num_trajectories=2,
+      random_trajectories=1,
+      episode_length=25,
+      buffer_capacity=10_000,
+      task_every=1,
     ),
     model=gssm.Model(
       decoder_sizes=(200, 200), context_size=50, learning_rate=2e-3

@@ -23,10 +23,9 @@ from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import rounds
 from mbmpo_jax.algorithms.ddpg import config as config_lib
 from mbmpo_jax.algorithms.ddpg import learner as learner_lib
+from mbmpo_jax.algorithms.ddpg import networks as networks_lib
 from mbmpo_jax.envs import base as envs_base
-from mbmpo_jax.networks import critics
 from mbmpo_jax.policies import base as policies
-from mbmpo_jax.policies import flax_policy
 from mbmpo_jax.policies import squashed
 
 METRICS = {**off_policy.METRICS, **learner_lib.METRICS}
@@ -58,7 +57,7 @@ def make(
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
   off_policy.check_actions(env)
-  networks = make_networks(env, config)
+  networks = networks_lib.make(env, config)
   policy = networks.policy
 
   def behave(state: State) -> tuple[policies.Policy, types.Params]:
@@ -86,24 +85,4 @@ def make(
     add=off_policy.add,
     adapt=None,
     metrics=METRICS,
-  )
-
-
-def make_networks(
-  env: envs_base.Environment, config: config_lib.Config
-) -> learner_lib.Networks:
-  """The policy and critics of a configuration; TD3 has two critics."""
-  section = config.policy
-  network = squashed.Deterministic(
-    env.action_size, section.hidden_sizes, section.activation
-  )
-  return learner_lib.Networks(
-    policy=flax_policy.make(network, env.observation_size, env.action_size),
-    critics=critics.Critics(
-      config.critic.hidden_sizes,
-      config.critic.activation,
-      num_critics=2 if config.learn.kind == 'td3' else 1,
-    ),
-    observation_size=env.observation_size,
-    action_size=env.action_size,
   )

@@ -77,6 +77,8 @@ METRICS = {
   **_IMPROVE,
   **shared_metrics.STUCK,
 }
+# Metrics of a trajectory that add up over trajectories.
+_COUNTS = ('real_steps', 'nonfinite/transitions')
 
 
 class State(NamedTuple):
@@ -182,10 +184,11 @@ def make(
     return steps.latents(member(state), known, key, num)
 
   def collect(state: State) -> tuple[State, types.Metrics]:
-    """Collects episodes of the current task."""
-    counters = state.counters
-    key, task_key, told_key, rollout_key = jax.random.split(counters.key, 4)
-    due = counters.iteration % config.collect.task_every == 0
+    """Collects episodes of the current task, first those of uniform actions."""
+    counters, section = state.counters, config.collect
+    key, task_key, *keys = jax.random.split(counters.key, 5)
+    told_key, rollout_key, uniform_key = keys
+    due = counters.iteration % section.task_every == 0
     due |= state.task_index < 0
     task = jax.tree.map(
       lambda new, old: jnp.where(due, new, old),
@@ -197,19 +200,36 @@ def make(
       task=task,
       task_index=state.task_index + due,
     )
+    world, params = envs.fixed(family, task), state.learners.best.policy
+    first: types.Metrics = {}
+    if section.random_trajectories:
+      trajectory, _ = real.rollout(
+        world,
+        made.acting,
+        params,
+        uniform_key,
+        num_envs=section.random_trajectories,
+        horizon=section.episode_length,
+        context=jnp.zeros((section.random_trajectories, made.latent_size)),
+        random_actions=True,
+      )
+      state, first = store(state, trajectory)
     data = contexts.of_buffer(state.buffer, env, config.model)
     trajectory, _ = real.rollout(
-      envs.fixed(family, task),
+      world,
       made.acting,
-      state.learners.best.policy,
+      params,
       rollout_key,
-      num_envs=config.collect.num_trajectories,
-      horizon=config.collect.episode_length,
+      num_envs=section.num_trajectories,
+      horizon=section.episode_length,
       context=told(state, data, told_key),
-      random_actions=counters.iteration < config.collect.random_iterations,
+      random_actions=counters.iteration < section.random_iterations,
     )
     state, metrics = store(state, trajectory)
-    return state, metrics | {'tasks': (state.task_index + 1).astype(float)}
+    # Returns are those of the policy; counts are of all trajectories.
+    totals = {x: metrics[x] + first[x] for x in _COUNTS if x in first}
+    tasks = (state.task_index + 1).astype(float)
+    return state, metrics | totals | {'tasks': tasks}
 
   def store(
     state: State, trajectory: types.Trajectory

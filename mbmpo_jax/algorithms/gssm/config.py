@@ -14,15 +14,27 @@ class Collect(config.Collect):
   """Real data: whole episodes of one task.
 
   Attributes:
+    num_trajectories: trajectories of the policy per iteration.
+    random_trajectories: further trajectories per iteration, with uniform
+      actions. They come first, so the policy is given transitions of its task
+      already in the task's first iteration. The model learns from them how
+      tasks differ in states that the policy avoids.
     task_every: number of iterations after which a new task is sampled.
-    random_iterations: number of first iterations with uniform actions.
+    random_iterations: number of first iterations with uniform actions only.
   """
 
   num_trajectories: int = config.setting(1, low=1, high=10**6)
   episode_length: int = config.setting(200, low=1, high=10**6, tiny=5)
   buffer_capacity: int = config.setting(20_000, low=2, high=10**8, tiny=1_000)
+  random_trajectories: int = config.setting(0, low=0, high=10**6)
   task_every: int = config.setting(10, low=1, high=10**6, tiny=2)
   random_iterations: int = config.setting(1, low=0, high=10**6)
+
+  @property
+  def steps(self) -> int:
+    """Real transitions per iteration."""
+    num = self.num_trajectories + self.random_trajectories
+    return num * self.episode_length
 
 
 @dataclasses.dataclass(unsafe_hash=True)

@@ -11,7 +11,6 @@ is trained by the critics' loss.
 
 import copy
 import functools
-from typing import NamedTuple
 
 import jax
 
@@ -23,21 +22,13 @@ from mbmpo_jax.algorithms import rounds
 from mbmpo_jax.algorithms.pearl import batches
 from mbmpo_jax.algorithms.pearl import config as config_lib
 from mbmpo_jax.algorithms.pearl import learner as learner_lib
-from mbmpo_jax.algorithms.sac import algorithm as sac
+from mbmpo_jax.algorithms.pearl import networks as networks_lib
 from mbmpo_jax.envs import base as envs_base
-from mbmpo_jax.networks import context
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import inferring
 
 METRICS = {**off_policy.METRICS, **learner_lib.METRICS}
 State = off_policy.State
-
-
-class Sizes(NamedTuple):
-  """Sizes of inputs and actions of policy and critics."""
-
-  observation_size: int  # O + Z
-  action_size: int
 
 
 def make(
@@ -65,7 +56,7 @@ def make(
   model_based.check(env, config, check)
   off_policy.check_actions(env)
   envs.family_of(env, config.algorithm)
-  policy, networks = make_networks(env, config)
+  policy, networks = networks_lib.make(env, config)
   update = functools.partial(
     learner_lib.update,
     networks=networks,
@@ -108,31 +99,3 @@ def make(
     adapt=None,
     metrics=METRICS,
   )
-
-
-def make_networks(
-  env: sac.Sizes, config: config_lib.Config
-) -> tuple[policies.Policy, learner_lib.Networks]:
-  """The policy that infers its task, and the networks to train.
-
-  Args:
-    env: gives sizes.
-    config: of the experiment.
-  """
-  section = config.context
-  encoder = context.Encoder(
-    section.latent_size, section.hidden_sizes, section.activation
-  )
-  sizes = Sizes(env.observation_size + section.latent_size, env.action_size)
-  told = sac.make_policy(sizes, config.policy)
-  policy = inferring.make(
-    told,
-    encoder,
-    env.observation_size,
-    env.action_size,
-    length=section.length,
-  )
-  networks = learner_lib.Networks(
-    encoder, sac.make_networks(sizes, config, told)
-  )
-  return policy, networks
