@@ -260,11 +260,14 @@ def step(x: jax.Array, place: tuple[int, ...], by: float) -> np.ndarray:
   return after
 
 
-@pytest.mark.parametrize('length', [0, LENGTH])
-def test_the_loss_is_the_negative_log_likelihood(length, x64):
+@pytest.mark.parametrize(('length', 'share'), [(0, None), (LENGTH, 0.6)])
+def test_the_loss_is_the_negative_log_likelihood(length, share, x64):
   """And its gradient is that of finite differences of the reference."""
   env = envs.make('point_direc')
-  dynamics = recurrent.make(env, section(), length=length, units=4)
+  dynamics = recurrent.make(
+    env, section(reward_weight=share), length=length, units=4
+  )
+  weights = [1 / 3] * 3 if share is None else [0.2, 0.2, 0.6]
   params = jax.tree.map(
     lambda x: x[0].astype(float), jax.jit(dynamics.init)(jax.random.PRNGKey(0))
   )
@@ -286,9 +289,9 @@ def test_the_loss_is_the_negative_log_likelihood(length, x64):
       outputs = reference.network(params['params'], np.asarray(x[n]), *seen)
       mean, std = reference.bounded_gaussian(outputs, -5, 0.25)
       z = (np.asarray(targets[n]) - mean) / std
-      nll = np.sum(0.5 * z**2 + np.log(std) + 0.5 * np.log(2 * np.pi))
-      bound = 3 * (-5 + 0.5 * np.log(2 * np.pi))
-      total += float(weight[n]) * (nll - bound) / 3
+      nll = 0.5 * z**2 + np.log(std) + 0.5 * np.log(2 * np.pi)
+      bound = -5 + 0.5 * np.log(2 * np.pi)
+      total += float(weight[n]) * np.dot(weights, nll - bound)
     return total
 
   loss = functools.partial(

@@ -419,3 +419,16 @@ def test_bad_flags_are_one_line(arguments: tuple[str, ...], said: str) -> None:
   assert done.returncode == 2
   (line,) = done.stderr.splitlines()
   assert line.startswith('error: ') and said in line
+
+
+def test_empty_arrays_of_a_body_are_read_as_they_were():
+  """Orbax holds an element for each; a wrong shape is still refused."""
+  state = {'act': np.zeros((3, 0)), 'qpos': np.arange(3.0)}
+  written = jax.tree.map(trees.with_elements, state)
+  assert written['act'].shape == (1, 1)
+  shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, state))
+  read = saved_policy.as_in(shapes, written)
+  assert read['act'].shape == (3, 0)
+  np.testing.assert_array_equal(read['qpos'], state['qpos'])
+  with pytest.raises(ValueError, match='act has the shape'):
+    saved_policy.as_in(shapes, written | {'act': np.zeros((2, 1))})

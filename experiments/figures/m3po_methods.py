@@ -29,8 +29,8 @@ _SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
 _LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
 _FULL, _FULL_LONG = 200_000, 2_500_000
 _EVALUATIONS = 30  # In short-term training.
-# For methods that learn at every step: sizes that a CPU can run in a night. They
-# have fewer updates than the presets, and therefore larger steps.
+# For methods that learn at every step: sizes that a CPU can run in a night.
+# They have fewer updates than the presets, and therefore larger steps.
 _QUICK = {
   'policy.hidden_sizes': (128, 128),
   'critic.hidden_sizes': (128, 128),

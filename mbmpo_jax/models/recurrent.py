@@ -14,13 +14,15 @@ standardised, each dimension by its own moments. Log-deviations have soft bounds
   x <- high - softplus(high - x),  log sigma = low + softplus(x - low).
 
 Members differ in their initial parameters, their validation rows and the order
-of their training rows. The loss is the negative log-likelihood, mean over
-dimensions, minus its greatest lower bound,
+of their training rows. The loss is the negative log-likelihood, weighted mean
+over dimensions, minus its greatest lower bound,
 
-  1/D sum_d [ (y_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d - low ] >= 0,
+  sum_d w_d [ (y_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d - low ] >= 0,
 
 because the early stop compares losses by their ratio, which needs positive
-numbers.
+numbers. The reward's weight w is `reward_weight`, that of each of the O
+dimensions of the observation (1 - w) / O. With equal weights, members hardly
+learn a hidden task that only the reward depends on, such as a direction.
 """
 
 import functools
@@ -29,6 +31,7 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mbmpo_jax import types
 from mbmpo_jax.envs import base as env_base
@@ -85,6 +88,10 @@ def make(
     section.hidden_sizes, 2 * (size + 1), section.activation, units
   )
   input_size = statistics_lib.input_size(env)
+  share = section.reward_weight
+  share = 1 / (size + 1) if share is None else share
+  # Weights of the dimensions in the loss, [O + 1].
+  dimensions = np.append(np.full(size, (1 - share) / size), share)
 
   def density(params: types.Params, x: jax.Array, past: Any) -> Any:
     with jax.default_matmul_precision(section.precision):
@@ -163,9 +170,10 @@ def make(
     del key
     x, past = inputs if length else (inputs, None)
     chex.assert_rank([x, targets, weight], [2, 2, 1])
-    excess = -density(params, x, past).log_prob(targets) / targets.shape[-1]
-    excess = excess - section.min_log_std - 0.5 * jnp.log(2 * jnp.pi)
-    return jnp.sum(excess * weight)
+    mean, log_std = density(params, x, past)
+    z = (targets - mean) * jnp.exp(-log_std)
+    excess = 0.5 * jnp.square(z) + log_std - section.min_log_std
+    return jnp.sum(excess * dimensions[None] * weight[:, None])
 
   learned = base.Dynamics(
     init=init, ready=ready, start=start, predict=predict, loss=loss

@@ -16,6 +16,9 @@ class Ensemble(config.Ensemble):
     max_log_std: greatest log-deviation.
     batch_size: transitions per gradient step and member.
     max_gradient_steps: per fit; `None` for no limit.
+    reward_weight: weight of the reward in the loss; all dimensions of the
+      observation share the rest. With `None` the reward counts like one of
+      them.
   """
 
   hidden_sizes: tuple[int, ...] = config.setting(
@@ -29,6 +32,7 @@ class Ensemble(config.Ensemble):
   max_gradient_steps: int | None = config.setting(
     2000, low=1, high=config.INT32_MAX, tiny=4
   )
+  reward_weight: float | None = config.setting(0.5, low=0, high=1)
 
   def check(self) -> None:
     """Raises `ConfigError` for unordered bounds or a choice of predictions."""

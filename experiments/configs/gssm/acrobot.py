@@ -11,8 +11,9 @@ from mbmpo_jax.algorithms.gssm import config as gssm
 def get_config() -> gssm.Config:
   """300 iterations of two trajectories of 200 steps, a new task every 3.
 
-  One of the two has uniform actions. Episodes end at the goal, because the reward is 0 from there on. Otherwise the
-  models would have to learn that the acrobot stays at the goal.
+  One of the two has uniform actions. Episodes end at the goal, because the
+  reward is 0 from there on. Otherwise the models would have to learn that the
+  acrobot stays at the goal.
   """
   return gssm.Config(
     env=config.Env(name='acrobot', variant='terminating'),

@@ -20,7 +20,7 @@ def get_config() -> m3po.Config:
     ),
     history=m3po.History(length=0),
     model=recurrent_config.Ensemble(
-      num_models=5, hidden_sizes=(200, 200, 200, 200)
+      num_models=5, hidden_sizes=(200, 200, 200, 200), reward_weight=None
     ),
     model_rollouts=m3po.ModelRollouts(
       num_rollouts=400, buffer_capacity=400_000

@@ -65,7 +65,7 @@ METRICS = {
   **shared_metrics.FIT,
   'model/val_loss': base.Metric(
     'validation loss of a model after its last epoch, mean over models:'
-    ' negative log-likelihood of held-out transitions, mean over standardised'
+    ' negative log-likelihood of held-out transitions, weighted mean over'
     ' dimensions, minus its lower bound',
     label='val loss',
     panel='validation loss',

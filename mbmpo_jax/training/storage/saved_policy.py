@@ -23,6 +23,7 @@ from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_world
+from mbmpo_jax.training.storage import trees
 from mbmpo_jax.training.storage import zoo
 
 # The path of each policy in a checkpoint, `iteration.Saved`.
@@ -335,6 +336,7 @@ def _held(
   """Checks an array that was read against its expected shape and type."""
   if not isinstance(found, (np.ndarray, jax.Array)):
     raise ValueError(f'{name} is no array')
+  found = trees.without_elements(np.asarray(found), leaf.shape)
   if found.shape != leaf.shape:
     raise ValueError(f'{name} has the shape {found.shape}, not {leaf.shape}')
   # A double-precision run may be loaded in single precision to act.

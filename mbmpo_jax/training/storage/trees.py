@@ -26,6 +26,13 @@ def with_elements(x: Any) -> np.ndarray:
   return array if array.size else np.zeros((1,) * array.ndim, array.dtype)
 
 
+def without_elements(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+  """The inverse of `with_elements`, for an array that had a shape `shape`."""
+  if 0 in shape and x.shape == (1,) * len(shape):
+    return np.zeros(shape, x.dtype)
+  return x
+
+
 def claim_space(folder: pathlib.Path, size: int) -> None:
   """Checks that the disk has room for a checkpoint of `size` bytes.
 
