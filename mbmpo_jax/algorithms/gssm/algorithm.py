@@ -17,6 +17,7 @@ steps inside the model.
 """
 
 import copy
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -200,28 +201,26 @@ def make(
       task=task,
       task_index=state.task_index + due,
     )
-    world, params = envs.fixed(family, task), state.learners.best.policy
+    episodes = functools.partial(
+      real.rollout,
+      envs.fixed(family, task),
+      made.acting,
+      state.learners.best.policy,
+      horizon=section.episode_length,
+    )
     first: types.Metrics = {}
-    if section.random_trajectories:
-      trajectory, _ = real.rollout(
-        world,
-        made.acting,
-        params,
+    if num_random := section.random_trajectories:
+      trajectory, _ = episodes(
         uniform_key,
-        num_envs=section.random_trajectories,
-        horizon=section.episode_length,
-        context=jnp.zeros((section.random_trajectories, made.latent_size)),
+        num_envs=num_random,
+        context=jnp.zeros((num_random, made.latent_size)),
         random_actions=True,
       )
       state, first = store(state, trajectory)
     data = contexts.of_buffer(state.buffer, env, config.model)
-    trajectory, _ = real.rollout(
-      world,
-      made.acting,
-      params,
+    trajectory, _ = episodes(
       rollout_key,
       num_envs=section.num_trajectories,
-      horizon=section.episode_length,
       context=told(state, data, told_key),
       random_actions=counters.iteration < section.random_iterations,
     )
