@@ -26,6 +26,7 @@ from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import off_policy as learning
 from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.algorithms.m3po import batches as batches_lib
 from mbmpo_jax.algorithms.m3po import config as m3po_config
@@ -45,7 +46,10 @@ _AT_LEAST_S = 0.5
 
 
 def make_config(scale: str, length: int) -> m3po_config.Config:
-  """Returns the configuration of a scale, with a history of `length` steps."""
+  """Returns the configuration of a scale, with a history of `length` steps.
+
+  Without a history it is MBPO.
+  """
   hidden, steps = _SIZES[scale], _ROUNDS[scale]
   episode = 60 if scale == 'tiny' else 1000
   values = {
@@ -66,6 +70,8 @@ def make_config(scale: str, length: int) -> m3po_config.Config:
     'collect.start_steps': 2 * steps,
     'run.chunk': steps,
   }
+  if not length:
+    values |= m3po_config.MBPO
   return config_lib.replaced(m3po_config.Config(), values)
 
 
@@ -113,7 +119,9 @@ def _updates(
 
   share, key = jnp.ones(()), jax.random.PRNGKey(1)
   sample = functools.partial(batches_lib.sample, env, config)
-  batches = jax.jit(sample)(state.buffer, state.imagined, share, key)
+  batches = jax.jit(sample)(
+    state.buffer, state.imagined, share, state.moments, key
+  )
   count, length = config.learn.num_updates, config.history.length
   args = (state.learner, state.hyper, batches, key)
   flops = counting.matmul_flops(run, *args)
@@ -128,7 +136,10 @@ def _rollouts(
   env: envs.Environment, config: m3po_config.Config, state: m3po.State
 ) -> timing.Program:
   """The M rollouts of a round, from histories in the real data."""
-  policy, length = networks_lib.make_policy(env, config), config.history.length
+  length = config.history.length
+  policy, acting_params = learning.acting(
+    networks_lib.make_policy(env, config), env, config.collect
+  )
   member = recurrent.make(
     env, config.model, length=length, units=config.history.units
   )
@@ -148,7 +159,12 @@ def _rollouts(
       length=length,
     ).rows
 
-  args = (state.learner.policy, state.model, state.buffer, state.counters.key)
+  args = (
+    acting_params(state.learner.policy, state.moments),
+    state.model,
+    state.buffer,
+    state.counters.key,
+  )
   return timing.compile_program(
     f'rollouts, L={length}',
     run,

@@ -233,7 +233,7 @@ class Collect:
     if not 0 < int(self.steps * validation_fraction) < self.steps:
       raise ConfigError(
         f'model.validation_fraction={validation_fraction}: must leave at least'
-        f' one of {self.steps} transitions on each side of the split'
+        f' one of {self.steps} transitions for training and one for validation'
       )
 
 
@@ -407,7 +407,7 @@ class Experiment:
       if size > INT32_MAX:
         value = operator.attrgetter(name)(self)
         raise ConfigError(
-          f'{name}={value!r}: too much, {size} {words}; must be <= {INT32_MAX}'
+          f'{name}={value!r}: too large: {size} {words}: must be <= {INT32_MAX}'
         )
 
   def _check_limit(self, limit: int | None, name: str, value: int) -> None:

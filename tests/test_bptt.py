@@ -223,8 +223,8 @@ def test_a_particle_that_diverges_is_left_out():
 
 
 def test_choices_and_planners_are_refused():
-  with pytest.raises(ValueError, match='its actions are choices'):
+  with pytest.raises(ValueError, match='its actions are discrete'):
     shifted('categorical', jnp.asarray([1.0]), START)
   planner = constant('gaussian')._replace(distribution=None)
-  with pytest.raises(ValueError, match='no distribution to differentiate'):
+  with pytest.raises(ValueError, match='has no distribution'):
     bptt.passing(planner, jnp.zeros(1), START, ())

@@ -66,14 +66,14 @@ def test_it_samples_only_what_it_holds():
 @pytest.mark.parametrize(
   ('batch', 'message'),
   [
-    (transitions(range(6)), '6 do not fit a buffer of capacity 5'),
+    (transitions(range(6)), 'rows: there are 6: must be <= 5'),
     (
       transitions(range(2))._replace(action=np.zeros((2, 3))),
       r'rows.action has shape \[2, 3\]: must be \[2, 1\]',
     ),
     (
       transitions(range(2))._replace(extras=np.zeros(2)),
-      'as the buffer was made for',
+      'as in the buffer',
     ),
   ],
 )

@@ -276,8 +276,9 @@ def test_what_is_taken_as_constant_is_named():
   assert notes.constants(Lab(), State(counters, ring)) == []
   (line,) = notes.constants(Lab(), State(counters, buffer_lib.add(ring, rows)))
   assert line == (
-    'but for rounding, observation dimensions [0, 1] change alike in every'
-    ' step, and are predicted to; what models see of them is constant in [0];'
+    'up to rounding, observation dimensions [0, 1] change equally in every'
+    ' step, and are predicted to do so; dimensions [0] of model_input are'
+    ' constant;'
     ' action dimensions [1] never change'
   )
 

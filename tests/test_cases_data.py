@@ -66,12 +66,12 @@ def _newton_metres(limit):
       'reaches 7',
     ),
     ({'episode': np.full(_COUNT, 0.5)}, 'rows.episode: must be whole numbers'),
-    ({'reward': [0.0, 'one'] * 5}, 'rows.reward is of <U'),
+    ({'reward': [0.0, 'one'] * 5}, 'rows.reward has type <U'),
     (
       {'obs': [[0.0]] + 9 * [[0.0, 1.0]]},
-      'rows.obs: its rows differ in length',
+      'rows.obs: must have rows of equal length',
     ),
-    ({'reward': 1.0}, 'rows: must lead with their number'),
+    ({'reward': 1.0}, 'rows: must have a leading axis'),
   ],
 )
 def test_a_log_that_does_not_fit_is_refused_in_one_line(changes, said):
@@ -102,7 +102,7 @@ def test_other_trees_stay_free():
   ring = buffer_lib.init(4, {'action': jnp.zeros(1)})
   ring = buffer_lib.add(ring, {'action': [[20.0], [3.0]]})
   assert int(ring.size) == 2
-  with pytest.raises(ValueError, match='as the buffer was made for'):
+  with pytest.raises(ValueError, match='as in the buffer'):
     buffer_lib.add(ring, {'other': [[20.0]]})
 
 
@@ -232,7 +232,7 @@ class _Broken(distributions.Gaussian):
 @pytest.mark.parametrize(
   ('kind', 'said'),
   [
-    (_Wrong, 'policy: _Wrong.log_prob of what `sample` makes of noise is'),
+    (_Wrong, r'policy: _Wrong.log_prob of a sampled action is .*, but log_pr'),
     (_Summed, r'policy: log_prob and log_prob_of_noise of 5 actions have shap'),
     (_Broken, 'policy: the log-probability of its actions cannot be computed'),
   ],

@@ -296,7 +296,7 @@ _TENDON_MUSCLE = '<muscle name="m" tendon="t" lengthrange="0 1"/>'
       _POSITION.format(3, 'gear="-2"'), 'range="-120 90"',
       (-np.pi, 4 * np.pi / 3), "joint's range",
     ),
-    (_POSITION.format(3, ''), '', (-1, 1), 'as control in [-1, 1]; give it'),
+    (_POSITION.format(3, ''), '', (-1, 1), 'to controls in [-1, 1]; give it'),
     ('<motor name="m" joint="j"/>', '', (-1, 1), 'give it a ctrlrange'),
     (_TENDON_MUSCLE, '', (0, 1), 'muscle'),
     ('<velocity name="m" joint="j"/>', 'range="-9 9"', (-1, 1), 'give it'),

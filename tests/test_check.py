@@ -184,7 +184,7 @@ class HostRandom(point.Point):
     ),
     (FailingStep, "FailingStep: step cannot be traced by JAX: 'wheels'"),
     (NotFinite, 'NotFinite: .* is not finite'),
-    (Ends, 'Ends: can_terminate is False, yet an episode ended'),
+    (Ends, 'Ends: can_terminate is False, but an episode ended'),
     (NoLimit, 'NoLimit: max_episode_steps=0: must be a positive int'),
     (NoReset, 'NoReset: initial_obs=None: must be a method'),
     (Perhaps, 'Perhaps: can_terminate=None: must be True or False'),

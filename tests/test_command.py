@@ -414,7 +414,7 @@ def test_who_takes_no_policy_says_so(name: str) -> None:
   """Before anything is made."""
   config = algorithms.config(name)()
   config.env.name = 'point'
-  with pytest.raises(config_lib.ConfigError, match='policy: algorithm') as e:
+  with pytest.raises(config_lib.ConfigError, match='policy: must be left') as e:
     algorithms.make(name, envs.make('point'), config, policy=_straight())
   assert '\n' not in str(e.value)
 

@@ -195,7 +195,7 @@ def test_numbers_of_a_checkpoint_are_not_cast(tmp_path, x64):
   checkpoints.wait()
   sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
   like = {'x': jax.ShapeDtypeStruct((2,), jnp.float64, sharding=sharding)}
-  with pytest.raises(checkpoint.CheckpointError, match='x is of float32'):
+  with pytest.raises(checkpoint.CheckpointError, match='x has type float32'):
     checkpoints.restore_latest(like)
   checkpoints.close()
 
@@ -233,10 +233,10 @@ def _change_policy(run: pathlib.Path, change) -> None:
   [
     (lambda x: np.full_like(x, np.nan), 'not finite'),
     (lambda x: np.where(x == x.flat[0], np.inf, x), 'not finite'),
-    (lambda x: x.astype(np.int32), 'is of int32'),
-    (lambda x: x.astype(bool), 'is of bool'),
+    (lambda x: x.astype(np.int32), 'has type int32'),
+    (lambda x: x.astype(bool), 'has type bool'),
     (lambda x: x[None], 'has the shape'),
-    (lambda x: {'more': x}, 'is no array'),
+    (lambda x: {'more': x}, 'is not an array'),
   ],
 )
 def test_a_policy_that_is_none_is_refused(run, change, said):

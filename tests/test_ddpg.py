@@ -174,7 +174,7 @@ def test_it_explores_about_what_it_does_greedily():
     ({'learn.kind': 'td4'}, r"learn.kind='td4': must be one of .*'td3'"),
     (
       {'learn.policy_delay': 3},
-      r"learn.policy_delay=3: must be 2, as learn.kind='ddpg' has no such",
+      r"learn.policy_delay=3: must be 2, as learn.kind='ddpg' does not",
     ),
     (
       {'learn.smoothing_std': 0.1},

@@ -418,11 +418,11 @@ def test_work_that_is_not_shared_out_is_for_one_device():
     (
       _config(5, 4),
       8,
-      r'20 tasks, .*num_models=5 .*tasks_per_model=4, do not divide over 8'
-      r' devices: --num_devices one of 1, 2, 4, 5 or'
-      r' model_rollouts.tasks_per_model a multiple of 8 would',
+      r'--num_devices=8: does not divide 20 tasks, .*num_models=5'
+      r' .*tasks_per_model=4: must be one of 1, 2, 4, 5, or'
+      r' model_rollouts.tasks_per_model must be a multiple of 8',
     ),
-    (_config(6, 2), 8, 'one of 1, 2, 3, 4, 6 or .*a multiple of 4 would'),
+    (_config(6, 2), 8, 'one of 1, 2, 3, 4, 6, or .*a multiple of 4'),
     (_config(), 1000, r'--num_devices=1000: must be within \[1, 8\]'),
   ],
 )

@@ -180,7 +180,7 @@ def test_every_command_runs(command, tmp_path) -> None:
   assert done.returncode == 0, done.stdout
   trains = re.search(r'make train|(train|sweep)\.py', command)
   if trains:
-    assert 'far too small' in done.stdout
+    assert 'all sizes are reduced' in done.stdout
     assert list(folder.glob('runs/**/metrics.jsonl'))
 
 

@@ -319,7 +319,7 @@ def test_a_save_that_fails_is_told_at_the_next_iteration(
       if self._iteration == 1:
         failed.wait()
 
-  said = r'checkpoint 20 .*checkpoints: No space left .* before it are whole'
+  said = r'checkpoint 20 .*checkpoints: No space left .* earlier .* intact'
   with pytest.raises(checkpoint.CheckpointError, match=said):
     _train(config, tmp_path, progress=Wait(99, '', fake.crash))
   assert len(runs.rows(tmp_path)) < 40

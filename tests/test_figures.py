@@ -204,7 +204,7 @@ def test_a_figure_is_made_goes_on_and_is_drawn(tmp_path, capsys) -> None:
   with lock.hold(held), pytest.raises(make_lib.ElsewhereError) as error:
     _make(tmp_path, _Watch)
   assert str(error.value).startswith(
-    '1 runs are being made by other processes, as point/other/seed=0'
+    '1 runs are being made by other processes, such as point/other/seed=0'
   )
   assert _Watch.begun == [2, 0]
   assert len(done.read_text().splitlines()) == 3
@@ -266,10 +266,10 @@ def _figures() -> dict[str, command.Figure]:
 @pytest.mark.parametrize(
   ('arguments', 'said'),
   [
-    ((), 'nothing: must be exactly one of --tiny, --quick, --full'),
-    (('--tiny', '--full'), '--tiny --full: must be exactly one of'),
+    ((), 'no size: exactly one of --tiny, --quick, --full must be'),
+    (('--tiny', '--full'), '--tiny --full: exactly one of'),
     (('--quick', '--methods=mbmpo,me_trop'), "did you mean 'me_trpo'?"),
-    (('--quick', '--methods='), '--methods=: must name some of mbmpo'),
+    (('--quick', '--methods='), '--methods=: must name at least one of mbmpo'),
     (('--quick', '--workdir='), "--workdir='': must name a folder"),
     (('--quick', '--only_plto'), "did you mean 'only_plot'?"),
     (('--quick', 'x'), 'x: unexpected argument'),

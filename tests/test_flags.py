@@ -158,7 +158,7 @@ def test_fields_are_those_of_the_algorithm_that_the_file_returns(
   assert arguments.config.planner.horizon == 5
   assert arguments.workdir == pathlib.Path('runs/other/world')
   for argument, said in (
-    ('--config.meta.inner_lr=1', "'other' has no such field; there are seed,"),
+    ('--config.meta.inner_lr=1', 'has no such field; known names are seed,'),
     ('--config.planner.horizn=1', "field .did you mean 'planner.horizon'"),
     ('--config.planner.horizon=0', 'planner.horizon=0: must be an int >= 1'),
   ):
@@ -166,8 +166,8 @@ def test_fields_are_those_of_the_algorithm_that_the_file_returns(
       _parse(f'--config={path}', argument)
     assert '\n' not in str(error.value)
   for argument, said in (
-    ('--sweep.meta.inner_lr=1', "'other' has no such field; what can be swept"),
-    ('--sweep.planner.horizon=1', 'cannot be swept; .* nothing but the seed'),
+    ('--sweep.meta.inner_lr=1', 'has no such field; fields that can be'),
+    ('--sweep.planner.horizon=1', 'cannot be swept; .* be swept: none'),
   ):
     with pytest.raises(config_lib.ConfigError, match=said) as error:
       sweep_flags.parse(

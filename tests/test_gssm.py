@@ -504,7 +504,7 @@ def test_other_models_and_policies(name, values):
       'policy.feature_scales=(1.0, 2.0): must have 5 numbers',
     ),
     ('point', {}, 'has no task parameters'),
-    ('point_direc', {}, 'depends on a task that is hidden'),
+    ('point_direc', {}, 'depends on a hidden task'),
   ],
 )
 def test_what_cannot_be_is_refused(name, values, message):

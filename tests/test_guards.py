@@ -294,7 +294,7 @@ def test_costs_run_away_too(real):
     watch.check(7, [{'iteration': 7}])
     for index in (8, 9):
       watch.check(index, [_row(index, broken, real)])
-  with pytest.warns(UserWarning, match='above real/gain by more than 50%'):
+  with pytest.warns(UserWarning, match='exceeded real/gain by more than 50%'):
     watch.check(10, [_row(10, broken, real)])
 
 
@@ -329,7 +329,7 @@ def test_what_runs_away_is_named_once():
     warnings.simplefilter('error')
     watch.check(4, [rows[4]])
   last = _row(5, *high)
-  with pytest.warns(UserWarning, match='iteration 5: imagination') as caught:
+  with pytest.warns(UserWarning, match='iteration 5: for 3 iter') as caught:
     watch.check(5, [last])
   assert 'wake up' in str(caught[0].message)
   with warnings.catch_warnings():

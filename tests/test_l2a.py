@@ -406,7 +406,7 @@ def test_the_step_size_is_the_states():
     ),
     (
       {'adaptation.adapt_steps': 30, 'adaptation.predict_steps': 31},
-      'adaptation.adapt_steps=30: must be <= 29, collect.episode_length less',
+      'adaptation.adapt_steps=30: must be <= 29, collect.episode_length - ',
     ),
     ({'adaptation.inner_lr': -1.0}, 'adaptation.inner_lr=-1.0: must be'),
     ({'model.predict_done': True}, 'model.predict_done=True: must be False'),

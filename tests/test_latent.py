@@ -67,7 +67,7 @@ def test_every_rollout_may_have_its_own():
   nothing = policy.start(params, jax.random.PRNGKey(1), (), 4)
   np.testing.assert_array_equal(nothing.z, np.zeros((4, 3)))
   for shape in ((2,), (3, 3), (1, 3)):
-    with pytest.raises(ValueError, match='a latent of shape'):
+    with pytest.raises(ValueError, match='the latent has shape'):
       policy.start(params, jax.random.PRNGKey(1), jnp.zeros(shape), 4)
 
 

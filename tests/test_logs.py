@@ -198,7 +198,7 @@ def test_odd_columns_are_named(tmp_path):
     'observations[:, 3] is a copy of observations[:, 0]' in x for x in findings
   )
   assert any('observations[:, 1] is 1e+09 in row 50' in x for x in findings)
-  assert any('actions[:, 1] never varies: no model' in x for x in findings)
+  assert any('actions[:, 1] never varies: models' in x for x in findings)
   assert all('\n' not in x and 'log.npz' in x for x in findings)
 
 
@@ -216,7 +216,7 @@ def test_actions_are_scaled_or_refused(tmp_path):
   arrays['actions'] = np.arange(_ROWS) % 3
   checked = _check(_npz(tmp_path / 'choices.npz', **arrays))
   assert checked.log.discrete and checked.log.rows.action.shape == (_ROWS, 3)
-  assert 'taken for choices, 0 to 2' in checked.findings[0]
+  assert 'read as discrete actions 0 to 2' in checked.findings[0]
   with pytest.raises(logs.LogError, match='one whole number, 0 to 1'):
     _check(tmp_path / 'choices.npz', logs.discrete(2))
   checked = _check(tmp_path / 'choices.npz', logs.discrete(4))
@@ -237,13 +237,13 @@ def _with(**changed):
   [
     (_with(actions=lambda x: x[:-1]), 'actions has 99 rows: must have 100'),
     (_with(rewards=lambda x: x[:, None] * [1, 2]), 'rewards has shape'),
-    (_with(actions=lambda x: None), 'has no actions; there are next_obs'),
-    (_with(observations=lambda x: x[:, 0].astype(str)), 'must be of numbers'),
+    (_with(actions=lambda x: None), 'has no actions; its arrays are next_obs'),
+    (_with(observations=lambda x: x[:, 0].astype(str)), 'must be numbers'),
     (_with(next_observations=lambda x: x[:, :1]), 'has 1 columns: must have 2'),
     (_with(observations=lambda x: x * [1, np.nan]), r'ns\[:, 1\] has no fin'),
     (_with(terminals=lambda x: x + 2), 'terminals has 2: must be 0 or 1'),
     (_with(rewards=lambda x: np.where(x > -9, np.nan, x)), 'rewards has no'),
-    (_with(timestamps=lambda x: np.zeros(_ROWS)), 'timestamps goes back'),
+    (_with(timestamps=lambda x: np.zeros(_ROWS)), 'timestamps does not'),
     (
       {n: x[:5] for n, x in _arrays().items()},
       '5 of 5 rows can be used: must be at least',
@@ -348,7 +348,7 @@ def test_a_run_learns_from_the_log_alone(run):
   assert int(state.counters.iteration) == 2
   assert np.isfinite(run.row['eval/return_mean'])
   assert run.row['eval/length_mean'] <= 10
-  assert any('imagined: no world' in line for line in run.lines)
+  assert any('are imagined, as there' in line for line in run.lines)
   for name in ('learning_curve.png', 'open_loop.png', 'open_loop.json'):
     assert (run.folder / name).stat().st_size > 0
   kept = json.loads((run.folder / 'log.json').read_text())
@@ -389,7 +389,7 @@ def test_diagnosis_of_a_run_from_a_log(run):
   assert len(lines) == 4 and lines[2].strip().startswith('observations[:, 0]')
   assert lines[2].endswith(f'{found.better[0]} steps')
   wide = _npz(run.folder.parent / 'wide.npz', **_arrays(size=3))
-  with pytest.raises(logs.LogError, match='must have 2, as the run'):
+  with pytest.raises(logs.LogError, match='must have 2, as in the run'):
     logs.diagnose(run.folder, data=wide)
 
 
@@ -402,10 +402,8 @@ def test_rewards_and_ends_of_the_task_are_compared(run, tmp_path):
   wrong = external.Task(lambda *step: _reward(*step) + 1, done=None)
   wrong = task_lib.environment(sizes, wrong)
   offline._compare(wrong, checked.log, said)
-  assert (
-    'task.reward says otherwise than the log in 100 of 100' in said.lines[0]
-  )
-  assert 'task.done says otherwise than the log in 1 of 100' in said.lines[1]
+  assert 'task.reward differs from the log in 100 of 100' in said.lines[0]
+  assert 'task.done differs from the log in 1 of 100' in said.lines[1]
   # Rewards that the file lacks are the task's, or it is refused.
   arrays = _arrays()
   paid = arrays.pop('rewards')
@@ -449,8 +447,8 @@ def test_diagnosis_of_a_run_in_a_world(tmp_path):
   ('arguments', 'said'),
   [
     (['--action_low=a'], r'--action_low=a: must be numbers'),
-    (['--action_low=1'], 'must be as many numbers'),
-    (['--action_low=1', '--action_high=0'], 'the lower ones below'),
+    (['--action_low=1'], 'must be equally many numbers'),
+    (['--action_low=1', '--action_high=0'], 'each lower one below'),
     (['--gym=Nothing-v0'], '--gym=Nothing-v0'),
     (['--gym=Pendulum-v1', '--action_low=1'], 'must be left out'),
   ],
@@ -507,7 +505,7 @@ def test_commands_learn_export_and_diagnose(run, tmp_path):
   for name, *arguments, said in (
     ('offline', '--data: is missing'),
     ('offline', '--data=none.npz', 'none.npz: no such file'),
-    ('diagnose', 'nothing', '--out=nothing: must be a folder'),
+    ('diagnose', 'nothing', '--workdir=nothing: must be an existing'),
   ):
     done = program(name, *arguments)
     assert done.returncode == 2 and said in done.stderr

@@ -209,11 +209,11 @@ def test_data_that_is_not_finite_leaves_it_stuck(trained):
     ),
     (
       {**MPPI, 'smoothing': 0.3},
-      r"planner.smoothing=0.3: must be 0.1, as planner.kind='mppi' has no",
+      r"planner.smoothing=0.3: must be 0.1, as planner.kind='mppi' does",
     ),
     (
       {**CEM, 'temperature': 0.3},
-      r"planner.temperature=0.3: must be 1.0, as planner.kind='cem' has no",
+      r"planner.temperature=0.3: must be 1.0, as planner.kind='cem' does",
     ),
     ({'kind': 'shooting'}, r"planner.kind='shooting': must be one of"),
     ({'horizon': 0}, r'planner.horizon=0: must be an int >= 1'),

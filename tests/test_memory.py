@@ -130,7 +130,8 @@ def test_what_cannot_fit_is_refused_with_what_would(
   said = str(refused.value)
   assert '\n' not in said
   assert said.startswith(f'{field}={value!r}: the run needs about ')
-  assert f' while {part} runs, of 0.6 GB there (as the test says); ' in said
+  left = 'but 0.6 GB are available (as the test says); '
+  assert f' while {part} runs, {left}' in said
   fits = said.rpartition('; ')[2].removesuffix(' would fit')
   named, _, number = fits.partition('=')
   assert named == field
@@ -223,7 +224,7 @@ def test_memory_that_runs_out_ends_the_program_in_one_line(tmp_path):
   )
   assert done.returncode == 2
   (line,) = done.stderr.splitlines()
-  assert line.startswith('error: memory has run out')
+  assert line.startswith('error: out of memory')
   assert 'RESOURCE_EXHAUSTED' in line
 
 

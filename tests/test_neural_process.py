@@ -579,9 +579,9 @@ def test_moments_are_a_choice_and_bounds_are_not():
 
 
 def test_what_does_not_fit_is_refused():
-  with pytest.raises(ValueError, match='context of 7 rows: must be <= 5'):
+  with pytest.raises(ValueError, match='7 rows: must have at most 5'):
     sets.pad(points(3, 7), 5)
-  with pytest.raises(ValueError, match="kind='dropout': has no encoder"):
+  with pytest.raises(ValueError, match="kind='dropout': must be one of"):
     surrogate.make_network(section('dropout'), OUT)
   with pytest.raises(config_lib.ConfigError, match='min_context=9: must be <='):
     config.Surrogate(min_context=9, context_size=8).check()

@@ -246,13 +246,17 @@ def test_tallies_leave_out_what_is_not_finite():
 
 
 @pytest.mark.parametrize(
-  'name', [pytest.param('ddpg', marks=pytest.mark.slow), 'sac']
+  ('name', 'normalize'),
+  [pytest.param('ddpg', False, marks=pytest.mark.slow), ('sac', True)],
 )
-def test_results_do_not_depend_on_the_chunk(name, tmp_path):
+def test_results_do_not_depend_on_the_chunk(name, normalize, tmp_path):
   """To the bit: all that a run saves and says, but for the chunk."""
   folders = []
   for chunk in (12, 1):
-    config = make_config(name, **{'run.chunk': chunk})
+    config = make_config(
+      name,
+      **{'run.chunk': chunk, 'collect.normalize_observations': normalize},
+    )
     folders.append(tmp_path / str(chunk))
     loop.train(config, folders[-1], progress=fake.progress_lib.Silent())
   for folder in folders[1:]:

@@ -385,7 +385,7 @@ def test_an_episode_begins_with_nothing_but_a_guess():
     ({'context.kl_weight': -1.0}, r'context.kl_weight=-1.0: must be'),
     (
       {'context.length': 9, 'collect.buffer_capacity': 9},
-      'collect.buffer_capacity=9: must be >= 10, a context',
+      r'collect.buffer_capacity=9: must be >= 10, \(context',
     ),
   ],
 )

@@ -529,7 +529,7 @@ def test_video_is_as_long_as_the_recording(tmp_path: pathlib.Path) -> None:
   ('gl', 'message'),
   [
     ('', 'no video: needs a GL library'),
-    ('nonsense', 'no video: GL by nonsense does not work here'),
+    ('nonsense', 'no video: MUJOCO_GL=nonsense does not work here'),
   ],
 )
 def test_no_gl_is_one_clear_line(tmp_path, monkeypatch, gl, message):

@@ -230,7 +230,7 @@ def test_an_update_steps_each_of_the_four_in_turn(networks):
     ({'collect.buffer_capacity': 200}, 'collect.buffer_capacity=200: must be'),
     (
       {'collect.start_steps': 2000, 'run.num_iterations': 2},
-      'collect.start_steps=2000: must be < 2000, the run.num_iterations',
+      'collect.start_steps=2000: must be < 2000, run.num_iterations',
     ),
     ({'learn.num_updates': 0}, 'learn.num_updates=0: must be an int >= 1'),
     ({'collect.episode_length': 31}, 'collect.episode_length=31: must be <='),
@@ -242,7 +242,7 @@ def test_what_does_not_fit_is_refused_in_one_line(values, message):
 
 
 def test_choices_are_refused():
-  with pytest.raises(shared.ConfigError, match='must take continuous actions'):
+  with pytest.raises(shared.ConfigError, match='must have continuous actions'):
     sac_algorithm.make(learning.Choices(), make_config(), check=False)
 
 

@@ -403,11 +403,11 @@ def test_published_results_are_grouped() -> None:
   [
     (None, 'no such file or folder'),
     (b'', 'no iteration is done yet'),
-    (b'\xff\xfe\x00', 'is not the metrics.jsonl of a run'),
-    (b'{"a"', 'is not the metrics.jsonl of a run'),
-    (b'[1]\n', 'is not the metrics.jsonl of a run'),
-    (b'{"a": 1}\n', 'is not the metrics.jsonl of a run'),
-    (b'{"iteration": 0, "env_steps": "x"}\n', 'is not the metrics.jsonl'),
+    (b'\xff\xfe\x00', 'must be the metrics.jsonl of a run'),
+    (b'{"a"', 'must be the metrics.jsonl of a run'),
+    (b'[1]\n', 'must be the metrics.jsonl of a run'),
+    (b'{"a": 1}\n', 'must be the metrics.jsonl of a run'),
+    (b'{"iteration": 0, "env_steps": "x"}\n', 'must be the metrics.jsonl'),
   ],
 )
 def test_what_is_no_run_is_one_line(
@@ -434,7 +434,7 @@ def test_folder_without_runs_and_broken_config_are_one_line(
   tmp_path: pathlib.Path,
 ) -> None:
   """By path."""
-  with pytest.raises(history.HistoryError, match='holds no metrics'):
+  with pytest.raises(history.HistoryError, match='must contain metrics'):
     history.find([tmp_path])
   run = _write_run(tmp_path / 'run')
   (run / 'config.json').write_text('[')
@@ -546,7 +546,7 @@ def test_plot_binary(tmp_path: pathlib.Path) -> None:
   assert 'paper at 100k' in (tmp_path / 'a.svg').read_text()
   assert done.stdout.splitlines() == ['point: run', 'a.svg']
   for arguments, said in (
-    ([], 'no run is named'),
+    ([], 'no run is given'),
     (['run', '--line=700'], "--line=700: must be '<label>=<value>'"),
     (['run', '--line=a=nan'], '--line=a=nan'),
     (['nowhere'], 'nowhere: no such file or folder'),

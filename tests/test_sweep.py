@@ -248,7 +248,7 @@ def test_devices_that_runs_do_not_divide_over_are_refused(
   with pytest.raises(devices.DeviceError) as error:
     devices.make_run_mesh(6, 4)
   assert str(error.value) == (
-    '6 runs do not divide over 4 devices: --num_devices one of 1, 2, 3, 6 would'
+    '--num_devices=4: does not divide 6 runs: must be one of 1, 2, 3, 6'
   )
   with pytest.raises(devices.DeviceError, match=r'num_devices=9: .* \[1, 8\]'):
     devices.make_run_mesh(9, 9)
@@ -259,7 +259,7 @@ def test_devices_that_runs_do_not_divide_over_are_refused(
   for mesh in (of_run, devices.make_run_mesh(3)):
     with pytest.raises(config_lib.ConfigError, match=r"mesh: .* axis, 'runs'"):
       sweep.sweep(grid, tmp_path, mesh=mesh)
-  with pytest.raises(config_lib.ConfigError, match='debug_nans on 2 devices'):
+  with pytest.raises(config_lib.ConfigError, match=r'debug_nans: .* not 2'):
     sweep.sweep(grid, tmp_path, mesh=devices.make_run_mesh(2), debug_nans=True)
   assert not list(tmp_path.iterdir())
 
@@ -431,9 +431,9 @@ def test_changed_sweep_is_refused_by_name(
 
 def test_sweeps_and_runs_keep_apart(whole: pathlib.Path) -> None:
   """The folder of one is none for the other."""
-  with pytest.raises(config_lib.ConfigError, match='holds a sweep'):
+  with pytest.raises(config_lib.ConfigError, match='contains a sweep'):
     loop.train(tiny.point_config(), whole)
-  with pytest.raises(config_lib.ConfigError, match='holds a single run'):
+  with pytest.raises(config_lib.ConfigError, match='contains a single run'):
     _sweep(whole / _NAMES[0])
 
 
@@ -578,7 +578,7 @@ def test_every_numeric_hyperparameter_can_be_swept(name: str) -> None:
     ('--sweep.trust_region.max_kl=nan', ['trust_region.max_kl=nan', 'finite']),
     (
       '--sweep.trust_region.max_kl=0.1,1e-1',
-      ['sweep.trust_region.max_kl', 'more than once'],
+      ['sweep.trust_region.max_kl', 'only once'],
     ),
     ('--num_seeds=0', ['num_seeds=0', 'an int >= 1']),
     ('--num_seeds=two', ['--num_seeds=two', 'an int >= 1']),

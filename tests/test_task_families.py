@@ -396,7 +396,7 @@ def test_a_configuration_says_what_tasks_there_are():
     ),
     (
       dict(name='acrobot', physics='warp'),
-      "env.physics='warp': must be 'mjx' for a world of many tasks",
+      "env.physics='warp': must be 'mjx' for env.name='acrobot'",
     ),
     (
       dict(name='acrobot', variant='soft'),

@@ -70,9 +70,9 @@ def test_what_says_nothing_has_no_interval() -> None:
   assert intervals.mean([2.0]).text() == '2 (no interval), n = 1'
   assert intervals.correlation([0.5])[1:3] == (-1.0, 1.0)
   assert intervals.improvement([1.0, 2.0], [-1.0, 1.5]).low == -math.inf
-  with pytest.raises(ValueError, match='at least one run'):
+  with pytest.raises(ValueError, match='N >= 1 runs'):
     intervals.mean([])
-  with pytest.raises(ValueError, match='not positive'):
+  with pytest.raises(ValueError, match='must be positive'):
     intervals.ratio([1.0], [0.0])
 
 

@@ -23,7 +23,7 @@ needs_warp = pytest.mark.skipif(
 
 def test_without_warp_one_line_says_so(monkeypatch):
   monkeypatch.setattr(mjx_warp, 'WARP_INSTALLED', False)
-  with pytest.raises(envs.WarpError, match='needs warp-lang, pip install'):
+  with pytest.raises(envs.WarpError, match='needs warp-lang: pip install'):
     envs.on_warp(envs.make('swimmer'), num_envs=1)
 
 

@@ -75,7 +75,7 @@ def _sealed(root: pathlib.Path, **fields) -> None:
 @pytest.mark.parametrize(
   ('alter', 'said'),
   [
-    (_alter_policy, 'its file policy.npz is not what SHA256SUMS says'),
+    (_alter_policy, 'its file policy.npz does not match SHA256SUMS'),
     (lambda x: (x / 'policy.npz').unlink(), 'its file policy.npz is missing'),
     (lambda x: (x / 'SHA256SUMS').unlink(), 'it has no SHA256SUMS'),
     (functools.partial(_sealed, episodes=0), 'episodes=0: must be >= 1'),
@@ -96,7 +96,7 @@ def test_an_entry_that_was_altered_is_refused(entry, alter, said) -> None:
 def test_what_is_not_there_is_refused(run, entry, tmp_path) -> None:
   with pytest.raises(config_lib.ConfigError, match="which='latest': must be"):
     saved_policy.load_policy(entry, 'latest')
-  with pytest.raises(zoo.ZooError, match='holds no entry'):
+  with pytest.raises(zoo.ZooError, match='contains no entry'):
     zoo.entries(tmp_path / 'nowhere')
   (run / 'metrics.jsonl').rename(run / 'aside')
   (run / 'metrics.jsonl').write_text((run / 'aside').read_text().split('\n')[0])
@@ -120,11 +120,11 @@ def test_what_is_in_the_way_is_not_deleted(run, entry, tmp_path) -> None:
   within, around = run / 'zoo', run.parent
   for place, said in [
     (tmp_path / 'file', 'is a file'),
-    (entry.parent / 'papers', "holds 'thesis.txt'"),
-    (entry.parent, "holds 'mbmpo'"),
-    (run, 'must be apart from the run'),
-    (within, 'must be apart from the run'),
-    (around, 'must be apart from the run'),
+    (entry.parent / 'papers', "contains 'thesis.txt'"),
+    (entry.parent, "contains 'mbmpo'"),
+    (run, 'must not contain, or be in, the run'),
+    (within, 'must not contain, or be in, the run'),
+    (around, 'must not contain, or be in, the run'),
   ]:
     with pytest.raises(zoo.ZooError, match=said) as error:
       kept.add(run, place, episodes=4)
@@ -147,7 +147,7 @@ def test_an_entry_stays_sealed(entry) -> None:
   """What a desktop leaves is passed over; a page is not drawn into it."""
   (entry / '.DS_Store').write_text('')
   assert kept.replay(entry).agrees
-  with pytest.raises(zoo.ZooError, match='--out names another place'):
+  with pytest.raises(zoo.ZooError, match='use another --out'):
     zoo.check_page(entry / 'policy.html', entry)
   zoo.check_page(entry.parent / 'policy.html', entry)
 

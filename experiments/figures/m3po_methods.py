@@ -2,7 +2,8 @@
 
 `tiny` reduces everything to a minimum, on the point. `quick` has smaller
 networks and fewer updates, for a CPU. `full` runs the presets of
-`experiments/configs/` for the paper's number of steps.
+`experiments/configs/` for the paper's number of steps. PEARL's inputs are
+normalised at every size, as M3PO's are.
 """
 
 from typing import Any
@@ -24,9 +25,16 @@ ENVS = {
     'humanoid_direc',
   ),
 }
+# Environments in which a size has one curve of M3PO, of one seed.
+ALONE: dict[str, tuple[str, ...]] = {
+  'tiny': (),
+  'quick': tuple(x for x in ENVS['full'] if x not in ENVS['quick']),
+  'full': (),
+}
 # Real steps of short-term and of long-term training.
 _SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
 _LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
+_SHORT_ALONE = 10_000
 _FULL, _FULL_LONG = 200_000, 2_500_000
 _EVALUATIONS = 30  # In short-term training.
 # For methods that learn at every step: sizes that a CPU can run in a night.
@@ -46,9 +54,13 @@ _QUICK = {
   'temperature.initial': 0.1,
   # Methods are compared at the number of steps of short-term training.
   'run.eval_every': 1,
+  'run.eval_episodes': 5,
 }
-# An evaluation episode of a planner costs as much as a training episode.
-_QUICK_PLANNER = {'run.eval_episodes': 2}
+_QUICK_OF = {
+  'm3po': {'model.max_gradient_steps': 1_000},
+  # An evaluation episode of a planner costs as much as a training episode.
+  'l2a': {'run.eval_episodes': 2},
+}
 
 
 def config(
@@ -69,9 +81,12 @@ def config(
     values: further fields by dotted name; `tiny` overrides them.
   """
   made = methods_lib.preset(algorithm, env, like='half_cheetah_fwd_bwd')
+  if algorithm == 'pearl':
+    # As for M3PO: the figures compare methods, not the scales of their inputs.
+    made = config_lib.replaced(made, {'collect.normalize_observations': True})
   if size == 'quick' and env != 'point_direc':
     known = config_lib.flatten(made)
-    sizes = _QUICK | (_QUICK_PLANNER if algorithm == 'l2a' else {})
+    sizes = _QUICK | _QUICK_OF.get(algorithm, {})
     made = config_lib.replaced(
       made, {name: x for name, x in sizes.items() if name in known}
     )
@@ -79,7 +94,7 @@ def config(
   if size == 'tiny':
     return methods_lib.lasting(tiny.shrink(made), 0)
   full = size == 'full'
-  short_steps = _FULL if full else _SHORT[env]
+  short_steps = _FULL if full else _SHORT.get(env, _SHORT_ALONE)
   steps = (_FULL_LONG if full else _LONG[env]) if long else short_steps
   # Long-term training starts like short-term training and evaluates as often.
   return methods_lib.lasting(made, steps, _EVALUATIONS * steps // short_steps)

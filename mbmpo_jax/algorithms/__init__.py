@@ -109,7 +109,7 @@ def make(
     options.pop('policy', None)
   elif 'policy' not in inspect.signature(build).parameters:
     raise config_lib.ConfigError(
-      f'policy: algorithm {name!r} takes none: must be left out'
+      f'policy: must be left out, as algorithm {name!r} takes no policy'
     )
   algorithm = build(env, config, **options)
   return notes.attached(contract.counting(algorithm, env), env)

@@ -144,9 +144,9 @@ def gaussian_policy(
   """
   if isinstance(env.action_space, spaces.Discrete):
     raise config_lib.ConfigError(
-      f'env: {type(env).__name__} takes one of {env.action_size} choices: must'
-      ' take continuous actions, or have a `policy` of its own with a'
-      ' distribution over choices'
+      f'env: {type(env).__name__} has {env.action_size} discrete actions: must'
+      ' have continuous actions, unless a `policy` with a distribution over'
+      ' discrete actions is given'
     )
   return gaussian.make(env.observation_size, env.action_size, section)
 

@@ -45,17 +45,17 @@ def constants(env: envs_base.Environment, state: Any) -> list[str]:
   parts = []
   if steady.any():
     parts.append(
-      f'observation dimensions {_listed(steady)} change alike in every step,'
-      ' and are predicted to'
+      f'observation dimensions {_listed(steady)} change equally in every step,'
+      ' and are predicted to do so'
     )
   seen, action = np.split(unseen, [unseen.size - env.action_size])
   if seen.any():
-    parts.append(f'what models see of them is constant in {_listed(seen)}')
+    parts.append(f'dimensions {_listed(seen)} of model_input are constant')
   if action.any():
     parts.append(f'action dimensions {_listed(action)} never change')
   if not parts:
     return []
-  return [f'but for rounding, {"; ".join(parts)}']
+  return [f'up to rounding, {"; ".join(parts)}']
 
 
 def _steady(

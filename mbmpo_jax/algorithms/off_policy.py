@@ -11,7 +11,7 @@ available separately for algorithms whose rounds do more. A state has the fields
 `counters`, `hyper`, those of `World`, and `learner`, which is any tree.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -28,6 +28,8 @@ from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import normalized
+from mbmpo_jax.policies import normalized_inputs
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
@@ -44,6 +46,9 @@ class State(NamedTuple):
   running: real.Running  # the state of the environments
   buffer: buffer_lib.Buffer
   progress: 'Progress'
+  moments: (
+    Any  # `normalized_inputs.InputMoments`, or () if nothing is normalised
+  )
 
 
 class Progress(NamedTuple):
@@ -60,6 +65,7 @@ class World(NamedTuple):
   running: real.Running
   buffer: buffer_lib.Buffer
   progress: Progress
+  moments: Any  # `InputMoments`, or () if inputs are not normalised
 
 
 class Updated(NamedTuple):
@@ -139,9 +145,40 @@ def check_actions(env: envs_base.Environment) -> None:
   """
   if isinstance(env.action_space, spaces.Discrete):
     raise config_lib.ConfigError(
-      f'env: {type(env).__name__} takes one of {env.action_size} choices: must'
-      ' take continuous actions'
+      f'env: {type(env).__name__} has {env.action_size} discrete actions: must'
+      ' have continuous actions'
     )
+
+
+def acting(
+  policy: policies.Policy,
+  env: envs_base.Environment,
+  section: off_policy_config.Collect,
+) -> tuple[policies.Policy, Callable[[types.Params, Any], types.Params]]:
+  """The policy that acts, and its parameters from those that are learned.
+
+  Args:
+    policy: as it is learned; it reads normalised inputs if the section says so.
+    env: gives sizes.
+    section: whether inputs are normalised.
+
+  Returns:
+    The policy for inputs as they are, and `(learned params, moments) ->
+    params`.
+  """
+  if not section.normalize_observations:
+    return policy, lambda learned, moments: learned
+  return (
+    normalized_inputs.make(policy, env.observation_size),
+    normalized.Params,
+  )
+
+
+def read(moments: Any, inputs: Any) -> Any:
+  """The inputs of the networks, normalised unless `moments` are ()."""
+  if isinstance(moments, normalized_inputs.InputMoments):
+    return normalized_inputs.normalize(moments, inputs)
+  return inputs
 
 
 def start(
@@ -160,7 +197,8 @@ def start(
     policy: the collecting policy; its carry starts as well.
     params: the policy's parameters.
     key: consumed.
-    section: number of environments and capacity of the ring.
+    section: number of environments, capacity of the ring, and whether inputs
+      are normalised.
     metrics: names of the metrics that updates report.
   """
   return World(
@@ -173,6 +211,9 @@ def start(
       unfinished=episodes_lib.start(section.num_envs),
       tally=tally_lib.start((*_TALLIED, *metrics)),
     ),
+    moments=normalized_inputs.start(env.observation_size)
+    if section.normalize_observations
+    else (),
   )
 
 
@@ -186,6 +227,8 @@ def collect(
   num_steps: int,
 ) -> _State:
   """Steps all environments and stores the transitions, ordered by step.
+
+  The moments of the inputs include these transitions afterwards.
 
   Args:
     state: with `counters` and the fields of `World`; its key is split.
@@ -229,13 +272,16 @@ def collect(
       episodes=episodes,
     ),
     running=running._replace(episode=standing),
-    buffer=buffer_lib.add(state.buffer, transitions),
     progress=progress._replace(unfinished=unfinished, tally=tally),
+    **_stored(state, transitions),
   )
 
 
 def add(state: _State, trajectory: types.Trajectory) -> _State:
-  """Stores real data from outside, `[T, N, ...]`, in whole episodes."""
+  """Stores real data from outside, `[T, N, ...]`, in whole episodes.
+
+  The moments of the inputs include them afterwards.
+  """
   counters = state.counters
   transitions, episodes, _ = real.to_transitions(trajectory, counters.episodes)
   steps = transitions.reward.shape[0]
@@ -243,8 +289,24 @@ def add(state: _State, trajectory: types.Trajectory) -> _State:
     counters=counters._replace(
       env_steps=counters.env_steps + steps, episodes=episodes
     ),
-    buffer=buffer_lib.add(state.buffer, transitions),
+    **_stored(state, transitions),
   )
+
+
+def _stored(state: Any, transitions: types.Transition) -> dict[str, Any]:
+  """The fields of a state that further transitions `[B, ...]` change."""
+  moments = state.moments
+  if isinstance(moments, normalized_inputs.InputMoments):
+    moments = normalized_inputs.update(
+      moments,
+      transitions.obs,
+      transitions.reward,
+      masking.sound_rows(transitions).astype(float),
+    )
+  return {
+    'buffer': buffer_lib.add(state.buffer, transitions),
+    'moments': moments,
+  }
 
 
 def learn(
@@ -309,17 +371,23 @@ def sample(
   """The minibatches of a round, and whether there are enough data for them.
 
   Args:
-    state: with `buffer`.
+    state: with `buffer` and `moments`.
     key: consumed.
     section: gives the number G and size B of minibatches.
 
   Returns:
-    Rows, leaves `[G, B, ...]`, by a single gather; and a bool scalar.
+    Rows, leaves `[G, B, ...]`, by a single gather, their observations as the
+    networks read them; and a bool scalar.
   """
   shape = (section.num_updates, section.batch_size)
   buffer = state.buffer
   slots = jax.random.randint(key, shape, 0, jnp.maximum(buffer.size, 1))
-  return buffer_lib.rows_at(buffer, slots), buffer.size >= section.batch_size
+  rows = buffer_lib.rows_at(buffer, slots)
+  rows = rows._replace(
+    obs=read(state.moments, rows.obs),
+    next_obs=read(state.moments, rows.next_obs),
+  )
+  return rows, buffer.size >= section.batch_size
 
 
 def descend(

@@ -13,12 +13,16 @@ class Collect(config.Steps):
     buffer_capacity: number of newest transitions kept.
     start_steps: number of first transitions, over all environments, with
       uniform actions; learning begins after them.
+    normalize_observations: whether the networks that learn to act get
+      observations, and rewards of remembered steps, normalised by their running
+      moments.
   """
 
   buffer_capacity: int = config.setting(
     1_000_000, low=1, high=10**8, tiny=1_000
   )
   start_steps: int = config.setting(1000, low=0, high=10**8, tiny=10)
+  normalize_observations: bool = False
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -104,8 +108,8 @@ class Config(config.Experiment):
     if collect.start_steps >= transitions:
       raise config.ConfigError(
         f'collect.start_steps={collect.start_steps}: must be < {transitions},'
-        ' the run.num_iterations * collect.num_envs * collect.steps_per_env'
-        ' transitions of the run, as learning begins after them'
+        ' run.num_iterations * collect.num_envs * collect.steps_per_env, the'
+        ' transitions of the run'
       )
     rows = collect.num_envs * learn.update_every
     if collect.buffer_capacity < max(rows, learn.batch_size):

@@ -332,8 +332,8 @@ def _check_memory(env: envs_base.Environment, policy: policies.Policy) -> None:
   carry, action = jax.eval_shape(act, jax.random.PRNGKey(0), obs)
   if jax.tree.leaves(carry) and not jax.tree.leaves(action.extras):
     raise config_lib.ConfigError(
-      'policy: has a memory: must have none, as environments go on between'
-      ' iterations, or hand on what `over` needs of it as `Action.extras`'
+      'policy: has a memory: must have none, or return what `over` needs of it'
+      ' in `Action.extras`, as episodes continue in the next iteration'
     )
 
 

@@ -101,15 +101,15 @@ def _check_density(env: envs_base.Environment, policy: policies.Policy) -> None:
     return
   of_action, of_noise = map(np.asarray, jax.jit(densities)(key))
   others = {
-    'log_prob_of_noise is': of_noise,
-    'log_prob of it alone': np.asarray(jax.jit(alone)(key)),
+    'log_prob_of_noise of its noise': of_noise,
+    'log_prob in a batch of one': np.asarray(jax.jit(alone)(key)),
   }
   for what, other in others.items():
     wrong = ~np.isclose(of_action, other, rtol=1e-3, atol=1e-3)
     if wrong.any():
       first = int(wrong.argmax())
       raise config_lib.ConfigError(
-        f'policy: {kinds[0].__name__}.log_prob of what `sample` makes of noise'
-        f' is {of_action[first]:.4g}, {what} {other[first]:.4g}: must be the'
-        ' same'
+        f'policy: {kinds[0].__name__}.log_prob of a sampled action is'
+        f' {of_action[first]:.4g}, but {what} is {other[first]:.4g}: must be'
+        ' equal'
       )

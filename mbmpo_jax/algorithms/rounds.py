@@ -158,7 +158,7 @@ def make_init(
       base.start_counters(key),
       hyper,
       learner,
-      *([()] * 3),  # type: ignore
+      *([()] * 4),  # type: ignore
     )
     world = off_policy.start(
       env,

@@ -181,8 +181,8 @@ def from_config(
     return make(section.name, section.variant)
   if section.physics != 'mjx':
     raise config.ConfigError(
-      f"env.physics={section.physics!r}: must be 'mjx' for a world of many"
-      f' tasks, as env.name={section.name!r} is'
+      f"env.physics={section.physics!r}: must be 'mjx' for"
+      f' env.name={section.name!r}, a task family'
     )
   env = make(
     section.name,
@@ -201,7 +201,7 @@ def from_config(
   if env.schedule == 'switch' and env.switch_period >= most:
     raise config.ConfigError(
       f'env.switch_period={env.switch_period}: must be < {most}, the length of'
-      " an episode, or env.tasks='episode'"
+      " an episode, unless env.tasks='episode'"
     )
   return env
 
@@ -278,8 +278,8 @@ def check_named(env: base.Environment, section: config.Env) -> None:
   said = (built, variant), (section.name, section.variant)
   if built != section.name:
     raise config.ConfigError(
-      f'env.name={section.name!r}: must be {built!r}, as the environment that'
-      ' is given'
+      f'env.name={section.name!r}: must be {built!r}, the name of the given'
+      ' environment'
     )
   if variant == section.variant:
     return
@@ -288,8 +288,8 @@ def check_named(env: base.Environment, section: config.Env) -> None:
   )
   if ours != theirs:
     raise config.ConfigError(
-      f'env.variant={section.variant!r}: must be {variant!r}, as the'
-      ' environment that is given'
+      f'env.variant={section.variant!r}: must be {variant!r}, the variant of'
+      ' the given environment'
     )
 
 

@@ -37,7 +37,7 @@ def control_ranges(model: mujoco.MjModel) -> tuple[np.ndarray, list[str]]:
     low, high = ranges[index]
     name = mjx_fields.name_of(model, 'actuator', index)
     lines.append(
-      f'actuator {name}: no ctrlrange: action is passed as control in'
+      f'actuator {name}: no ctrlrange: actions are mapped to controls in'
       f' [{low:.4g}, {high:.4g}]{source}; {_ADVICE}'
     )
   return ranges, lines

@@ -98,8 +98,8 @@ def first_difference(
       dof = int(np.argmax(np.where(wrong, np.nan_to_num(error, nan=np.inf), 0)))
       joint = mjx_fields.name_of(model, 'joint', int(model.dof_jntid[dof]))
       return Difference(
-        f'joint {joint} moves at {qvel[t][dof]:.4g} after step {t + 1}, in'
-        f' MuJoCo at {expected[dof]:.4g}',
+        f'the velocity of joint {joint} after step {t + 1} is'
+        f' {qvel[t][dof]:.4g} in MJX and {expected[dof]:.4g} in MuJoCo',
         touching,
       )
   return None

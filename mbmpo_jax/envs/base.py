@@ -126,7 +126,7 @@ class Environment(brax_envs.Env):
     Raises:
       NotImplementedError: if there is no scene.
     """
-    raise NotImplementedError(f'{type(self).__name__} has nothing to draw')
+    raise NotImplementedError(f'{type(self).__name__}.pose: is not implemented')
 
   def reset(self, rng: jax.Array) -> State:
     """Starts an episode; consumes `rng`."""

@@ -187,7 +187,7 @@ def check_environment(env: base.Environment, *, seed: int = 0) -> None:
   )
   require(
     env.can_terminate or not np.any(later['done'][alive]),
-    'can_terminate is False, yet an episode ended',
+    'can_terminate is False, but an episode ended',
   )
   for part in ('obs', 'initial_obs'):
     require(
@@ -207,15 +207,15 @@ def _check_physics(env: base.Environment, require: Require, seed: int) -> None:
     return
   if found.contacts:
     warnings.warn(
-      f"{type(env).__name__}: MJX's contacts of {found.contacts} are not"
-      f" MuJoCo's: {found.text}",
+      f'{type(env).__name__}: MJX and MuJoCo differ at the contact of'
+      f' {found.contacts}: {found.text}',
       stacklevel=3,
     )
     return
   require(
     False,
-    f'{found.text}: MJX leaves out something of the file; remove elements until'
-    ' the two agree, or pass check=False',
+    f'{found.text}: must be equal; remove elements from the file until they'
+    ' are, or pass check=False',
   )
 
 

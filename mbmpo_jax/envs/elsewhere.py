@@ -66,8 +66,7 @@ class Elsewhere(base.Environment):
     for name, given in (('reward', reward), ('done', done)):
       if isinstance(given, str) and given != PREDICTED:
         raise ValueError(
-          f'{name}={given!r}: must be a function of observations, or'
-          f' {PREDICTED!r}'
+          f'{name}={given!r}: must be a function, or {PREDICTED!r}'
         )
     self.observation_size = observation_size
     self.action_size = action_space.size
@@ -109,7 +108,9 @@ class Elsewhere(base.Environment):
       ElsewhereError: if the models predict the reward.
     """
     if isinstance(self._reward, str):
-      raise ElsewhereError('reward: is predicted by models: nobody can ask')
+      raise ElsewhereError(
+        'reward: must not be called, as the models predict it'
+      )
     return self._reward(obs, action, next_obs)
 
   def done(self, next_obs: jax.Array) -> jax.Array:
@@ -119,7 +120,7 @@ class Elsewhere(base.Environment):
       ElsewhereError: if the models predict the termination.
     """
     if isinstance(self._done, str):
-      raise ElsewhereError('done: is predicted by models: nobody can ask')
+      raise ElsewhereError('done: must not be called, as the models predict it')
     return (
       super().done(next_obs) if self._done is None else self._done(next_obs)
     )
@@ -149,6 +150,6 @@ class Elsewhere(base.Environment):
 
   def _nowhere(self) -> ElsewhereError:
     return ElsewhereError(
-      'env: this world is not JAX and cannot be stepped here: must be run by'
-      ' training.external'
+      'env: is outside JAX, so it cannot be reset or stepped here: must be run'
+      ' by training.external'
     )

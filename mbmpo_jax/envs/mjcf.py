@@ -66,9 +66,8 @@ def _without_odd_sensors(
     for i in odd
   ]
   warnings.warn(
-    f'{path}: left out sensors that MJX does not have, or not with a delay or'
-    f' without constraints: {", ".join(names)}; `observe` cannot read them,'
-    ' motion is the same',
+    f'{path}: left out sensors that MJX does not compute as MuJoCo does:'
+    f' {", ".join(names)}; `observe` cannot read them; the motion is the same',
     stacklevel=4,
   )
   spec = mujoco.MjSpec.from_file(str(path))

@@ -90,10 +90,10 @@ HARMLESS = tuple(
 
 # Field -> message: the element or attribute in the file, and what to do.
 REFUSED = {
-  'nflex': '<flex>, deformable bodies: model them of rigid ones, or leave'
-  ' them out',
+  'nflex': '<flex>, deformable bodies: replace them by rigid bodies, or'
+  ' remove them',
   'opt.noslip_iterations': '<option noslip_iterations>: set it to 0, and'
-  ' impratio higher against slip',
+  ' raise impratio to reduce slip',
   'opt.disableactuator': '<option actuatorgroupdisable>: delete the actuators'
   ' of these groups from the file, and the attribute',
   'actuator_delay': 'delay: remove it; a delay can be part of `advance`',
@@ -104,18 +104,18 @@ REFUSED = {
   'actuator_damping': 'damping of an actuator: add it to the damping of the'
   ' joint that it moves',
   'actuator_dampingpoly': 'polynomial damping: keep its first number only',
-  'actuator_plugin': 'a plugin: use an actuator of MuJoCo itself',
+  'actuator_plugin': 'a plugin: use a built-in actuator',
   'actuator_ctrlnum': 'several controls: use an actuator of one control each',
   'actuator_outnum': 'several outputs: use an actuator for each',
-  'body_plugin': 'a plugin: model it of bodies and joints',
+  'body_plugin': 'a plugin: model it with bodies and joints',
   'geom_plugin': 'a signed distance field: use a mesh or a primitive',
   'dof_dampingpoly': 'polynomial damping: keep its first number only',
   'jnt_stiffnesspoly': 'polynomial stiffness: keep its first number only',
   'tendon_dampingpoly': 'polynomial damping: keep its first number only',
   'tendon_stiffnesspoly': 'polynomial stiffness: keep its first number only',
-  'geom_fluid': 'fluidshape="ellipsoid": remove it; forces are then those on'
-  " the bodies' boxes of inertia",
-  'geom_surfacevel': 'surfacevel: model the belt of a body on a joint',
+  'geom_fluid': 'fluidshape="ellipsoid": remove it; the forces are then'
+  " computed from the bodies' inertia boxes",
+  'geom_surfacevel': 'surfacevel: model the belt as a body on a joint',
   'geom_adhesion': 'adhesion: remove it',
   'pair_adhesion': 'adhesion: remove it',
 }  # fmt: skip

@@ -22,7 +22,7 @@ _JOINT_MOTOR = 'use a motor, position or velocity actuator at a joint'
 _KINDS: tuple[tuple[str, Any, Any, dict[str, tuple[str, str]]], ...] = (
   ('actuator_trntype', mjx_types.TrnType, mujoco.mjtTrn, {
     'BODY': ('adhesion', 'remove it; MJX has no adhesion'),
-    'SLIDERCRANK': ('a slider-crank', 'model the crank of bodies and an'
+    'SLIDERCRANK': ('a slider-crank', 'model the crank with bodies and an'
       ' <equality><connect/>'),
   }),
   ('actuator_dyntype', mjx_types.DynType, mujoco.mjtDyn, {}),

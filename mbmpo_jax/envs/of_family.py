@@ -144,8 +144,8 @@ class OfFamily(base.Environment):
   def _hidden(self, part: str) -> families.TaskError:
     return families.TaskError(
       f'{type(self.family).__name__}.{part}: depends on the task, which'
-      ' observations hide: must be predicted by a model, or the task told'
-      ' (env.tell_task)'
+      ' observations do not contain: must be predicted by a model, or'
+      ' env.tell_task must be True'
     )
 
 
@@ -161,8 +161,8 @@ def family_of(env: base.Environment, needed_by: str) -> families.Family:
   """
   if not isinstance(env, OfFamily):
     raise families.TaskError(
-      f'env: {type(env).__name__} has no task parameters: must be a world of a'
-      f' task family for {needed_by}'
+      f'env: {type(env).__name__} has no task parameters: must be a task family'
+      f' for {needed_by}'
     )
   return env.family
 
@@ -191,16 +191,14 @@ def require_known(
   for part in parts:
     if getattr(env, f'{part}_is_known') or (predicted and predicted[part]):
       continue
+    way_out = '' if predicted is None else f', or model.predict_{part}=True,'
     if isinstance(env, OfFamily):
       raise families.TaskError(
-        f'env: {part} depends on a task that is hidden: must be told'
-        f' (env.tell_task) for {needed_by}, which imagines with it'
+        f'env: {part} depends on a hidden task: must have'
+        f' env.tell_task=True{way_out} for {needed_by}, which imagines with it'
       )
-    way_out = (
-      '' if predicted is None else f', or predicted (model.predict_{part})'
-    )
     raise families.TaskError(
-      f'env: {part} is no known function of observations: must be'
+      f'env: {part} is not a known function of observations: must be'
       f' given{way_out} for {needed_by}, which imagines with it'
     )
 

@@ -69,8 +69,8 @@ def check_reward(env: base.Environment, *, seed: int = 0) -> None:
     return
   if np.allclose(values[0], values[2], rtol=1e-4, atol=1e-4):
     raise check.ContractError(
-      f'{type(env).__name__}: reward() reads nothing but dimension'
+      f'{type(env).__name__}: reward() reads only dimension'
       f' {", ".join(map(str, hidden))} of the observation, which model_input()'
-      ' hides, so that no model can predict its change: must be shown to the'
-      ' model, or the reward be predicted (model.predict_reward)'
+      ' leaves out, so models cannot predict it: must be in model_input(), or'
+      ' model.predict_reward must be True'
     )

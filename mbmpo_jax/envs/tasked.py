@@ -121,7 +121,7 @@ class Tasked(of_family.OfFamily):
         )
     if self.switch_period < 1:
       raise families.TaskError(
-        f'switch_period={switch_period!r}: must be an int >= 1, steps'
+        f'switch_period={switch_period!r}: must be an int >= 1, in steps'
       )
 
   @property

@@ -40,7 +40,7 @@ def on_warp(env: base.Environment, *, num_envs: int) -> mjx.MjxEnvironment:
     )
   if not mjx_warp.WARP_INSTALLED:
     raise WarpError(
-      "env.physics='warp': needs warp-lang, pip install 'mujoco-mjx[warp]'"
+      "env.physics='warp': needs warp-lang: pip install 'mujoco-mjx[warp]'"
     )
   mjx_warp.warp.config.quiet = True  # Otherwise it prints a line per kernel.
   most = mujoco_mjx.make_data(env.model)._impl

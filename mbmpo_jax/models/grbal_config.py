@@ -36,8 +36,8 @@ class Ensemble(config.Ensemble):
     for name in ('predict_reward', 'predict_done'):
       if getattr(self, name):
         raise config.ConfigError(
-          f'model.{name}=True: must be False: these members predict rewards'
-          ' where a hidden task says them, and terminations never'
+          f'model.{name}=True: must be False, as these models predict the'
+          ' reward whenever it is not known, and never the termination'
         )
 
 
@@ -66,6 +66,6 @@ class Adaptation:
     if total > episode_length:
       raise config.ConfigError(
         f'adaptation.adapt_steps={self.adapt_steps}: must be <='
-        f' {episode_length - self.predict_steps}, collect.episode_length less'
+        f' {episode_length - self.predict_steps}, collect.episode_length -'
         ' adaptation.predict_steps'
       )

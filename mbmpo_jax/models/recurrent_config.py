@@ -39,8 +39,8 @@ class Ensemble(config.Ensemble):
     if self.predict_reward or self.predict_done:
       name = 'predict_reward' if self.predict_reward else 'predict_done'
       raise config.ConfigError(
-        f'model.{name}=True: must be False: these members predict rewards'
-        ' always, and terminations never'
+        f'model.{name}=True: must be False, as these models always predict'
+        ' the reward, and never the termination'
       )
     if self.max_log_std <= self.min_log_std:
       raise config.ConfigError(

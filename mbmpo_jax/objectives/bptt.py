@@ -203,7 +203,7 @@ def passing(
     ValueError: if actions are discrete, or the policy is a planner.
   """
   if policy.distribution is None:
-    raise ValueError('policy: has no distribution to differentiate')
+    raise ValueError('policy: has no distribution: must have one')
   density: Callable[..., Any] = policy.distribution
 
   def first(params: types.Params, obs: jax.Array, context: Any) -> Any:
@@ -213,7 +213,7 @@ def passing(
   kind = jax.eval_shape(first, params, obs, context)
   if isinstance(kind, distributions.Categorical):
     raise ValueError(
-      'policy: its actions are choices, which have no gradient; must be'
+      'policy: its actions are discrete and have no gradient: must be'
       ' continuous'
     )
   if not isinstance(kind, distributions.Gaussian | distributions.Deterministic):

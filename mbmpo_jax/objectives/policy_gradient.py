@@ -32,7 +32,7 @@ def over(
     ValueError: if the policy has no density.
   """
   if policy.over is None:
-    raise ValueError('policy: has no density, so there is no policy gradient')
+    raise ValueError('policy: has no density: must have `over`')
   return policy.over(params, masking.live_steps(trajectory))
 
 

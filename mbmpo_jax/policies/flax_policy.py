@@ -58,8 +58,8 @@ def make(
   shape = jax.eval_shape(mode, jax.random.PRNGKey(0)).shape
   if shape != (1, action_size):
     raise ValueError(
-      f'{type(module).__name__}: its actions have shape {shape} at one'
-      f' observation, must have (1, {action_size})'
+      f'{type(module).__name__}: its actions have shape {shape} for one'
+      f' observation: must have (1, {action_size})'
     )
   return base.memoryless(
     init,

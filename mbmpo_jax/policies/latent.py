@@ -82,8 +82,8 @@ def conditioned(
     z = jnp.asarray(context)
     if z.shape not in ((latent_size,), (num, latent_size)):
       raise ValueError(
-        f'a latent of shape {z.shape}: must have ({latent_size},) or'
-        f' ({num}, {latent_size})'
+        f'context: the latent has shape {z.shape}: must have ({latent_size},)'
+        f' or ({num}, {latent_size})'
       )
     if z.ndim == 1:
       z = z[None]

@@ -1,5 +1,6 @@
 """Observations normalised by the running moments of those seen so far."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
@@ -111,13 +112,6 @@ def make(policy: base.Policy, observation_size: int) -> base.Policy:
     )
     return policy.observe(params.policy, carry, step)
 
-  def spread(
-    params: Params, shape: tuple[int, ...], per_task: bool
-  ) -> tuple[Params, Any]:
-    inner, axes = policy.spread(params.policy, shape, per_task)
-    axis = 0 if per_task else None
-    return Params(inner, params.moments), Params(axes, axis)
-
   return policy._replace(
     init=init,
     start=begin,
@@ -125,8 +119,21 @@ def make(policy: base.Policy, observation_size: int) -> base.Policy:
     distribution=None if policy.distribution is None else distribution,
     over=None if policy.over is None else over,
     observe=None if policy.observe is None else observe,
-    spread=spread,
+    spread=spread(policy),
   )
+
+
+def spread(policy: base.Policy) -> Callable[..., tuple[types.Params, Any]]:
+  """The `spread` of a policy with `Params`, from that of the inner policy."""
+
+  def spread_params(
+    params: Params, shape: tuple[int, ...], per_task: bool
+  ) -> tuple[Params, Any]:
+    inner, axes = policy.spread(params.policy, shape, per_task)
+    axis = 0 if per_task else None
+    return Params(inner, params.moments), Params(axes, axis)
+
+  return spread_params
 
 
 def normalized(

@@ -231,8 +231,8 @@ def _arrays(buffer: Buffer, rows: Any) -> Any:
     leaves = structure.flatten_up_to(rows)
   except ValueError as error:
     raise ValueError(
-      f'rows are {jax.tree.structure(rows)}: must be {structure}, as the buffer'
-      ' was made for'
+      f'rows are {jax.tree.structure(rows)}: must be {structure}, as in the'
+      ' buffer'
     ) from error
   stored = jax.tree_util.tree_leaves_with_path(buffer.data)
   return jax.tree.unflatten(
@@ -251,11 +251,11 @@ def _array(name: str, leaf: Any, dtype: Any) -> Any:
     try:
       leaf = np.asarray(leaf)
     except ValueError as error:
-      raise ValueError(f'{name}: its rows differ in length') from error
+      raise ValueError(f'{name}: must have rows of equal length') from error
   if leaf.dtype.kind not in 'biuf' and not jnp.issubdtype(
     leaf.dtype, jnp.floating
   ):
-    raise ValueError(f'{name} is of {leaf.dtype}: must be of numbers')
+    raise ValueError(f'{name} has type {leaf.dtype}: must be numbers')
   if jnp.issubdtype(dtype, jnp.integer) and leaf.dtype.kind == 'f':
     numbers = np.asarray(leaf)
     if not np.all(numbers == np.round(numbers)):
@@ -288,11 +288,11 @@ def _check(buffer: Buffer, rows: Any, capacity: int) -> None:
   stored = jax.tree_util.tree_leaves_with_path(buffer.data)
   new = jax.tree.leaves(rows)
   if not all(x.ndim for x in new):
-    raise ValueError('rows: must lead with their number, as [B, ...]')
+    raise ValueError('rows: must have a leading axis of rows, [B, ...]')
   count = new[0].shape[0]
   if count > capacity:
     raise ValueError(
-      f'rows: {count} do not fit a buffer of capacity {capacity}'
+      f'rows: there are {count}: must be <= {capacity}, the buffer capacity'
     )
   for (path, leaf), x in zip(stored, new, strict=True):
     if x.shape != (count, *leaf.shape[1:]):

@@ -104,7 +104,7 @@ def unroll(
     world_state, outcome = world.step(world_state, action.env, x)
     if policy.observe is not None:
       if outcome.reward is None:
-        raise ValueError('a policy that observes needs the reward of each step')
+        raise ValueError('policy: has `observe`: must get a reward per step')
       carry = policy.observe(
         params,
         carry,

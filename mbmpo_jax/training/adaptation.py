@@ -174,8 +174,9 @@ def factors(body: str) -> dict[str, float]:
       value = 0.0
     if name not in FACTORS or name in found or not 0 < value < 1e6:
       raise AdaptationError(
-        f'--bodies={body}: must be {NOMINAL}, or <what>=<factor> with a factor'
-        f' > 0 of {", ".join(FACTORS)}, and + between several'
+        f'--bodies={body}: must be {NOMINAL}, or <name>=<factor> with a name of'
+        f' {", ".join(FACTORS)} and a factor > 0 and < 1e6; several different'
+        ' names are joined by +'
       )
     found[name] = value
   return found

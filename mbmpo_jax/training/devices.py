@@ -46,8 +46,8 @@ def join(
     jax.distributed.initialize(coordinator_address, num_processes, process_id)
   except (RuntimeError, ValueError) as error:
     raise DeviceError(
-      f'the processes of the run cannot meet ({error}); outside a known cluster'
-      ' --coordinator_address, --num_processes and --process_id are needed'
+      f'the processes of the run cannot connect ({error}); outside a known'
+      ' cluster, give --coordinator_address, --num_processes and --process_id'
     ) from error
 
 
@@ -107,12 +107,12 @@ def make_mesh(
   if count % jax.process_count():
     raise DeviceError(
       f'--num_devices={count}: must be a multiple of {jax.process_count()},'
-      ' the processes'
+      ' the number of processes'
     )
   if work == 1 and count > 1:
     raise DeviceError(
-      f'--num_devices={count}: must be 1, as the work of'
-      f' {config.algorithm} is not shared out'
+      f'--num_devices={count}: must be 1, as {config.algorithm} does not divide'
+      ' its work over devices'
     )
   if work % count:
     fitting = [
@@ -122,11 +122,11 @@ def make_mesh(
     ]
     share = count // math.gcd(count, shares.members)
     members, tasks = shares.fields
-    devices = f'--num_devices one of {", ".join(fitting)} or ' * bool(fitting)
+    one_of = f'must be one of {", ".join(fitting)}, or ' * bool(fitting)
     raise DeviceError(
-      f'{work} tasks, {members}={shares.members} times {tasks}={shares.tasks},'
-      f' do not divide over {count} devices: {devices}{tasks} a multiple of'
-      f' {share} would'
+      f'--num_devices={count}: does not divide {work} tasks,'
+      f' {members}={shares.members} times {tasks}={shares.tasks}:'
+      f' {one_of}{tasks} must be a multiple of {share}'
     )
   if count == 1:
     return None
@@ -158,7 +158,7 @@ def make_run_mesh(
   """
   if jax.process_count() > 1:
     raise DeviceError(
-      f'a sweep over {jax.process_count()} processes: must be of one'
+      f'a sweep in {jax.process_count()} processes: must be in one process'
     )
   available = jax.device_count()
   count = num_devices
@@ -170,8 +170,8 @@ def make_run_mesh(
       str(size) for size in range(1, available + 1) if num_runs % size == 0
     ]
     raise DeviceError(
-      f'{num_runs} runs do not divide over {count} devices: --num_devices one'
-      f' of {", ".join(fitting)} would'
+      f'--num_devices={count}: does not divide {num_runs} runs: must be one of'
+      f' {", ".join(fitting)}'
     )
   if count == 1:
     return None
@@ -206,7 +206,7 @@ def check_debug_nans(mesh: jax.sharding.Mesh | None, debug_nans: bool) -> None:
   """
   if debug_nans and mesh is not None:
     raise config_lib.ConfigError(
-      f'--debug_nans on {mesh.size} devices: must be on one (--num_devices=1)'
+      f'--debug_nans: must be on one device (--num_devices=1), not {mesh.size}'
     )
 
 
@@ -256,8 +256,8 @@ def _check_available(count: int) -> None:
   available = jax.device_count()
   if not 1 <= count <= available:
     raise DeviceError(
-      f'--num_devices={count}: must be within [1, {available}], as many as'
-      ' there are'
+      f'--num_devices={count}: must be within [1, {available}], the number of'
+      ' available devices'
     )
 
 

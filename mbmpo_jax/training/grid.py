@@ -53,12 +53,13 @@ class Grid:
       check_field(type(config), name)
       if not swept:
         raise config_lib.ConfigError(
-          f'sweep.{name}: must have a value, {allowed(type(config), name)}'
+          f'sweep.{name}: must have at least one value, each'
+          f' {allowed(type(config), name)}'
         )
       for value in swept:
         if swept.count(value) > 1:
           raise config_lib.ConfigError(
-            f'sweep.{name}={_join(swept)}: has {value:g} more than once'
+            f'sweep.{name}={_join(swept)}: must have {value:g} only once'
           )
     if num_seeds < 1:
       raise config_lib.ConfigError(
@@ -67,8 +68,8 @@ class Grid:
     total = math.prod(map(len, values.values())) * num_seeds
     if total > MOST_RUNS:
       raise config_lib.ConfigError(
-        f'num_seeds={num_seeds}: makes {total} runs, with the values of'
-        f' {len(values)} fields: must be at most {MOST_RUNS} in one sweep'
+        f'num_seeds={num_seeds}: makes {total} runs with the values of'
+        f' {len(values)} fields: must be at most {MOST_RUNS} runs in one sweep'
       )
     self.config = config
     self.values = {name: tuple(swept) for name, swept in values.items()}
@@ -117,14 +118,14 @@ def check_field(kind: type[config_lib.Experiment], name: str) -> None:
   if name in sweepable:
     return
   if name == 'seed':
-    problem = "use num_seeds; the first seed is the config's"
+    problem = 'must be set by seed (the first one) and num_seeds'
   elif name in validation.allowed_values(kind):
     problem = 'cannot be swept'
   else:
     problem = f'algorithm {kind.algorithm!r} has no such field'
   raise config_lib.ConfigError(
     f'sweep.{name}: {problem}{validation.nearest(name, sweepable)};'
-    f' what can be swept is {", ".join(sweepable) or "nothing but the seed"}'
+    f' fields that can be swept: {", ".join(sweepable) or "none"}'
   )
 
 

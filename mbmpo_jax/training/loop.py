@@ -99,7 +99,7 @@ def train(
   if policy is not None:
     if make_algorithm is not None:
       raise config_lib.ConfigError(
-        'policy: must be left out where make_algorithm is given'
+        'policy: must be left out if make_algorithm is given'
       )
     make_algorithm = functools.partial(_with_policy, policy)
   config = copy.deepcopy(config)

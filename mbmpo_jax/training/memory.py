@@ -127,9 +127,8 @@ def check_program(name: str, size: int, config: config_lib.Experiment) -> None:
     fields = dict.fromkeys(name for name, *_ in config.sizes()[1:])
     smaller = ''.join(f', {name}' for name in fields)
     raise OutOfMemoryError(
-      f'{name}: needs {_gb(size)} of memory beside what is held, of'
-      f' {_gb(there.size)} there ({there.said_by}); make what it computes at'
-      f' once smaller: collect{smaller}'
+      f'{name}: needs {_gb(size)} more memory, but {_gb(there.size)} are'
+      f' available ({there.said_by}); reduce one of collect{smaller}'
     )
 
 
@@ -158,9 +157,9 @@ def said_of(error: BaseException) -> str | None:
     return None
   what = ' '.join(text.split())[:200] or type(error).__name__
   there = room()
-  left = f' of {_gb(there.size)} left ({there.said_by})' if there else ''
+  left = f', {_gb(there.size)} are left ({there.said_by})' if there else ''
   return (
-    f'memory has run out{left}: {what}; what was saved is whole. Make the run'
+    f'out of memory{left}: {what}; saved checkpoints are intact. Make the run'
     ' smaller, or give it more memory'
   )
 
@@ -258,14 +257,14 @@ def _refusal(
   """Returns the line that names what to change."""
   field, half = _to_change(config, need, there, needs)
   said = (
-    f'needs about {_gb(need)} of memory while {part} runs, of'
-    f' {_gb(there.size)} there ({there.said_by})'
+    f'needs about {_gb(need)} of memory while {part} runs, but'
+    f' {_gb(there.size)} are available ({there.said_by})'
   )
   if field is None:
     return f'the run {said}'
   value = operator.attrgetter(field)(config)
   fits = _that_fits(config, field, need, half, there, needs)
-  out = 'no value of it alone would fit'
+  out = 'no other value of this field alone would fit'
   if fits is not None:
     out = f'{field}={fits!r} would fit'
   return f'{field}={value!r}: the run {said}; {out}'

@@ -74,7 +74,7 @@ def explain(function: Callable[..., Any], *args: Any) -> str:
   """Describes in one line where the first non-finite number comes from."""
   places = _places(args)
   if places:
-    return f'it was given NaN in {", ".join(places[:3])}'
+    return f'its inputs contain NaN in {", ".join(places[:3])}'
   return find(function, *args) or 'some are beyond +-1e10, but finite'
 
 

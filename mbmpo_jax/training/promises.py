@@ -91,10 +91,10 @@ class Watch:
       for metric in self._count(name, row):
         declared = self._declared[metric]
         warnings.warn(
-          f'{name}: iteration {index}: imagination runs away: for {PATIENCE}'
-          f' iterations {metric} was above {declared.against} by more than'
-          f' {MOST - 1:.0%} of it, now {row[metric]:.4g} and'
-          f' {row[declared.against]:.4g} ({_column(metric)} counts on);'
+          f'{name}: iteration {index}: for {PATIENCE} iterations {metric}'
+          f' exceeded {declared.against} by more than {MOST - 1:.0%}, now'
+          f' {row[metric]:.4g} and {row[declared.against]:.4g} (see'
+          f' {_column(metric)}); the policy may exploit errors of the models:'
           f' {declared.advice}',
           stacklevel=2,
         )

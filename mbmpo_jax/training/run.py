@@ -208,8 +208,8 @@ def restore(
   for run in runs:
     for aside in run.checkpoints.set_aside_after(steps[0]):
       warnings.warn(
-        f'all runs go on from iteration {steps[0]}; a later checkpoint is kept'
-        f' as {aside}',
+        f'all runs continue from iteration {steps[0]}; a later checkpoint is'
+        f' kept as {aside}',
         stacklevel=2,
       )
   # Block, because an out-of-memory error appears only here; reading a number of

@@ -84,9 +84,11 @@ class StopRequest:
     self._noticed += 1
     if self._noticed == 1:
       self.requested = number.name
-      message = 'finishing the iteration, then saving; once more stops at once'
+      message = (
+        'finishing the iteration, then saving; a second signal stops at once'
+      )
     elif self._exit_at_once:
-      message = 'stopping at once; the last save stays'
+      message = 'stopping at once; the last checkpoint is kept'
     else:
       return
     # os.write bypasses buffers and locks of the display.

@@ -74,9 +74,9 @@ class Watch:
     }
     if all(length >= self._limit for length, _ in reports.values()):
       error = errors.NonFiniteError(
-        f'{", ".join(self._names)}: stopped after {self._limit} iterations in a'
-        ' row in which nothing could be learned for numbers that are not finite'
-        ' (run.max_rejected_iterations); checkpoints are of iterations before'
+        f'{", ".join(self._names)}: stopped after {self._limit} consecutive'
+        ' iterations (run.max_rejected_iterations) in which numbers that are'
+        ' not finite prevented all learning; the last iteration is not saved'
       )
       for name, (_, lines) in reports.items():
         for line in lines:
@@ -85,7 +85,7 @@ class Watch:
     for name, (length, lines) in reports.items():
       if length == self._limit:
         warnings.warn(
-          f'{name}: nothing is learned any more; not finite were'
+          f'{name}: nothing is learned any more, as numbers are not finite:'
           f' {"; ".join(lines)}',
           stacklevel=2,
         )
@@ -102,9 +102,9 @@ class Watch:
         self._told.add((name, metric))
         warnings.warn(
           f'{name}: iteration {index}: {count:.0f} of'
-          f' {row.get("real_steps", math.nan):.0f} real steps differ from what'
-          f" the environment's `{function}` says of them; imagination goes by"
-          f' `{function}` ({metric} counts on)',
+          f' {row.get("real_steps", math.nan):.0f} real steps differ from the'
+          f" environment's `{function}`, which imagination uses; later ones are"
+          f' counted in {metric}',
           stacklevel=3,
         )
 

@@ -91,8 +91,7 @@ def sweep(
   }
   if config.env.physics != 'mjx':
     raise config_lib.ConfigError(
-      f"env.physics={config.env.physics!r}: must be 'mjx' in a sweep, whose"
-      ' environments step under one more loop or vmap'
+      f"env.physics={config.env.physics!r}: must be 'mjx' in a sweep"
     )
   progress = progress or progress_lib.make()
   made: list[base.Algorithm] = []

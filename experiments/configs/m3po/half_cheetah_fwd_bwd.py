@@ -9,7 +9,7 @@ def get_config() -> m3po.Config:
   """The defaults; the direction changes every 300 of 1,000 steps."""
   return m3po.Config(
     env=config.Env(name='half_cheetah_fwd_bwd'),
-    collect=off_policy_config.Collect(
+    collect=m3po.Collect(
       num_envs=1,
       steps_per_env=1000,
       episode_length=1000,

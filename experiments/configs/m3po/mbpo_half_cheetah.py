@@ -9,24 +9,20 @@ from mbmpo_jax.models import recurrent_config
 
 def get_config() -> m3po.Config:
   """The authors' values, except that all 5 models are used."""
-  return m3po.Config(
+  made = m3po.Config(
     env=config.Env(name='half_cheetah', variant='gymnasium'),
-    collect=off_policy_config.Collect(
+    collect=m3po.Collect(
       num_envs=1,
       steps_per_env=250,
       episode_length=1000,
       buffer_capacity=400_000,
       start_steps=5000,
     ),
-    history=m3po.History(length=0),
     model=recurrent_config.Ensemble(
-      num_models=5, hidden_sizes=(200, 200, 200, 200), reward_weight=None
+      num_models=5, hidden_sizes=(200, 200, 200, 200)
     ),
     model_rollouts=m3po.ModelRollouts(
       num_rollouts=400, buffer_capacity=400_000
-    ),
-    batches=m3po.Batches(
-      kind='mixed', model_share=0.95, final_model_share=0.95
     ),
     policy=m3po.Policy(activation='relu'),
     critic=m3po.Critic(activation='relu'),
@@ -36,3 +32,4 @@ def get_config() -> m3po.Config:
       num_iterations=800, eval_every=20, eval_episodes=10, checkpoint_every=20
     ),
   )
+  return config.replaced(made, m3po.MBPO)

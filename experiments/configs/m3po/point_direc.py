@@ -11,7 +11,7 @@ def get_config() -> m3po.Config:
   """Small networks; the direction changes every 20 of an episode's 60 steps."""
   return m3po.Config(
     env=config.Env(name='point_direc'),
-    collect=off_policy_config.Collect(
+    collect=m3po.Collect(
       num_envs=1,
       steps_per_env=240,
       episode_length=60,

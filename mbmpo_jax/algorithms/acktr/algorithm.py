@@ -88,8 +88,8 @@ def make(
   """
   if policy is not None:
     raise shared.ConfigError(
-      'policy: must be None, as ACKTR needs the layers of a network that it'
-      ' knows: see config.policy, or TRPO for a policy of your own'
+      'policy: must be None for ACKTR, which optimises the network of'
+      ' config.policy; TRPO takes any policy with a density'
     )
   config = copy.deepcopy(config)
   model_based.check(env, config, check)

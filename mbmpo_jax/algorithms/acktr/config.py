@@ -59,6 +59,6 @@ class Config(on_policy_config.Config):
     super().check(env_max_episode_steps=env_max_episode_steps)
     if self.policy.bound_mean:
       raise config.ConfigError(
-        'policy.bound_mean=True: must be False, as the Kronecker factors are of'
-        " the network's output itself"
+        'policy.bound_mean=True: must be False for ACKTR, which takes the mean'
+        " to be the network's output"
       )

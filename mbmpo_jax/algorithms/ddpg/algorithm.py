@@ -58,11 +58,16 @@ def make(
   model_based.check(env, config, check)
   off_policy.check_actions(env)
   networks = networks_lib.make(env, config)
-  policy = networks.policy
+  policy, acting_params = off_policy.acting(
+    networks.policy, env, config.collect
+  )
+
+  def policy_params(state: State) -> types.Params:
+    return acting_params(state.learner.nets.policy, state.moments)
 
   def behave(state: State) -> tuple[policies.Policy, types.Params]:
     noisy = squashed.exploring(policy, state.hyper['policy.exploration_std'])
-    return noisy, state.learner.nets.policy
+    return noisy, policy_params(state)
 
   update = functools.partial(
     learner_lib.update, networks=networks, section=config.learn
@@ -80,7 +85,7 @@ def make(
     ),
     phases={base.LEARN: phase},
     policy=policy,
-    policy_params=lambda state: state.learner.nets.policy,
+    policy_params=policy_params,
     behaviour=None,
     add=off_policy.add,
     adapt=None,

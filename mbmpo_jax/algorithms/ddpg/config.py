@@ -56,7 +56,7 @@ class Learn(off_policy_config.Learn):
       if value != default:
         raise config.ConfigError(
           f'learn.{name}={value}: must be {default}, as'
-          f' learn.kind={self.kind!r} has no such number'
+          f' learn.kind={self.kind!r} does not use it'
         )
 
 

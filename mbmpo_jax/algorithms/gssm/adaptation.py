@@ -47,8 +47,7 @@ def make(
     count, room = rows.reward.shape[0], config.model.context_size
     if count > room:
       raise shared_config.ConfigError(
-        f'context={count} transitions: must be <= {room},'
-        ' model.context_size, the room that the model was given'
+        f'context={count} transitions: must be <= {room}, model.context_size'
       )
     points = sets.of_transitions(
       rows,

@@ -128,8 +128,8 @@ def make(
   schedule = getattr(env, 'schedule', 'episode')
   if schedule != 'episode':
     raise shared_config.ConfigError(
-      f"env.tasks={schedule!r}: must be 'episode' for {config.algorithm}, which"
-      ' holds a task for whole episodes'
+      f"env.tasks={schedule!r}: must be 'episode' for {config.algorithm}, whose"
+      ' task must not change within an episode'
     )
   surrogate = surrogate_lib.make(env, config.model)
   made = policy_step.make_parts(env, config)

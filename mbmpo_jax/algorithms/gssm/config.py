@@ -201,15 +201,21 @@ class Config(config.Experiment):
       )
     if self.improve.kind == 'ppo':
       per_update = rollouts.num_contexts * rollouts.num_rollouts
-      self._check_batches(per_update * rollouts.horizon)
+      self._check_batches(
+        per_update * rollouts.horizon,
+        'model_rollouts.num_contexts * model_rollouts.num_rollouts',
+      )
       if not self.policy.amortised:
-        self._check_batches(self.adaptation.num_rollouts * rollouts.horizon)
+        self._check_batches(
+          self.adaptation.num_rollouts * rollouts.horizon,
+          'adaptation.num_rollouts',
+        )
 
-  def _check_batches(self, steps: int) -> None:
+  def _check_batches(self, steps: int, rollouts: str) -> None:
     if steps % self.learn.num_minibatches:
       raise config.ConfigError(
         f'learn.num_minibatches={self.learn.num_minibatches}: must divide'
-        f' {steps}, the imagined steps of an update'
+        f' {steps}, {rollouts} * model_rollouts.horizon'
       )
 
   def sizes(self) -> list[tuple[str, int, str]]:

@@ -80,8 +80,8 @@ def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
   )
   if config.improve.kind == 'bptt' and choices:
     raise shared_config.ConfigError(
-      "improve.kind='bptt': must be 'ppo' in a world of choices, which have no"
-      ' gradient'
+      "improve.kind='bptt': must be 'ppo' for an environment with discrete"
+      ' actions, which have no gradient'
     )
   obs = jnp.zeros(env.observation_size)
   size = jax.eval_shape(env.model_input, obs).shape[-1]

@@ -88,6 +88,9 @@ class State(NamedTuple):
   buffer: buffer_lib.Buffer  # of real transitions, D_env
   imagined: buffer_lib.Buffer  # of flat rows [W], D_model
   progress: off_policy.Progress
+  moments: (
+    Any  # `normalized_inputs.InputMoments`, or () if nothing is normalised
+  )
   skip: jax.Array  # int32, rounds of this iteration used by exploration
 
 
@@ -122,11 +125,12 @@ def make(
   envs.require_known(env, config.algorithm, parts=('done',))
   policy = networks_lib.make_policy(env, config)
   networks = networks_lib.make(env, config, policy)
+  acting, acting_params = off_policy.acting(policy, env, config.collect)
   member = recurrent.make(
     env, config.model, length=length, units=config.history.units
   )
   imagine = imagination.make(
-    env, policy, mixture.redrawn(member, config.model.num_models), config
+    env, acting, mixture.redrawn(member, config.model.num_models), config
   )
   per_round = config.learn.update_every
   rounds = config.collect.steps_per_env // per_round
@@ -142,8 +146,8 @@ def make(
     )
     world = off_policy.start(
       env,
-      policy,
-      learner.policy,
+      acting,
+      acting_params(learner.policy, ()),
       start_key,
       section=config.collect,
       metrics=names,
@@ -163,12 +167,15 @@ def make(
     # Each leaf has its own buffer: XLA cannot donate one buffer twice.
     return jax.tree.map(jnp.copy, state)
 
+  def policy_params(state: State) -> types.Params:
+    return acting_params(state.learner.policy, state.moments)
+
   def collect(state: State) -> State:
     return off_policy.collect(
       state,
       env,
-      policy,
-      state.learner.policy,
+      acting,
+      policy_params(state),
       section=config.collect,
       num_steps=per_round,
     )
@@ -241,7 +248,7 @@ def make(
     counters, progress = state.counters, state.progress
     key, imagine_key, sample_key, update_key = jax.random.split(counters.key, 4)
     ring, (steps, broken) = imagine(
-      state.learner.policy,
+      policy_params(state),
       state.model,
       state.buffer,
       state.imagined,
@@ -264,7 +271,9 @@ def make(
       tally,
       update,
       state.hyper,
-      batches_lib.sample(env, config, state.buffer, ring, share, sample_key),
+      batches_lib.sample(
+        env, config, state.buffer, ring, share, state.moments, sample_key
+      ),
       update_key,
       ready=ring.size >= config.learn.batch_size,
     )
@@ -297,8 +306,8 @@ def make(
         round_fn, config, sums=('imagined_steps',), mesh=mesh
       ),
     },
-    policy=policy,
-    policy_params=lambda state: state.learner.policy,
+    policy=acting,
+    policy_params=policy_params,
     behaviour=None,
     add=off_policy.add,
     adapt=None,

@@ -1,9 +1,12 @@
 """Minibatches of imagined data, optionally mixed with real data."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms.m3po import config as config_lib
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.sac import learner as learner_lib
@@ -33,6 +36,7 @@ def sample(
   buffer: buffer_lib.Buffer,
   ring: buffer_lib.Buffer,
   share: jax.Array,
+  moments: Any,
   key: jax.Array,
 ) -> learner_lib.Batch:
   """G minibatches of B rows, uniform with replacement in each data set.
@@ -45,6 +49,7 @@ def sample(
     buffer: of real transitions.
     ring: of imagined rows.
     share: of imagined data.
+    moments: of real transitions, or () if nothing is normalised.
     key: consumed.
 
   Returns:
@@ -72,17 +77,22 @@ def sample(
       return jnp.where(flags, real.reshape(imagined.shape), imagined)
 
     rows = jax.tree.map(select, rows, real)
-  return to_batch(rows)
+  return to_batch(rows, moments)
 
 
-def to_batch(rows: imagination.Row) -> learner_lib.Batch:
-  """Rows as a batch for SAC; the history of s' is one step longer."""
+def to_batch(rows: imagination.Row, moments: Any = ()) -> learner_lib.Batch:
+  """Rows as a batch for SAC; the history of s' is one step longer.
+
+  Args:
+    rows: as they are stored.
+    moments: of real transitions, to normalise the inputs; or ().
+  """
   obs, window = rows.seen
   after = history.push(window, obs, rows.action, rows.reward)
   return learner_lib.Batch(
-    inputs=rows.seen,
+    inputs=off_policy.read(moments, rows.seen),
     action=rows.action,
     reward=rows.reward,
-    next_inputs=history.Seen(rows.next_obs, after),
+    next_inputs=off_policy.read(moments, history.Seen(rows.next_obs, after)),
     terminated=rows.terminated,
   )

@@ -1,7 +1,7 @@
 """Every hyperparameter of M3PO, M3PO-h, Full and MBPO."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mbmpo_jax import config
 from mbmpo_jax.algorithms import off_policy_config
@@ -71,6 +71,13 @@ class Batches:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
+class Collect(off_policy_config.Collect):
+  """Real data: the ring's capacity and the first uniform actions."""
+
+  normalize_observations: bool = True
+
+
+@dataclasses.dataclass(unsafe_hash=True)
 class Policy(sac.Policy):
   """The squashed Gaussian."""
 
@@ -95,11 +102,22 @@ class Learn(off_policy_config.Learn):
   num_updates: int = config.setting(10, low=1, high=10**6, tiny=2)
 
 
+# With these values M3PO is MBPO (Janner et al. 2019), with all members used.
+MBPO: dict[str, Any] = {
+  'collect.normalize_observations': False,
+  'history.length': 0,
+  'model.reward_weight': None,
+  'batches.kind': 'mixed',
+  'batches.final_model_share': 0.95,
+}
+
+
 @dataclasses.dataclass(unsafe_hash=True)
 class Config(off_policy_config.Config):
   """The configuration of an experiment; docs/m3po.md lists our own defaults.
 
   Attributes:
+    collect: real data.
     history: the history that all networks read.
     model: the ensemble and its fit.
     model_rollouts: imagined data.
@@ -112,6 +130,7 @@ class Config(off_policy_config.Config):
 
   algorithm: ClassVar[str] = 'm3po'
 
+  collect: Collect = dataclasses.field(default_factory=Collect)
   history: History = dataclasses.field(default_factory=History)
   model: recurrent_config.Ensemble = dataclasses.field(
     default_factory=recurrent_config.Ensemble
@@ -159,9 +178,8 @@ class Config(off_policy_config.Config):
       least = max((length + 1) * collect.num_envs, 2)
       if value < least:
         raise config.ConfigError(
-          f'collect.{name}={value}: must be >= {least}, a history of'
-          ' history.length steps and the one after it, of each of the'
-          ' collect.num_envs, and at least 2'
+          f'collect.{name}={value}: must be >= {least}, the larger of 2 and'
+          ' (history.length + 1) * collect.num_envs'
         )
     self._check_rollouts()
 
@@ -178,10 +196,10 @@ class Config(off_policy_config.Config):
     rows = count * (self.collect.episode_length if full else rollouts.horizon)
     if full and rows % rollouts.steps:
       raise config.ConfigError(
-        f'model_rollouts.num_full={count}: its {rows} steps of'
-        ' model_rollouts.num_full * collect.episode_length must be a multiple'
-        f' of {rollouts.steps}, model_rollouts.num_rollouts *'
-        ' model_rollouts.horizon, those of a round'
+        f'model_rollouts.num_full={count}: model_rollouts.num_full *'
+        f' collect.episode_length = {rows} must be a multiple of'
+        f' {rollouts.steps}, model_rollouts.num_rollouts *'
+        ' model_rollouts.horizon'
       )
     if rollouts.buffer_capacity < max(rows, self.learn.batch_size):
       raise config.ConfigError(

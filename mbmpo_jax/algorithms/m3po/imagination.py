@@ -23,9 +23,9 @@ from mbmpo_jax.rollouts import imagined
 
 
 class Row(NamedTuple):
-  """Transitions with histories, as inputs of networks, leaves `[B, ...]`."""
+  """Transitions with histories, as they are stored, leaves `[B, ...]`."""
 
-  seen: history.Seen  # the policy's input
+  seen: history.Seen  # the observation and its history, not normalised
   action: jax.Array  # [B, A], environment actions
   reward: jax.Array  # [B]
   next_obs: jax.Array  # [B, O]

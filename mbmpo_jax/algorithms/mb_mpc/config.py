@@ -63,13 +63,12 @@ class Planner:
       if self.num_candidates % num_models:
         raise config.ConfigError(
           f'planner.num_candidates={self.num_candidates}: must be a multiple of'
-          f' {num_models}, the model.num_models that share them'
-          " (planner.members='one')"
+          f" {num_models}, model.num_models, with planner.members='one'"
         )
       if self.disagreement_coef:
         raise config.ConfigError(
           f'planner.disagreement_coef={self.disagreement_coef}: must be 0 with'
-          " planner.members='one', where no two members imagine the same"
+          " planner.members='one', where one member imagines each candidate"
         )
     if self.kind == 'cem':
       if self.num_elites > self.num_candidates:
@@ -87,7 +86,7 @@ class Planner:
       if value != default:
         raise config.ConfigError(
           f'planner.{name}={value}: must be {default}, as'
-          f' planner.kind={self.kind!r} has no such number'
+          f' planner.kind={self.kind!r} does not use it'
         )
 
   def steps(self, num_models: int) -> int:

@@ -307,7 +307,7 @@ def _refuse_empty(buffer: buffer_lib.Buffer, share: float) -> None:
   if not isinstance(buffer.size, jax.core.Tracer) and not buffer.size:
     raise config_base.ConfigError(
       f'model_rollouts.buffer_starts={share}: must be 0 while the buffer is'
-      ' empty, as it has no states to begin at'
+      ' empty, as it has no states to start from'
     )
 
 

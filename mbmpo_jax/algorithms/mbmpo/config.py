@@ -118,24 +118,22 @@ class Config(config.Experiment):
     self.policy.check()
     if self.meta.max_inner_kl is not None and self.meta.inner_lr == 0:
       raise config.ConfigError(
-        f'meta.max_inner_kl={self.meta.max_inner_kl}: must be None where'
-        ' meta.inner_lr=0, as nothing is adapted then'
+        f'meta.max_inner_kl={self.meta.max_inner_kl}: must be None with'
+        ' meta.inner_lr=0, which adapts nothing'
       )
     rollouts = self.model_rollouts
     if rollouts.buffer_starts and not rollouts.num_seen:
       raise config.ConfigError(
         f'model_rollouts.buffer_starts={rollouts.buffer_starts}: must be 0, or'
-        f' at least {0.5 / rollouts.rollouts_per_task:.3g}, as it is less than'
-        ' half a rollout of the model_rollouts.rollouts_per_task='
-        f'{rollouts.rollouts_per_task} of a task'
+        f' > {0.5 / rollouts.rollouts_per_task:.3g}, 0.5 /'
+        ' model_rollouts.rollouts_per_task'
       )
     count = self.collect.num_trajectories
     if self.collect.policy == 'adapted' and count % self.num_tasks:
       raise config.ConfigError(
         f'collect.num_trajectories={count}: must be a multiple of'
-        f' {self.num_tasks}, the model.num_models *'
-        ' model_rollouts.tasks_per_model tasks whose adapted policies share'
-        ' them'
+        f' {self.num_tasks}, model.num_models *'
+        " model_rollouts.tasks_per_model, with collect.policy='adapted'"
       )
     self._check_limit(
       env_max_episode_steps,

@@ -34,7 +34,7 @@ METRICS = {
     " which the iteration's data were collected; in iteration 0, the data come"
     ' from uniform actions',
     against='real/return',
-    advice='turn up model_rollouts.buffer_starts, or turn down'
+    advice='increase model_rollouts.buffer_starts, or reduce'
     ' trust_region.max_kl or meta.num_meta_steps',
   ),
   'imagined/length': base.Metric(

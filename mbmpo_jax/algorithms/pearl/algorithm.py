@@ -15,6 +15,7 @@ import functools
 import jax
 
 from mbmpo_jax import envs
+from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import off_policy
@@ -57,18 +58,20 @@ def make(
   off_policy.check_actions(env)
   envs.family_of(env, config.algorithm)
   policy, networks = networks_lib.make(env, config)
+  acting, acting_params = off_policy.acting(policy, env, config.collect)
   update = functools.partial(
     learner_lib.update,
     networks=networks,
     learn_temperature=config.temperature.learned,
   )
 
-  def policy_params(state: State) -> inferring.Params:
+  def policy_params(state: State) -> types.Params:
     learner = state.learner
-    return inferring.Params(learner.encoder, learner.sac.policy)
+    learned = inferring.Params(learner.encoder, learner.sac.policy)
+    return acting_params(learned, state.moments)
 
-  def behave(state: State) -> tuple[policies.Policy, inferring.Params]:
-    return policy, policy_params(state)
+  def behave(state: State) -> tuple[policies.Policy, types.Params]:
+    return acting, policy_params(state)
 
   round_fn = rounds.of_transitions(
     env,
@@ -92,7 +95,7 @@ def make(
       tuple(learner_lib.METRICS),
     ),
     phases={base.LEARN: rounds.phase(round_fn, config, mesh=mesh)},
-    policy=policy,
+    policy=acting,
     policy_params=policy_params,
     behaviour=None,
     add=off_policy.add,

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import off_policy_config
 from mbmpo_jax.algorithms.sac import learner as sac
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -22,7 +23,7 @@ def sample(
   """The minibatches of a round, and whether there are enough data for them.
 
   Args:
-    state: with `buffer`.
+    state: with `buffer` and `moments`.
     key: consumed.
     section: gives the number G and size B of minibatches.
     length: W.
@@ -37,14 +38,14 @@ def sample(
     key, buffer.size, (section.num_updates, section.batch_size)
   ).reshape(-1)
   data = buffer_lib.rows_at(buffer, chosen)
+  seen = history.Seen(
+    data.obs, history.stored(buffer, chosen, length=length, num_envs=num_envs)
+  )
   batch = sac.Batch(
-    inputs=history.Seen(
-      data.obs,
-      history.stored(buffer, chosen, length=length, num_envs=num_envs),
-    ),
+    inputs=off_policy.read(state.moments, seen),
     action=data.action,
     reward=data.reward,
-    next_inputs=data.next_obs,
+    next_inputs=off_policy.read(state.moments, data.next_obs),
     terminated=data.terminated,
   )
   shape = (section.num_updates, section.batch_size)

@@ -54,8 +54,7 @@ class Config(sac.Config):
     if self.collect.buffer_capacity < least:
       raise config.ConfigError(
         f'collect.buffer_capacity={self.collect.buffer_capacity}: must be >='
-        f' {least}, a context of context.length transitions and the one after'
-        ' it, of each of the collect.num_envs'
+        f' {least}, (context.length + 1) * collect.num_envs'
       )
 
   def sizes(self) -> list[tuple[str, int, str]]:

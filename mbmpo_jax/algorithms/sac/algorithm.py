@@ -53,6 +53,7 @@ def make(
   off_policy.check_actions(env)
   policy = networks_lib.make_policy(env, config.policy)
   networks = networks_lib.make(env, config, policy)
+  acting, acting_params = off_policy.acting(policy, env, config.collect)
 
   def update(
     learner: learner_lib.Learner,
@@ -71,8 +72,11 @@ def make(
       learn_temperature=config.temperature.learned,
     )
 
+  def policy_params(state: State) -> types.Params:
+    return acting_params(state.learner.policy, state.moments)
+
   def behave(state: State) -> tuple[policies.Policy, types.Params]:
-    return policy, state.learner.policy
+    return acting, policy_params(state)
 
   phase = rounds.phase(
     rounds.of_transitions(env, config, update, behave), config, mesh=mesh
@@ -86,8 +90,8 @@ def make(
       tuple(learner_lib.METRICS),
     ),
     phases={base.LEARN: phase},
-    policy=policy,
-    policy_params=lambda state: state.learner.policy,
+    policy=acting,
+    policy_params=policy_params,
     behaviour=None,
     add=off_policy.add,
     adapt=None,

@@ -90,7 +90,7 @@ def pad(points: Points, room: int) -> Points:
   """
   rows = points.mask.shape[0]
   if rows > room:
-    raise ValueError(f'context of {rows} rows: must be <= {room}, the room')
+    raise ValueError(f'context of {rows} rows: must have at most {room}')
 
   def widen(x: jax.Array) -> jax.Array:
     return jnp.pad(x, [(0, room - rows)] + [(0, 0)] * (x.ndim - 1))

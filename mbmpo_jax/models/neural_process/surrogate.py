@@ -197,7 +197,9 @@ def make_network(
     return graph.Graph(section, output_size)
   if section.kind in ('mean', 'attentive'):
     return pooled.Pooled(section, output_size, section.kind == 'attentive')
-  raise ValueError(f'kind={section.kind!r}: has no encoder')
+  raise ValueError(
+    f"kind={section.kind!r}: must be one of 'graph', 'mean', 'attentive'"
+  )
 
 
 def statistics(

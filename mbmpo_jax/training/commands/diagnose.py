@@ -77,7 +77,8 @@ def main(_: None) -> None:
     imports.run()
     out = pathlib.Path(_OUT.value or _WORKDIR.value or '')
     if not out.is_dir():
-      raise config.ConfigError(f'--out={out}: must be a folder that is there')
+      flag = 'out' if _OUT.value else 'workdir'
+      raise config.ConfigError(f'--{flag}={out}: must be an existing folder')
     actions = log_flags.read(flags.FLAGS)[0]
     with waits.announced('predicting'):
       found = logs.diagnose(

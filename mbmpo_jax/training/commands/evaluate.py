@@ -83,7 +83,7 @@ def parse(argv: Sequence[str]) -> None:
       )
     if _CONTEXT.value and _WHICH.present and _WHICH.value == 'best':
       raise config.ConfigError(
-        '--which=best: must be latest with --context: what adapts is the'
+        '--which=best: must be latest with --context, which adapts the'
         ' last state'
       )
 

@@ -63,7 +63,7 @@ def main(paths: list[str]) -> None:
     imports.run()
     if not paths:
       raise errors.UserError(
-        'no run is named; give folders of runs, or metrics.jsonl files'
+        'no run is given: must be folders of runs, or metrics.jsonl files'
       )
     published = dict(_published(text) for text in _LINE.value)
     groups = history.group(history.find([pathlib.Path(p) for p in paths]))
@@ -91,7 +91,7 @@ def _published(text: str) -> tuple[str, float]:
     number = math.nan
   if not label or not math.isfinite(number):
     raise errors.UserError(
-      f"--line={text}: must be '<label>=<value>', as 'paper at 100k=700'"
+      f"--line={text}: must be '<label>=<value>', like 'paper at 100k=700'"
     )
   return label, number
 

@@ -78,7 +78,8 @@ def main(_: None) -> None:
         altered.append(str(root))
     if altered:
       raise zoo.ZooError(
-        f'{", ".join(altered)}: must reach what was recorded, and does not'
+        f'{", ".join(altered)}: the return must be the recorded one, within 4'
+        ' standard errors plus 0.1%'
       )
 
 

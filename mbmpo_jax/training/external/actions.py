@@ -44,7 +44,7 @@ def make(space: Any, name: str) -> Actions:
   if kind != 'Box':
     raise task.WorldError(
       f'{name}: its actions are {space}: must be a Box or a Discrete; wrap the'
-      ' environment so that they are'
+      ' environment in gymnasium.wrappers.TransformAction'
     )
   if not np.issubdtype(space.dtype, np.floating):
     raise task.WorldError(
@@ -53,9 +53,9 @@ def make(space: Any, name: str) -> Actions:
   low, high = (np.ravel(x).astype(np.float64) for x in (space.low, space.high))
   if not np.all(np.isfinite(low) & np.isfinite(high) & (low < high)):
     raise task.WorldError(
-      f'{name}: its actions are within {low.tolist()} and {high.tolist()}: must'
-      ' have finite bounds, the lower ones below; wrap it in'
-      ' gymnasium.wrappers.RescaleAction or give its Box bounds'
+      f'{name}: its actions have the bounds {low.tolist()} and'
+      f' {high.tolist()}: must be finite, and each lower one below the upper;'
+      ' set them in its Box, or by gymnasium.wrappers.TransformAction'
     )
   return box(low, high, space.shape, space.dtype)
 

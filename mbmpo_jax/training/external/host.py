@@ -43,9 +43,9 @@ def check(algorithm: base.Algorithm, config: config_lib.Experiment) -> None:
   if collects and isinstance(config.collect, config_lib.Collect):
     return
   raise config_lib.ConfigError(
-    f'algorithm {config.algorithm!r}: steps the world while it learns: must be'
-    ' one that collects whole episodes first, as mbmpo, me_trpo and mb_mpc do,'
-    ' for a world that is not JAX'
+    f'algorithm {config.algorithm!r}: must be one that collects whole episodes'
+    ' before it learns, such as mbmpo, me_trpo and mb_mpc, for an environment'
+    ' outside JAX'
   )
 
 

@@ -156,8 +156,8 @@ def _check_shapes(env: elsewhere.Elsewhere) -> None:
         ) from error
       if getattr(found, 'shape', None) != batch or found.dtype != obs.dtype:
         raise WorldError(
-          f'task.{name}: gives {found} for observations of shape'
-          f' {list(obs.shape)}: must give {obs.dtype}{list(batch)}'
+          f'task.{name}: returns {found} for observations of shape'
+          f' {list(obs.shape)}: must return {obs.dtype}{list(batch)}'
         )
 
 

@@ -97,7 +97,7 @@ def starts(
       raise adaptation.AdaptationError(
         f'--other={other[1]}: env={theirs.name!r}, variant={theirs.variant!r}:'
         f' must be {saved.config.env.name!r}, {saved.config.env.variant!r}, as'
-        ' --workdir has it'
+        ' in --workdir'
       )
     made.append(_trained('other', *other))
   made.append(Start(SCRATCH, 'from scratch', _SCRATCH_COLOR, saved, source))

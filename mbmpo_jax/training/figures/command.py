@@ -149,10 +149,10 @@ def parse(
     value: dict[str, Any] = {n: flag_values[n].value for n in _FLAGS}
     chosen = [size for size in SIZES if value[size]]
     if len(chosen) != 1:
-      given = ' '.join(f'--{size}' for size in chosen) or 'nothing'
+      given = ' '.join(f'--{size}' for size in chosen) or 'no size'
       raise config_lib.ConfigError(
-        f'{given}: must be exactly one of'
-        f' {", ".join(f"--{size}" for size in SIZES)}'
+        f'{given}: exactly one of'
+        f' {", ".join(f"--{size}" for size in SIZES)} must be given'
       )
     methods = check_methods(value['methods'], figure.methods)
     if not value['workdir']:
@@ -181,12 +181,12 @@ def check_methods(
   for name in asked:
     if name not in known:
       raise config_lib.ConfigError(
-        f'--methods={",".join(asked)}: {name!r} is none of'
+        f'--methods={",".join(asked)}: {name!r} must be one of'
         f' {", ".join(known)}{validation.nearest(name, known)}'
       )
   if not asked:
     raise config_lib.ConfigError(
-      f'--methods=: must name some of {", ".join(known)}'
+      f'--methods=: must name at least one of {", ".join(known)}'
     )
   return tuple(name for name in known if name in asked)
 

@@ -103,7 +103,7 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> Interval:
   """
   groups = [_samples(x) for x in (values, others)]
   if not all((x > 0).all() for x in groups):
-    raise ValueError('ratio of numbers that are not positive')
+    raise ValueError('ratio: all numbers must be positive')
   made = difference(*(np.log(x).tolist() for x in groups))
   value, low, high = (math.exp(min(x, 700.0)) for x in made[:3])
   return Interval(value, low, high, made.num)
@@ -123,7 +123,9 @@ def correlation(values: Sequence[float]) -> Interval:
 def _samples(values: Sequence[float]) -> np.ndarray:
   samples = np.asarray(values, float)
   if samples.ndim != 1 or not samples.size:
-    raise ValueError(f'{samples.shape}: must be numbers of at least one run')
+    raise ValueError(
+      f'values have shape {samples.shape}: must be [N], N >= 1 runs'
+    )
   return samples
 
 

@@ -78,15 +78,15 @@ def make(
         if not isinstance(error.__cause__, BlockingIOError):
           raise
         elsewhere.append(run)
-        progress.message('  another process is at it')
+        progress.message('  another process is making it')
     if stop.requested is not None:
       return
     # Meanwhile, other processes may have finished or been interrupted.
     before, todo = todo, _not_done(elsewhere, root)
     if todo == before:
       raise ElsewhereError(
-        f'{len(todo)} runs are being made by other processes, as'
-        f' {todo[0].name}; the same command draws once they are done'
+        f'{len(todo)} runs are being made by other processes, such as'
+        f' {todo[0].name}; give the same command again when they are done'
       )
 
 

@@ -12,6 +12,7 @@ from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
+from mbmpo_jax.algorithms.m3po import config as m3po
 
 VARIANT = 'benchmark'
 TRANSITIONS = 200_000
@@ -74,12 +75,6 @@ _CEM: _Values = {
   'planner.num_iterations': 3,
   'planner.horizon': 20,
 }
-# M3PO without a history, because no task is hidden here; this is MBPO.
-_MBPO: _Values = {
-  'history.length': 0,
-  'batches.kind': 'mixed',
-  'batches.final_model_share': 0.95,
-}
 # By algorithm: values for the small environments, and for those with bodies.
 # Values without a field in the configuration are left out.
 _SIZES: dict[str, tuple[_Values, _Values]] = {
@@ -114,7 +109,8 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
   'sac': (_ADAM, {}),
   'ddpg': (_ADAM, {}),
   'ppo': ({'learn.learning_rate': 1e-3}, {}),
-  'm3po': (_ADAM | _MBPO, _MBPO),
+  # No task is hidden here, so that M3PO needs no history.
+  'm3po': (_ADAM | m3po.MBPO, m3po.MBPO),
 }
 
 
@@ -129,9 +125,10 @@ def check(world: str, said: str = '') -> None:
     ConfigError: naming it, the existing ones, and the nearest of them.
   """
   if world not in WORLDS:
+    start = f'{said}: {world!r}' if said else f'world={world!r}:'
     raise config_lib.ConfigError(
-      f'{said or f"world={world!r}"}: {world!r} is no world of the benchmark:'
-      f' must be one of {", ".join(WORLDS)}{validation.nearest(world, WORLDS)}'
+      f'{start} must be one of {", ".join(WORLDS)}'
+      f'{validation.nearest(world, WORLDS)}'
     )
 
 

@@ -46,8 +46,8 @@ def _in_home() -> str | None:
   except (OSError, RuntimeError) as error:
     warnings.warn(
       'compiled programs are not kept for the next start:'
-      f' {getattr(error, "strerror", None) or error}; JAX_COMPILATION_CACHE_DIR'
-      ' names a folder for them',
+      f' {getattr(error, "strerror", None) or error}; set'
+      ' JAX_COMPILATION_CACHE_DIR to a folder that can be written',
       stacklevel=3,
     )
     return None

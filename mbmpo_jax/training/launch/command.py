@@ -34,7 +34,7 @@ def main() -> None:
   if command not in names():
     print(
       f'error: {command[:100]}: no such command'
-      f'{validation.nearest(command, names())}; there are'
+      f'{validation.nearest(command, names())}; must be one of'
       f' {", ".join(names())}',
       file=sys.stderr,
     )

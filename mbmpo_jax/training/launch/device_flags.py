@@ -90,7 +90,7 @@ def read(flag_values: flags.FlagValues) -> DeviceFlags:
   if missing:
     raise config_lib.ConfigError(
       f'--{missing[0]}: is missing; --coordinator_address, --num_processes and'
-      ' --process_id go together'
+      ' --process_id must be given together'
     )
   if not re.fullmatch(r'.+:\d+', together['coordinator_address']):
     raise config_lib.ConfigError(

@@ -174,7 +174,7 @@ def one_line_errors() -> Iterator[None]:
       raise
     _exit(f'error: {said}', errors.UserError.exit_code)
   except KeyboardInterrupt:
-    _exit('interrupted; the same command continues from the last save', 130)
+    _exit('interrupted; a run continues from its last checkpoint', 130)
 
 
 def _of_jax(error: BaseException) -> str | None:
@@ -189,8 +189,8 @@ def _of_jax(error: BaseException) -> str | None:
   if found or known or unsaid:
     asked = os.environ.get('JAX_PLATFORMS', '')
     return (
-      f'JAX_PLATFORMS={asked}: must name platforms that this JAX has a device'
-      f' of, such as cpu: {_one_line(error)[:300] or "none is there"}'
+      f'JAX_PLATFORMS={asked}: must name platforms for which JAX finds a'
+      f' device, such as cpu: {_one_line(error)[:300] or "none was found"}'
     )
   if 'RESOURCE_EXHAUSTED' in str(error) or isinstance(error, MemoryError):
     from mbmpo_jax.training import memory  # imports JAX
@@ -246,8 +246,8 @@ def _check_overrides(
     name = match[1]
     if name == 'algorithm':
       raise config_lib.ConfigError(
-        f'{argument}: --config=<algorithm>/<preset> chooses the algorithm;'
-        f' there are {", ".join(algorithms.names())}'
+        f'{argument}: must be set by --config=<algorithm>/<preset>, with one of'
+        f' {", ".join(algorithms.names())}'
       )
     inside = [n for n in allowed if n.startswith(name + '.')]
     if inside:
@@ -273,7 +273,7 @@ def _siblings(name: str, allowed: Iterable[str]) -> str:
     for n in allowed
     if n.startswith(prefix)
   )
-  return f'; there are {", ".join(found)}'
+  return f'; known names are {", ".join(found)}'
 
 
 def _take_none(
@@ -377,7 +377,7 @@ def _parse_flags(
     *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
       f'{error.flagvalue}: unknown flag'
-      f'{validation.nearest(error.flagname, known)}; there are'
+      f'{validation.nearest(error.flagname, known)}; known flags are'
       f' {", ".join(others)} and {last}'
     ) from error
   except flags.Error as error:

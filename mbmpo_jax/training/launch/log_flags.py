@@ -59,7 +59,7 @@ def read(flag_values: flags.FlagValues) -> tuple[Any, int | None]:
     return scaling.given(*given), None
   if any(values is not None for values in given):
     raise config_lib.ConfigError(
-      f'--gym={name}: says the bounds of actions: --action_low and'
+      f'--gym={name}: gives the bounds of actions: --action_low and'
       ' --action_high must be left out'
     )
   world = gym.Gym(gym.by_id(name))
@@ -73,5 +73,5 @@ def _numbers(name: str, values: list[str] | None) -> list[float] | None:
     return [float(value) for value in values]
   except ValueError as error:
     raise config_lib.ConfigError(
-      f'--{name}={",".join(values)}: must be numbers, with commas between them'
+      f'--{name}={",".join(values)}: must be numbers separated by commas'
     ) from error

@@ -119,15 +119,18 @@ def _nothing(name: str, default: pathlib.Path) -> str:
     )
   if slash:
     return (
-      f'no such algorithm{validation.nearest(folder, presets)}; there are'
-      f' presets of {", ".join(presets)}'
+      f'no such algorithm{validation.nearest(folder, presets)}; algorithms with'
+      f' presets are {", ".join(presets)}'
     )
   if owners := _owners(name, default.parent.parent):
     several = [f'{owner}/{name}' for owner in owners]
-    return f'several algorithms have it; must be one of {", ".join(several)}'
+    return (
+      'several algorithms have this preset: must be one of'
+      f' {", ".join(several)}'
+    )
   everything = [f'{a}/{p}' for a, own in presets.items() for p in own]
   hint = validation.nearest(name, presets.get(default.parent.name, ()))
-  return f'no such file or preset{hint}; there are {", ".join(everything)}'
+  return f'no such file or preset{hint}; presets are {", ".join(everything)}'
 
 
 def _no_file(file: pathlib.Path, default: pathlib.Path) -> str:

@@ -117,7 +117,7 @@ def _flat(raw: files_lib.Raw) -> dict[str, np.ndarray]:
     name = raw.names[field]
     if array.dtype.kind not in 'biuf':
       raise log_lib.LogError(
-        f'{raw.file}: {name} is of {array.dtype}: must be of numbers'
+        f'{raw.file}: {name} has type {array.dtype}: must be numbers'
       )
     if not array.ndim or len(array) != count:
       raise log_lib.LogError(
@@ -161,15 +161,15 @@ def _steps(
     ends[field] = flags > 0
   if raw.names.get('terminated') == 'dones':
     findings.append(
-      f'{raw.file}: dones are taken for terminations; if some are time limits,'
-      ' call those timeouts'
+      f'{raw.file}: dones are read as terminations; if some are time limits,'
+      ' store those as timeouts'
     )
   last = ends['terminated'] | ends['truncated']
   if 'episode' in arrays:
     last = last | np.append(np.diff(arrays['episode']) != 0, True)
   elif not last.any():
     findings.append(
-      f'{raw.file}: says of no episode that it ends: all rows are taken for one'
+      f'{raw.file}: no row ends an episode: all rows are read as one episode'
     )
   last[-1] = True
   following = np.append(obs[1:], np.full_like(obs[:1], np.nan), 0)
@@ -187,7 +187,7 @@ def _steps(
     gap |= ~last & np.any(far, 1)
   if gap.any():
     findings.append(
-      f'{raw.file}: {gap.sum()} rows are not followed by what came next, the'
+      f'{raw.file}: {gap.sum()} rows are not followed by the next step, the'
       f' first is row {np.argmax(gap)}: episodes are cut there'
     )
   reward = arrays.get('reward', np.zeros(count)).astype(np.float64)
@@ -218,7 +218,8 @@ def _late(
   usual = np.median(within)
   if not usual > 0:
     raise log_lib.LogError(
-      f'{raw.file}: {raw.names["time"]} goes back within an episode: must grow'
+      f'{raw.file}: {raw.names["time"]} does not increase within episodes: must'
+      ' increase'
     )
   late[:-1] = ~last[:-1] & ~(np.abs(passed - usual) <= _LATE * usual)
   return late
@@ -238,8 +239,8 @@ def _sound(
       fine |= unknown[:, None]
     for column in np.flatnonzero(~fine.any(0)):
       raise log_lib.LogError(
-        f'{raw.file}: {_name(raw, field, int(column))} has no finite number:'
-        ' must be left out of the file'
+        f'{raw.file}: {_name(raw, field, int(column))} has no finite number up'
+        ' to 1e10: must be removed from the file'
       )
     bad = ~fine.all(1)
     if bad.any() and (first is None or np.argmax(bad) < first[0]):

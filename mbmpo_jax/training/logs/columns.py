@@ -25,13 +25,13 @@ def findings(
   if steady.any():
     said.append(
       f'{file}: {_listed(labels, steady)} never varies: scaled by 1, and'
-      ' predicted to stay'
+      ' predicted not to change'
     )
   for same in _copies(obs, ~steady):
     names = [labels[i] for i in same]
     said.append(
-      f'{file}: {", ".join(names[1:])} is a copy of {names[0]}: kept; it counts'
-      ' as often in the error that models minimise'
+      f'{file}: {", ".join(names[1:])} is a copy of {names[0]}: kept; each copy'
+      ' counts in the loss of the models'
     )
   for column in np.flatnonzero(~steady):
     middle = np.median(obs[:, column])
@@ -41,8 +41,8 @@ def findings(
       row = int(np.argmax(away))
       said.append(
         f'{file}: {labels[column]} is {obs[row, column]:.4g} in row'
-        f' {numbers[row]}, where half of all are within {usual:.2g} of'
-        f' {middle:.4g}: kept; leave the row out if it is a fault'
+        f' {numbers[row]}, while half of the values are within {usual:.2g} of'
+        f' {middle:.4g}: kept; remove the row if it is an error'
       )
   return said
 
@@ -58,13 +58,13 @@ def of_actions(
       return []
     return [
       f'{file}: choices {", ".join(map(str, np.flatnonzero(never)))} were never'
-      ' taken: no model can know what they do'
+      ' taken: models cannot learn their effects'
     ]
   if not steady.any():
     return []
   return [
-    f'{file}: {_listed(labels, steady)} never varies: no model can know what'
-    ' other actions do'
+    f'{file}: {_listed(labels, steady)} never varies: models cannot learn the'
+    ' effects of other actions'
   ]
 
 

@@ -273,8 +273,8 @@ def _check_sizes(log: log_lib.Log, env: envs_base.Environment) -> None:
   ):
     if found != wanted:
       raise log_lib.LogError(
-        f'{log.name}: {what} have {found} columns: must have {wanted}, as the'
-        " run's have"
+        f'{log.name}: {what} have {found} columns: must have {wanted}, as in'
+        ' the run'
       )
 
 

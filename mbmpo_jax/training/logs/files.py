@@ -122,8 +122,8 @@ def _of_arrays(
     if field not in found:
       name = wanted(field)
       raise log_lib.LogError(
-        f'{path}: has no {name}; there are'
-        f' {", ".join(sorted(arrays)) or "no arrays"}'
+        f'{path}: has no {name}; its arrays are'
+        f' {", ".join(sorted(arrays)) or "none"}'
       )
   if 'columns' in arrays and arrays['columns'].dtype.kind == 'U':
     known['columns'] = tuple(str(x) for x in np.ravel(arrays['columns']))
@@ -164,8 +164,8 @@ def _minari(path: pathlib.Path, groups: list[Any]) -> Raw:
     for name in ('observations', 'actions'):
       if not hasattr(group.get(name), 'shape'):
         raise log_lib.LogError(
-          f'{path}: {where}/{name} must be one array, not'
-          f' {"a group of several" if name in group else "missing"}'
+          f'{path}: {where}/{name} is'
+          f' {"a group" if name in group else "missing"}: must be one array'
         )
     obs, taken = (np.asarray(group[x]) for x in ('observations', 'actions'))
     steps = len(taken)
@@ -192,7 +192,9 @@ def _minari(path: pathlib.Path, groups: list[Any]) -> Raw:
       parts.setdefault(name, []).append(array)
   short = [name for name, arrays in parts.items() if len(arrays) < len(groups)]
   if short:
-    raise log_lib.LogError(f'{path}: {short[0]} is missing in some episodes')
+    raise log_lib.LogError(
+      f'{path}: {short[0]} is missing in some episodes: must be in all or none'
+    )
   arrays = {name: np.concatenate(x) for name, x in parts.items()}
   return _of_arrays(path, arrays, actions=_space(path))
 

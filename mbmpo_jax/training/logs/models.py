@@ -42,6 +42,6 @@ def of_run(env: envs_base.Environment, config: Any) -> base.Dynamics:
     return model_based.make_dynamics(env, section)
   raise config_lib.ConfigError(
     f'algorithm {config.algorithm!r}: has no models that predict the next'
-    ' observation of any episode: must be one of mbmpo, me_trpo, mb_mpc, m3po,'
-    ' l2a'
+    ' observation without a context: must be one of mbmpo, me_trpo, mb_mpc,'
+    ' m3po, l2a'
   )

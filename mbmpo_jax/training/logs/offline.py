@@ -139,7 +139,9 @@ def train(
       diagnosis.report(found, root, progress.message)
     # A copy, because the state is donated.
     programs.imagined.model = jax.tree.map(jnp.copy, saved.state.model)
-    progress.message('returns of evaluations are imagined: no world is stepped')
+    progress.message(
+      'returns of evaluations are imagined, as there is no environment'
+    )
     done = loop.iterate(
       programs.iteration,
       saved,
@@ -177,7 +179,7 @@ class _Programs:
     ):
       raise config_lib.ConfigError(
         f'algorithm {config.algorithm!r}: must be one that improves a policy in'
-        ' models once these are fitted, mbmpo or me_trpo, for a log'
+        ' fitted models, such as mbmpo or me_trpo, to learn from a log'
       )
     self._progress = progress
     self.algorithm = algorithm
@@ -251,8 +253,8 @@ def _known(
     return task
   if not checked.ends_known:
     progress.message(
-      f'{log.name}: no termination is among the rows that are left: nothing is'
-      ' taken to end an episode; task.done can say what does'
+      f'{log.name}: the rows that are kept contain no termination: imagined'
+      ' episodes do not terminate; task.done can define terminations'
     )
   return task._replace(done=None)
 
@@ -299,6 +301,6 @@ def _compare(
     count = int(found.get(name, 0))
     if count:
       progress.message(
-        f'{log.name}: task.{what} says otherwise than the log in'
-        f' {count:,} of {log.size:,} rows; imagination goes by the task'
+        f'{log.name}: task.{what} differs from the log in {count:,} of'
+        f' {log.size:,} rows; imagination uses task.{what}'
       )

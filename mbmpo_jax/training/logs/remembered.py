@@ -52,6 +52,6 @@ def check(root: pathlib.Path, log: log_lib.Log) -> None:
     ) from error
   if found.get('digest') != log.digest():
     raise config_lib.ConfigError(
-      f'--data={log.name}: what is in {root} was started with other rows, of'
+      f'--data={log.name}: the run in {root} was started with other rows, of'
       f' {str(found.get("file"))[:200]}: use another --workdir'
     )

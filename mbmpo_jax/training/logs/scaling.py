@@ -39,7 +39,7 @@ def scaled(
     most = int(taken.max())
     scaling = actions_lib.discrete(max(most + 1, 2))
     findings.append(
-      f'{raw.file}: {name} are whole numbers: taken for choices, 0 to {most}'
+      f'{raw.file}: {name} are integers: read as discrete actions 0 to {most}'
     )
   if scaling is None:
     ones = np.ones(width)
@@ -63,8 +63,8 @@ def scaled(
     raise log_lib.LogError(
       f'{raw.file}: {files_lib.label(raw, "action", int(column))} is'
       f' {taken[row, column]:.6g} in row {row}: must be within'
-      f' [{low[column]:.6g}, {high[column]:.6g}]; give the bounds that hold,'
-      ' --action_low and --action_high, or the id of what moved, --gym'
+      f' [{low[column]:.6g}, {high[column]:.6g}]; other bounds can be given by'
+      " --action_low and --action_high, or by the environment's id, --gym"
     )
   return scaling, np.where(sound, np.clip(found, -1, 1), np.nan)
 
@@ -116,7 +116,7 @@ def given(
   lower, upper = np.array(low or []), np.array(high or [])
   if lower.shape != upper.shape or not np.all(lower < upper) or not lower.size:
     raise log_lib.LogError(
-      f'--action_low={low} --action_high={high}: must be as many numbers, the'
-      ' lower ones below'
+      f'--action_low={low} --action_high={high}: must be equally many numbers,'
+      ' each lower one below the upper'
     )
   return actions_lib.box(lower, upper)

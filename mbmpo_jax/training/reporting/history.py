@@ -69,7 +69,7 @@ def find(paths: Sequence[pathlib.Path]) -> list[History]:
   if not found:
     named = ' '.join(str(path) for path in paths)
     raise HistoryError(
-      f'{named}: no row of metrics: no iteration is done yet, or they are lost'
+      f'{named}: no metrics: no iteration is done yet, or the rows are lost'
     )
   return found
 
@@ -112,7 +112,7 @@ def _files(path: pathlib.Path) -> list[pathlib.Path]:
     raise HistoryError(f'{path}: no such file or folder')
   below = sorted(path.glob(f'*/{name}'))
   if not below:
-    raise HistoryError(f'{path}: holds no {name}, nor does a folder in it')
+    raise HistoryError(f'{path}: must contain {name}, or a folder with one')
   return below
 
 
@@ -124,7 +124,7 @@ def _read(file: pathlib.Path) -> History:
   except OSError as error:
     raise HistoryError(f'{file}: cannot be read: {error.strerror}') from error
   if not rows and not empty:
-    raise HistoryError(f'{file}: is not the metrics.jsonl of a run')
+    raise HistoryError(f'{file}: must be the metrics.jsonl of a run')
   damaged += len(found) - len(rows)
   if damaged:
     warnings.warn(

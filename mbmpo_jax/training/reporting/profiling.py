@@ -44,8 +44,8 @@ class Profiler:
     """Reports if there is no trace."""
     if self._wanted and exception[0] is None:
       self._progress.message(
-        '--profile: nothing was traced, as no iteration that compiles nothing'
-        ' was left; a larger --config.run.num_iterations gives one'
+        '--profile: nothing was traced, as no iteration without compilation was'
+        ' left; use a larger --config.run.num_iterations'
       )
 
   @contextlib.contextmanager
@@ -81,7 +81,7 @@ def _attempt(call: Callable[[], None]) -> bool:
     call()
   except Exception as error:  # A profiler may raise anything.
     warnings.warn(
-      f'--profile: no trace ({error}); training goes on', stacklevel=2
+      f'--profile: no trace ({error}); training continues', stacklevel=2
     )
     return False
   return True

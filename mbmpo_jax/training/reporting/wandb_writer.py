@@ -109,8 +109,8 @@ class WandbWriter:
       )
     except Exception as error:  # The service may raise anything.
       raise WandbError(
-        f'run.wandb_project={project!r}: W&B does not take the run ({error});'
-        ' WANDB_MODE=offline keeps it on the disk'
+        f'run.wandb_project={project!r}: W&B cannot start the run ({error});'
+        ' WANDB_MODE=offline stores it on the disk'
       ) from error
     self._next = self._run.step
     self._failed = False
@@ -138,7 +138,7 @@ class WandbWriter:
     except Exception as error:
       self._failed = True
       warnings.warn(
-        f'W&B gets no more of this run: {error}; metrics.jsonl has it all',
+        f'nothing more is sent to W&B: {error}; metrics.jsonl is complete',
         stacklevel=3,
       )
 

@@ -57,5 +57,5 @@ def writing(folder: pathlib.Path) -> Iterator[None]:
   except OSError as error:
     raise WriteError(
       f'{folder}: cannot be written: {error.strerror or error}; its checkpoints'
-      ' are whole'
+      ' are intact'
     ) from error

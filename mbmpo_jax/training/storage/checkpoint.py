@@ -73,8 +73,8 @@ class Checkpointer:
     newest = max(self.steps, default=-1)
     if step <= newest:
       raise CheckpointError(
-        f'checkpoint {step} was not written to {self._directory}: it holds'
-        f' step {newest}'
+        f'checkpoint {step} was not written to {self._directory}: must be >'
+        f' {newest}, the newest there'
       )
     # For arrays on the host, and for all arrays on a CPU, `device_get` returns
     # views, which would prevent their buffers from being reused.
@@ -165,7 +165,7 @@ class Checkpointer:
       self._sweep()
       raise CheckpointError(
         f'checkpoint {step} cannot be written to {self._directory}:'
-        f' {_reason(error)}; those before it are whole'
+        f' {_reason(error)}; earlier checkpoints are intact'
       ) from error
 
   def _sweep(self) -> None:

@@ -57,7 +57,8 @@ class RunFolder:
     _check_folder(root)
     if (root / _SWEEP).exists():
       raise config_lib.ConfigError(
-        f'--workdir={root}: holds a sweep; use one of its folders, or another'
+        f'--workdir={root}: contains a sweep; use one of its folders, or'
+        ' another --workdir'
       )
     self.root = root
     self.config = root / _CONFIG
@@ -162,7 +163,7 @@ class SweepFolder:
     _check_folder(root)
     if (root / _CONFIG).exists():
       raise config_lib.ConfigError(
-        f'--workdir={root}: holds a single run; a sweep needs another'
+        f'--workdir={root}: contains a single run; a sweep needs another folder'
       )
     self.root = root
     self.sweep = root / _SWEEP
@@ -218,7 +219,8 @@ def _check_folder(root: pathlib.Path) -> None:
   """Checks that `root` and its parents are folders or do not exist."""
   if '\0' in str(root):
     raise config_lib.ConfigError(
-      f'--workdir={str(root)[:100]!r}: must be a folder, whose name has no zero'
+      f'--workdir={str(root)[:100]!r}: must be a folder name without a null'
+      ' character'
     )
   for path in (root, *root.absolute().parents):
     try:
@@ -283,8 +285,8 @@ def _check_unchanged(
       now = f'{name}={after!r}' if name in new else name
       then = f'with {before!r}' if before != 'absent' else 'without it'
       raise config_lib.ConfigError(
-        f'{now}: what is in {file.parent} was started {then}; set that back or'
-        ' use another --workdir'
+        f'{now}: {file.parent} was started {then}; use the same again, or'
+        ' another --workdir'
       )
 
 
@@ -308,9 +310,8 @@ def _check_arithmetic(
     return
   variable = name.removeprefix(f'{ARITHMETIC}.').upper()
   raise config_lib.ConfigError(
-    f'{variable}={after}: what is in {file.parent} was started with'
-    f' {variable}={before}, in other arithmetic; start it the same way or use'
-    ' another --workdir'
+    f'{variable}={after}: {file.parent} was started with {variable}={before};'
+    ' use the same again, or another --workdir'
   )
 
 
@@ -339,7 +340,7 @@ def read_fields(file: pathlib.Path) -> dict[str, Any]:
   except RecursionError:
     raise ValueError('it is nested too deeply') from None
   if not isinstance(tree, dict):
-    raise ValueError('it is no JSON object')
+    raise ValueError('it is not a JSON object')
   return _flatten(tree)
 
 

@@ -36,13 +36,13 @@ def hold(folder: pathlib.Path) -> TextIO:
     holder = file.read().strip() or 'another process'
     file.close()
     raise config_lib.ConfigError(
-      f'--workdir={folder}: {holder} is running in it; wait for its end, or use'
-      ' another --workdir'
+      f'--workdir={folder}: {holder} is running in it; wait until it ends, or'
+      ' use another --workdir'
     ) from error
   except OSError as error:
     warnings.warn(
-      f'{folder} is on a file system without locks ({error.strerror}); start'
-      ' nothing else in it',
+      f'{folder} is on a file system without locks ({error.strerror}); do not'
+      ' start another run in it',
       stacklevel=2,
     )
   file.truncate(0)

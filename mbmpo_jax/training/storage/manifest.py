@@ -48,7 +48,7 @@ def verify(folder: pathlib.Path, *, new_allowed: bool = False) -> None:
     if name not in before and new_allowed:
       continue
     if before.get(name) != now[name]:
-      raise ManifestError(f'its file {name} is not what {NAME} says')
+      raise ManifestError(f'its file {name} does not match {NAME}')
   if not (new_allowed and now.keys() - before.keys()):
     raise ManifestError(f'its file {NAME} is damaged')
 

@@ -69,8 +69,8 @@ class SavedPolicy:
     carry = self.start(jax.random.PRNGKey(0), flat.shape[0])
     if jax.tree.leaves(carry):
       raise RemembersError(
-        f'algorithm {self.config.algorithm!r}: the policy remembers what'
-        ' happened in an episode; use start() and step() instead of act()'
+        f'algorithm {self.config.algorithm!r}: the policy has a memory; use'
+        ' start() and step() instead of act()'
       )
     _, action = self.step(carry, flat, key=key)
     return action.reshape(*shape, action.shape[-1])
@@ -185,7 +185,7 @@ def _read(folder: folder_lib.RunFolder, which: str) -> tuple[int, Any]:
   if zoo.is_entry(root):
     if which != 'best':
       raise config_lib.ConfigError(
-        f"which={which!r}: must be 'best' for {root}, which holds no other"
+        f"which={which!r}: must be 'best' for {root}, an entry of the zoo"
       )
     return zoo.read_policy(root)
   found = checkpoint.read_part(folder.checkpoints, _KEYS[which])
@@ -335,7 +335,7 @@ def _held(
 ) -> jax.Array:
   """Checks an array that was read against its expected shape and type."""
   if not isinstance(found, (np.ndarray, jax.Array)):
-    raise ValueError(f'{name} is no array')
+    raise ValueError(f'{name} is not an array')
   found = trees.without_elements(np.asarray(found), leaf.shape)
   if found.shape != leaf.shape:
     raise ValueError(f'{name} has the shape {found.shape}, not {leaf.shape}')
@@ -345,7 +345,7 @@ def _held(
     for x in (found, leaf)
   ]
   if kinds[0] != kinds[1]:
-    raise ValueError(f'{name} is of {found.dtype}, not {leaf.dtype}')
+    raise ValueError(f'{name} has type {found.dtype}, not {leaf.dtype}')
   array = jnp.asarray(found, leaf.dtype)
   if finite and kinds[0] == 'real' and not jnp.all(jnp.isfinite(array)):
     raise ValueError(f'{name} has numbers that are not finite')

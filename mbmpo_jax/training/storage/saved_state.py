@@ -59,7 +59,7 @@ def load_state(workdir: str | pathlib.Path) -> SavedState:
     state = saved_policy.as_in(expected, tree)
   except ValueError as error:
     raise config_lib.ConfigError(
-      f'--workdir={workdir}: its state is not of algorithm'
+      f'--workdir={workdir}: its state does not fit algorithm'
       f' {config.algorithm!r}: {error}'
     ) from error
   return SavedState(config, algorithm, state, iteration)

@@ -57,10 +57,10 @@ def read(root: pathlib.Path) -> dict[str, Any]:
     if kind is int and allowed:
       allowed = 0 < int(value) < 10**6
     if not allowed:
-      raise config_lib.ConfigError(
-        f'{path}: {name}={value!r}: must be a {kind.__name__}, above 0 if a'
-        ' number'
-      )
+      known = f'a {kind.__name__}'
+      if kind is int:
+        known = 'an int >= 1 and < 1000000'
+      raise config_lib.ConfigError(f'{path}: {name}={value!r}: must be {known}')
   return sizes
 
 
@@ -98,9 +98,9 @@ def registered(
     if module is None or config.env.name in envs.names():
       raise
     raise envs.UnknownEnvironmentError(
-      f'env.name={config.env.name!r}: is not registered; the run in {root} had'
-      f' it of a module that must be imported first, --import={module}, which'
-      ' runs its code'
+      f'env.name={config.env.name!r}: is not registered; the run in {root} used'
+      f' a module, which must be imported by --import={module}; this runs its'
+      ' code'
     ) from error
 
 
@@ -132,8 +132,8 @@ def environment(
 
   def nobody_says(*args: Any, **kwargs: Any) -> Any:
     raise elsewhere.ElsewhereError(
-      f'--workdir={root}: its task is not saved: must be given, as `task` of'
-      ' external.evaluate, for a policy that plans'
+      f'--workdir={root}: does not contain the task, which a policy that plans'
+      ' needs: must be given as `task` of external.evaluate'
     )
 
   def known_or_predicted(part: str) -> Any:

@@ -108,7 +108,7 @@ def _check_types(known: Any, abstract_tree: Any) -> None:
     name = _names(path)
     if name in found and found[name] != leaf.dtype:
       raise TypeError(
-        f'its {name} is of {np.dtype(found[name])}: must be of'
+        f'its {name} has type {np.dtype(found[name])}: must have'
         f' {np.dtype(leaf.dtype)}'
       )
 

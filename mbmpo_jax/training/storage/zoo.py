@@ -84,7 +84,7 @@ def entries(root: pathlib.Path) -> list[pathlib.Path]:
     if not path.parent.name.startswith('.')  # left by an interrupted `write`
   }
   if not found:
-    raise ZooError(f'{root}: holds no entry: must hold <folder>/{_ENTRY}')
+    raise ZooError(f'{root}: contains no entry: must contain <folder>/{_ENTRY}')
   return sorted(found)
 
 
@@ -96,8 +96,8 @@ def check_page(path: pathlib.Path, root: pathlib.Path) -> None:
   """
   if is_entry(root) and root.resolve() in path.resolve().parents:
     raise ZooError(
-      f'{path}: must not be in {root}, an entry of the zoo, whose files are'
-      ' sealed; --out names another place'
+      f'{path}: must not be in {root}, an entry of the zoo, which must not'
+      ' change; use another --out'
     )
 
 
@@ -113,15 +113,15 @@ def check_place(root: pathlib.Path, run: pathlib.Path) -> None:
   """
   place, own = root.resolve(), run.resolve()
   if place == own or own in place.parents or place in own.parents:
-    raise ZooError(f'{root}: must be apart from the run {run}')
+    raise ZooError(f'{root}: must not contain, or be in, the run {run}')
   if root.exists() and not root.is_dir():
-    raise ZooError(f'{root}: is a file: must be a folder, or not be there')
+    raise ZooError(f'{root}: is a file: must be a folder, or not exist')
   names = sorted(x.name for x in root.iterdir()) if root.is_dir() else []
   others = [name for name in names if name not in _FILES]
   if others:
     raise ZooError(
-      f'{root}: holds {others[0]!r}, which an entry does not: must be an entry,'
-      ' which is replaced, an empty folder, or not be there'
+      f'{root}: contains {others[0]!r}, which is not part of an entry: must be'
+      ' an entry, which is replaced, an empty folder, or not exist'
     )
 
 
@@ -171,7 +171,7 @@ def read(root: pathlib.Path) -> Entry:
   try:
     manifest.verify(root, new_allowed=True)
   except (manifest.ManifestError, OSError) as error:
-    raise ZooError(f'{root}: is not the entry that was made: {error}') from None
+    raise ZooError(f'{root}: must be unaltered: {error}') from None
   path = root / _ENTRY
   try:
     fields = folder_lib.read_fields(path)
@@ -181,10 +181,8 @@ def read(root: pathlib.Path) -> Entry:
   for name, kind in Entry.__annotations__.items():
     value = getattr(entry, name)
     if type(value) is not kind or (kind is int and value < 0):
-      raise ZooError(
-        f'{path}: {name}={value!r}: must be a {kind.__name__}, not negative if'
-        ' an int'
-      )
+      known = 'an int >= 0' if kind is int else f'a {kind.__name__}'
+      raise ZooError(f'{path}: {name}={value!r}: must be {known}')
   if not entry.episodes:
     raise ZooError(f'{path}: episodes=0: must be >= 1')
   return entry

@@ -135,8 +135,8 @@ def _geoms(model: mujoco.MjModel) -> list[dict[str, Any]]:
     kind = mujoco.mjtGeom(model.geom_type[index])
     if kind not in _TYPES:
       warnings.warn(
-        f'geom {model.geom(index).name!r} is not drawn: no picture for a'
-        f' {kind.name.removeprefix("mjGEOM_").lower()}',
+        f'geom {model.geom(index).name!r} is not drawn: its type,'
+        f' {kind.name.removeprefix("mjGEOM_").lower()}, is not supported',
         stacklevel=2,
       )
       continue

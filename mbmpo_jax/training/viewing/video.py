@@ -93,7 +93,7 @@ def _gl(width: int, height: int) -> Iterator[None]:
     others = [name for name in found if name != backend]
     hint = f'; try MUJOCO_GL={others[0]}' if others else ''
     raise VideoError(
-      f'no video: GL by {backend} does not work here'
+      f'no video: MUJOCO_GL={backend} does not work here'
       f' ({type(error).__name__}: {error}){hint}'
     ) from error
   try:
