@@ -26,7 +26,7 @@ from benchmarks import timing
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.algorithms import off_policy as learning
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.algorithms.m3po import batches as batches_lib
 from mbmpo_jax.algorithms.m3po import config as m3po_config
@@ -137,7 +137,7 @@ def _rollouts(
 ) -> timing.Program:
   """The M rollouts of a round, from histories in the real data."""
   length = config.history.length
-  policy, acting_params = learning.acting(
+  policy, acting_params = inputs.acting(
     networks_lib.make_policy(env, config), env, config.collect
   )
   member = recurrent.make(

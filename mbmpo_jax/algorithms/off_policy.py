@@ -11,7 +11,7 @@ available separately for algorithms whose rounds do more. A state has the fields
 `counters`, `hyper`, those of `World`, and `learner`, which is any tree.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
@@ -22,14 +22,13 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import inputs as inputs_lib
 from mbmpo_jax.algorithms import off_policy_config
 from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.envs import spaces
 from mbmpo_jax.policies import base as policies
-from mbmpo_jax.policies import normalized
-from mbmpo_jax.policies import normalized_inputs
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
@@ -150,37 +149,6 @@ def check_actions(env: envs_base.Environment) -> None:
     )
 
 
-def acting(
-  policy: policies.Policy,
-  env: envs_base.Environment,
-  section: off_policy_config.Collect,
-) -> tuple[policies.Policy, Callable[[types.Params, Any], types.Params]]:
-  """The policy that acts, and its parameters from those that are learned.
-
-  Args:
-    policy: as it is learned; it reads normalised inputs if the section says so.
-    env: gives sizes.
-    section: whether inputs are normalised.
-
-  Returns:
-    The policy for inputs as they are, and `(learned params, moments) ->
-    params`.
-  """
-  if not section.normalize_observations:
-    return policy, lambda learned, moments: learned
-  return (
-    normalized_inputs.make(policy, env.observation_size),
-    normalized.Params,
-  )
-
-
-def read(moments: Any, inputs: Any) -> Any:
-  """The inputs of the networks, normalised unless `moments` are ()."""
-  if isinstance(moments, normalized_inputs.InputMoments):
-    return normalized_inputs.normalize(moments, inputs)
-  return inputs
-
-
 def start(
   env: envs_base.Environment,
   policy: policies.Policy,
@@ -211,9 +179,7 @@ def start(
       unfinished=episodes_lib.start(section.num_envs),
       tally=tally_lib.start((*_TALLIED, *metrics)),
     ),
-    moments=normalized_inputs.start(env.observation_size)
-    if section.normalize_observations
-    else (),
+    moments=inputs_lib.start(env, section),
   )
 
 
@@ -295,17 +261,9 @@ def add(state: _State, trajectory: types.Trajectory) -> _State:
 
 def _stored(state: Any, transitions: types.Transition) -> dict[str, Any]:
   """The fields of a state that further transitions `[B, ...]` change."""
-  moments = state.moments
-  if isinstance(moments, normalized_inputs.InputMoments):
-    moments = normalized_inputs.update(
-      moments,
-      transitions.obs,
-      transitions.reward,
-      masking.sound_rows(transitions).astype(float),
-    )
   return {
     'buffer': buffer_lib.add(state.buffer, transitions),
-    'moments': moments,
+    'moments': inputs_lib.update(state.moments, transitions),
   }
 
 
@@ -384,8 +342,8 @@ def sample(
   slots = jax.random.randint(key, shape, 0, jnp.maximum(buffer.size, 1))
   rows = buffer_lib.rows_at(buffer, slots)
   rows = rows._replace(
-    obs=read(state.moments, rows.obs),
-    next_obs=read(state.moments, rows.next_obs),
+    obs=inputs_lib.read(state.moments, rows.obs),
+    next_obs=inputs_lib.read(state.moments, rows.next_obs),
   )
   return rows, buffer.size >= section.batch_size
 

@@ -18,6 +18,7 @@ import jax
 
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import rounds
@@ -58,9 +59,7 @@ def make(
   model_based.check(env, config, check)
   off_policy.check_actions(env)
   networks = networks_lib.make(env, config)
-  policy, acting_params = off_policy.acting(
-    networks.policy, env, config.collect
-  )
+  policy, acting_params = inputs.acting(networks.policy, env, config.collect)
 
   def policy_params(state: State) -> types.Params:
     return acting_params(state.learner.nets.policy, state.moments)

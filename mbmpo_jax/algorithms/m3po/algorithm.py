@@ -24,6 +24,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import rounds as rounds_lib
@@ -125,7 +126,7 @@ def make(
   envs.require_known(env, config.algorithm, parts=('done',))
   policy = networks_lib.make_policy(env, config)
   networks = networks_lib.make(env, config, policy)
-  acting, acting_params = off_policy.acting(policy, env, config.collect)
+  acting, acting_params = inputs.acting(policy, env, config.collect)
   member = recurrent.make(
     env, config.model, length=length, units=config.history.units
   )

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms.m3po import config as config_lib
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.sac import learner as learner_lib
@@ -90,9 +90,9 @@ def to_batch(rows: imagination.Row, moments: Any = ()) -> learner_lib.Batch:
   obs, window = rows.seen
   after = history.push(window, obs, rows.action, rows.reward)
   return learner_lib.Batch(
-    inputs=off_policy.read(moments, rows.seen),
+    inputs=inputs.read(moments, rows.seen),
     action=rows.action,
     reward=rows.reward,
-    next_inputs=off_policy.read(moments, history.Seen(rows.next_obs, after)),
+    next_inputs=inputs.read(moments, history.Seen(rows.next_obs, after)),
     terminated=rows.terminated,
   )

@@ -17,6 +17,7 @@ import jax
 from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import rounds
@@ -58,7 +59,7 @@ def make(
   off_policy.check_actions(env)
   envs.family_of(env, config.algorithm)
   policy, networks = networks_lib.make(env, config)
-  acting, acting_params = off_policy.acting(policy, env, config.collect)
+  acting, acting_params = inputs.acting(policy, env, config.collect)
   update = functools.partial(
     learner_lib.update,
     networks=networks,

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms import off_policy_config
 from mbmpo_jax.algorithms.sac import learner as sac
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -42,10 +42,10 @@ def sample(
     data.obs, history.stored(buffer, chosen, length=length, num_envs=num_envs)
   )
   batch = sac.Batch(
-    inputs=off_policy.read(state.moments, seen),
+    inputs=inputs.read(state.moments, seen),
     action=data.action,
     reward=data.reward,
-    next_inputs=off_policy.read(state.moments, data.next_obs),
+    next_inputs=inputs.read(state.moments, data.next_obs),
     terminated=data.terminated,
   )
   shape = (section.num_updates, section.batch_size)

@@ -15,6 +15,7 @@ import jax
 
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import off_policy
 from mbmpo_jax.algorithms import rounds
@@ -53,7 +54,7 @@ def make(
   off_policy.check_actions(env)
   policy = networks_lib.make_policy(env, config.policy)
   networks = networks_lib.make(env, config, policy)
-  acting, acting_params = off_policy.acting(policy, env, config.collect)
+  acting, acting_params = inputs.acting(policy, env, config.collect)
 
   def update(
     learner: learner_lib.Learner,
