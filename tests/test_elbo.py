@@ -47,7 +47,7 @@ def reference(kind, params, context, targets, key, kl_weight=1.0):
     posteriors = [
       tests.head(p, tests.reference_target(p, context, x, 3.0)) for x in xs
     ]
-  else:
+  else:  # MLSM-v1 adds the attention to what is decoded.
     r_c = tests.reference_mean(p, context)
     pooled = tests.reference_mean(p, context, targets)
     posteriors = [tests.head(p, pooled)]
@@ -58,13 +58,16 @@ def reference(kind, params, context, targets, key, kl_weight=1.0):
     for k in range(PARTICLES):
       drawn = noise[k, t if kind == 'graph' else 0]
       z = mean + np.exp(log_std) * drawn
-      density = tests.output(p, np.r_[x, z])
+      known = [x, z]
+      if kind == 'attentive':
+        known.append(tests.reference_attention(p, context, x))
+      density = tests.output(p, np.concatenate(known))
       total -= log_density(y, *density) / PARTICLES
   total += kl_weight * sum(kl(*q, *prior) for q in posteriors)
   return total / len(xs)
 
 
-@pytest.mark.parametrize('kind', ['graph', 'mean'])
+@pytest.mark.parametrize('kind', ['graph', 'mean', 'attentive'])
 @pytest.mark.parametrize('kl_weight', [1.0, 0.3])
 def test_the_bound(kind, kl_weight, x64):
   net, params = tests.network(kind)

@@ -4,11 +4,14 @@ import importlib
 import pathlib
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
+from experiments.figures import gssm_tables
 from mbmpo_jax.training.figures import command
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import study
+from mbmpo_jax.training.figures import unseen_tasks
 
 # Of a group: the return it climbs to, and the transitions of a run.
 _Look = Callable[[study.Group], tuple[float, float]]
@@ -20,6 +23,8 @@ _BY_KEY: dict[str, dict[str, float]] = {
   'fig7': {'0.001': 2.0, '5': 1.9, '15': 2.0, '30': 2.0},
   'm3po_fig7': {'m3po': 2.0, 'm3po_h_long': 2.0},
   'm3po_fig9': {'m3po': 2.0},
+  'gssm_fig2': {'gssm': 2.0},
+  'gssm_fig3': {'gssm': 2.0},
 }
 
 
@@ -47,6 +52,7 @@ def _rows(run: study.Run, level: float, transitions: float) -> list[dict]:
       'iteration': index,
       'env_steps': steps * (index + 1),
       'eval/return_mean': level if index >= begins * count else 0.0,
+      'real/return': level if index >= begins * count else 0.0,
       'time/eval_s': 1.0,
       'time/learn_s': 1.0,
     }
@@ -60,7 +66,9 @@ def _verdicts(name: str, look: _Look) -> dict[str, str]:
   return {claim.text: claim.verdict for claim in figure.claims(found)}
 
 
-@pytest.mark.parametrize('name', ['fig2', 'fig4', 'm3po_fig7', 'm3po_fig9'])
+@pytest.mark.parametrize(
+  'name', ['fig2', 'fig4', 'm3po_fig7', 'm3po_fig9', 'gssm_fig2', 'gssm_fig3']
+)
 def test_the_better_is_called_better(name):
   """All claims hold; and fail, if ours are the worse."""
   known = _BY_KEY[name]
@@ -135,3 +143,63 @@ def test_more_is_called_better():
   }
   levels.update(flipped)
   assert set(_verdicts('fig7', look).values()) == {report.FAILED}
+
+
+def test_ppo_is_judged_by_its_best_ten_episodes_before_the_mark():
+  """Figure 6 of GSSM: it is as good later, before the mark, and never."""
+  figure, _ = _study('gssm_fig6', lambda group: (1.0, 1.0))
+  transitions = {'gssm': 24_000.0}
+
+  def verdicts_of(begins: float) -> set[str]:
+    made = []
+    for group in figure.groups('quick', figure.methods):
+      runs = []
+      for run in group.runs:
+        steps = transitions.get(group.key, 120_000.0)
+        rows = _rows(run, 1.0, steps)
+        if group.key != 'gssm':
+          for row in rows:
+            row['real/return'] = float(row['env_steps'] >= begins)
+        runs.append(rows)
+      made.append(study.Found(group, tuple(runs)))
+    found = study.Study('quick', pathlib.Path('nowhere'), tuple(made))
+    return {claim.verdict for claim in figure.claims(found)}
+
+  assert verdicts_of(26_000) == {report.HELD}
+  # One iteration of PPO has ten episodes, so the first good one counts.
+  assert report.HELD not in verdicts_of(24_000)
+
+
+@pytest.mark.parametrize(
+  ('own', 'other', 'rival', 'returns', 'seconds', 'verdict'),
+  [
+    (1.0, 3.0, 2.0, -80.0, 0.001, report.HELD),
+    (1.0, 1.5, 0.5, -110.0, 0.02, report.FAILED),
+  ],
+)
+def test_what_tables_say_of_errors_returns_and_seconds(
+  own, other, rival, returns, seconds, verdict
+):
+  """GSSM's tables: twenty tasks and three seeds, with a little noise."""
+  rng = np.random.default_rng(0)
+
+  def noisy(value: float) -> list[float]:
+    return (value + 0.01 * rng.standard_normal(20)).tolist()
+
+  def seeds(own: float) -> list[unseen_tasks.Found]:
+    return [
+      unseen_tasks.Found(noisy(returns), noisy(own), noisy(other), {}, seconds)
+      for _ in range(3)
+    ]
+
+  _, found = _study('gssm_tables', lambda group: (1.0, 1.0))
+  entry = next(x for x in found.panels['acrobot'] if x.group.key == 'gssm')
+  ours = seeds(own)
+  made = [
+    gssm_tables._apart('acrobot', ours),
+    gssm_tables._lower('acrobot', ours, seeds(rival), 'the other'),
+    gssm_tables._reached('acrobot', entry, ours),
+    gssm_tables._fast('acrobot', ours),
+  ]
+  assert [claim.verdict for claim in made] == [verdict] * 4
+  assert gssm_tables._apart('acrobot', []).verdict == report.UNDECIDED

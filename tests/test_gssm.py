@@ -334,14 +334,14 @@ def test_random_trajectories_come_first_and_tell_the_policy_its_task(run):
   assert data.action[10] != before.action[0]
 
 
-def scripted(num: int, judged: list[float]) -> tuple[Any, Any]:
+def scripted(num: int, judged: list[float], leader: int = 0) -> tuple[Any, Any]:
   """Learners that are a number each, which an update raises by it; metrics."""
 
   def update(learner: Any, key: jax.Array) -> tuple[Any, Any]:
     del key
     return learner + 1, {'value': learner, 'nonfinite/x': jnp.ones(())}
 
-  start = learners.Learners(jnp.asarray(judged), jnp.int32(0))
+  start = learners.Learners(jnp.asarray(judged), jnp.int32(leader))
   keys = jax.random.split(jax.random.PRNGKey(0), num)
   return learners.learn(
     start, update, keys, metrics=('value', 'nonfinite/x'), judged_by='value'
@@ -353,6 +353,11 @@ def test_the_learner_that_earns_most_leads():
   after, found = scripted(3, [5.0, 7.0, jnp.nan, 6.0])
   assert after.leader == 1 and after.best == 10
   assert found['value'] == 8 and found['nonfinite/x'] == 12
+
+
+def test_the_leader_stays_if_no_learner_has_a_finite_return():
+  after, _ = scripted(2, [jnp.nan, jnp.nan, jnp.nan], leader=2)
+  assert after.leader == 2
 
 
 def test_all_but_the_leader_are_drawn_anew_when_it_is_due():

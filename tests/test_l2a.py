@@ -23,7 +23,9 @@ from mbmpo_jax.models import normalizer
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import history
+from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import evaluate
+from mbmpo_jax.training.launch import tiny as tiny_lib
 from tests import reference_history
 from tests import test_history
 
@@ -235,6 +237,96 @@ def test_acting_adapts_to_the_newest_step_too(known, x64):
       )
   same = jax.tree.map(np.array_equal, ready.params, after.params)
   assert any(jax.tree.leaves(same)) == (not known)
+
+
+def test_adapting_to_choices_and_angles(x64):
+  """On the acrobot: one-hot actions, sines, cosines, an angle that is cut."""
+  env = envs.make('acrobot')
+  section = grbal_config.Ensemble(
+    num_models=1, hidden_sizes=(5, 6), activation='tanh'
+  )
+  model = grbal.make(
+    env, section, adapt_steps=M, inner_lr=ALPHA, predict_reward=False
+  )
+  rng = np.random.default_rng(6)
+
+  def moments(size: int) -> normalizer.Moments:
+    mean, std = rng.normal(size=size), rng.uniform(1, 2, size)
+    return normalizer.Moments(jnp.asarray(mean), jnp.asarray(std))
+
+  far = jnp.full(4, 100.0)
+  stats = statistics_lib.Statistics(moments(11), moments(4), -far, far, None)
+  ready = begun(model, stats)
+  obs = rng.uniform(-1, 1, (M + 1, 4))
+  obs[:, 0] = 2.5, 3.1, -3.1, -2.5
+  choices = np.eye(3)[[2, 0, 1]]
+  window = history.Window(
+    jnp.asarray(obs[:M]), jnp.asarray(choices), jnp.zeros(M), jnp.ones(M)
+  )
+  after = jax.jit(model.adapt)(ready, window, jnp.asarray(obs[M]))
+  angles = obs[:M, :2]
+  x = np.concatenate([obs[:M], np.sin(angles), np.cos(angles), choices], -1)
+  change = np.diff(obs, axis=0)
+  change[1, 0] += 2 * np.pi
+  expected = adapted_by_hand(
+    layers_of(ready.params, 0),
+    standard(stats.inputs, x),
+    standard(stats.targets, change),
+    np.ones(M),
+    ALPHA,
+  )
+  for found, layer in zip(layers_of(after.params, 0), expected, strict=True):
+    jax.tree.map(
+      functools.partial(np.testing.assert_allclose, rtol=1e-9), found, layer
+    )
+
+
+@pytest.mark.slow  # Two planners that adapt.
+@pytest.mark.parametrize(
+  ('world', 'kind'), [('acrobot', 'cem'), ('point_direc', 'mppi')]
+)
+def test_planners_act_in_the_adapted_model(world, kind):
+  """The plan is another in the first step of an episode than with a window."""
+  config: Any = tiny_lib.shrink(algorithms.config('l2a')())
+  config = config_lib.replaced(
+    config,
+    {
+      'env.name': world,
+      'planner.kind': kind,
+      'planner.num_candidates': 64,
+      'planner.horizon': 3,
+      'collect.episode_length': 40,
+      'adaptation.inner_lr': 30.0,
+    },
+  )
+  env = envs.make(world)
+  algorithm = algorithms.make('l2a', env, config)
+  state = jax.jit(algorithm.init)(_KEY, base.hyper(config))
+  params = algorithm.policy_params(state)
+  steps, running = real.rollout(
+    env, algorithm.policy, params, _KEY, num_envs=2, horizon=8
+  )
+  if world == 'acrobot':
+    np.testing.assert_array_equal(
+      np.sort(steps.env_action), [[[0, 0, 1]] * 2] * 8
+    )
+  window = running.carry.window
+  size = window.mask.shape[1]
+  np.testing.assert_array_equal(
+    window.action, np.swapaxes(steps.env_action, 0, 1)[:, -size:]
+  )
+  carries = [
+    running.carry,
+    running.carry._replace(
+      window=window._replace(mask=jnp.zeros_like(window.mask))
+    ),
+  ]
+  noise = algorithm.policy.noise(_KEY, (2,))
+  told, untold = (
+    algorithm.policy.act(params, carry, steps.next_obs[-1], noise)[1].env
+    for carry in carries
+  )
+  assert np.any(told != untold)
 
 
 def test_a_prediction_is_what_the_parameters_say(x64):

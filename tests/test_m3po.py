@@ -2,6 +2,7 @@
 
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from mbmpo_jax import config as shared
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms.m3po import algorithm as m3po
 from mbmpo_jax.algorithms.m3po import batches
 from mbmpo_jax.algorithms.m3po import config as m3po_config
@@ -21,6 +23,8 @@ from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.models import recurrent
 from mbmpo_jax.models import statistics
 from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import normalized
+from mbmpo_jax.policies import normalized_inputs
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import history
 from mbmpo_jax.rollouts import real
@@ -65,15 +69,39 @@ def real_data(env: envs.Environment, policy: policies.Policy, params):
   return collect(params, jax.random.PRNGKey(5))
 
 
-def test_branched_rollouts_replayed_step_by_step(x64):
-  """By one member: histories, actions, rewards and next states."""
+def scaled(obs: np.ndarray, features: np.ndarray, mask: np.ndarray) -> Any:
+  """What the policy reads under `MOMENTS`; actions and padding are as is."""
+  o, r = MOMENTS.obs, MOMENTS.reward
+  std, paid = (np.sqrt(np.asarray(m.squares / m.total)) for m in (o, r))
+  features = features.copy()
+  features[:, :2] = (features[:, :2] - np.asarray(o.mean)) / std
+  features[:, 4:] = (features[:, 4:] - np.asarray(r.mean)) / paid
+  return (obs - np.asarray(o.mean)) / std, features * mask[:, None]
+
+
+# Of ten transitions; numbers so large that nothing is clipped.
+MOMENTS = normalized_inputs.InputMoments(
+  normalized.Moments(
+    jnp.asarray(10.0), jnp.asarray([0.5, -0.3]), jnp.asarray([40.0, 90.0])
+  ),
+  normalized.Moments(jnp.asarray(10.0), jnp.ones(1) / 3, jnp.full(1, 20.0)),
+)
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+def test_branched_rollouts_replayed_step_by_step(normalize, x64):
+  """By one member: histories, actions, rewards and next states.
+
+  The policy may read scaled inputs; rows and the model's inputs are as is.
+  """
   env = envs.make('point_direc')
-  config = tiny_config()
-  policy = networks_lib.make_policy(env, config)
-  params = jax.jit(policy.init)(jax.random.PRNGKey(0))
+  config = tiny_config(**{'collect.normalize_observations': normalize})
+  plain = networks_lib.make_policy(env, config)
+  params = jax.jit(plain.init)(jax.random.PRNGKey(0))
+  policy, acting = inputs.acting(plain, env, config.collect)
   dynamics = recurrent.make(env, config.model, length=LENGTH, units=4)
   members = jax.jit(dynamics.init)(jax.random.PRNGKey(1))
-  buffer = real_data(env, policy, params)
+  buffer = real_data(env, plain, params)
   key, horizon, count = jax.random.PRNGKey(2), 4, 6
 
   @jax.jit
@@ -82,7 +110,7 @@ def test_branched_rollouts_replayed_step_by_step(x64):
     return imagination.branched(
       env,
       policy,
-      params,
+      acting(params, MOMENTS),
       dynamics,
       jax.tree.map(lambda x: x[0], model),
       buffer,
@@ -137,9 +165,8 @@ def test_branched_rollouts_replayed_step_by_step(x64):
         rtol=1e-7,
         atol=1e-12,
       )
-      outputs = reference.network(
-        params['params']['Network_0'], obs, features, mask
-      )
+      read = scaled(obs, features, mask) if normalize else (obs, features)
+      outputs = reference.network(params['params']['Network_0'], *read, mask)
       mean, std = reference.squashed(outputs, -5, 2)
       action = np.tanh(mean + std * noise[t, n])
       np.testing.assert_allclose(rows.action[t, n], action, rtol=1e-7)

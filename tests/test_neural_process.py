@@ -188,6 +188,18 @@ def reference_mean(p, *contexts):
   return sum(read) / len(read)
 
 
+def reference_attention(p, context, x):
+  """r_* of MLSM-v1: values of the context, weighted for a target."""
+  keys = [dense(p['features'], xi) for xi in alive(context)[0]]
+  values = [
+    dense(p['local_value'], mlp(p['local_point']['MLP_0'], np.r_[xi, yi], True))
+    for xi, yi in zip(*alive(context), strict=True)
+  ]
+  query = dense(p['features'], x)
+  weight = softmax([query @ key / np.sqrt(len(query)) for key in keys])
+  return sum(w * value for w, value in zip(weight, values, strict=True))
+
+
 def test_messages_between_context_points(x64):
   """Equations 5 and 6, over 5 of 7 rows."""
   net, params = network('graph')
@@ -274,15 +286,8 @@ def test_the_attentive_one_weighs_the_context_for_every_target(x64):
   z = jnp.asarray(np.random.default_rng(0).normal(size=(2, 1, 3)))
   density = apply(net, params, encoding, targets.x, z, method='decode')
   p = params['params']
-  keys = [dense(p['features'], x) for x in alive(context)[0]]
-  values = [
-    dense(p['local_value'], mlp(p['local_point']['MLP_0'], np.r_[x, y], True))
-    for x, y in zip(*alive(context), strict=True)
-  ]
   for t, x in enumerate(np.asarray(targets.x)):
-    query = dense(p['features'], x)
-    weight = softmax([query @ key / np.sqrt(4) for key in keys])
-    r = sum(w * value for w, value in zip(weight, values, strict=True))
+    r = reference_attention(p, context, x)
     for k in range(2):
       expected = output(p, np.r_[x, z[k, 0], r])
       np.testing.assert_allclose(density.mean[k, t], expected[0], rtol=1e-10)
@@ -495,15 +500,23 @@ def test_dropout_masks_are_those_of_a_particle(x64):
   np.testing.assert_allclose(steps[0], obs + y, rtol=1e-9)
 
 
-def test_dropout_learns_by_likelihood(x64):
-  """Without dropout, of context and targets alike."""
-  made, params = make('dropout', dropout_rate=0.0)
+@pytest.mark.parametrize('rate', [0.0, 0.4])
+def test_dropout_learns_by_likelihood(rate, x64):
+  """Of context and targets alike; every row has its own masks."""
+  made, params = make('dropout', dropout_rate=rate)
   context, targets = points(5, 7), points(4, 4, seed=5)
-  args = params, context, targets, jax.random.PRNGKey(0)
-  loss, info = jax.jit(made.loss)(*args)
+  key = jax.random.PRNGKey(0)
+  loss, info = jax.jit(made.loss)(params, context, targets, key)
+  masks = [np.asarray(x) for x in dropout.draw_masks(key, 11, (8, 7), rate)]
+  # Row n of the masks is that of row n of the padded points.
+  rows = [*range(5), *range(7, 11)]
   p, terms = params['params'], []
-  for x, y in (*zip(*alive(context)), *zip(*alive(targets))):  # noqa: B905
-    out = mlp(p, x)
+  both = (*zip(*alive(context)), *zip(*alive(targets)))  # noqa: B905
+  for n, (x, y) in zip(rows, both, strict=True):
+    hidden = x
+    for index, mask in enumerate(masks):
+      hidden = np.maximum(dense(p[f'Dense_{index}'], hidden), 0) * mask[n]
+    out = dense(p['Dense_2'], hidden)
     std = 0.01 + np.log1p(np.exp(out[OUT:]))
     terms.append(
       np.sum(

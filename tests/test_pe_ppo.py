@@ -147,6 +147,30 @@ def test_densities_are_replayed(learned):
   )
 
 
+def test_the_loss_holds_latents_near_the_prior(learned):
+  """The larger its weight, the smaller the divergence of both encoders."""
+  env, config, algorithm, state = learned
+  seen = context_lib.seen(
+    normalized.normalized(state.moments, episode(learned))
+  )
+  update = jax.jit(algorithm.update)
+
+  def divergences(weight: float) -> list[float]:
+    hyper = {**state.hyper, 'learn.kl_coef': jnp.asarray(weight)}
+    after = state._replace(hyper=hyper)
+    for _ in range(3):
+      after, _ = update(after)
+    return [
+      float(jnp.mean(net.apply(theta, seen.obs, method='divergence')))
+      for net, theta in zip(
+        pe_ppo._told(env, config), (after.policy, after.value), strict=True
+      )
+    ]
+
+  free, held = divergences(0.0), divergences(100.0)
+  assert all(low < high for low, high in zip(held, free, strict=True))
+
+
 def test_adaptation_hands_on_the_transitions(learned):
   _, config, algorithm, state = learned
   steps = jax.tree.map(lambda x: x[:3, :1], episode(learned))

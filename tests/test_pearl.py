@@ -183,6 +183,7 @@ class Holder:
 
   def __init__(self, buffer: buffer_lib.Buffer) -> None:
     self.buffer = buffer
+    self.moments = ()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from mbmpo_jax.models import normalizer
 from mbmpo_jax.training.figures import task_pools
 from mbmpo_jax.training.figures import unseen_tasks
 from mbmpo_jax.training.launch import tiny as tiny_lib
+from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import saved_state
 from tests import test_gssm
 
@@ -109,7 +110,7 @@ def test_contexts_of_another_task_and_fewer_points(run, pools):
 
 
 def test_pools_and_what_was_found_are_kept(tmp_path, run, pools, monkeypatch):
-  """Made once; anew where sizes are others."""
+  """Made once; anew where sizes, run, checkpoint or version are others."""
   loaded = []
 
   def load(folder):
@@ -123,14 +124,28 @@ def test_pools_and_what_was_found_are_kept(tmp_path, run, pools, monkeypatch):
     for _ in range(2)
   ]
   assert len(loaded) == 1 and found[0].digest == found[1].digest
+  # Another size, another run and another checkpoint.
+  for run_folder, sizes in (
+    (tmp_path, _SIZES._replace(targets=8)),
+    (tmp_path / 'other', _SIZES),
+    (tmp_path, _SIZES),
+  ):
+    task_pools.kept_pools(tmp_path / 'pools.npz', run_folder, sizes)
+  with monkeypatch.context() as newer:
+    newer.setattr(checkpoint, 'steps', lambda folder: [3])
+    task_pools.kept_pools(tmp_path / 'pools.npz', tmp_path, _SIZES)
+  assert len(loaded) == 5
   assert found[0].targets.obs.shape == pools.targets.obs.shape
   nothing = unseen_tasks.Found([1.0], [2.0], [3.0], {5: [2.0]}, float('nan'))
   monkeypatch.setattr(unseen_tasks, 'measure', lambda *args: nothing)
   made = [unseen_tasks.kept(tmp_path, found[0], _SIZES) for _ in range(2)]
-  assert len(loaded) == 2 and made[0][:-1] == made[1][:-1]
+  assert len(loaded) == 6 and made[0][:-1] == made[1][:-1]
   assert np.isnan(made[1].seconds)
   unseen_tasks.kept(tmp_path, None, _SIZES)
-  assert len(loaded) == 3
+  assert len(loaded) == 7
+  monkeypatch.setattr(unseen_tasks, '_VERSION', 0)
+  unseen_tasks.kept(tmp_path, None, _SIZES)
+  assert len(loaded) == 8
 
 
 def test_what_is_measured_of_a_run(run, pools):

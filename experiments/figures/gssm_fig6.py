@@ -4,9 +4,10 @@ r"""Figure 6 of GSSM's paper: model-free PPO with a new task per episode.
 
 Learning curves of DR-PPO, which does not observe the task, and PE-PPO, which
 infers it, over real transitions. A vertical line marks the number of
-transitions that GSSM and the other surrogate models use. Claim: with that many
-transitions, the PPO methods have lower returns than GSSM's final return. The
-runs of GSSM are shared with `gssm_tables.py`, in the same folder.
+transitions that GSSM and the other surrogate models use. Returns are means of
+ten episodes. Claim: with that many transitions, the PPO methods have lower
+returns than GSSM's final return. The runs of GSSM are shared with
+`gssm_tables.py`, in the same folder.
 """
 
 import numpy as np

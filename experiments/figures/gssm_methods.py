@@ -33,6 +33,8 @@ PER_STEP = (CARTPOLE, ACROBOT)
 # that.
 CONTEXT = {'tiny': 5, CARTPOLE: 50, ACROBOT: 50}
 LONG_CONTEXT, EPISODES = 500, 50
+# Training episodes over which returns are averaged.
+SMOOTHED = 10
 
 
 class Look(NamedTuple):
@@ -70,6 +72,12 @@ _QUICK: dict[tuple[str, str], dict[str, Any]] = {
   },
   ('l2a', ACROBOT): {'run.num_iterations': 30},
 }
+# GSSM's preset has 120,000 transitions of the acrobot, PPO's then five times as
+# many.
+_FULL: dict[tuple[str, str], dict[str, Any]] = {
+  ('ppo', ACROBOT): {'run.num_iterations': 300},
+  ('pe_ppo', ACROBOT): {'run.num_iterations': 300},
+}
 # Fields of the model-free methods in the MuJoCo environments: 5,000 episodes.
 _LONG = {'collect.num_envs': 5, 'run.num_iterations': 1000}
 # For the cost estimate, on one core: rate of matrix products in FLOP/s; further
@@ -99,8 +107,8 @@ def config(
   look = METHODS[method]
   known: Any = methods_lib.preset(look.algorithm, world, like=ACROBOT)
   given = dict(values or {})
-  if size == 'quick':
-    given = _QUICK.get((look.algorithm, world), {}) | given
+  sizes = {'quick': _QUICK, 'full': _FULL}.get(size, {})
+  given = sizes.get((look.algorithm, world), {}) | given
   if not (methods_lib.CONFIGS / look.algorithm / f'{world}.py').is_file():
     # The environment with that name, and GSSM's episode length.
     gssm: Any = methods_lib.preset('gssm', world)
@@ -190,28 +198,20 @@ def world_of(found: study.Found) -> str:
 
 def ends(found: study.Found, world: str) -> list[float]:
   """Returns the last smoothed return of each finished run."""
-  return [
-    float(curve.returns[-1])
-    for curve, run, rows in zip(
-      collected(found, world), found.group.runs, found.rows, strict=True
-    )
-    if study.is_done(run, rows) and curve.returns.size
-  ]
+  return [float(curve.returns[-1]) for curve in finished(found, world)]
 
 
-def collected(
-  found: study.Found, world: str, window: int = 10
-) -> list[curves.Curve]:
+def collected(found: study.Found, world: str) -> list[curves.Curve]:
   """Returns for every run the curve of returns of its training episodes.
 
   The episodes are of the current task, which changes throughout training, and
   the policy receives the transitions of that task seen so far, as in the
-  paper's figure 2. Each value is the mean of up to `window` iterations.
+  paper's figure 2. Each value is the mean of the last `SMOOTHED` episodes,
+  whatever the number of episodes per iteration.
 
   Args:
     found: the runs.
     world: their environment.
-    window: iterations to average over.
   """
   made = []
   for run, rows in zip(found.group.runs, found.rows, strict=True):
@@ -219,8 +219,28 @@ def collected(
     shown = np.isfinite(returns)
     steps = plot.column(rows, 'env_steps')[shown]
     curve = curves.Curve(steps, returns[shown], steps)
-    made.append(curves.smoothed(curve, window))
+    made.append(curves.smoothed(curve, _window(run.config)))
   return made
+
+
+def finished(found: study.Found, world: str) -> list[curves.Curve]:
+  """Returns `collected` of the finished runs."""
+  return [
+    curve
+    for curve, run, rows in zip(
+      collected(found, world), found.group.runs, found.rows, strict=True
+    )
+    if study.is_done(run, rows) and curve.returns.size
+  ]
+
+
+def _window(config: Any) -> int:
+  """Returns the number of iterations that have `SMOOTHED` episodes."""
+  collect = config.collect
+  episodes = collect.steps // collect.episode_length
+  # Returns are those of the policy, without episodes of uniform actions.
+  episodes -= getattr(collect, 'random_trajectories', 0)
+  return max(1, SMOOTHED // max(1, episodes))
 
 
 def seconds(config: Any) -> float:

@@ -5,10 +5,10 @@ r"""Tables 1, 2 and 6 of GSSM's paper, and model error by context size.
 In tasks that no run was trained on: the error of the learned models, the
 returns of the policies and the seconds that adaptation takes, beside the
 published values. All models predict the same transitions, half from random
-actions, half from a trained policy of GSSM, and are compared task by task.
-Claims: GSSM's model distinguishes tasks, its error is below the errors of
-MLSM-v0 and M-DPILCO, its returns equal the paper's, and its adaptation time is
-negligible.
+actions, half from a trained policy of GSSM, and are compared task by task: the
+intervals are over tasks, not over seeds. Claims: GSSM's model distinguishes
+tasks, its error is below the errors of MLSM-v0 and M-DPILCO, its returns equal
+the paper's, and its adaptation time is negligible.
 """
 
 import math
@@ -125,7 +125,7 @@ def _returns(
 def table(found: study.Study) -> list[tuple[str, ...]]:
   measured = _Measured(found)
   rows: list[tuple[str, ...]] = [
-    ('world', 'what', 'method', 'here', 'paper', 'seeds')
+    ('world', 'what', 'method', 'here', 'paper', 'seeds', 'transitions')
   ]
   for what in (published.MODEL, published.RETURN, published.SECONDS):
     for world, entries in found.panels.items():
@@ -143,9 +143,16 @@ def table(found: study.Study) -> list[tuple[str, ...]]:
               here or 'not measured',
               paper or 'none',
               str(len(values)),
+              _transitions(entry),
             )
           )
   return rows
+
+
+def _transitions(entry: study.Found) -> str:
+  """Formats the number of real transitions of a finished run."""
+  rows = entry.finished
+  return f'{rows[0][-1]["env_steps"]:.0f}' if rows else ''
 
 
 def _here(
@@ -202,7 +209,7 @@ def _apart(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
   gap = intervals.mean((0.5 * other - own).tolist())
   reason = (
     f'it is {np.mean(own):.3g} and {np.mean(other):.3g}; half of the one less'
-    f' the other is {gap.text()} tasks'
+    f' the other is {gap.text()} tasks, each the mean of {len(ours)} seeds'
   )
   return report.Claim(
     text, report.verdict(gap, 0.0), reason, {'own': own, 'other': other}
@@ -222,7 +229,8 @@ def _lower(
   gap = intervals.mean((theirs - mine).tolist())
   reason = (
     f'it is {np.mean(mine):.3g}, the other {np.mean(theirs):.3g}; task by task'
-    f' the difference is {gap.text()} tasks'
+    f' the difference is {gap.text()} tasks, each the mean of {len(ours)} and'
+    f' {len(others)} seeds'
   )
   return report.Claim(
     text, report.verdict(gap, 0.0), reason, {'ours': mine, 'theirs': theirs}

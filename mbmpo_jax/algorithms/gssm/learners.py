@@ -90,7 +90,8 @@ def learn(
     update: (learner, key) -> (learner, metrics).
     keys: [N, 2], one per update; consumed.
     metrics: names of the metrics that `update` returns.
-    judged_by: the metric whose mean selects the leader; NaN is never selected.
+    judged_by: the metric whose mean selects the leader; NaN is never selected,
+      and the leader stays if all are NaN.
     sums: metrics that are summed over updates; the others are averaged.
 
   Returns:
@@ -108,7 +109,11 @@ def learn(
   (each, tallies), _ = jax.lax.scan(step, (learners.each, start), keys)
   found = jax.vmap(lambda tally: tally_lib.summary(tally, sums=sums))(tallies)
   value = found[judged_by]
-  leader = jnp.argmax(jnp.where(jnp.isnan(value), -jnp.inf, value))
+  leader = jnp.where(
+    jnp.all(jnp.isnan(value)),
+    learners.leader,
+    jnp.argmax(jnp.where(jnp.isnan(value), -jnp.inf, value)),
+  )
   reduced = {
     name: jnp.sum(values)
     if name in sums or name.startswith('nonfinite/')

@@ -273,8 +273,10 @@ def make(
       )
       return write(carry[0], found)
 
-    # Starts with the first round after exploration, which has updates already.
+    # Starts with the first round after exploration, which has updates already,
+    # or, after steps from outside, with the first round of all.
     due = (index - config.start_rounds) % config.full_period == 0
+    due |= ring.size == 0
     zero = jnp.zeros(())
     # A loop of zero or one steps, because a `cond` would copy the ring.
     return jax.lax.fori_loop(

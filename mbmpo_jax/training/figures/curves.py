@@ -83,6 +83,37 @@ def final(curve: Curve, window: int = WINDOW) -> float:
   return float(last.mean()) if last.size else math.nan
 
 
+def finals(curves: Sequence[Curve], window: int = WINDOW) -> list[float]:
+  """Returns the final returns of runs over the same transitions.
+
+  The longer runs are cut where the shortest one ends. There, the returns are
+  averaged over as many transitions as the last `window` evaluations of the run
+  that is evaluated most rarely.
+
+  Args:
+    curves: of the runs, none of them empty.
+    window: evaluations to average over, at least.
+
+  Example:
+    >>> x = np.array([100.0, 200.0, 300.0, 400.0])
+    >>> often, rare = Curve(x, x, x), Curve(x[1::2], x[1::2], x[1::2])
+    >>> finals([often, rare], window=1)
+    [350.0, 400.0]
+  """
+  end = min(float(curve.steps[-1]) for curve in curves)
+  cut = [until(curve, end) for curve in curves]
+  span = max(
+    end - float(curve.steps[-window - 1] if curve.steps.size > window else 0.0)
+    for curve in cut
+  )
+  return [
+    float(
+      curve.returns[curve.steps > min(end - span, curve.steps[-1] - 1)].mean()
+    )
+    for curve in cut
+  ]
+
+
 def reached(
   curve: Curve, target: float, *, of: str = 'steps', window: int = WINDOW
 ) -> float | None:

@@ -5,6 +5,8 @@ collected once and saved in a file.
 """
 
 import hashlib
+import io
+import json
 import pathlib
 from typing import Any, NamedTuple
 
@@ -17,11 +19,14 @@ from mbmpo_jax import types
 from mbmpo_jax.envs import families
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training.storage import atomic
+from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import saved_state
 
 # A key that does not depend on the runs' seeds.
 _SEED = 26
 _STORED = ('obs', 'action', 'next_obs')
+# The array that says which run and sizes a file is of.
+_SOURCE = 'source'
 
 
 class Pools(NamedTuple):
@@ -142,28 +147,33 @@ def make_pools(
 def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
   """Reads saved transitions, or collects and saves them.
 
+  A file is replaced if it is of another run, checkpoint or sizes.
+
   Args:
     path: the file, `.npz`.
     folder: the run whose policy collects half of the transitions.
-    sizes: sizes of the pools; a file with other sizes is replaced.
+    sizes: sizes of the pools.
 
   Raises:
     UserError: as `saved_state.load_state` does.
   """
   names = [f'{part}.{field}' for part in Pools._fields for field in _STORED]
+  newest = max(checkpoint.steps(folder / 'checkpoints'), default=None)
+  of = [folder.parent.name, folder.name, newest, *sizes]
+  source = np.asarray(json.dumps(of))
   if path.is_file():
     with np.load(path) as file:
       values = [file[name] for name in names]
-    half = len(_STORED)
-    found = Pools(_transitions(values[:half]), _transitions(values[half:]))
-    shape = found.context.obs.shape[1], found.targets.obs.shape[1]
-    if shape == (sizes.context, sizes.targets):
-      return found
+      same = _SOURCE in file and file[_SOURCE] == source
+    if same:
+      half = len(_STORED)
+      return Pools(_transitions(values[:half]), _transitions(values[half:]))
   run = saved_state.load_state(folder)
   made = make_pools(run, sizes, jax.random.PRNGKey(_SEED))
   arrays = [getattr(part, field) for part in made for field in _STORED]
-  with atomic.writing(path.parent), open(path, 'wb') as file:
-    np.savez(file, **dict(zip(names, arrays, strict=True)))
+  file = io.BytesIO()
+  np.savez(file, **{_SOURCE: source}, **dict(zip(names, arrays, strict=True)))
+  atomic.write_output(path, file.getvalue())
   return Pools(*(_transitions([getattr(p, f) for f in _STORED]) for p in made))
 
 

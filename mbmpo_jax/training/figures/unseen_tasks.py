@@ -43,6 +43,8 @@ _FILE = 'unseen_tasks.json'
 # Samples of z over which predictions are averaged (equation 11).
 _DRAWS = 5
 _REPEATS = 20
+# Raised whenever what is measured changes; older results are then not used.
+_VERSION = 1
 # A key that does not depend on the runs' seeds.
 _SEED = 27
 
@@ -268,7 +270,8 @@ def kept(
 ) -> Found:
   """Returns the saved measurements of a run, or measures and saves them.
 
-  They are valid as long as the run, the sizes and the pools are the same.
+  They are valid as long as the run, the sizes, the pools and `_VERSION` are the
+  same.
 
   Args:
     folder: the run's folder.
@@ -280,7 +283,11 @@ def kept(
   """
   path = folder / _FILE
   newest = max(checkpoint.steps(folder / 'checkpoints'), default=None)
-  of = {'sizes': list(sizes), 'pools': pools.digest if pools else ''}
+  of = {
+    'version': _VERSION,
+    'sizes': list(sizes),
+    'pools': pools.digest if pools else '',
+  }
   if path.is_file():
     tree = json.loads(path.read_text(encoding='utf-8'))
     if tree['of'] == of and newest in (None, tree['iteration']):

@@ -5,7 +5,7 @@ not hold if no part of it does, and is undecided otherwise. `efficiency` has the
 claims about transitions and time.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mbmpo_jax.training.figures import curves
 from mbmpo_jax.training.figures import intervals
@@ -15,26 +15,36 @@ from mbmpo_jax.training.reporting import pace
 
 
 def better(
-  ours: study.Found, other: study.Found, text: str, least: float = 0.0
+  ours: study.Found,
+  other: study.Found,
+  text: str,
+  least: float = 0.0,
+  *,
+  curves_of: Callable[[study.Found], list[curves.Curve]] | None = None,
+  window: int = curves.WINDOW,
 ) -> report.Claim:
   """Claims that our final return is higher, by at least `least`.
 
-  If the runs of one group are longer, returns are compared at the number of
-  transitions of the shorter ones.
+  All returns are averaged over the same transitions (`curves.finals`): if the
+  runs of one group are longer, up to where the shorter ones end.
 
   Args:
     ours: runs.
     other: the runs to compare with.
     text: the claim.
     least: in units of return.
+    curves_of: the curves of finished runs to compare, none of them empty; by
+      default of evaluations.
+    window: evaluations to average over, at least.
   """
   if ours.lacks or other.lacks:
     return missing(text, ours, other)
-  ends = [float(c.steps[-1]) for x in (ours, other) for c in x.curves]
-  mine, theirs = (
-    [curves.final(curves.until(curve, min(ends))) for curve in entry.curves]
-    for entry in (ours, other)
-  )
+  found = [
+    curves_of(entry) if curves_of else entry.curves for entry in (ours, other)
+  ]
+  ends = [float(curve.steps[-1]) for group in found for curve in group]
+  values = curves.finals([*found[0], *found[1]], window)
+  mine, theirs = values[: len(found[0])], values[len(found[0]) :]
   gain = intervals.difference(mine, theirs)
   cut = min(ends) < max(ends)
   after = f'after {pace.count(min(ends))} transitions ' if cut else ''
