@@ -4,9 +4,10 @@
 
 On `half_cheetah_fwd_bwd`, without a history (MBPO) and with a history of 10
 steps, which a GRU encodes. Measured are G updates of SAC, M model rollouts of
-one step, and whole rounds of one real step, M rollouts and G updates. Scale
-`paper` has networks of 2x256 units, minibatches of 256, M = 400, G = 10 and
-five members; `quick` has 2x64, 64, M = 100 and G = 5. `--env` is ignored.
+one step, whole rounds of one real step, M rollouts and G updates, and a fit.
+An epoch is its rounds and a fit of `model.max_gradient_steps`. Scale `paper`
+has networks of 2x256 units, minibatches of 256, M = 400, G = 10 and five
+members; `quick` has 2x64, 64, M = 100 and G = 5. `--env` is ignored.
 """
 
 import dataclasses
@@ -35,13 +36,18 @@ from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.algorithms.sac import learner as learner_lib
 from mbmpo_jax.models import mixture
 from mbmpo_jax.models import recurrent
+from mbmpo_jax.rollouts import real
 
 _WORLDS = {'tiny': 'point_direc'}
 _SIZES = {'paper': (256, 256), 'quick': (64, 64), 'tiny': (8, 8)}
 _ROLLOUTS = {'paper': 400, 'quick': 100, 'tiny': 10}
 _UPDATES = {'paper': 10, 'quick': 5, 'tiny': 2}
 _ROUNDS = {'paper': 20, 'quick': 50, 'tiny': 5}
+# Real transitions with random actions that are added for the fit.
+_ADDED = {'paper': 4000, 'quick': 4000, 'tiny': 60}
 _LENGTHS = {'paper': (0, 10), 'quick': (0, 10), 'tiny': (0, 3)}
+# The gradient steps that are timed.
+_FITTED = {'paper': 200, 'quick': 200, 'tiny': 4}
 _AT_LEAST_S = 0.5
 
 
@@ -58,7 +64,7 @@ def make_config(scale: str, length: int) -> m3po_config.Config:
     'policy.hidden_sizes': hidden,
     'critic.hidden_sizes': hidden,
     'model.hidden_sizes': hidden,
-    'model.max_epochs': 1,
+    'model.max_gradient_steps': _FITTED[scale],
     'model_rollouts.num_rollouts': _ROLLOUTS[scale],
     'model_rollouts.buffer_capacity': 50 * _ROLLOUTS[scale],
     'learn.batch_size': hidden[0],
@@ -75,8 +81,13 @@ def make_config(scale: str, length: int) -> m3po_config.Config:
   return config_lib.replaced(m3po_config.Config(), values)
 
 
-def programs(config: m3po_config.Config) -> list[timing.Program]:
-  """Compiles updates, rollouts and rounds, on the state after some epochs."""
+def programs(config: m3po_config.Config, added: int) -> list[timing.Program]:
+  """Compiles updates, rollouts, rounds and a fit, on a state that has learned.
+
+  Args:
+    config: of `make_config`.
+    added: further real transitions, for the fit.
+  """
   env = envs.from_config(config.env)
   algorithm = m3po.make(env, config, check=False)
   state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
@@ -95,7 +106,53 @@ def programs(config: m3po_config.Config) -> list[timing.Program]:
     work=config.run.chunk,
     unit='env steps',
   )
-  return [_updates(env, config, state), _rollouts(env, config, state), rounds]
+  return [
+    _updates(env, config, state),
+    _rollouts(env, config, state),
+    rounds,
+    _fit(env, config, algorithm, state, added),
+  ]
+
+
+def _fit(
+  env: envs.Environment,
+  config: m3po_config.Config,
+  algorithm: base.Algorithm,
+  state: m3po.State,
+  added: int,
+) -> timing.Program:
+  """A fit of all members; its work is the gradient steps that each takes."""
+  length = config.collect.episode_length
+  steps, _ = real.rollout(
+    env,
+    algorithm.policy,
+    algorithm.policy_params(state),
+    jax.random.PRNGKey(2),
+    num_envs=max(1, added // length),
+    horizon=min(added, length),
+    random_actions=True,
+  )
+  state = algorithm.add(state, steps._replace(extras=()))
+  fit = algorithm.phases[base.FIT].function
+  _, metrics = jax.jit(fit)(state)
+  return timing.compile_program(
+    f'fit, L={config.history.length}',
+    fit,
+    state,
+    work=int(metrics['model/gradient_steps']),
+    unit='gradient steps',
+  )
+
+
+def _epoch(timings: list[timing.Timing]) -> float:
+  """Returns real steps per second: rounds and a fit of the defaults' sizes."""
+  defaults = m3po_config.Config()
+  rate = {
+    timed.name.split(',')[0]: timed.work / timed.median_s for timed in timings
+  }
+  fit = defaults.model.max_gradient_steps / rate['fit']
+  steps = defaults.collect.steps_per_env
+  return steps / (steps / rate['rounds'] + fit)
 
 
 def _updates(
@@ -180,7 +237,11 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
   configs = [make_config(scale, length) for length in _LENGTHS[scale]]
   rate = timing.MatmulRate('default')
   timings = timing.alternate(
-    [program for config in configs for program in programs(config)],
+    [
+      program
+      for config in configs
+      for program in programs(config, _ADDED[scale])
+    ],
     rate=rate,
     repeats=repeats,
     at_least_s=0.0 if scale == 'tiny' else _AT_LEAST_S,
@@ -188,6 +249,11 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
   print(timing.HEADER)
   for timed in timings:
     print(timed.row(), flush=True)
+  epochs = {}
+  for length in _LENGTHS[scale]:
+    own = [x for x in timings if x.name.endswith(f'L={length}')]
+    epochs[f'L={length}'] = _epoch(own)
+    print(f'epochs, L={length}: {epochs[f"L={length}"]:.3g} env steps/s')
   matmul = statistics.median(rate.history)
   peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
   print(f'matmul rate, median: {matmul / 1e9:,.0f} GFLOP/s')
@@ -200,6 +266,7 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
     config=config_lib.flatten(configs[-1]),
     matmul_flops_per_s=matmul,
     peak_rss_bytes=peak,
+    epoch_env_steps_per_s=epochs,
     results=[
       dataclasses.asdict(timed) | {'median_s': timed.median_s}
       for timed in timings

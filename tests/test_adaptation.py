@@ -218,4 +218,21 @@ def test_what_is_said_follows_from_the_numbers():
 def test_another_world_is_one_line():
   with pytest.raises(adaptation.AdaptationError, match="must be 'point'"):
     figure.starts(_saved(), 'here', (_saved('point_direc'), 'there'))
-  assert figure.default_other(_saved(), 'zoo/me_trpo/point') is None
+  with pytest.raises(adaptation.AdaptationError) as error:
+    figure.given_other(str(pathlib.Path(__file__).parent / 'nothing'))
+  assert str(error.value).startswith('--other=')
+  assert '\n' not in str(error.value)
+
+
+def test_the_zoos_policy_is_compared_where_it_fits(monkeypatch):
+  """Not with itself, and not in a world of other physics."""
+  monkeypatch.chdir(pathlib.Path(__file__).parents[1])
+  saved = _saved()
+  found = figure.default_other(saved, 'here')
+  assert found is not None and found[1] == 'zoo/me_trpo/point'
+  assert figure.default_other(saved, 'zoo/me_trpo/point') is None
+  config = config_lib.replaced(saved.config, {'env.physics': 'warp'})
+  other = dataclasses.replace(saved, config=config)
+  assert figure.default_other(other, 'here') is None
+  with pytest.raises(adaptation.AdaptationError, match="physics='mjx'"):
+    figure.starts(other, 'here', found)

@@ -79,6 +79,17 @@ def test_what_was_published_is_of_these_worlds():
   assert source.of('mbmpo', 'cartpole') == (199.3, 2.3)
   assert source.of('sac', 'mountain_car') == (52.6, 0.6)
   assert source.of('acktr', 'cartpole') is None
+  # Sums over all environments: means, then deviations, by method.
+  means, stds = (
+    [sum(row[i][part] for row in source.returns.values()) for i in range(7)]
+    for part in (0, 1)
+  )
+  assert means == pytest.approx(
+    [4623.4, 2714.8, 8109.8, -3816.0, -612.9, 14261.3, 15540.6]
+  )
+  assert stds == pytest.approx(
+    [4105.7, 2875.1, 3683.5, 1570.6, 1913.9, 4583.6, 4797.5]
+  )
 
 
 @pytest.mark.parametrize('name', ['pendulm', 'point'])

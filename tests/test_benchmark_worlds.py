@@ -276,10 +276,15 @@ def test_rewards_and_endings_of_what_was_before(name, x64):
   rng = np.random.default_rng(0)
   hidden = env.hidden_coordinates
   ends = set()
-  for height in (0.1, 0.9, 1.3, 2.5):
+  for height, pitch in (
+    *((0.1, 0), (0.9, 0), (1.3, 0), (2.5, 0)),
+    *((1.3, -0.21), (1.3, 0.6), (1.3, 1.1)),  # the limits are 0.2 and 1
+  ):
     qpos, qvel = _coordinates(env, rng)
     if env.can_terminate or 'h' not in name[:2]:
       qpos[hidden if name.startswith(('ant', 'sl', 'hum')) else 1] = height
+    if name in ('hopper_et', 'walker2d_et') and pitch:
+      qpos[2] = pitch
     qvel *= 20  # Beyond what other variants observe.
     obs = env.observe(env.data(jnp.asarray(qpos), jnp.asarray(qvel)))
     body = np.concatenate([qpos[hidden:], qvel])

@@ -540,16 +540,22 @@ def test_gssm_measures_fit_imagination_and_adaptation():
 
 
 @pytest.mark.slow
-def test_m3po_measures_updates_rollouts_and_rounds():
+def test_m3po_measures_updates_rollouts_rounds_and_fits():
   report = json.loads(json.dumps(m3po.run('tiny', repeats=1)))
   _check_header(report, 'm3po')
   results = {result['name']: result for result in report['results']}
-  pieces = ('updates', 'rollouts', 'rounds')
+  pieces = ('updates', 'rollouts', 'rounds', 'fit')
   assert list(results) == [f'{x}, L={n}' for n in (0, 3) for x in pieces]
   for length in (0, 3):
     assert results[f'updates, L={length}']['fractions']
     assert results[f'rollouts, L={length}']['work'] == 10
     assert results[f'rounds, L={length}']['work'] == 5
+    assert results[f'fit, L={length}']['work'] == 4
+    seconds = {x: results[f'{x}, L={length}']['median_s'] for x in pieces}
+    # 1,000 rounds, and 2,000 gradient steps.
+    taken = 1000 * seconds['rounds'] / 5 + 2000 * seconds['fit'] / 4
+    found = report['epoch_env_steps_per_s'][f'L={length}']
+    assert found == pytest.approx(1000 / taken)
   # A GRU is read besides.
   assert results['updates, L=3']['flops'] > results['updates, L=0']['flops']
 

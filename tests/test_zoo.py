@@ -15,6 +15,7 @@ from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import manifest
 from mbmpo_jax.training.storage import saved_policy
 from mbmpo_jax.training.storage import zoo
+from mbmpo_jax.training.viewing import render
 from tests import tiny
 
 _ZOO = pathlib.Path(__file__).parents[1] / 'zoo'
@@ -53,10 +54,24 @@ def test_an_entry_is_the_policy_of_the_run(run, entry) -> None:
 def test_another_return_is_told(entry) -> None:
   """By four standard errors of the difference."""
   made = zoo.Entry(1, 10, 100, 0, 50.0, 3.0, 5.0, '')
-  told = functools.partial(kept.Replay, entry, made, return_std=4.0)
+  told = functools.partial(kept.Replay, entry, made, 100, return_std=4.0)
   assert told(return_mean=51.9).agrees and told(return_mean=48.1).agrees
   assert not told(return_mean=52.2).agrees
   assert 'NOT as recorded' in told(return_mean=47.8).sentence
+  # More episodes take away one of the two errors, of 0.3 and 0.4.
+  many = functools.partial(kept.Replay, entry, made, 10**6, return_std=4.0)
+  assert many(return_mean=51.2).agrees and not many(return_mean=51.3).agrees
+
+
+def test_other_first_steps_are_told(entry) -> None:
+  """Although the return of whole episodes is the same."""
+  made = zoo.Entry(1, 10, 100, 0, 50.0, 3.0, 5.0, '', 10, 2.0)
+  told = functools.partial(kept.Replay, entry, made, 100, 50.0, 3.0)
+  assert told((2.0004, 0.05)).agrees and told(None).agrees
+  assert not told((2.001, 0.05)).agrees
+  assert '2.001, recorded 2: NOT' in told((2.001, 0.05)).sentence
+  assert kept.replay(entry).first is not None
+  assert kept.replay(entry, episodes=3).first is None
 
 
 def _alter_policy(root: pathlib.Path) -> None:
@@ -143,6 +158,22 @@ def test_a_damaged_entry_is_found(entry) -> None:
     (entry.parent / 'aside').rename(entry / name)
 
 
+def test_a_page_of_another_policy_is_refused(run, tmp_path) -> None:
+  """As of a run that went on without drawing its page again."""
+  policy = saved_policy.load_policy(run)
+  page = run / 'policy.html'
+  try:
+    page.write_text(f'<h1>{render.title(policy, "best")}</h1>')
+    made = kept.add(run, tmp_path / 'zoo' / 'x', episodes=2)
+    assert (made.root / 'policy.html').is_file()
+    page.write_text(f'<h1>{render.title(policy, "latest")}</h1>')
+    with pytest.raises(zoo.ZooError, match='shows another policy') as error:
+      kept.add(run, tmp_path / 'zoo' / 'y', episodes=2)
+    assert '\n' not in str(error.value)
+  finally:
+    page.unlink()
+
+
 def test_an_entry_stays_sealed(entry) -> None:
   """What a desktop leaves is passed over; a page is not drawn into it."""
   (entry / '.DS_Store').write_text('')
@@ -164,6 +195,8 @@ def test_every_entry_is_whole_and_fits_its_algorithm(name) -> None:
   policy = saved_policy.load_policy(_ZOO / name)
   assert zoo.read(_ZOO / name).return_mean
   assert name.startswith(f'{policy.config.algorithm}/{policy.config.env.name}')
+  page = (_ZOO / name / 'policy.html').read_text()
+  assert render.title(policy, 'best') in page
   size = sum(file.stat().st_size for file in (_ZOO / name).iterdir())
   assert size < 2**20
 

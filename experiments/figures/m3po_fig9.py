@@ -4,10 +4,10 @@ r"""Figure 9 of M3PO's paper: the length of model rollouts.
 
 M3PO with rollouts of k = 1, 3, 5, 10 and 20 steps that branch from real
 histories, and with rollouts of whole episodes (Full). All use about the same
-number of model steps per real step; k = 3 uses nine tenths of it, because the
-members share the rollouts equally. Claims: k = 1 has a higher final return than
-Full and than longer branches; the paper states the latter for most
-environments.
+number of model steps per real step. k = 3 uses nine tenths of it on the point,
+because the members share the rollouts equally, and k > 1 uses fewer where
+episodes terminate. Claims: k = 1 has a higher final return than Full and than
+longer branches; the paper states the latter for most environments.
 """
 
 from typing import Any

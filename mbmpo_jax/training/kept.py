@@ -1,5 +1,6 @@
 """Adds policies of runs to the zoo, and replays policies of the zoo."""
 
+import html
 import importlib.metadata
 import pathlib
 import platform
@@ -9,12 +10,16 @@ import jax
 import numpy as np
 
 from mbmpo_jax.training import evaluate
+from mbmpo_jax.training.storage import folder
 from mbmpo_jax.training.storage import saved_policy
 from mbmpo_jax.training.storage import zoo
+from mbmpo_jax.training.viewing import render
 
 _VERSIONS = ('mbmpo-jax', 'jax', 'jaxlib', 'mujoco', 'mujoco-mjx')
 # A replay may differ by this many standard errors of the difference.
 _TOLERANCE = 4.0
+# In the first steps it may differ by this share of the deviation over episodes.
+_FIRST_STEPS, _FIRST_TOLERANCE = 10, 0.01
 
 
 class Replay(NamedTuple):
@@ -23,22 +28,38 @@ class Replay(NamedTuple):
   Attributes:
     root: the entry's folder.
     entry: the recorded results.
+    episodes: number of episodes now.
     return_mean: mean return now.
     return_std: standard deviation over episodes now.
+    first: mean return of the first steps now, and its standard deviation over
+      episodes; `None` if they cannot be compared with the recorded ones.
   """
 
   root: pathlib.Path
   entry: zoo.Entry
+  episodes: int
   return_mean: float
   return_std: float
+  first: tuple[float, float] | None = None
 
   @property
   def agrees(self) -> bool:
-    """Whether the means differ by at most 4 standard errors plus 0.1%."""
-    spread = np.hypot(self.entry.return_std, self.return_std)
-    error = spread / self.entry.episodes**0.5
-    allowed = _TOLERANCE * error + 1e-3 * abs(self.entry.return_mean)
-    return bool(abs(self.return_mean - self.entry.return_mean) <= allowed)
+    """Whether returns differ little.
+
+    Mean returns may differ by 4 standard errors of the difference plus 0.1%,
+    and those of the first steps by 1% of their deviation over episodes.
+    """
+    entry = self.entry
+    error = np.hypot(
+      entry.return_std / entry.episodes**0.5,
+      self.return_std / self.episodes**0.5,
+    )
+    allowed = _TOLERANCE * error + 1e-3 * abs(entry.return_mean)
+    same = abs(self.return_mean - entry.return_mean) <= allowed
+    if self.first is not None:
+      mean, std = self.first
+      same &= abs(mean - entry.first_return) <= _FIRST_TOLERANCE * std + 1e-6
+    return bool(same)
 
   @property
   def sentence(self) -> str:
@@ -46,9 +67,18 @@ class Replay(NamedTuple):
     verdict = 'as recorded' if self.agrees else 'NOT as recorded'
     return (
       f'{self.root}: return {self.return_mean:.4g} mean,'
-      f' {self.return_std:.4g} std over {self.entry.episodes} episodes;'
-      f' recorded {self.entry.return_mean:.4g}, {self.entry.return_std:.4g}:'
-      f' {verdict}'
+      f' {self.return_std:.4g} std over {self.episodes} episodes;'
+      f' recorded {self.entry.return_mean:.4g}, {self.entry.return_std:.4g}'
+      f'{self._first_sentence}: {verdict}'
+    )
+
+  @property
+  def _first_sentence(self) -> str:
+    if self.first is None:
+      return ''
+    return (
+      f'; return of the first {self.entry.first_steps} steps'
+      f' {self.first[0]:.6g}, recorded {self.entry.first_return:.6g}'
     )
 
 
@@ -73,8 +103,10 @@ def add(
 
   Raises:
     UserError: as `load_policy` and `zoo.write` do.
+    ZooError: if the run's page shows another policy than its best.
   """
   policy = saved_policy.load_policy(workdir)
+  _check_page(workdir, policy)
   config = policy.config
   if root is None:
     variant = f'-{config.env.variant}' if config.env.variant else ''
@@ -82,6 +114,7 @@ def add(
   zoo.check_place(root, workdir)
   steps = zoo.env_steps(workdir, policy.iteration)
   mean, std, length = _play(policy, episodes, seed)
+  first = _play_first(policy, _FIRST_STEPS, episodes, seed)
   entry = zoo.Entry(
     iteration=policy.iteration,
     env_steps=steps,
@@ -91,9 +124,11 @@ def add(
     return_std=std,
     length_mean=length,
     made_with=_made_with(),
+    first_steps=_FIRST_STEPS,
+    first_return=first[0],
   )
   zoo.write(root, workdir, policy.params, entry)
-  return Replay(root, entry, mean, std)
+  return Replay(root, entry, episodes, mean, std, first)
 
 
 def replay(root: pathlib.Path, *, episodes: int | None = None) -> Replay:
@@ -101,17 +136,34 @@ def replay(root: pathlib.Path, *, episodes: int | None = None) -> Replay:
 
   Args:
     root: the entry's folder.
-    episodes: by default as many as recorded.
+    episodes: by default as many as recorded. Returns of the first steps are
+      only compared for the same episodes.
 
   Raises:
     ZooError: if one of its files is missing or altered.
   """
   entry = zoo.read(root)
-  if episodes is not None:
-    entry = entry._replace(episodes=episodes)
+  num = entry.episodes if episodes is None else episodes
   policy = saved_policy.load_policy(root)
-  mean, std, _ = _play(policy, entry.episodes, entry.seed)
-  return Replay(root, entry, mean, std)
+  mean, std, _ = _play(policy, num, entry.seed)
+  first = None
+  if entry.first_steps and num == entry.episodes:
+    first = _play_first(policy, entry.first_steps, num, entry.seed)
+  return Replay(root, entry, num, mean, std, first)
+
+
+def _check_page(
+  workdir: pathlib.Path, policy: saved_policy.SavedPolicy
+) -> None:
+  """Checks that a run's page, if it has one, shows its best policy."""
+  page = folder.RunFolder(workdir).page
+  title = html.escape(render.title(policy, 'best'))
+  if page.is_file() and title not in page.read_text(encoding='utf-8'):
+    raise zoo.ZooError(
+      f'{page}: shows another policy: must show the best one, after'
+      f' {policy.iteration} iterations; draw it again by `mbmpo render'
+      f' {workdir}`, or remove it'
+    )
 
 
 def _made_with() -> str:
@@ -120,15 +172,25 @@ def _made_with() -> str:
   return f'{", ".join(versions)}, Python {platform.python_version()}, {device}'
 
 
+def _play_first(
+  policy: saved_policy.SavedPolicy, steps: int, episodes: int, seed: int
+) -> tuple[float, float]:
+  """Mean and standard deviation of the return of the first steps."""
+  return _play(policy, episodes, seed, length=steps)[:2]
+
+
 def _play(
-  policy: saved_policy.SavedPolicy, episodes: int, seed: int
+  policy: saved_policy.SavedPolicy,
+  episodes: int,
+  seed: int,
+  length: int | None = None,
 ) -> tuple[float, float, float]:
   play = evaluate.make_evaluate(
     policy.make_env(),
     policy.policy,
     num_episodes=episodes,
-    episode_length=policy.config.collect.episode_length,
+    episode_length=length or policy.config.collect.episode_length,
   )
   found = play(policy.params, jax.random.PRNGKey(seed))
-  mean, std, length = (float(found[name]) for name in evaluate.METRICS)
-  return mean, std, length
+  mean, std, steps = (float(found[name]) for name in evaluate.METRICS)
+  return mean, std, steps

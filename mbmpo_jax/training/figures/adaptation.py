@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.training import adaptation
@@ -71,13 +72,39 @@ class Adapted(NamedTuple):
   returns: np.ndarray
 
 
-def default_other(saved: saved_policy.SavedPolicy, source: str) -> str | None:
-  """The zoo's ME-TRPO policy for the same environment, if it is not `saved`."""
+def default_other(
+  saved: saved_policy.SavedPolicy, source: str
+) -> tuple[saved_policy.SavedPolicy, str] | None:
+  """The zoo's ME-TRPO policy and its folder, if it fits.
+
+  It fits if its environment is that of `saved` in every field, and it is not
+  `saved` itself.
+
+  Raises:
+    ZooError: if it is damaged.
+  """
   env = saved.config.env
   variant = f'-{env.variant}' if env.variant else ''
   place = pathlib.Path('zoo', 'me_trpo', env.name + variant)
   same = place.resolve() == pathlib.Path(source).resolve()
-  return None if same or not place.is_dir() else str(place)
+  if same or not place.is_dir():
+    return None
+  other = saved_policy.load_policy(place)
+  return (other, str(place)) if other.config.env == env else None
+
+
+def given_other(place: str) -> tuple[saved_policy.SavedPolicy, str]:
+  """The policy of a folder that the flag --other names.
+
+  Raises:
+    UserError: as `load_policy` does, naming that flag.
+  """
+  try:
+    return saved_policy.load_policy(place), place
+  except errors.UserError as error:
+    raise adaptation.AdaptationError(
+      str(error).replace('--workdir=', '--other=', 1)
+    ) from None
 
 
 def starts(
@@ -92,13 +119,13 @@ def starts(
   """
   made = [_trained('meta', saved, source)]
   if other is not None:
-    theirs = other[0].config.env
-    if theirs != saved.config.env:
-      raise adaptation.AdaptationError(
-        f'--other={other[1]}: env={theirs.name!r}, variant={theirs.variant!r}:'
-        f' must be {saved.config.env.name!r}, {saved.config.env.variant!r}, as'
-        ' in --workdir'
-      )
+    theirs, ours = (config_lib.flatten(x.config) for x in (other[0], saved))
+    for name in (x for x in ours if x.startswith('env.')):
+      if theirs.get(name) != ours[name]:
+        raise adaptation.AdaptationError(
+          f'--other={other[1]}: {name}={theirs.get(name)!r}: must be'
+          f' {ours[name]!r}, as in --workdir'
+        )
     made.append(_trained('other', *other))
   made.append(Start(SCRATCH, 'from scratch', _SCRATCH_COLOR, saved, source))
   return made

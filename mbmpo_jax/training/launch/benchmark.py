@@ -59,6 +59,15 @@ _MODEL: _Values = {
   'model.max_gradient_steps': 2000,
   'model.clip_margin': 0.25,
 }
+# As in `mbmpo/half_cheetah`.
+_DEEP_MODEL: _Values = {
+  'model.hidden_sizes': (200,) * 4,
+  'model.activation': 'swish',
+  'model.learning_rate': 2e-3,
+  'model.max_epochs': 40,
+  'model.max_gradient_steps': 500,
+  'model.clip_margin': 0.25,
+}
 _ADAM: _Values = {
   'policy.learning_rate': 1e-3,
   'critic.learning_rate': 1e-3,
@@ -86,11 +95,13 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
       'model_rollouts.rollouts_per_task': 10,
       'meta.num_meta_steps': 15,
     },
-    _MODEL
+    _DEEP_MODEL
     | {
       'collect.num_trajectories': 5,
-      'model_rollouts.tasks_per_model': 1,
-      'model_rollouts.rollouts_per_task': 25,
+      'model_rollouts.tasks_per_model': 4,
+      'model_rollouts.rollouts_per_task': 12,
+      'meta.num_meta_steps': 15,
+      'trust_region.max_kl': 0.03,
     },
   ),
   'me_trpo': (

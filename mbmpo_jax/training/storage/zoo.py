@@ -51,6 +51,10 @@ class Entry(NamedTuple):
     return_std: standard deviation over episodes.
     length_mean: mean length in steps.
     made_with: versions and hardware, in words.
+    first_steps: number of first steps of the episodes that were evaluated
+      separately; 0 if none were.
+    first_return: mean return of these steps. In so few steps, rounding errors
+      do not grow, so that machines agree.
   """
 
   iteration: int
@@ -61,6 +65,8 @@ class Entry(NamedTuple):
   return_std: float
   length_mean: float
   made_with: str
+  first_steps: int = 0
+  first_return: float = 0.0
 
 
 def is_entry(root: pathlib.Path) -> bool:
