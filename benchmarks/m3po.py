@@ -150,7 +150,9 @@ def _epoch(timings: list[timing.Timing]) -> float:
   rate = {
     timed.name.split(',')[0]: timed.work / timed.median_s for timed in timings
   }
-  fit = defaults.model.max_gradient_steps / rate['fit']
+  limit = defaults.model.max_gradient_steps
+  assert limit is not None
+  fit = limit / rate['fit']
   steps = defaults.collect.steps_per_env
   return steps / (steps / rate['rounds'] + fit)
 

@@ -99,10 +99,12 @@ def main(_: None) -> None:
     with waits.announced('reading the policies'):
       imports.run()
       saved = saved_policy.load_policy(workdir)
-      if _OTHER.value:
-        other = figure.given_other(_OTHER.value)
-      else:
-        other = figure.default_other(saved, workdir)
+      place = _OTHER.value
+      other = (
+        figure.given_other(place)
+        if place
+        else figure.default_other(saved, workdir)
+      )
       bodies = _BODIES.value or adaptation.default_bodies(saved.make_env())
     settings = adaptation.Settings(
       num_steps=_STEPS.value,

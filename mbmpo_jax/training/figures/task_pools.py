@@ -170,9 +170,10 @@ def kept_pools(path: pathlib.Path, folder: pathlib.Path, sizes: Sizes) -> Pools:
       return Pools(_transitions(values[:half]), _transitions(values[half:]))
   run = saved_state.load_state(folder)
   made = make_pools(run, sizes, jax.random.PRNGKey(_SEED))
-  arrays = [getattr(part, field) for part in made for field in _STORED]
+  found = [getattr(part, field) for part in made for field in _STORED]
+  arrays: dict[str, Any] = dict(zip(names, found, strict=True))
   file = io.BytesIO()
-  np.savez(file, **{_SOURCE: source}, **dict(zip(names, arrays, strict=True)))
+  np.savez(file, **(arrays | {_SOURCE: source}))
   atomic.write_output(path, file.getvalue())
   return Pools(*(_transitions([getattr(p, f) for f in _STORED]) for p in made))
 
