@@ -16,6 +16,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.policies import base as policies
+from mbmpo_jax.training import branching
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration as iteration_lib
 from mbmpo_jax.training import memory
@@ -48,6 +49,7 @@ def train(
   profile: bool = False,
   stop: signals.StopRequest | None = None,
   debug_nans: bool = False,
+  branch: branching.Branch | None = None,
 ) -> dict[str, float]:
   """Runs an experiment, or resumes one that was interrupted.
 
@@ -77,6 +79,8 @@ def train(
       it; by default SIGTERM and Ctrl-C request a stop during this call.
     debug_nans: whether a non-finite number raises an error that names its line
       of code, instead of being left out; on one device only.
+    branch: the checkpoint of another run from which this one begins, from
+      `branching.load`; ignored if the folder has checkpoints.
 
   Returns:
     The metrics of the last iteration, NaN for missing values; empty if a stop
@@ -129,12 +133,23 @@ def train(
 
   def start(config: config_lib.Experiment) -> iteration_lib.Saved:
     key = jax.random.PRNGKey(config.seed)
-    return iteration_lib.start(algorithm, key, base.hyper(config), sharding)
+    saved = iteration_lib.start(algorithm, key, base.hyper(config), sharding)
+    if branch is None:
+      return saved
+    return branching.begin(branch, saved, config, sharding)
 
   with contextlib.closing(run), memory.explained():
+    if branch is not None:  # Before anything is written.
+      jax.eval_shape(lambda: start(config))
     run.create()
     with waits.announced('preparing the state'):
       (saved,) = run_lib.restore([run], start, sharding)
+    if branch is not None and not run.folder.has_checkpoints():
+      if devices.is_first_process():
+        branching.write(branch, run.folder)
+      progress.message(
+        f'begins after iteration {branch.iteration} of {branch.source}'
+      )
     done = iterate(
       iteration,
       saved,

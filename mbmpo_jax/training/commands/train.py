@@ -7,10 +7,13 @@ The first argument, or --config, is a preset of `experiments/configs/`,
 `<algorithm>/<preset>`, or a file of your own with a `get_config()`.
 --import=my_module first runs a module of yours, which registers environments.
 
-The same command resumes an interrupted run. The work is sharded over all
-devices of the host; on a CPU there is one device per core. To use several
-hosts, run the command on each with --distributed on a cluster, or otherwise
-with --coordinator_address, --num_processes and --process_id.
+The same command resumes an interrupted run. --branch_from=runs/other begins a
+new run from a checkpoint of another one, under other settings.
+
+The work is sharded over all devices of the host; on a CPU there is one device
+per core. To use several hosts, run the command on each with --distributed on a
+cluster, or otherwise with --coordinator_address, --num_processes and
+--process_id.
 
 On SIGTERM or Ctrl-C, the current iteration is finished and saved, and the exit
 code is 75; a second signal stops at once, with exit code 128 + its number. Bad
@@ -28,6 +31,19 @@ from mbmpo_jax.training.launch import imports
 from mbmpo_jax.training.launch import presets
 
 _DEFAULT = presets.named('mbmpo/half_cheetah_quick')
+_BRANCH_FROM = flags.DEFINE_string(
+  'branch_from',
+  None,
+  'Folder of another run, from whose newest checkpoint this run begins: with'
+  ' its state, data and metrics, under the hyperparameters given here.',
+)
+_BRANCH_AT = flags.DEFINE_integer(
+  'branch_at',
+  None,
+  'Begins from the checkpoint after this iteration instead of the newest.'
+  ' run.keep_checkpoints says how many of them a run keeps.',
+  lower_bound=0,
+)
 _PROFILE = flags.DEFINE_boolean(
   'profile',
   False,
@@ -40,7 +56,9 @@ def parse(argv: Sequence[str]) -> training_flags.Arguments:
   """Parses the command line; bad input exits with one line."""
   with training_flags.one_line_errors():
     return training_flags.parse(
-      argv, default_config=_DEFAULT, further=('profile',)
+      argv,
+      default_config=_DEFAULT,
+      further=('profile', 'branch_from', 'branch_at'),
     )
 
 
@@ -49,6 +67,8 @@ def main(arguments: training_flags.Arguments) -> None:
   quiet.quiet_xla()
   # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax import backend
+  from mbmpo_jax import config as config_lib
+  from mbmpo_jax.training import branching
   from mbmpo_jax.training import devices
   from mbmpo_jax.training import loop
   from mbmpo_jax.training import signals
@@ -65,6 +85,16 @@ def main(arguments: training_flags.Arguments) -> None:
       cpu_devices = 1 if debug_nans else devices.divide_cores(config)
       backend.split_cpu(where.num_devices or cpu_devices)
     imports.run()  # After the devices are made, because it may use JAX.
+    if _BRANCH_AT.value is not None and not _BRANCH_FROM.value:
+      raise config_lib.ConfigError(
+        f'--branch_at={_BRANCH_AT.value}: must be left out without'
+        ' --branch_from'
+      )
+    branch = (
+      branching.load(_BRANCH_FROM.value, _BRANCH_AT.value)
+      if _BRANCH_FROM.value
+      else None
+    )
     mesh = devices.make_mesh(config, where.num_devices)
     with signals.exiting() as stop:
       loop.train(
@@ -74,6 +104,7 @@ def main(arguments: training_flags.Arguments) -> None:
         stop=stop,
         profile=_PROFILE.value,
         debug_nans=debug_nans,
+        branch=branch,
       )
 
 

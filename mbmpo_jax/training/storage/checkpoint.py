@@ -198,7 +198,7 @@ def steps(directory: pathlib.Path) -> list[int]:
 
 
 def read_part(
-  directory: pathlib.Path, keys: Sequence[str]
+  directory: pathlib.Path, keys: Sequence[str], *, only: int | None = None
 ) -> tuple[int, Any] | None:
   """Reads a part of the newest readable checkpoint to the host.
 
@@ -207,6 +207,7 @@ def read_part(
   Args:
     directory: the folder of the checkpoints.
     keys: the path from the root of the saved pytree to the part.
+    only: the step to read, in place of the newest readable one.
 
   Returns:
     The step, and the part as dictionaries and lists of NumPy arrays; `None` if
@@ -216,13 +217,13 @@ def read_part(
     CheckpointError: if there are checkpoints but none can be read.
   """
   directory = directory.absolute()  # as Orbax requires
-  while found := steps(directory):
+  while found := [x for x in steps(directory) if only in (None, x)]:
     try:
       step, tree, unreadable = _newest_readable(
         directory, found, lambda path: trees.read_part(path, keys)
       )
     except CheckpointError:
-      if steps(directory) != found:
+      if [x for x in steps(directory) if only in (None, x)] != found:
         continue  # A run has replaced them in the meantime.
       raise
     for bad_step, reason in unreadable:

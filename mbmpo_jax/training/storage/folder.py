@@ -43,6 +43,8 @@ class RunFolder:
     curve: the learning curve, PNG.
     profile: a folder of profiler traces, if requested.
     wandb_id: the id of the Weights & Biases run, if there is one.
+    branch: the run and the iteration from which this run began, if it began
+      from another run, JSON.
     page: a page that plays the best policy, HTML.
     video: a video of the best policy, MP4, if videos can be made.
   """
@@ -68,6 +70,7 @@ class RunFolder:
     self.curve = root / 'learning_curve.png'
     self.profile = root / 'profile'
     self.wandb_id = root / 'wandb_id'
+    self.branch = root / 'branch.json'
     self.page = root / 'policy.html'
     self.video = root / 'policy.mp4'
 
