@@ -13,9 +13,10 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax.training.launch import tiny
 
 SEEDS = {'tiny': 2, 'quick': 3, 'full': 6}
+# Environments in which the methods are compared.
 ENVS = {
   'tiny': ('point_direc',),
-  'quick': ('point_direc', 'half_cheetah_fwd_bwd'),
+  'quick': ('point_direc', 'half_cheetah_fwd_bwd', 'half_cheetah_pier'),
   'full': (
     'half_cheetah_fwd_bwd',
     'half_cheetah_pier',
@@ -25,6 +26,8 @@ ENVS = {
     'humanoid_direc',
   ),
 }
+# Environments of long-term training and of rollouts of several lengths.
+FURTHER_ENVS = {**ENVS, 'quick': ENVS['quick'][:2]}
 # Environments in which a size has one curve of M3PO, of one seed.
 ALONE: dict[str, tuple[str, ...]] = {
   'tiny': (),
@@ -32,7 +35,11 @@ ALONE: dict[str, tuple[str, ...]] = {
   'full': (),
 }
 # Real steps of short-term and of long-term training.
-_SHORT = {'point_direc': 7_200, 'half_cheetah_fwd_bwd': 20_000}
+_SHORT = {
+  'point_direc': 7_200,
+  'half_cheetah_fwd_bwd': 20_000,
+  'half_cheetah_pier': 20_000,
+}
 _LONG = {'point_direc': 14_400, 'half_cheetah_fwd_bwd': 30_000}
 _SHORT_ALONE = 10_000
 _FULL, _FULL_LONG = 200_000, 2_500_000
