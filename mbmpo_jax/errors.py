@@ -1,5 +1,8 @@
 """Base classes of errors that a user can fix."""
 
+# A part of the note that JAX adds.
+_JAX_NOTE = 'JAX has removed its'
+
 
 class UserError(Exception):
   """An error whose message is one line for the user.
@@ -18,3 +21,19 @@ class NonFiniteError(UserError):
   """Numbers became NaN or infinite; the notes list which, one line per kind."""
 
   exit_code = 1
+
+
+def notes(error: BaseException) -> list[str]:
+  """The notes of an error, without the one that JAX adds.
+
+  JAX adds a note on its own stack frames to errors of functions that it traces.
+
+  Example:
+    >>> error = UserError('no')
+    >>> error.add_note('seed 3: twice')
+    >>> error.add_note('---\\nFor simplicity, JAX has removed its frames')
+    >>> notes(error)
+    ['seed 3: twice']
+  """
+  found = getattr(error, '__notes__', ())
+  return [note for note in found if _JAX_NOTE not in note]

@@ -167,6 +167,20 @@ def test_a_binary_prints_the_report_and_exits_with_1(capsys):
   assert capsys.readouterr().err == 'error: stuck\n  a: 1\n  b: 2\n'
 
 
+def test_an_error_in_a_traced_function_is_one_line(capsys):
+  """JAX adds a note on its frames, which is not for users."""
+
+  @jax.jit
+  def refuse(x):
+    raise errors.UserError(f'x of rank {x.ndim}: must be of rank 1')
+
+  with pytest.raises(SystemExit) as exit_, training_flags.one_line_errors():
+    refuse(jnp.zeros(()))
+  assert exit_.value.code == 2
+  said = capsys.readouterr().err
+  assert said == 'error: x of rank 0: must be of rank 1\n'
+
+
 # --- where a number comes from
 
 

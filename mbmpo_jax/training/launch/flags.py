@@ -163,7 +163,7 @@ def one_line_errors() -> Iterator[None]:
     with quiet.plain_warnings():
       yield
   except errors.UserError as error:
-    lines = [f'error: {_one_line(error)}', *getattr(error, '__notes__', ())]
+    lines = [f'error: {_one_line(error)}', *errors.notes(error)]
     _exit('\n  '.join(lines), error.exit_code)
   except BrokenPipeError:
     output.give_up()  # The reader of the pipe has closed it.
