@@ -31,7 +31,7 @@ def notes(error: BaseException) -> list[str]:
   Example:
     >>> error = UserError('no')
     >>> error.add_note('seed 3: twice')
-    >>> error.add_note('---\\nFor simplicity, JAX has removed its frames')
+    >>> error.add_note('For simplicity, JAX has removed its frames')
     >>> notes(error)
     ['seed 3: twice']
   """
