@@ -97,9 +97,10 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
     },
     _DEEP_MODEL
     | {
+      # One task per model, because an iteration has few long episodes.
       'collect.num_trajectories': 5,
-      'model_rollouts.tasks_per_model': 4,
-      'model_rollouts.rollouts_per_task': 12,
+      'model_rollouts.tasks_per_model': 1,
+      'model_rollouts.rollouts_per_task': 48,
       'meta.num_meta_steps': 15,
       'trust_region.max_kl': 0.03,
     },
