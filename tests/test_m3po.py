@@ -313,6 +313,38 @@ def test_full_rollouts_are_as_many_steps(start_steps, imagined):
 
 
 @pytest.mark.slow
+def test_full_rollouts_do_not_wait_after_steps_from_outside():
+  """Whose number is no multiple of the period."""
+  config = tiny_config(
+    **{
+      'collect.steps_per_env': 20,
+      'collect.start_steps': 10,
+      'model_rollouts.kind': 'full',
+      'run.chunk': 20,
+    }
+  )
+  env = envs.make('point_direc')
+  algorithm = m3po.make(env, config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  policy = networks_lib.make_policy(env, config)
+  trajectory, _ = real.rollout(
+    env,
+    policy,
+    jax.jit(policy.init)(jax.random.PRNGKey(0)),
+    jax.random.PRNGKey(1),
+    num_envs=1,
+    horizon=15,
+    time_limit=10,
+    random_actions=True,
+  )
+  state = algorithm.add(state, trajectory._replace(extras=()))
+  for phase in algorithm.phases.values():
+    state, metrics = jax.jit(phase.function)(state)
+  # Updates of all 20 rounds; without data in D_model there are none.
+  assert int(metrics['updates']) == 2 * 20
+
+
+@pytest.mark.slow
 def test_nothing_is_fitted_while_epochs_explore():
   """35 uniform steps: an epoch of 20, and three quarters of the next."""
   _, rows = run(
