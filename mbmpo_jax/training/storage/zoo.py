@@ -54,7 +54,7 @@ class Entry(NamedTuple):
     first_steps: number of first steps of the episodes that were evaluated
       separately; 0 if none were.
     first_return: mean return of these steps. In so few steps, rounding errors
-      do not grow, so that machines agree.
+      hardly grow.
   """
 
   iteration: int
