@@ -157,6 +157,11 @@ class Ensemble:
       the rolling mean of that loss; otherwise all members run until a limit.
     rolling_persistence: weight of the old value in each update of that rolling
       mean.
+    patience: number of epochs in a row without a validation loss that is 1%
+      below the lowest so far, after which a member stops, in place of the rule
+      with the rolling mean. The parameters of the lowest loss are then kept,
+      instead of the last ones. `None` for the rule with the rolling mean.
+    bootstrap: whether every member draws its training data with replacement.
     clip_margin: predictions are clipped to the range of the data in the buffer,
       widened by this multiple of the range; `None` clips to a wide finite bound
       only.
@@ -186,6 +191,8 @@ class Ensemble:
   max_gradient_steps: int | None = setting(None, low=1, high=INT32_MAX)
   early_stopping: bool = True
   rolling_persistence: float = setting(0.95, low=0, below=1, sweep=True)
+  patience: int | None = setting(None, low=1, high=10**6)
+  bootstrap: bool = False
   clip_margin: float | None = setting(None, low=0, high=1e6)
   precision: str = setting(
     'highest', choices=('highest', 'tensorfloat32', 'bfloat16')

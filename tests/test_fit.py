@@ -199,6 +199,37 @@ def test_without_data_nothing_is_learned(start, data, left):
   assert np.all(np.isnan(model.low))
 
 
+def test_the_best_members_imagine(start, data):
+  """All are trained, and those with the lowest validation losses kept."""
+  params = jax.tree.map(lambda x: x.at[0].mul(30.0), start.params)
+  fit = functools.partial(
+    fit_lib.fit_dynamics,
+    start._replace(params=params),
+    _DYNAMICS,
+    optax.adam(1e-2),
+    data,
+    (jnp.arange(_CAPACITY) < _STORED).astype(float),
+    _KEY,
+    section=_SECTION,
+    rolling_persistence=0.95,
+    model_input=_ENV.model_input,
+  )
+  state, model, _ = jax.jit(functools.partial(fit, num_elites=1))()
+  _, whole, _ = jax.jit(fit)()
+  assert all(x.shape[0] == 2 for x in jax.tree.leaves(state))
+
+  def wrong(model) -> float:
+    carry = _DYNAMICS.start(model, _KEY, (), _STORED)
+    obs, action = data.obs[:_STORED], data.action[:_STORED]
+    _, found = _DYNAMICS.predict(model, carry, obs, action, _KEY)
+    return float(jnp.mean(jnp.square(found.next_obs - data.next_obs[:_STORED])))
+
+  first, second = (wrong(member(whole, i)) for i in range(2))
+  assert second < 0.5 * first
+  assert all(x.shape[0] == 1 for x in jax.tree.leaves(model))
+  assert wrong(member(model, 0)) == second
+
+
 def test_another_optimizer_fits_too(data, healthy):
   """One that reads the parameters, and keeps its rate in its own state."""
   optimizer = optax.inject_hyperparams(optax.adamw)(

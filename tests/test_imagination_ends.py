@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
+from mbmpo_jax.algorithms.m3po import batches
 from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.m3po import networks as networks_lib
@@ -67,6 +69,15 @@ def test_real_rows_end_where_the_world_did():
   assert rows.terminated.sum() > 0 and truncated.sum() > 0
   np.testing.assert_array_equal(rows.terminated, rows.next_obs[:, 0] >= 4)
   assert np.all(np.asarray(rows.terminated)[truncated > 0] == 0)
+  # And so do the minibatches for SAC.
+  stored = imagination.unflatten(
+    tiny.Countdown(), LENGTH, imagination.flatten(rows)
+  )
+  for batch in (batches.to_batch(rows), batches.to_batch(stored)):
+    np.testing.assert_array_equal(
+      batch.terminated, batch.next_inputs.obs[:, 0] >= 4
+    )
+    np.testing.assert_array_equal(batch.next_inputs.obs, batch.inputs.obs + 1)
 
 
 def test_branches_end_and_members_deal_with_windows():
@@ -111,6 +122,57 @@ def test_branches_end_and_members_deal_with_windows():
       obs[t, n] - np.arange(length, 0, -1),
     )
     assert length == min(LENGTH, obs[t, n]) or obs[t, n] - length == 1
+
+
+@pytest.mark.parametrize(('index', 'horizon'), [(4, 1), (6, 2), (9, 3)])
+def test_branches_grow_step_by_step(index, horizon):
+  """They go on from what they stored, and none goes on after its end."""
+  env, policy, params, buffer = _counted(time_limit=9)
+  rollouts = m3po_config.ModelRollouts(
+    num_rollouts=12,
+    final_horizon=3,
+    growth_start=8,
+    growth_end=16,
+    buffer_capacity=40,
+  )
+  config = m3po_config.Config(
+    collect=m3po_config.Collect(num_envs=2),
+    history=m3po_config.History(length=LENGTH, units=4),
+    model_rollouts=rollouts,
+  )
+  imagine = imagination.make(
+    env, policy, mixture.redrawn(_remembering(), 2), config
+  )
+  ring = buffer_lib.init(40, jnp.zeros(imagination.row_size(env, LENGTH)))
+  ring, (live, broken) = jax.jit(imagine)(
+    params,
+    jnp.array([100.0, 200.0]),
+    buffer,
+    ring,
+    jnp.int32(index),
+    jax.random.PRNGKey(2),
+  )
+  assert int(ring.size) == int(live) and broken == 0
+  rows = imagination.unflatten(env, LENGTH, ring.data[: int(ring.size)])
+  obs, window = np.asarray(rows.seen.obs[:, 0]), rows.seen.window
+  # 12 rows of the first step, then those that have not reached the limit.
+  begun, count, first = 0, 12, obs[:12]
+  for step in range(horizon):
+    np.testing.assert_array_equal(
+      obs[begun : begun + count],
+      first[first + step < env.limit] + step,
+    )
+    begun += count
+    count = int(np.sum(first + step + 1 < env.limit))
+  assert begun == len(obs)
+  np.testing.assert_array_equal(rows.terminated, obs + 1 >= env.limit)
+  known = np.sum(window.obs[..., 0] * window.mask, -1)
+  assert set(np.asarray(rows.reward - known)) == {100.0, 200.0}
+  for n, past in enumerate(np.asarray(window.obs[..., 0])):
+    length = int(window.mask[n].sum())
+    np.testing.assert_array_equal(
+      past[LENGTH - length :], obs[n] - np.arange(length, 0, -1)
+    )
 
 
 def test_full_rollouts_that_end_begin_again():

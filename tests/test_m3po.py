@@ -402,6 +402,30 @@ def test_without_a_history_nothing_remembers():
       {'model_rollouts.kind': 'full', 'model_rollouts.num_rollouts': 14},
       r'num_full=10: .* = 100 must be a multiple of 14',
     ),
+    ({'model.num_elites': 6}, 'model.num_elites=6: must be <= 2, model.num_m'),
+    (
+      {'model.num_models': 4, 'model.num_elites': 3},
+      'num_rollouts=10: must be a multiple of 3, the members that imagine',
+    ),
+    (
+      {'model_rollouts.kind': 'full', 'model_rollouts.final_horizon': 3},
+      r"final_horizon=3: must be None with model_rollouts.kind='full'",
+    ),
+    (
+      {
+        'model_rollouts.final_horizon': 3,
+        'model_rollouts.growth_start': 50,
+        'model_rollouts.growth_end': 20,
+      },
+      'model_rollouts.growth_end=20: must be > 50, model_rollouts.growth_st',
+    ),
+    (
+      {
+        'model_rollouts.final_horizon': 30,
+        'model_rollouts.buffer_capacity': 200,
+      },
+      'model_rollouts.buffer_capacity=200: must be >= 300, the steps imag',
+    ),
     ({'model.max_log_std': -6.0}, 'model.max_log_std=-6.0: must be > -5.0'),
   ],
 )

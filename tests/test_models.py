@@ -111,6 +111,8 @@ def problem() -> tuple[jax.Array, jax.Array]:
     'validation_fraction',
     'max_gradient_steps',
     'batch_size',
+    'patience',
+    'bootstrap',
   ),
 )
 def run_fit(state, max_epochs, **changes):
@@ -173,6 +175,68 @@ def test_each_member_stops_by_the_rule_and_keeps_what_it_had(start):
     ):
       np.testing.assert_array_equal(kept[member], trained[member])
   assert len(set(info.epochs.tolist())) > 1
+
+
+def test_with_patience_a_member_keeps_its_best_parameters(start):
+  """And stops after so many epochs without a loss that is 1% lower."""
+  patience, most = 4, 60
+  stopped, info = run_fit(start, most, early_stopping=True, patience=patience)
+  history = [run_fit(start, epochs) for epochs in range(1, most + 1)]
+  losses = np.stack([np.asarray(i.val_loss, np.float64) for _, i in history])
+  for member in range(_NUM_MODELS):
+    best, best_epoch = np.inf, 0
+    for epoch, loss in enumerate(losses[:, member], 1):
+      if loss < 0.99 * best:
+        best, best_epoch = loss, epoch
+      if epoch - best_epoch == patience:
+        break
+    assert int(info.epochs[member]) == epoch < most
+    np.testing.assert_allclose(info.val_loss[member], best, rtol=1e-6)
+    same = history[best_epoch - 1][0]
+    for kept, trained in zip(
+      jax.tree.leaves(stopped), jax.tree.leaves(same), strict=True
+    ):
+      np.testing.assert_array_equal(kept[member], trained[member])
+  assert len(set(info.epochs.tolist())) > 1
+
+
+def test_a_bootstrap_trains_on_draws_of_rows_that_are_not_held_out():
+  """Gradients count how often a row is trained on, and losses on which."""
+  num, epochs = 200, 7
+
+  def loss(params, inputs, targets, weight, key):
+    del targets, key
+    return jnp.sum((inputs @ params) * weight)
+
+  def counts(bootstrap):
+    params = jnp.zeros((2, num))
+    after, _, info = early_stopping.train(
+      params,
+      jax.vmap(optax.sgd(1.0).init)(params),
+      jnp.eye(num),
+      jnp.zeros((num, 1)),
+      jnp.ones(num),
+      jax.random.PRNGKey(1),
+      loss=loss,
+      optimizer=optax.sgd(1.0),
+      batch_size=1,
+      validation_fraction=0.2,
+      max_epochs=epochs,
+      early_stopping=False,
+      bootstrap=bootstrap,
+    )
+    return np.round(-np.asarray(after)).astype(int), np.asarray(info.val_loss)
+
+  whole, _ = counts(False)
+  drawn, held = counts(True)
+  assert whole.sum() == drawn.sum() == 2 * epochs * 160
+  assert set(np.unique(whole)) == {0, epochs}
+  # The draws are the same in every epoch, and none is held out.
+  assert np.all(drawn % epochs == 0) and np.max(drawn) >= 3 * epochs
+  assert np.all(drawn[whole == 0] == 0) and np.all(held == 0)
+  missing = np.sum((drawn == 0) & (whole > 0), 1) / 160
+  np.testing.assert_allclose(missing, np.exp(-1), atol=0.12)
+  assert np.any(drawn[0] != drawn[1])
 
 
 def test_all_members_at_once_fit_as_in_turn(start, monkeypatch):

@@ -433,7 +433,7 @@ def test_a_finished_run_leaves_a_page(tmp_path: pathlib.Path) -> None:
   assert not page.exists()
   _train(tmp_path / 'run')
   text = page.read_text()
-  said = 'mbmpo on point, seed 0: best policy after 2 iterations'
+  said = 'mbmpo on point, seed 0: best policy of 2 iterations'
   assert f'<h1>{said}</h1>' in text
   assert len(_embedded(text)['time']) == 11
 

@@ -395,7 +395,7 @@ def test_binary_prints_a_line_for_each_result(
   assert done.returncode == 0, done.stderr
   written, line = done.stdout.splitlines()
   assert written.startswith(f'{path}: the best policy, ')
-  assert line.startswith('best policy after 6 iterations, 7 episodes: return -')
+  assert line.startswith('best policy of 6 iterations, 7 episodes: return -')
   assert line.endswith('length 10')
   assert path.stat().st_size > 0
 

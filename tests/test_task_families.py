@@ -492,12 +492,16 @@ def test_a_saved_policy_over_the_test_tasks(trained, monkeypatch):
   assert policy.make_env().tell_task
   key = jax.random.PRNGKey(0)
   say = functools.partial(
-    evaluate_tasks.on_test_tasks, trained, policy, key, num_episodes=2
+    evaluate_tasks.on_tasks, trained, policy, key, num_episodes=2
   )
   assert say().startswith('50 test tasks, 2 episodes of each: return -')
   adapted = say(context=5)
   assert 'tasks, adapted to 5 transitions of each, 2 episodes' in adapted
   assert adapted.endswith('std over tasks; length 10')
+
+  with pytest.warns(UserWarning, match='1 of 2 tasks are outside the trained'):
+    given = say(given='1.5,0.8;3,0.8', greedy=True)
+  assert given.startswith('2 tasks 1.5,0.8;3,0.8, 2 episodes of each: return')
 
   saved = saved_state.load_state(trained)
   assert saved.iteration == 1 and saved.state.counters.env_steps == 40
@@ -516,9 +520,26 @@ def test_a_saved_policy_over_the_test_tasks(trained, monkeypatch):
     say(context=5)
 
 
+@pytest.mark.parametrize('given', ['1.5', '1,2;3', 'tset', '1,x', ''])
+def test_numbers_that_are_no_task_are_one_line(given):
+  family = envs.family('cartpole_swingup_masses')
+  message = f"--tasks={given}: must be 'test', or tasks of 2 numbers each, as"
+  with pytest.raises(config_lib.ConfigError, match=message) as error:
+    evaluate_tasks._tasks(family, given)
+  assert '\n' not in str(error.value)
+  np.testing.assert_allclose(
+    family.vector(
+      jax.tree.map(
+        lambda x: x[1], evaluate_tasks._tasks(family, '1.5,0.8;1,0.75')
+      )
+    ),
+    [1, 0.75],
+  )
+
+
 def test_test_tasks_of_a_world_without_any_are_one_line(tmp_path):
   policy = saved_policy.SavedPolicy(tiny.point_config(), (), 1, _WALK)
   with pytest.raises(config_lib.ConfigError, match="'point' has no tasks"):
-    evaluate_tasks.on_test_tasks(
+    evaluate_tasks.on_tasks(
       tmp_path, policy, jax.random.PRNGKey(0), num_episodes=2
     )

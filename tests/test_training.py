@@ -1,5 +1,6 @@
 """The host's side: metrics, checkpoints, resume, signals, the curve."""
 
+import functools
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from mbmpo_jax import envs
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.policies import base as policies
+from mbmpo_jax.policies import distributions
 from mbmpo_jax.training import best as best_lib
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate
@@ -300,6 +302,28 @@ def test_evaluate_runs_one_episode_per_environment() -> None:
     jax.random.split(jax.random.split(jax.random.PRNGKey(0), 4)[0], 32)
   )
   np.testing.assert_allclose(metrics['eval/length_mean'], np.mean(lengths))
+
+
+def test_a_greedy_evaluation_acts_without_noise() -> None:
+  """A policy whose noise alone moves the point."""
+  env = envs.make('point')
+  policy = policies.memoryless(
+    lambda key: (),
+    lambda params, obs: distributions.Gaussian(0 * obs, jnp.zeros_like(obs)),
+    noise=functools.partial(distributions.normal_noise, action_size=2),
+  )
+  found = [
+    evaluate.make_evaluate(
+      env, policy, num_episodes=3, episode_length=5, greedy=greedy
+    )((), jax.random.PRNGKey(0))
+    for greedy in (False, True)
+  ]
+  starts = jax.vmap(env.initial_obs)(
+    jax.random.split(jax.random.split(jax.random.PRNGKey(0), 4)[0], 3)
+  )
+  still = 5 * jax.vmap(env.reward)(starts, jnp.zeros((3, 2)), starts)
+  np.testing.assert_allclose(found[1]['eval/return_mean'], np.mean(still))
+  assert abs(found[0]['eval/return_mean'] - np.mean(still)) > 0.1
 
 
 # --- the loop

@@ -34,6 +34,8 @@ ALONE: dict[str, tuple[str, ...]] = {
   'quick': tuple(x for x in ENVS['full'] if x not in ENVS['quick']),
   'full': (),
 }
+# Environments whose bodies change within an episode, too, as in the paper.
+_SWITCHED = ('ant_crippled_leg', 'walker2d_randparams')
 # Real steps of short-term and of long-term training.
 _SHORT = {
   'point_direc': 7_200,
@@ -88,6 +90,8 @@ def config(
     values: further fields by dotted name; `tiny` overrides them.
   """
   made = methods_lib.preset(algorithm, env, like='half_cheetah_fwd_bwd')
+  if env in _SWITCHED:
+    made = config_lib.replaced(made, {'env.tasks': 'switch'})
   if algorithm == 'pearl':
     # As for M3PO: the figures compare methods, not the scales of their inputs.
     made = config_lib.replaced(made, {'collect.normalize_observations': True})

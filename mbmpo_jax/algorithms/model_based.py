@@ -236,6 +236,7 @@ def fit(
   history: int = 0,
   num_envs: int = 1,
   predict_reward: bool = False,
+  num_elites: int | None = None,
   segment: tuple[int, int] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[_State, types.Metrics]:
@@ -250,6 +251,7 @@ def fit(
     num_envs: number of environments whose steps alternate in the buffer.
     predict_reward: whether members predict rewards, even if the section does
       not select it.
+    num_elites: as for `fit.fit_dynamics`.
     segment: (M, K), if members learn from segments, see `fit.fit_dynamics`.
     mesh: devices over which the work is distributed.
   """
@@ -271,6 +273,7 @@ def fit(
     predict_done=section.predict_done,
     bound_reward=section.predict_reward,
     num_starts=0 if env.starts_are_known else starts.COUNT,
+    num_elites=num_elites,
     segment=segment,
     mesh=mesh,
   )

@@ -8,6 +8,11 @@ the validation loss v with its rolling mean (Clavera et al. 2018, A.3):
   roll <- rho roll + (1 - rho) v      rho = rolling_persistence
   stop when v > roll.
 
+With a `patience` it stops after that many epochs in a row in which the loss did
+not fall by 1% below its lowest value so far, and the parameters of the lowest
+value are kept (Chua et al. 2018; Janner et al. 2019). Otherwise the last
+parameters are kept.
+
 An epoch is one pass over the training rows. With `max_gradient_steps`, the last
 epoch is cut to the steps that are left; a limit below one pass gives a single
 short epoch. Validation is limited as well, so that the cost of a fit does not
@@ -36,17 +41,30 @@ from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.models import permutations
 
-# Keeps the keys of the losses apart from those of the epochs.
+# Keep the keys of losses and of bootstrap samples apart from those of the
+# epochs and of the splits.
 _LOSS = 0x6C6F7373
+_DRAW = 0x64726177
+# Share by which the validation loss must fall to count as lower.
+_LOWER = 0.01
 
 
 class Info(NamedTuple):
   """Statistics of a member's training; [K] for all members."""
 
   val_loss: jax.Array  # of the kept parameters; NaN if none was finite
-  epochs: jax.Array  # int32, number of epochs kept
+  epochs: jax.Array  # int32, number of epochs with a finite loss
   gradient_steps: jax.Array  # int32, number of steps in these epochs
   rejected: jax.Array  # bool, whether an epoch gave a non-finite loss
+
+
+class _Best(NamedTuple):
+  """The lowest validation loss of a member so far."""
+
+  params: types.Params
+  optimizer: optax.OptState
+  loss: jax.Array
+  age: jax.Array  # int32, number of epochs since then
 
 
 class _Member(NamedTuple):
@@ -55,6 +73,7 @@ class _Member(NamedTuple):
   params: types.Params
   optimizer: optax.OptState
   rolling: jax.Array
+  best: Any  # `_Best`, or () without a `patience`
   active: jax.Array
   info: Info
 
@@ -75,6 +94,8 @@ def train(
   max_gradient_steps: int | None = None,
   early_stopping: bool = True,
   rolling_persistence: jax.Array | float = 0.95,
+  patience: int | None = None,
+  bootstrap: bool = False,
   histories: Callable[[jax.Array], Any] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[types.Params, optax.OptState, Info]:
@@ -96,6 +117,11 @@ def train(
       for no limit.
     early_stopping: False trains all members up to the limits.
     rolling_persistence: rho.
+    patience: epochs without a lower validation loss after which a member stops,
+      in place of the rule with rho; the parameters of the lowest loss are kept,
+      with or without `early_stopping`.
+    bootstrap: whether every member draws its training rows with replacement
+      from those that it does not hold out.
     histories: rows [B] -> additional inputs of the loss, leaves `[B, ...]`. The
       loss then gets the pair of a batch's inputs and these.
     mesh: devices over which members and rows are distributed. Each device has
@@ -209,18 +235,24 @@ def train(
     finite = jnp.isfinite(value)
     rolling = jnp.where(index == 0, 1.5 * value, member.rolling)
     rolling = rolling_persistence * rolling + (1 - rolling_persistence) * value
-    rising = (value > rolling) & early_stopping
     params, state = select(
       finite, (params, state), (member.params, member.optimizer)
     )
-    info = member.info
+    info, best = member.info, member.best
+    rising, kept = value > rolling, jnp.where(finite, value, info.val_loss)
+    if patience is not None:
+      lower = finite & ((index == 0) | (value < (1 - _LOWER) * best.loss))
+      best = select(lower, _Best(params, state, value, jnp.int32(-1)), best)
+      best = best._replace(age=best.age + 1)
+      rising, kept = best.age >= patience, best.loss
     return _Member(
       params,
       state,
       rolling=rolling,
-      active=finite & ~rising,
+      best=best,
+      active=finite & ~(rising & early_stopping),
       info=Info(
-        val_loss=jnp.where(finite, value, info.val_loss),
+        val_loss=kept,
         epochs=info.epochs + finite,
         gradient_steps=info.gradient_steps + num_steps * finite,
         rejected=~finite,
@@ -248,15 +280,24 @@ def train(
         filled,
         permutations.sizes(capacity),
       )
+      if bootstrap:
+        places = jnp.arange(capacity)
+        drawn = jax.random.randint(
+          jax.random.fold_in(key, _DRAW), (capacity,), 0, num_train
+        )
+        order = order[jnp.where(places < num_train, drawn, places)]
       info = Info(
         val_loss=jnp.full((), jnp.nan, table.dtype),
         epochs=jnp.int32(0),
         gradient_steps=jnp.int32(0),
         rejected=jnp.zeros((), bool),
       )
-      rolling = jnp.zeros((), table.dtype)
+      zero = jnp.zeros((), table.dtype)
+      best: Any = ()
+      if patience is not None:
+        best = _Best(params, optimizer_state, info.val_loss, jnp.int32(0))
       active = num_samples > 1
-      return _Member(params, optimizer_state, rolling, active, info), order
+      return _Member(params, optimizer_state, zero, best, active, info), order
 
     members, order = over_members(start)(params, optimizer_state, split_key)
 
@@ -282,6 +323,8 @@ def train(
       epoch,
       (jnp.int32(0), members),
     )
+    if patience is not None:
+      return members.best.params, members.best.optimizer, members.info
     return members.params, members.optimizer, members.info
 
   def in_turn(*members: Any) -> tuple[types.Params, optax.OptState, Info]:

@@ -79,6 +79,7 @@ def fit_dynamics(
   predict_done: bool = False,
   bound_reward: bool = False,
   num_starts: int = 0,
+  num_elites: int | None = None,
   segment: tuple[int, int] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[FitState, Any, types.Metrics]:
@@ -112,6 +113,8 @@ def fit_dynamics(
     bound_reward: whether predicted rewards are bounded like observations.
     num_starts: number of observations at episode starts to keep in the
       statistics, for `models/starts.py`.
+    num_elites: E, if the returned model has only the members with the lowest
+      validation losses; `None` for all.
     segment: (M, K), used in place of a history. A row then stands for the M + K
       steps that end with it. The loss gets pairs (inputs [B, I], (features
       [B, M + K, I + Y], mask [B, M + K])); the features are the standardised
@@ -120,8 +123,8 @@ def fit_dynamics(
     mesh: devices over which the work is distributed.
 
   Returns:
-    The new state; the model, from `dynamics.ready`, leaves `[K, ...]`; and
-    metrics:
+    The new state; the model, from `dynamics.ready`, leaves `[K, ...]`, or
+    `[E, ...]`; and metrics:
 
     - `model/val_loss`: validation loss, mean over members; NaN if a member has
       none.
@@ -189,6 +192,8 @@ def fit_dynamics(
     max_gradient_steps=section.max_gradient_steps,
     early_stopping=section.early_stopping,
     rolling_persistence=rolling_persistence,
+    patience=section.patience,
+    bootstrap=section.bootstrap,
     histories=histories,
     mesh=mesh,
   )
@@ -206,6 +211,10 @@ def fit_dynamics(
     'nonfinite/members': jnp.sum(renewed, dtype=float),
   }
   model = dynamics.ready(params, statistics)
+  if num_elites is not None:
+    # NaN, of a member without a validation loss, is last.
+    elites = jnp.argsort(info.val_loss)[:num_elites]
+    model = jax.tree.map(lambda x: x[elites], model)
   if dynamics.perturb is not None:
     model = dynamics.perturb(model, jax.random.fold_in(key, _PERTURBATION))
   return FitState(params, optimizer_state), model, metrics

@@ -14,6 +14,8 @@ class Ensemble(config.Ensemble):
     activation: of the hidden layers.
     min_log_std: least log-deviation, of standardised targets.
     max_log_std: greatest log-deviation.
+    num_elites: number of members that imagine after a fit, those with the
+      lowest validation losses; `None` for all.
     batch_size: transitions per gradient step and member.
     max_gradient_steps: per fit; `None` for no limit.
     reward_weight: weight of the reward in the loss; all dimensions of the
@@ -27,6 +29,7 @@ class Ensemble(config.Ensemble):
   activation: str = config.setting('swish', choices=('relu', 'swish', 'tanh'))
   min_log_std: float = config.setting(-5.0, low=-20, high=20)
   max_log_std: float = config.setting(0.25, low=-20, high=20)
+  num_elites: int | None = config.setting(None, low=1, high=10_000)
   batch_size: int = config.setting(256, low=1, high=10**6, tiny=32)
   max_epochs: int = config.setting(100, low=1, high=10**6, tiny=2)
   max_gradient_steps: int | None = config.setting(
@@ -34,8 +37,18 @@ class Ensemble(config.Ensemble):
   )
   reward_weight: float | None = config.setting(0.5, low=0, high=1)
 
+  @property
+  def num_imagining(self) -> int:
+    """Number of members that imagine."""
+    return self.num_models if self.num_elites is None else self.num_elites
+
   def check(self) -> None:
     """Raises `ConfigError` for unordered bounds or a choice of predictions."""
+    if self.num_imagining > self.num_models:
+      raise config.ConfigError(
+        f'model.num_elites={self.num_elites}: must be <= {self.num_models},'
+        ' model.num_models'
+      )
     if self.predict_reward or self.predict_done:
       name = 'predict_reward' if self.predict_reward else 'predict_done'
       raise config.ConfigError(

@@ -28,9 +28,10 @@ def make_evaluate(
   *,
   num_episodes: int,
   episode_length: int,
+  greedy: bool = False,
   mesh: jax.sharding.Mesh | None = None,
 ) -> Evaluate:
-  """Builds the evaluation of a policy with sampled actions.
+  """Builds the evaluation of a policy.
 
   It estimates the quantity that papers plot: the undiscounted return of new
   episodes, each up to its termination or `episode_length`.
@@ -40,6 +41,8 @@ def make_evaluate(
     policy: the policy.
     num_episodes: episodes, run in parallel.
     episode_length: steps after which an episode is truncated.
+    greedy: whether the policy acts without noise; otherwise actions are
+      sampled.
     mesh: devices over which the episodes are sharded.
 
   Returns:
@@ -55,6 +58,7 @@ def make_evaluate(
       key,
       num_episodes=num_episodes,
       episode_length=episode_length,
+      greedy=greedy,
       mesh=mesh,
     )
     values = (jnp.mean(returns), jnp.std(returns), jnp.mean(lengths))
@@ -81,6 +85,7 @@ def make_evaluate_tasks(
   *,
   num_episodes: int,
   episode_length: int,
+  greedy: bool = False,
   tell_task: bool = False,
   adapt: Callable[..., tuple[types.Params, Any]] | None = None,
   num_transitions: int = 0,
@@ -94,9 +99,10 @@ def make_evaluate_tasks(
 
   Args:
     family: the task family.
-    policy: the policy, with sampled actions.
+    policy: the policy.
     num_episodes: episodes per task, run in parallel.
     episode_length: steps after which an episode is truncated.
+    greedy: whether the policy acts without noise in the evaluated episodes.
     tell_task: whether the task is appended to the observation.
     adapt: `Algorithm.adapt`, or `None`.
     num_transitions: transitions of each task that `adapt` receives.
@@ -131,6 +137,7 @@ def make_evaluate_tasks(
       key,
       num_episodes=num_episodes,
       episode_length=episode_length,
+      greedy=greedy,
       context=context,
     )
     return OfTasks(jnp.mean(returns), jnp.mean(lengths))
@@ -154,6 +161,7 @@ def _play(
   *,
   num_episodes: int,
   episode_length: int,
+  greedy: bool = False,
   context: Any = (),
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[jax.Array, jax.Array]:
@@ -171,6 +179,7 @@ def _play(
       num_envs=count,
       horizon=episode_length,
       context=context,
+      greedy=greedy,
       mesh=mesh,
     )
     return _first_returns(trajectory)

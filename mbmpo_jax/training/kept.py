@@ -160,8 +160,8 @@ def _check_page(
   title = html.escape(render.title(policy, 'best'))
   if page.is_file() and title not in page.read_text(encoding='utf-8'):
     raise zoo.ZooError(
-      f'{page}: shows another policy: must show the best one, after'
-      f' {policy.iteration} iterations; draw it again by `mbmpo render'
+      f'{page}: shows another policy: must show the'
+      f' {policy.describe("best")}; draw it again by `mbmpo render'
       f' {workdir}`, or remove it'
     )
 

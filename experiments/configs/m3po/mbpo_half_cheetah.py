@@ -8,7 +8,7 @@ from mbmpo_jax.models import recurrent_config
 
 
 def get_config() -> m3po.Config:
-  """The authors' values, except that all 5 models are used."""
+  """The authors' values, in Gymnasium's variant of the environment."""
   made = m3po.Config(
     env=config.Env(name='half_cheetah', variant='gymnasium'),
     collect=m3po.Collect(
@@ -18,9 +18,7 @@ def get_config() -> m3po.Config:
       buffer_capacity=400_000,
       start_steps=5000,
     ),
-    model=recurrent_config.Ensemble(
-      num_models=5, hidden_sizes=(200, 200, 200, 200)
-    ),
+    model=recurrent_config.Ensemble(hidden_sizes=(200, 200, 200, 200)),
     model_rollouts=m3po.ModelRollouts(
       num_rollouts=400, buffer_capacity=400_000
     ),

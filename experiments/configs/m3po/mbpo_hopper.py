@@ -8,11 +8,10 @@ from mbmpo_jax.models import recurrent_config
 
 
 def get_config() -> m3po.Config:
-  """The authors' values if they are constant; Gymnasium's variant of Hopper.
+  """The authors' values, in Gymnasium's variant of the environment.
 
-  The authors increase the rollout length from 1 to 15 steps during training,
-  use the 5 best of 7 models and 4 hidden layers of 200 units. Here the length k
-  stays 1.
+  The length of imagined rollouts grows from 1 to 15 steps between 20,000 and
+  150,000 real steps.
   """
   made = m3po.Config(
     env=config.Env(name='hopper', variant='gymnasium'),
@@ -23,11 +22,13 @@ def get_config() -> m3po.Config:
       buffer_capacity=200_000,
       start_steps=5000,
     ),
-    model=recurrent_config.Ensemble(
-      num_models=5, hidden_sizes=(200, 200, 200, 200)
-    ),
+    model=recurrent_config.Ensemble(hidden_sizes=(200, 200, 200, 200)),
     model_rollouts=m3po.ModelRollouts(
-      num_rollouts=400, buffer_capacity=400_000
+      num_rollouts=400,
+      final_horizon=15,
+      growth_start=20_000,
+      growth_end=150_000,
+      buffer_capacity=1_000_000,
     ),
     policy=m3po.Policy(activation='relu'),
     critic=m3po.Critic(activation='relu'),

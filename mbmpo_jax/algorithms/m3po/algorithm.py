@@ -131,7 +131,7 @@ def make(
     env, config.model, length=length, units=config.history.units
   )
   imagine = imagination.make(
-    env, acting, mixture.redrawn(member, config.model.num_models), config
+    env, acting, mixture.redrawn(member, config.model.num_imagining), config
   )
   per_round = config.learn.update_every
   rounds = config.collect.steps_per_env // per_round
@@ -158,7 +158,10 @@ def make(
       hyper=hyper,
       learner=learner,
       ensemble=ensemble,
-      model=member.ready(ensemble.params, blank),
+      model=jax.tree.map(
+        lambda x: x[: config.model.num_imagining],
+        member.ready(ensemble.params, blank),
+      ),
       imagined=buffer_lib.init(
         capacity, jnp.zeros(imagination.row_size(env, length))
       ),
@@ -199,6 +202,7 @@ def make(
     history=length,
     num_envs=config.collect.num_envs,
     predict_reward=True,
+    num_elites=config.model.num_elites,
   )
 
   def fit_when_due(state: State) -> tuple[State, types.Metrics]:

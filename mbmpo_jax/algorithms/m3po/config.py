@@ -32,9 +32,14 @@ class ModelRollouts:
       data. `full` rollouts have `collect.episode_length` steps from an
       episode's start; `num_full` of them are imagined at once, at intervals
       that give the same number of model steps per round.
-    num_rollouts: M; a multiple of the number of members, which share them
-      equally at every step.
+    num_rollouts: M; a multiple of the number of imagining members, which share
+      them equally at every step.
     horizon: number of steps k of a branched rollout.
+    final_horizon: k at the end, if it grows: linearly, and rounded down,
+      between `growth_start` and `growth_end` real steps, as in MBPO; `None` for
+      a constant k.
+    growth_start: number of real steps at which k begins to grow.
+    growth_end: number of real steps from which k is `final_horizon`.
     num_full: number of full rollouts at once, a multiple of the number of
       members.
     buffer_capacity: number of newest imagined steps kept, with histories.
@@ -43,13 +48,16 @@ class ModelRollouts:
   kind: str = config.setting('branched', choices=('branched', 'full'))
   num_rollouts: int = config.setting(400, low=1, high=10**6, tiny=10)
   horizon: int = config.setting(1, low=1, high=10**6, tiny=2)
+  final_horizon: int | None = config.setting(None, low=1, high=10**6)
+  growth_start: int = config.setting(0, low=0, high=config.INT32_MAX)
+  growth_end: int = config.setting(100_000, low=1, high=config.INT32_MAX)
   num_full: int = config.setting(20, low=1, high=10**6, tiny=10)
   buffer_capacity: int = config.setting(100_000, low=1, high=10**8, tiny=200)
 
   @property
   def steps(self) -> int:
-    """Model steps per round."""
-    return self.num_rollouts * self.horizon
+    """Model steps per round, at most."""
+    return self.num_rollouts * max(self.horizon, self.final_horizon or 1)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -102,10 +110,15 @@ class Learn(off_policy_config.Learn):
   num_updates: int = config.setting(10, low=1, high=10**6, tiny=2)
 
 
-# With these values M3PO is MBPO (Janner et al. 2019), with all members used.
+# With these values M3PO is MBPO (Janner et al. 2019), except for its weight
+# decay and learned bounds of the models' deviations.
 MBPO: dict[str, Any] = {
   'collect.normalize_observations': False,
   'history.length': 0,
+  'model.num_models': 7,
+  'model.num_elites': 5,
+  'model.patience': 5,
+  'model.bootstrap': True,
   'model.reward_weight': None,
   'batches.kind': 'mixed',
   'batches.final_model_share': 0.95,
@@ -184,16 +197,20 @@ class Config(off_policy_config.Config):
     self._check_rollouts()
 
   def _check_rollouts(self) -> None:
-    rollouts, members = self.model_rollouts, self.model.num_models
+    rollouts, members = self.model_rollouts, self.model.num_imagining
     full = rollouts.kind == 'full'
+    if rollouts.final_horizon is not None:
+      self._check_growth()
     name = 'num_full' if full else 'num_rollouts'
     count = getattr(rollouts, name)
     if count % members:
       raise config.ConfigError(
-        f'model_rollouts.{name}={count}: must be a multiple of {members},'
-        ' model.num_models, which share the rollouts equally at every step'
+        f'model_rollouts.{name}={count}: must be a multiple of {members}, the'
+        ' members that imagine, which share the rollouts equally at every step'
       )
-    rows = count * (self.collect.episode_length if full else rollouts.horizon)
+    rows = rollouts.steps
+    if full:
+      rows = count * self.collect.episode_length
     if full and rows % rollouts.steps:
       raise config.ConfigError(
         f'model_rollouts.num_full={count}: model_rollouts.num_full *'
@@ -208,6 +225,19 @@ class Config(off_policy_config.Config):
         f' {self.learn.batch_size}, learn.batch_size'
       )
 
+  def _check_growth(self) -> None:
+    rollouts = self.model_rollouts
+    if rollouts.kind == 'full':
+      raise config.ConfigError(
+        f'model_rollouts.final_horizon={rollouts.final_horizon}: must be None'
+        " with model_rollouts.kind='full', whose rollouts last an episode"
+      )
+    if rollouts.growth_end <= rollouts.growth_start:
+      raise config.ConfigError(
+        f'model_rollouts.growth_end={rollouts.growth_end}: must be >'
+        f' {rollouts.growth_start}, model_rollouts.growth_start'
+      )
+
   def sizes(self) -> list[tuple[str, int, str]]:
     """Counts that must stay within 32 bits."""
     rollouts, members = self.model_rollouts, self.model.num_models
@@ -218,6 +248,13 @@ class Config(off_policy_config.Config):
         'model_rollouts.num_rollouts',
         rollouts.steps * per_epoch,
         'steps are imagined per iteration',
+      ),
+      (
+        'model_rollouts.final_horizon',
+        abs((rollouts.final_horizon or 0) - rollouts.horizon)
+        * (rollouts.growth_end - rollouts.growth_start),
+        'in (model_rollouts.final_horizon - model_rollouts.horizon) *'
+        ' (model_rollouts.growth_end - model_rollouts.growth_start)',
       ),
       (
         'model_rollouts.num_full',

@@ -121,23 +121,85 @@ def branched(
     num_envs: number of environments whose steps alternate in the data.
   """
   slots_key, rollout_key = jax.random.split(key)
-  slots = jax.random.randint(
-    slots_key, (num_rollouts,), 0, jnp.maximum(buffer.size, 1)
+  start = starts(
+    buffer, slots_key, num=num_rollouts, length=length, num_envs=num_envs
   )
+  return onward(
+    env, policy, params, dynamics, model, start, rollout_key, horizon=horizon
+  )
+
+
+def starts(
+  buffer: buffer_lib.Buffer,
+  key: jax.Array,
+  *,
+  num: int,
+  length: int,
+  num_envs: int = 1,
+) -> history.Seen:
+  """Observations [num, O] with histories, uniform in the real data.
+
+  Args:
+    buffer: of real transitions, D_env.
+    key: consumed.
+    num: number of starts.
+    length: L.
+    num_envs: number of environments whose steps alternate in the data.
+  """
+  slots = jax.random.randint(key, (num,), 0, jnp.maximum(buffer.size, 1))
   window = history.stored(buffer, slots, length=length, num_envs=num_envs)
+  return history.Seen(buffer.data.obs[slots], window)
+
+
+def onward(
+  env: envs_base.Environment,
+  policy: policies.Policy,
+  params: types.Params,
+  dynamics: models.Dynamics,
+  model: Any,
+  start: history.Seen,
+  key: jax.Array,
+  *,
+  horizon: int,
+) -> Imagined:
+  """k-step rollouts from given histories; arguments as for `branched`."""
   trajectory = imagined.rollout(
     policy,
     params,
     dynamics,
     model,
-    rollout_key,
-    buffer.data.obs[slots],
+    key,
+    start.obs,
     horizon=horizon,
     reward_fn=env.reward,
     done_fn=env.done,
-    context=window,
+    context=start.window,
   )
-  return _rows(window, trajectory, trajectory.mask > 0)
+  return _rows(start.window, trajectory, trajectory.mask > 0)
+
+
+def growing_horizon(
+  env_steps: jax.Array, section: config_lib.ModelRollouts
+) -> jax.Array:
+  """k after `env_steps` real steps, int32 (Janner et al. 2019, appendix C).
+
+  It changes linearly from `horizon` to `final_horizon` between `growth_start`
+  and `growth_end`, and is rounded down.
+
+  Example:
+    >>> section = config_lib.ModelRollouts(
+    ...   horizon=1, final_horizon=15, growth_start=20, growth_end=150
+    ... )
+    >>> [int(growing_horizon(jnp.int32(x), section)) for x in (0, 85, 200)]
+    [1, 8, 15]
+  """
+  first, last = section.horizon, section.final_horizon
+  if last is None:
+    return jnp.int32(first)
+  begin, end = section.growth_start, section.growth_end
+  # In whole numbers: a product with a quotient may lie below a whole number.
+  done = jnp.clip(env_steps, begin, end) - begin
+  return jnp.int32(first + (last - first) * done // (end - begin))
 
 
 def full(
@@ -283,7 +345,60 @@ def make(
       0, jnp.where(due, 1, 0), imagine, (ring, (zero, zero))
     )
 
-  return branch if rollouts.kind == 'branched' else from_start
+  def lengthening(
+    params: types.Params,
+    model: Any,
+    buffer: buffer_lib.Buffer,
+    ring: buffer_lib.Buffer,
+    index: jax.Array,
+    key: jax.Array,
+  ) -> tuple[buffer_lib.Buffer, tuple[jax.Array, jax.Array]]:
+    start_key, key = jax.random.split(key)
+    start = starts(
+      buffer,
+      start_key,
+      num=rollouts.num_rollouts,
+      length=length,
+      num_envs=config.collect.num_envs,
+    )
+
+    def step(index: jax.Array, carry: Any) -> Any:
+      """One step of all rollouts, from the histories that they have."""
+      seen, alive, ring, counts = carry
+      found = onward(
+        env,
+        policy,
+        params,
+        dynamics,
+        model,
+        seen,
+        jax.random.fold_in(key, index),
+        horizon=1,
+      )
+      live, rows = found.live & alive, found.rows
+      ring, new = write(ring, found._replace(live=live))
+      window = history.push(seen.window, seen.obs, rows.action, rows.reward)
+      return (
+        history.Seen(rows.next_obs, window),
+        live & ~(rows.terminated > 0),
+        ring,
+        jax.tree.map(jnp.add, counts, new),
+      )
+
+    per_round = config.collect.num_envs * config.learn.update_every
+    alive = jnp.ones(rollouts.num_rollouts, bool)
+    zero = jnp.zeros(())
+    _, _, ring, counts = jax.lax.fori_loop(
+      0,
+      growing_horizon(index * per_round, rollouts),
+      step,
+      (start, alive, ring, (zero, zero)),
+    )
+    return ring, counts
+
+  if rollouts.kind == 'full':
+    return from_start
+  return branch if rollouts.final_horizon is None else lengthening
 
 
 def _rows(

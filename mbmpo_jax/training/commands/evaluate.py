@@ -3,14 +3,16 @@ r"""Evaluates the policy of a run: returns of new episodes, in one line.
   mbmpo evaluate runs/cheetah --episodes=100
 
 The run's folder determines the environment and the episode length. Actions are
-sampled, as in the run's evaluations. --export=policy.bin also writes the
-policy, as a program for `jax.export.deserialize`.
+sampled, as in the run's evaluations; with --greedy, they are not.
+--export=policy.bin also writes the policy, as a program for
+`jax.export.deserialize`.
 
   mbmpo evaluate runs/cartpole --tasks=test --context=50
 
 evaluates on the fixed test tasks of a task family, each held fixed for its
-episodes. --context=50 first collects 50 transitions in each task, to which the
-algorithm adapts with its last saved state.
+episodes; --tasks='1.5,0.8;1,1' on two tasks of these numbers. --context=50
+first collects 50 transitions in each task, to which the algorithm adapts with
+its last saved state.
 """
 
 import pathlib
@@ -55,10 +57,11 @@ _EXPORT = flags.DEFINE_string(
   'File to which the policy is exported by jax.export; the exported policy acts'
   ' greedily.',
 )
-_TASKS = flags.DEFINE_enum(
-  'tasks', None, ['test'],
-  "Evaluates on the fixed test tasks of a task family, instead of the run's"
-  ' environment.',
+_TASKS = flags.DEFINE_string(
+  'tasks', None,
+  "Evaluates on tasks of a family, each held fixed, instead of the run's"
+  " environment: `test` for the family's test tasks, or the numbers of tasks,"
+  ' such as 1.5,0.8;1,1 for two tasks.',
 )  # fmt: skip
 _CONTEXT = flags.DEFINE_integer(
   'context', None,
@@ -66,8 +69,12 @@ _CONTEXT = flags.DEFINE_integer(
   ' adapts first.',
   lower_bound=1, upper_bound=10**7,
 )  # fmt: skip
+_GREEDY = flags.DEFINE_bool(
+  'greedy', False, 'Acts without noise, instead of sampling actions.'
+)  # fmt: skip
 _NAMES = (
-  'workdir', 'which', 'episodes', 'seed', 'export', 'tasks', 'context'
+  'workdir', 'which', 'episodes', 'seed', 'export', 'tasks', 'context',
+  'greedy',
 )  # fmt: skip
 
 
@@ -115,11 +122,13 @@ def main(_: None) -> None:
     playing = waits.announced(f'compiling and playing {episodes} episodes')
     if _TASKS.value:
       with playing:
-        said = evaluate_tasks.on_test_tasks(
+        said = evaluate_tasks.on_tasks(
           _WORKDIR.value or '',
           policy,
           key,
           num_episodes=episodes,
+          given=_TASKS.value,
+          greedy=_GREEDY.value,
           context=_CONTEXT.value or 0,
         )
     else:
@@ -128,6 +137,7 @@ def main(_: None) -> None:
         policy.policy,
         num_episodes=episodes,
         episode_length=policy.config.collect.episode_length,
+        greedy=_GREEDY.value,
       )
       with playing:
         metrics = run(policy.params, key)
@@ -136,7 +146,8 @@ def main(_: None) -> None:
         f'{episodes} episodes: return {mean:.4g} mean, {std:.4g} std;'
         f' length {length:.4g}'
       )
-    print(f'{which} policy after {policy.iteration} iterations, {said}')
+    acting = ', acting greedily' if _GREEDY.value else ''
+    print(f'{policy.describe(which)}{acting}, {said}')
 
 
 def _written(path: pathlib.Path) -> str:

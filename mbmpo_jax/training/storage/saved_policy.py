@@ -53,6 +53,16 @@ class SavedPolicy:
   policy: base.Policy
   env: envs.Environment | None = None
 
+  def describe(self, which: str) -> str:
+    """Returns a few words, such as "best policy of 25 iterations".
+
+    Args:
+      which: as for `load_policy`. The best policy may be from an earlier
+        iteration than the checkpoint.
+    """
+    joined = 'of' if which == 'best' else 'after'
+    return f'{which} policy {joined} {self.iteration} iterations'
+
   def act(self, obs: jax.Array, key: jax.Array | None = None) -> jax.Array:
     """Returns an action [..., A] at `obs` [..., O], for memoryless policies.
 

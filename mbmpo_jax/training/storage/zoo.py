@@ -43,7 +43,8 @@ class Entry(NamedTuple):
   """The recorded evaluation of a policy.
 
   Attributes:
-    iteration: the iteration of the run after which it was saved.
+    iteration: number of iterations of the run; the best policy may be from an
+      earlier one.
     env_steps: real transitions that the run had collected by then.
     episodes: number of evaluation episodes, with sampled actions.
     seed: seed of these episodes.

@@ -65,7 +65,7 @@ def title(policy: saved_policy.SavedPolicy, which: str) -> str:
   variant = f' ({config.env.variant})' if config.env.variant else ''
   return (
     f'{config.algorithm} on {config.env.name}{variant}, seed {config.seed}:'
-    f' {which} policy after {policy.iteration} iterations'
+    f' {policy.describe(which)}'
   )
 
 
