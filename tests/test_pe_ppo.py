@@ -116,6 +116,11 @@ def episode(learned, **options) -> types.Trajectory:
   return jax.jit(rollout)(params, jax.random.PRNGKey(3), **options)[0]
 
 
+def reading(learned) -> context_lib.Reading:
+  env, config, *_ = learned
+  return pe_ppo._reading(env, config)
+
+
 def close(x: jax.Array, y: jax.Array) -> None:
   np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-5)
 
@@ -128,14 +133,37 @@ def test_it_remembers_its_episode_and_no_other(learned):
   noise = np.asarray(steps.extras.noise)
   np.testing.assert_array_equal(noise[:6], np.broadcast_to(noise[0], (6, 2, 2)))
   assert np.all(noise[6] != noise[5])
-  moments = learned[3].moments
-  seen = context_lib.seen(normalized.normalized(moments, steps))
+  seen = reading(learned).seen(learned[3].moments, steps)
   # What is remembered after a step is remembered before the next.
   jax.tree.map(
     close,
     jax.tree.map(lambda x: x[:5], seen.next_obs.memory),
     jax.tree.map(lambda x: x[1:6], seen.obs.memory),
   )
+
+
+@pytest.mark.parametrize('normalize', [False, True])
+def test_an_angle_that_passes_pi_is_no_jump(normalize):
+  """Its change is remembered by the shorter way, in deviations."""
+  env = envs.make('acrobot')
+  reading = context_lib.Reading(env.change, normalize)
+  obs = jnp.asarray(random(6, 4))
+  moments = ()
+  if normalize:
+    moments = normalized.update(normalized.start(4), obs, jnp.ones(6))
+  before = jnp.array([[3.1, -3.0, 0.5, -1.0]])
+  change = jnp.array([[0.2, -0.4, 0.1, 0.3]])
+  after = env.project(before + change)
+  assert np.all(np.abs(after - before)[0, :2] > 5)
+  point = reading.point(
+    moments, before, jnp.ones((1, 3)), jnp.array([-1.0]), after
+  )
+  std, mean = np.ones((1, 4)), np.zeros((1, 4))
+  if normalize:
+    std, mean = np.std(obs, 0)[None], np.mean(obs, 0)[None]
+  np.testing.assert_allclose(point.y[0, 0], -1)
+  np.testing.assert_allclose(point.y[:, 1:], change / std, rtol=1e-4)
+  np.testing.assert_allclose(point.x[:, :4], (before - mean) / std, rtol=1e-4)
 
 
 def test_densities_are_replayed(learned):
@@ -150,9 +178,7 @@ def test_densities_are_replayed(learned):
 def test_the_loss_holds_latents_near_the_prior(learned):
   """The larger its weight, the smaller the divergence of both encoders."""
   env, config, algorithm, state = learned
-  seen = context_lib.seen(
-    normalized.normalized(state.moments, episode(learned))
-  )
+  seen = reading(learned).seen(state.moments, episode(learned))
   update = jax.jit(algorithm.update)
 
   def divergences(weight: float) -> list[float]:
@@ -180,9 +206,7 @@ def test_adaptation_hands_on_the_transitions(learned):
     np.testing.assert_array_equal, params, algorithm.policy_params(state)
   )
   # As the policy itself remembered them, one after another.
-  after = context_lib.seen(
-    normalized.normalized(state.moments, episode(learned))
-  )
+  after = reading(learned).seen(state.moments, episode(learned))
   whole = jax.tree.map(lambda x: x[2, 0], after.next_obs.memory.points)
   jax.tree.map(close, points, whole)
   first = episode(learned, context=points)

@@ -136,11 +136,10 @@ def test_pools_and_what_was_found_are_kept(tmp_path, run, pools, monkeypatch):
     task_pools.kept_pools(tmp_path / 'pools.npz', tmp_path, _SIZES)
   assert len(loaded) == 5
   assert found[0].targets.obs.shape == pools.targets.obs.shape
-  nothing = unseen_tasks.Found([1.0], [2.0], [3.0], {5: [2.0]}, float('nan'))
+  nothing = unseen_tasks.Found([1.0], [], [2.0], [3.0], {5: [2.0]}, [])
   monkeypatch.setattr(unseen_tasks, 'measure', lambda *args: nothing)
   made = [unseen_tasks.kept(tmp_path, found[0], _SIZES) for _ in range(2)]
-  assert len(loaded) == 6 and made[0][:-1] == made[1][:-1]
-  assert np.isnan(made[1].seconds)
+  assert len(loaded) == 6 and made[0] == made[1]
   unseen_tasks.kept(tmp_path, None, _SIZES)
   assert len(loaded) == 7
   monkeypatch.setattr(unseen_tasks, '_VERSION', 0)
@@ -149,11 +148,40 @@ def test_pools_and_what_was_found_are_kept(tmp_path, run, pools, monkeypatch):
 
 
 def test_what_is_measured_of_a_run(run, pools):
+  adapt = run.algorithm.adapt
+  assert adapt is not None
+
+  def strongly(state, trajectory, key) -> tuple[Any, Any]:
+    """What it adapts to pushes harder than it did."""
+    params, context = adapt(state, trajectory, key)
+    return jax.tree.map(lambda x: 1000 * x, params), context
+
+  run = run._replace(algorithm=run.algorithm._replace(adapt=strongly))
   found = unseen_tasks.measure(run, pools, _SIZES)
   assert list(found.by_size) == [1, 2, 5]
   assert found.own == found.by_size[5] != found.other
-  assert len(found.returns) == 3 and found.seconds > 0
+  assert len(found.returns) == 3 and min(found.seconds) > 0
+  assert len(found.before) == 3 == len(found.seconds)
+  assert found.before != found.returns
   assert isinstance(run.config, config_lib.Experiment)
+
+
+def test_tasks_of_another_seed_are_others_of_the_same_range():
+  family = envs.family('acrobot')
+  of = [
+    np.asarray(
+      jax.vmap(family.vector)(
+        task_pools.test_tasks(family, _SIZES._replace(seed=seed))
+      )
+    )
+    for seed in (None, 1, 2, 1)
+  ]
+  np.testing.assert_array_equal(of[1], of[3])
+  assert len({float(x[0, 0]) for x in of}) == 3
+  low, high = map(family.vector, family.trained_range())
+  for tasks in of:
+    assert tasks.shape == (3, 2)
+    assert np.all((tasks >= low[None]) & (tasks <= high[None]))
 
 
 @pytest.mark.slow  # A planner that adapts takes long to compile.

@@ -11,18 +11,17 @@ tasks, its error is below the errors of MLSM-v0 and M-DPILCO, its returns equal
 the paper's, and its adaptation time is negligible.
 """
 
-import math
 from typing import Any
 
 import numpy as np
 
 from experiments.figures import gssm_methods as methods_lib
 from experiments.figures import gssm_published as published
+from experiments.figures import gssm_unseen as unseen
 from mbmpo_jax.training.figures import command
 from mbmpo_jax.training.figures import intervals
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import study
-from mbmpo_jax.training.figures import task_pools
 from mbmpo_jax.training.figures import unseen_tasks
 from mbmpo_jax.training.reporting import plot_paper
 
@@ -31,8 +30,6 @@ _BELOW = ('mlsm_v0', 'm_dpilco')
 # Target returns per step, where the paper reports those.
 _AIMS = {'cartpole_swingup': -0.60, 'acrobot': -0.47}
 _MOST_SECONDS = 0.01
-# A planner predicts tens of thousands of steps for each real step.
-_PLANNED_EPISODES = 2
 
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
@@ -43,87 +40,8 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   ]
 
 
-def _sizes(world: str, size: str, method: str) -> task_pools.Sizes:
-  context = methods_lib.context(world, size)
-  standardized = world not in methods_lib.PER_STEP
-  if size == 'tiny':
-    return task_pools.Sizes(context, 6, 1, 2, standardized)
-  episodes = methods_lib.EPISODES
-  if method == 'l2a':
-    episodes = _PLANNED_EPISODES
-  return task_pools.Sizes(context, episodes=episodes, standardized=standardized)
-
-
-class _Measured:
-  """Evaluations of the finished runs of a study, each computed once."""
-
-  def __init__(self, found: study.Study) -> None:
-    self._found: dict[tuple[str, str], list[unseen_tasks.Found]] = {}
-    for world, entries in found.panels.items():
-      by_key = {entry.group.key: entry for entry in entries}
-      pools = self._pools(found, world, entries)
-      for key, entry in by_key.items():
-        knows = key in methods_lib.MODEL_BASED
-        self._found[world, key] = [
-          unseen_tasks.kept(
-            found.root / run.name,
-            pools if knows else None,
-            _sizes(world, found.size, key),
-          )
-          for run in _done(entry)
-        ]
-
-  def _pools(
-    self, found: study.Study, world: str, entries: list[study.Found]
-  ) -> task_pools.Pools | None:
-    """Returns transitions of unseen tasks, collected with a finished run.
-
-    It is the first finished run of GSSM, or of another surrogate model if GSSM
-    has none.
-    """
-    runs = [
-      run
-      for entry in entries
-      if methods_lib.METHODS[entry.group.key].kind
-      for run in _done(entry)
-    ]
-    if not runs:
-      return None
-    return task_pools.kept_pools(
-      found.root / world / 'unseen_tasks.npz',
-      found.root / runs[0].name,
-      _sizes(world, found.size, _OURS),
-    )
-
-  def of(self, world: str, key: str) -> list[unseen_tasks.Found]:
-    """Returns the evaluations of a method in an environment, by seed."""
-    return self._found.get((world, key), [])
-
-
-def _done(entry: study.Found) -> list[study.Run]:
-  return [
-    run
-    for run, rows in zip(entry.group.runs, entry.rows, strict=True)
-    if study.is_done(run, rows)
-  ]
-
-
-def _per_task(values: list[list[float]]) -> np.ndarray:
-  """Returns means over seeds, [M]."""
-  return np.mean(np.asarray(values, float), 0)
-
-
-def _returns(
-  entry: study.Found, measured: list[unseen_tasks.Found]
-) -> list[list[float]]:
-  """Returns mean returns by seed and task, in the paper's units."""
-  world = entry.group.panel
-  unit = methods_lib.unit(world, entry.group.runs[0])
-  return [[value / unit for value in x.returns] for x in measured]
-
-
 def table(found: study.Study) -> list[tuple[str, ...]]:
-  measured = _Measured(found)
+  measured = unseen.Measured(found)
   rows: list[tuple[str, ...]] = [
     ('world', 'what', 'method', 'here', 'paper', 'seeds', 'transitions')
   ]
@@ -164,20 +82,19 @@ def _here(
   """
   if not values:
     return ''
-  if what == published.SECONDS:
-    seconds = float(np.mean([x.seconds for x in values]))
-    return '' if math.isnan(seconds) else f'{seconds:.3g}'
-  each = _returns(entry, values)
-  if what == published.MODEL:
-    each = [x.own for x in values]
+  each = {
+    published.RETURN: unseen.returns(entry, values),
+    published.MODEL: [x.own for x in values],
+    published.SECONDS: [x.seconds for x in values],
+  }[what]
   if not each[0]:
     return ''
-  tasks = _per_task(each)
+  tasks = unseen.per_task(each)
   return f'{np.mean(tasks):.4g} ± {np.std(tasks):.2g}'
 
 
 def claims(found: study.Study) -> list[report.Claim]:
-  measured = _Measured(found)
+  measured = unseen.Measured(found)
   made = []
   for world, entries in found.panels.items():
     by_key = {entry.group.key: entry for entry in entries}
@@ -203,7 +120,8 @@ def _apart(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
   if not ours:
     return report.undecided(text, 'runs are missing')
   own, other = (
-    _per_task([getattr(x, name) for x in ours]) for name in ('own', 'other')
+    unseen.per_task([getattr(x, name) for x in ours])
+    for name in ('own', 'other')
   )
   # Compare means over tasks, because single tasks may be similar.
   gap = intervals.mean((0.5 * other - own).tolist())
@@ -225,7 +143,9 @@ def _lower(
   text = f"GSSM's error is below {label}'s in {world}"
   if not ours or not others:
     return report.undecided(text, 'runs are missing')
-  mine, theirs = (_per_task([x.own for x in runs]) for runs in (ours, others))
+  mine, theirs = (
+    unseen.per_task([x.own for x in runs]) for runs in (ours, others)
+  )
   gap = intervals.mean((theirs - mine).tolist())
   reason = (
     f'it is {np.mean(mine):.3g}, the other {np.mean(theirs):.3g}; task by task'
@@ -245,7 +165,7 @@ def _reached(
   text = f'GSSM returns at least {aim:g} in {world}'
   if not ours:
     return report.undecided(text, 'runs are missing')
-  each = [float(np.mean(values)) for values in _returns(entry, ours)]
+  each = [float(np.mean(values)) for values in unseen.returns(entry, ours)]
   mean = intervals.mean(each)
   reason = f'it returns {mean.text()} seeds; published is {paper}'
   return report.Claim(text, report.verdict(mean, aim), reason, {'each': each})
@@ -256,7 +176,7 @@ def _fast(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
   text = f'GSSM adapts in less than {most:g} ms in {world}'
   if not ours:
     return report.undecided(text, 'runs are missing')
-  each = [1000 * x.seconds for x in ours]
+  each = [1000 * s for x in ours for s in x.seconds]
   verdict = report.HELD if max(each) < most else report.FAILED
   return report.Claim(
     text, verdict, f'it takes at most {max(each):.3g} ms', {'each': each}
@@ -264,7 +184,7 @@ def _fast(world: str, ours: list[unseen_tasks.Found]) -> report.Claim:
 
 
 def draw(found: study.Study):
-  measured = _Measured(found)
+  measured = unseen.Measured(found)
   panels = []
   for world, entries in found.panels.items():
     series = []
@@ -293,7 +213,7 @@ def draw(found: study.Study):
 
 
 def numbers(found: study.Study) -> Any:
-  measured = _Measured(found)
+  measured = unseen.Measured(found)
   return {
     world: {
       entry.group.key: [

@@ -88,16 +88,18 @@ class Parts(NamedTuple):
     acting: the policy on the environment's observations.
     init_value: key -> parameters of the value network; consumes the key.
     value: the value network.
-    seen: replaces a trajectory's observations by inputs of the networks. These
-      may be any pytree of arrays `[T, N, ...]`, such as observations with a
-      memory.
+    seen: (moments, trajectory) -> the trajectory with inputs of the networks in
+      place of its observations: any pytree of arrays `[T, N, ...]`, such as
+      observations with a memory.
   """
 
   policy: policies.Policy
   acting: policies.Policy
   init_value: Callable[[jax.Array], types.Params]
   value: ValueFn
-  seen: Callable[[types.Trajectory], types.Trajectory] = lambda steps: steps
+  seen: Callable[[Any, types.Trajectory], types.Trajectory] = (
+    normalized.normalized
+  )
 
 
 def parts(
@@ -223,10 +225,8 @@ def algorithm(
           state.moments, trajectory.obs, trajectory.mask
         )
       )
-      trajectory = normalized.normalized(state.moments, trajectory)
-    batch, judged = judge(
-      made.value, state.value, made.seen(trajectory), state.hyper
-    )
+    seen = made.seen(state.moments, trajectory)
+    batch, judged = judge(made.value, state.value, seen, state.hyper)
     improved = improve(state, batch, improve_key)
     counters = after.counters
     after = after._replace(

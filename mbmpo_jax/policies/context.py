@@ -6,6 +6,7 @@ holds observation, transitions and noise. A critic may read the same input, so
 that stored steps can be evaluated in any order.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 from mbmpo_jax import types
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.policies import base
+from mbmpo_jax.policies import normalized
 
 
 class Memory(NamedTuple):
@@ -42,22 +44,79 @@ def empty(
   )
 
 
-def point(
-  obs: jax.Array, action: jax.Array, reward: jax.Array, next_obs: jax.Array
-) -> sets.Points:
-  """Transitions as points, with x = [s, a] and y = [r, s' - s].
+class Reading(NamedTuple):
+  """How networks read observations, normalised or not.
 
-  Args:
-    obs: `[..., O]`.
-    action: `[..., A]`, as the environment received it.
-    reward: `[...]`.
-    next_obs: `[..., O]`.
+  Attributes:
+    change: the environment's `(obs, next_obs) -> change`, which takes angles by
+      the shorter way.
+    normalize: whether observations are normalised by the moments in the
+      policy's parameters, and changes divided by their deviations.
   """
-  return sets.Points(
-    jnp.concatenate([obs, action], -1),
-    jnp.concatenate([reward[..., None], next_obs - obs], -1),
-    jnp.ones_like(reward),
-  )
+
+  change: Callable[[jax.Array, jax.Array], jax.Array]
+  normalize: bool = False
+
+  def moments(self, params: types.Params) -> Any:
+    """`normalized.Moments`, or () if nothing is normalised."""
+    return params.moments if self.normalize else ()
+
+  def inner(self, params: types.Params) -> types.Params:
+    """The parameters of the networks."""
+    return params.policy if self.normalize else params
+
+  def obs(self, moments: Any, obs: jax.Array) -> jax.Array:
+    """Observations [..., O] as the networks read them."""
+    return normalized.normalize(moments, obs) if self.normalize else obs
+
+  def point(
+    self,
+    moments: Any,
+    obs: jax.Array,
+    action: jax.Array,
+    reward: jax.Array,
+    next_obs: jax.Array,
+  ) -> sets.Points:
+    """Transitions as points, with x = [s, a] and y = [r, s' - s].
+
+    Args:
+      moments: of observations, or ().
+      obs: `[..., O]`, as observed.
+      action: `[..., A]`, as the environment received it.
+      reward: `[...]`.
+      next_obs: `[..., O]`, as observed.
+    """
+    change = self.change(obs, next_obs)
+    if self.normalize:
+      change = normalized.scale(moments, change)
+    return sets.Points(
+      jnp.concatenate([self.obs(moments, obs), action], -1),
+      jnp.concatenate([reward[..., None], change], -1),
+      jnp.ones_like(reward),
+    )
+
+  def seen(
+    self, moments: Any, trajectory: types.Trajectory
+  ) -> types.Trajectory:
+    """The trajectory with `Seen` as `obs` and `next_obs`, without extras.
+
+    Args:
+      moments: of observations, or ().
+      trajectory: `[T, N, ...]`, as observed, sampled by a policy of
+        `remembering`.
+    """
+    memory = trajectory.extras
+    new = self.point(
+      moments,
+      trajectory.obs,
+      trajectory.env_action,
+      trajectory.reward,
+      trajectory.next_obs,
+    )
+    then = memory._replace(points=push(memory.points, new))
+    obs: Any = Seen(self.obs(moments, trajectory.obs), memory)
+    next_obs: Any = Seen(self.obs(moments, trajectory.next_obs), then)
+    return trajectory._replace(obs=obs, next_obs=next_obs, extras=())
 
 
 def push(points: sets.Points, new: sets.Points) -> sets.Points:
@@ -71,27 +130,9 @@ def push(points: sets.Points, new: sets.Points) -> sets.Points:
   return jax.tree.map(shift, points, new)
 
 
-def seen(trajectory: types.Trajectory) -> types.Trajectory:
-  """The trajectory with `Seen` as `obs` and `next_obs`, without extras.
-
-  Args:
-    trajectory: `[T, N, ...]`, sampled by a policy of `remembering`.
-  """
-  memory = trajectory.extras
-  new = point(
-    trajectory.obs,
-    trajectory.env_action,
-    trajectory.reward,
-    trajectory.next_obs,
-  )
-  then = memory._replace(points=push(memory.points, new))
-  obs: Any = Seen(trajectory.obs, memory)
-  next_obs: Any = Seen(trajectory.next_obs, then)
-  return trajectory._replace(obs=obs, next_obs=next_obs, extras=())
-
-
 def remembering(
   policy: base.Policy,
+  reading: Reading,
   observation_size: int,
   action_size: int,
   *,
@@ -105,6 +146,8 @@ def remembering(
 
   Args:
     policy: memoryless, with `Seen` as observations.
+    reading: how it reads observations; if they are normalised, the parameters
+      are `normalized.Params`.
     observation_size: O.
     action_size: A.
     window: W.
@@ -122,27 +165,45 @@ def remembering(
       )
     return Memory(points, jax.random.normal(key, (num, latent_size)))
 
+  def init(key: jax.Array) -> normalized.Params:
+    return normalized.Params(
+      policy.init(key), normalized.start(observation_size)
+    )
+
+  def see(params: types.Params, carry: Memory, obs: jax.Array) -> Any:
+    return Seen(reading.obs(reading.moments(params), obs), carry)
+
   def act(
     params: types.Params, carry: Memory, obs: jax.Array, noise: Any
   ) -> tuple[Memory, base.Action]:
-    _, action = policy.act(params, (), Seen(obs, carry), noise)
+    seen = see(params, carry, obs)
+    _, action = policy.act(reading.inner(params), (), seen, noise)
     return carry, action._replace(extras=carry)
 
   def distribution(params: types.Params, carry: Memory, obs: jax.Array) -> Any:
     assert policy.distribution is not None
-    return policy.distribution(params, (), Seen(obs, carry))
+    seen = see(params, carry, obs)
+    return policy.distribution(reading.inner(params), (), seen)
 
   def over(params: types.Params, trajectory: types.Trajectory) -> Any:
     assert policy.over is not None
-    return policy.over(params, seen(trajectory))
+    seen = reading.seen(reading.moments(params), trajectory)
+    return policy.over(reading.inner(params), seen)
 
   def observe(
     params: types.Params, carry: Memory, step: base.Experience
   ) -> Memory:
-    del params
-    new = point(step.obs, step.action, step.reward, step.next_obs)
+    new = reading.point(
+      reading.moments(params),
+      step.obs,
+      step.action,
+      step.reward,
+      step.next_obs,
+    )
     return carry._replace(points=push(carry.points, new))
 
+  if reading.normalize:
+    policy = policy._replace(init=init, spread=normalized.spread(policy))
   return policy._replace(
     start=start,
     act=act,

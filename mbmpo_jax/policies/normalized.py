@@ -71,13 +71,22 @@ def update(moments: Moments, rows: jax.Array, mask: jax.Array) -> Moments:
 
 def normalize(moments: Moments, obs: jax.Array) -> jax.Array:
   """(obs - mean) / std for `obs` [..., D], clipped to +-10."""
+  return scale(moments, obs - moments.mean.reshape(_row(obs)))
+
+
+def scale(moments: Moments, change: jax.Array) -> jax.Array:
+  """change / std for a difference of observations [..., D], clipped to +-10."""
   variance = moments.squares / jnp.maximum(moments.total, 1)
   std = jnp.where(
     moments.total > 0, jnp.sqrt(jnp.maximum(variance, _LEAST_VARIANCE)), 1.0
   )
-  shape = (1,) * (obs.ndim - 1) + (-1,)
-  scaled = (obs - moments.mean.reshape(shape)) / std.reshape(shape)
+  scaled = change / std.reshape(_row(change))
   return jnp.clip(scaled, -_FURTHEST, _FURTHEST)
+
+
+def _row(obs: jax.Array) -> tuple[int, ...]:
+  """The shape of moments [D] that broadcasts against `obs` [..., D]."""
+  return (1,) * (obs.ndim - 1) + (-1,)
 
 
 def make(policy: base.Policy, observation_size: int) -> base.Policy:
@@ -136,10 +145,10 @@ def spread(policy: base.Policy) -> Callable[..., tuple[types.Params, Any]]:
   return spread_params
 
 
-def normalized(
-  moments: Moments, trajectory: types.Trajectory
-) -> types.Trajectory:
-  """The trajectory with normalised observations."""
+def normalized(moments: Any, trajectory: types.Trajectory) -> types.Trajectory:
+  """The trajectory with normalised observations; as it is for moments ()."""
+  if moments == ():
+    return trajectory
   return trajectory._replace(
     obs=normalize(moments, trajectory.obs),
     next_obs=normalize(moments, trajectory.next_obs),

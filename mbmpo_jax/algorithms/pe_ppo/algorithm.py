@@ -92,12 +92,11 @@ def make(
     params: Any = state.policy
     if config.collect.normalize_observations:
       params = normalized.Params(state.policy, state.moments)
-      trajectory = normalized.normalized(state.moments, trajectory)
     rows, _, _ = real.to_transitions(
       trajectory._replace(extras=()), jnp.zeros((), jnp.int32)
     )
-    points = context_lib.point(
-      rows.obs, rows.action, rows.reward, rows.next_obs
+    points = _reading(env, config).point(
+      state.moments, rows.obs, rows.action, rows.reward, rows.next_obs
     )
     count, room = rows.reward.shape[0], config.context.window
     if count > room:
@@ -112,6 +111,12 @@ def make(
 
   algorithm = ppo.build(env, config, made, loss, METRICS, mesh=mesh)
   return algorithm._replace(adapt=adapt)
+
+
+def _reading(
+  env: envs_base.Environment, config: config_lib.Config
+) -> context_lib.Reading:
+  return context_lib.Reading(env.change, config.collect.normalize_observations)
 
 
 def _told(
@@ -169,19 +174,19 @@ def _parts(
     actor.apply,
     noise=lambda key, shape: noise(key, shape, action_size),
   )
+  reading = _reading(env, config)
   acting = context_lib.remembering(
     seeing,
+    reading,
     observation_size,
     action_size,
     window=context.window,
     latent_size=context.latent_size,
   )
-  if config.collect.normalize_observations:
-    acting = normalized.make(acting, observation_size)
   return on_policy.Parts(
     seeing,
     acting,
     lambda key: critic.init(key, blank),
     value,
-    context_lib.seen,
+    reading.seen,
   )

@@ -56,9 +56,11 @@ class Sizes(NamedTuple):
     context: transitions of a task to adapt to.
     targets: transitions of a task to predict.
     episodes: episodes per task.
-    tasks: the largest number of tasks; `None` is all of the family's.
+    tasks: the largest number of tasks; `None` for as many as the family has.
     standardized: whether errors are in units of the standard deviation of
       observation changes.
+    seed: of the tasks, if they are drawn anew from the distribution of the test
+      tasks; `None` for the family's test tasks.
   """
 
   context: int
@@ -66,11 +68,19 @@ class Sizes(NamedTuple):
   episodes: int = 50
   tasks: int | None = None
   standardized: bool = False
+  seed: int | None = None
 
 
 def test_tasks(family: families.Family, sizes: Sizes) -> families.Task:
-  """Returns the family's test tasks, or the first of them, leaves [M, ...]."""
-  return jax.tree.map(lambda x: x[: sizes.tasks], family.test_tasks())
+  """Returns the tasks, leaves [M, ...]."""
+  if sizes.seed is None:
+    tasks = family.test_tasks()
+  else:
+    keys = jax.random.split(
+      jax.random.PRNGKey(sizes.seed), family.num_test_tasks
+    )
+    tasks = jax.vmap(lambda key: family.sample_task(key, 'test'))(keys)
+  return jax.tree.map(lambda x: x[: sizes.tasks], tasks)
 
 
 def make_pools(

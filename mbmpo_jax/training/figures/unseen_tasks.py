@@ -5,7 +5,8 @@ methods that its paper compares (Wang & van Hoof 2022, tables 1, 2 and 6):
 
   error(C)   mean_n mean_o (E_k[s'_n - f(s_n, a_n, z_k(C))]_o / scale_o)^2,
              with contexts C of that task, of another one, and of fewer points
-  return     of episodes after the algorithm has adapted to transitions
+  return     of episodes after the algorithm has adapted to transitions, and of
+             episodes without adaptation
   seconds    that this adaptation takes, once it is compiled
 
 The transitions n and the contexts are the same for all runs (`task_pools.py`):
@@ -42,9 +43,10 @@ from mbmpo_jax.training.storage import saved_state
 _FILE = 'unseen_tasks.json'
 # Samples of z over which predictions are averaged (equation 11).
 _DRAWS = 5
-_REPEATS = 20
+# Adaptations are timed this often, in each of the first tasks.
+_REPEATS, _TIMED = 20, 10
 # Raised whenever what is measured changes; older results are then not used.
-_VERSION = 1
+_VERSION = 2
 # A key that does not depend on the runs' seeds.
 _SEED = 27
 
@@ -53,18 +55,21 @@ class Found(NamedTuple):
   """Results of one run; lists have one number per test task.
 
   Attributes:
-    returns: mean returns of episodes.
+    returns: mean returns of episodes, after adaptation.
+    before: the same without adaptation; empty if nothing adapts.
     own: errors given transitions of the task; empty without a model.
     other: errors given transitions of another task.
     by_size: errors by the number of context points.
-    seconds: duration of an adaptation; NaN if nothing adapts before an episode.
+    seconds: duration of an adaptation, in the first tasks; empty if nothing
+      adapts before an episode.
   """
 
   returns: list[float]
+  before: list[float]
   own: list[float]
   other: list[float]
   by_size: dict[int, list[float]]
-  seconds: float
+  seconds: list[float]
 
 
 def errors(
@@ -218,17 +223,26 @@ def measure(
   play_key, error_key, adapt_key = jax.random.split(
     jax.random.PRNGKey(_SEED), 3
   )
-  play = evaluate.make_evaluate_tasks(
-    family,
-    algorithm.policy,
-    num_episodes=sizes.episodes,
-    episode_length=length,
-    adapt=algorithm.adapt,
-    num_transitions=sizes.context,
-  )
   params = algorithm.policy_params(run.state)
   tasks = task_pools.test_tasks(family, sizes)
-  returns = play(params, tasks, play_key, run.state).returns
+
+  def returns_of(adapt: Any) -> list[float]:
+    play = evaluate.make_evaluate_tasks(
+      family,
+      algorithm.policy,
+      num_episodes=sizes.episodes,
+      episode_length=length,
+      adapt=adapt,
+      num_transitions=sizes.context,
+    )
+    found = play(params, tasks, play_key, run.state).returns
+    return np.asarray(found).tolist()
+
+  before: list[float] = []
+  seconds: list[float] = []
+  if algorithm.adapt is not None:
+    before = returns_of(None)
+    seconds = _seconds(run, family, tasks, sizes, adapt_key)
   own: list[float] = []
   other: list[float] = []
   by_size: dict[int, list[float]] = {}
@@ -259,10 +273,8 @@ def measure(
     other = np.asarray(of(sizes.context, away)).tolist()
     if len(counts) > 1:
       by_size = found
-  seconds = float('nan')
-  if algorithm.adapt is not None:
-    seconds = _seconds(run, family, tasks, sizes, adapt_key)
-  return Found(np.asarray(returns).tolist(), own, other, by_size, seconds)
+  returns = returns_of(algorithm.adapt)
+  return Found(returns, before, own, other, by_size, seconds)
 
 
 def kept(
@@ -291,20 +303,13 @@ def kept(
   if path.is_file():
     tree = json.loads(path.read_text(encoding='utf-8'))
     if tree['of'] == of and newest in (None, tree['iteration']):
-      by_size = {int(k): v for k, v in tree.pop('by_size').items()}
-      seconds = tree['seconds']
-      return Found(
-        tree['returns'],
-        tree['own'],
-        tree['other'],
-        by_size,
-        float('nan') if seconds is None else seconds,
+      found = Found(**{name: tree[name] for name in Found._fields})
+      return found._replace(
+        by_size={int(k): v for k, v in found.by_size.items()}
       )
   run = saved_state.load_state(folder)
   found = measure(run, pools, sizes)
   tree = {'iteration': run.iteration, 'of': of, **found._asdict()}
-  if np.isnan(found.seconds):
-    tree['seconds'] = None
   atomic.write_output(path, (json.dumps(tree) + '\n').encode())
   return found
 
@@ -315,24 +320,31 @@ def _seconds(
   tasks: families.Task,
   sizes: task_pools.Sizes,
   key: jax.Array,
-) -> float:
-  """Returns the median duration of several compiled adaptations."""
+) -> list[float]:
+  """Returns the median duration of a compiled adaptation, in each task."""
   algorithm: Any = run.algorithm
-  task = jax.tree.map(lambda x: x[0], tasks)
-  shown, _ = real.rollout(
-    envs.fixed(family, task),
-    algorithm.policy,
-    algorithm.policy_params(run.state),
-    key,
-    num_envs=1,
-    horizon=sizes.context,
-    random_actions=True,
-  )
+
+  @jax.jit
+  def explore(task: families.Task, key: jax.Array) -> types.Trajectory:
+    return real.rollout(
+      envs.fixed(family, task),
+      algorithm.policy,
+      algorithm.policy_params(run.state),
+      key,
+      num_envs=1,
+      horizon=sizes.context,
+      random_actions=True,
+    )[0]
+
   adapt = jax.jit(algorithm.adapt)
-  jax.block_until_ready(adapt(run.state, shown, key))
-  took = []
-  for _ in range(_REPEATS):
-    begun = time.perf_counter()
+  medians = []
+  for index in range(min(_TIMED, families.count(tasks))):
+    shown = explore(families.at(tasks, index), jax.random.fold_in(key, index))
     jax.block_until_ready(adapt(run.state, shown, key))
-    took.append(time.perf_counter() - begun)
-  return statistics.median(took)
+    took = []
+    for _ in range(_REPEATS):
+      begun = time.perf_counter()
+      jax.block_until_ready(adapt(run.state, shown, key))
+      took.append(time.perf_counter() - begun)
+    medians.append(statistics.median(took))
+  return medians
