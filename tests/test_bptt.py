@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mbmpo_jax import envs
 from mbmpo_jax import straight_through
 from mbmpo_jax.models import base as models
 from mbmpo_jax.objectives import bptt
@@ -182,6 +183,28 @@ def test_the_clip_itself():
   np.testing.assert_allclose(value, 2.25)
   np.testing.assert_allclose(by_x, [-2, 1, 2])
   np.testing.assert_array_equal(by_low, np.zeros(3))
+
+
+@pytest.mark.parametrize(
+  ('name', 'variant', 'beyond'),
+  [
+    ('hopper', None, 10.5),
+    ('walker2d', None, -10.5),
+    ('acrobot', None, 40.0),
+    ('pendulum', 'benchmark', 9.0),
+  ],
+)
+def test_projections_let_gradients_through_what_they_clip(
+  name, variant, beyond
+):
+  """A velocity, last in the observation, beyond its limit."""
+  env = envs.make(name, variant)
+  obs = jax.random.normal(KEY, (env.observation_size,)).at[-1].set(beyond)
+  value, slope = jax.jvp(
+    env.project, (obs,), (jnp.zeros_like(obs).at[-1].set(1.0),)
+  )
+  assert abs(float(value[-1])) < abs(beyond)
+  np.testing.assert_allclose(slope[-1], 1.0)
 
 
 def test_nothing_is_earned_after_an_end():

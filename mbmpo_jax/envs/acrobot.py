@@ -35,6 +35,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
+from mbmpo_jax import straight_through
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import families
 from mbmpo_jax.envs import mjx
@@ -134,7 +135,7 @@ class Acrobot(base.Environment):
   def project(self, next_obs: jax.Array) -> jax.Array:
     """Wraps angles to [-pi, pi] and clips speeds to their limits."""
     speeds = [
-      jnp.clip(next_obs[..., 2 + i], -limit, limit)
+      straight_through.clip(next_obs[..., 2 + i], -limit, limit)
       for i, limit in enumerate(MAX_SPEEDS)
     ]
     return jnp.concatenate(

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from mujoco import mjx as mujoco_mjx
 
+from mbmpo_jax import straight_through
 from mbmpo_jax.envs import locomotion
 
 _BENCHMARK = locomotion.Variant(
@@ -100,7 +101,7 @@ class Ant(locomotion.Locomotion):
       return next_obs
     forces = slice(self._body_size, -1)
     return next_obs.at[..., forces].set(
-      jnp.clip(next_obs[..., forces], -1.0, 1.0)
+      straight_through.clip(next_obs[..., forces], -1.0, 1.0)
     )
 
   def healthy(self, obs: jax.Array) -> jax.Array:

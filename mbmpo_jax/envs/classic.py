@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
+from mbmpo_jax import straight_through
 from mbmpo_jax.envs import acrobot as acrobot_lib
 from mbmpo_jax.envs import base
 from mbmpo_jax.envs import circles
@@ -126,7 +127,7 @@ class Classic(base.Environment):
     """Normalises cosine-sine pairs and clips bounded numbers."""
     next_obs = circles.normalized(next_obs, self.world.circles)
     for place, low, high in self.world.limits:
-      bounded = jnp.clip(next_obs[..., place], low, high)
+      bounded = straight_through.clip(next_obs[..., place], low, high)
       next_obs = next_obs.at[..., place].set(bounded)
     return next_obs
 

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 from mujoco import mjx as mujoco_mjx
 
+from mbmpo_jax import straight_through
 from mbmpo_jax.envs import mjx
 from mbmpo_jax.envs import quaternions
 
@@ -177,7 +178,7 @@ class Locomotion(mjx.MjxEnvironment):
       return next_obs
     velocities = slice(self._velocity_index, self._body_size)
     return next_obs.at[..., velocities].set(
-      jnp.clip(next_obs[..., velocities], -most, most)
+      straight_through.clip(next_obs[..., velocities], -most, most)
     )
 
   def _quaternion_places(self) -> tuple[int, ...]:

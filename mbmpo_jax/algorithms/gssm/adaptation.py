@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import config as shared_config
+from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms.gssm import config as config_lib
@@ -36,8 +37,9 @@ def make(
   Returns:
     A function `(learner, model, trajectory [T, N, ...], hyper, key) -> (params,
     context)`: the policy's parameters, and z [Z], or () if the policy is not
-    amortised. `model` is that of one member; the key is consumed. The function
-    raises a `ConfigError` for more transitions than `model.context_size`.
+    amortised. `model` is that of one member; the key is consumed. Transitions
+    that are not finite are left out. The function raises a `ConfigError` for
+    more transitions than `model.context_size`.
   """
 
   def points_of(trajectory: types.Trajectory) -> sets.Points:
@@ -51,7 +53,7 @@ def make(
       )
     points = sets.of_transitions(
       rows,
-      jnp.ones(count),
+      masking.sound_rows(rows).astype(float),
       model_input=env.model_input,
       target=config.model.target,
       change=env.change,
