@@ -326,6 +326,8 @@ class Run:
     max_rejected_iterations: the run stops after this many consecutive
       iterations in which every update was rejected because of non-finite
       numbers; 0 never stops it.
+    solved_at: a return; the run ends early when three evaluations in a row have
+      at least this mean return. In a sweep, all runs must have reached it.
     wandb_project: a Weights & Biases project that also receives the metrics.
     render: whether a finished run writes a page that plays its best policy, and
       a video if one can be made.
@@ -337,6 +339,7 @@ class Run:
   checkpoint_every: int = setting(1, low=1, high=INT32_MAX)
   keep_checkpoints: int = setting(3, low=1, high=INT32_MAX)
   max_rejected_iterations: int = setting(5, low=0, high=INT32_MAX)
+  solved_at: float | None = setting(None, low=-1e12, high=1e12)
   wandb_project: str | None = None
   render: bool = True
 

@@ -6,6 +6,7 @@ import math
 import os
 import pathlib
 import signal
+import warnings
 from collections.abc import Mapping
 
 import jax
@@ -327,6 +328,64 @@ def test_a_greedy_evaluation_acts_without_noise() -> None:
 
 
 # --- the loop
+
+
+def test_a_run_that_is_solved_ends_and_stays_so(
+  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+  """After three evaluations, of which only every second iteration has one."""
+  config = tiny.point_config(
+    run__num_iterations=9, run__eval_every=2, run__solved_at=-1e9
+  )
+  workdir = tmp_path / 'run'
+  for _ in range(2):
+    _train(config, workdir, progress_lib.Lines())
+    assert len(_rows(workdir)) == 5
+    out = capsys.readouterr()
+    said = out.out + out.err
+    assert 'the last 3 evaluations reached run.solved_at' in said
+    assert '5 of 5 iterations are done' in said and 'continues' not in said
+  assert checkpoint.steps(workdir / 'checkpoints')[-1] == 5
+  never = config_lib.replaced(config, {'run.solved_at': 1e9})
+  _train(never, tmp_path / 'never')
+  assert len(_rows(tmp_path / 'never')) == 9
+
+
+def test_returns_that_models_promise_are_watched(
+  tmp_path: pathlib.Path,
+) -> None:
+  """A run warns once, also if it is continued, and keeps the ratio."""
+
+  def make(*args, **options) -> base.Algorithm:
+    made = fake.make(*args, **options)
+    think = made.phases['think'].function
+
+    def dream(state):
+      state, metrics = think(state)
+      return state, {**metrics, 'dream': jnp.float32(1e6)}
+
+    dreamt = base.Metric('', against='gathered/return', advice='wake up')
+    return fake.with_phase(made, 'think', dream, {'dream': dreamt})
+
+  config = tiny.point_config(run__num_iterations=4)
+  with pytest.warns(UserWarning, match='dream exceeded gathered.*wake') as told:
+    _train(config, tmp_path, make=make)
+  assert sum('exceeded' in str(x.message) for x in told) == 1
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    _train(
+      config_lib.replaced(config, {'run.num_iterations': 7}),
+      tmp_path,
+      make=make,
+    )
+  rows = _rows(tmp_path)
+  assert len(rows) == 7
+  for row in rows:
+    real = row['gathered/return'] or 0.0
+    if real > 0:
+      assert row['dream_ratio'] == pytest.approx(1e6 / real, rel=1e-5)
+    else:
+      assert row['dream_ratio'] is None
 
 
 def test_run_leaves_a_folder_that_explains_itself(

@@ -93,6 +93,12 @@ def _sealed(root: pathlib.Path, **fields) -> None:
     (_alter_policy, 'its file policy.npz does not match SHA256SUMS'),
     (lambda x: (x / 'policy.npz').unlink(), 'its file policy.npz is missing'),
     (lambda x: (x / 'SHA256SUMS').unlink(), 'it has no SHA256SUMS'),
+    (lambda x: (x / 'metrics.jsonl').unlink(), 'its file metrics.jsonl is'),
+    (lambda x: (x / 'config.json').unlink(), 'its file config.json is missing'),
+    (
+      lambda x: [(x / y).unlink() for y in ('policy.npz', 'entry.json')],
+      'its file entry.json is missing',
+    ),
     (functools.partial(_sealed, episodes=0), 'episodes=0: must be >= 1'),
     (
       functools.partial(_sealed, return_mean='high'),
@@ -199,6 +205,19 @@ def test_every_entry_is_whole_and_fits_its_algorithm(name) -> None:
   assert render.title(policy, 'best') in page
   size = sum(file.stat().st_size for file in (_ZOO / name).iterdir())
   assert size < 2**20
+
+
+def test_the_first_steps_of_a_body_are_as_recorded() -> None:
+  """Ten steps of MJX's physics; `zoo` and a slow test play whole episodes."""
+  root = _ZOO / 'mbmpo' / 'half_cheetah'
+  made = zoo.read(root)
+  mean, std = kept._play_first(
+    saved_policy.load_policy(root), made.first_steps, made.episodes, made.seed
+  )
+  now = kept.Replay(
+    root, made, made.episodes, made.return_mean, made.return_std, (mean, std)
+  )
+  assert made.first_steps and now.agrees, now.sentence
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from mbmpo_jax.training import memory
 from mbmpo_jax.training import promises
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training import solved
 from mbmpo_jax.training import soundness
 from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.launch import waits
@@ -162,10 +163,16 @@ def train(
     )
 
   rows = run.rows()
-  if config.run.render and done == config.run.num_iterations:
+  total = config.run.num_iterations
+  if done < total and solved.is_solved(rows, config.run.solved_at):
+    progress.message(
+      f'the last {solved.IN_A_ROW} evaluations reached run.solved_at'
+    )
+    total = done
+  if config.run.render and done == total:
     progress.message('playing the best policy')
     run.render(policy)
-  report(rows, run.folder, config.run.num_iterations, progress, done=done)
+  report(rows, run.folder, total, progress, done=done)
   return rows[-1] if rows else {}
 
 
@@ -223,7 +230,8 @@ def iterate(
 ) -> int:
   """Runs the remaining iterations and writes their results.
 
-  If a stop is requested, the current iteration is finished and saved.
+  If a stop is requested, or the runs are solved (`solved.py`), the current
+  iteration is finished and saved.
 
   Args:
     iteration: the iteration of one run, or of several stacked runs.
@@ -251,9 +259,12 @@ def iterate(
     profiler = stack.enter_context(profiling.Profiler(trace, progress))
     watch = soundness.Watch(runs, iteration.metrics, first)
     kept = promises.Watch(runs, iteration.metrics, first)
+    reached = solved.Watch(runs, config.solved_at, first)
     drawn = time.monotonic()
     stopping = devices.any_process(stop.requested is not None)
     for index in range(first, total):
+      if reached.solved:
+        break
       if stopping:
         stop.obeyed = True
         break
@@ -264,11 +275,12 @@ def iterate(
         run.write(index, row)
       watch.check(index, rows)
       kept.check(index, rows)
+      reached.add(rows)
       if index == first:
         for line in iteration.notes(saved):
           progress.message(line)
       stopping = devices.any_process(stop.requested is not None)
-      is_last = index + 1 == total or stopping
+      is_last = index + 1 == total or stopping or reached.solved
       for run in runs:
         run.checkpoints.check()
       if is_last or (index + 1) % config.checkpoint_every == 0:

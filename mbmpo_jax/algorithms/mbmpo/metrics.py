@@ -34,8 +34,8 @@ METRICS = {
     " which the iteration's data were collected; in iteration 0, the data come"
     ' from uniform actions',
     against='real/return',
-    advice='increase model_rollouts.buffer_starts, or reduce'
-    ' trust_region.max_kl or meta.num_meta_steps',
+    advice='reduce trust_region.max_kl or meta.num_meta_steps, or increase'
+    ' model.hidden_sizes',
   ),
   'imagined/length': base.Metric(
     "mean length of the adapted policies' imagined episodes, in steps"

@@ -106,6 +106,12 @@ def main(_: None) -> None:
         else figure.default_other(saved, workdir)
       )
       bodies = _BODIES.value or adaptation.default_bodies(saved.make_env())
+    if other is None:
+      print(
+        'no policy of ME-TRPO is compared: the zoo has none for this'
+        ' environment, and --other names none',
+        flush=True,
+      )
     settings = adaptation.Settings(
       num_steps=_STEPS.value,
       num_rollouts=_ROLLOUTS.value,

@@ -43,6 +43,12 @@ _TRANSITIONS = flags.DEFINE_integer(
   'Number of real transitions of each run.',
   lower_bound=1, upper_bound=2**31 - 1,
 )  # fmt: skip
+_UNTIL_SOLVED = flags.DEFINE_boolean(
+  'until_solved',
+  False,
+  'Whether a run ends once three evaluations in a row reach the return at which'
+  ' its environment counts as solved (docs/benchmark.md).',
+)
 _TINY = flags.DEFINE_boolean(
   'tiny',
   False,
@@ -60,7 +66,7 @@ _ONLY_PLOT = flags.DEFINE_boolean(
 )
 _NAMES = (
   *('algorithm', 'envs', 'num_seeds', 'transitions'),
-  *('tiny', 'workdir', 'only_plot'),
+  *('until_solved', 'tiny', 'workdir', 'only_plot'),
 )
 
 
@@ -72,6 +78,7 @@ class Arguments(NamedTuple):
     worlds: environments of the benchmark.
     num_seeds: runs per algorithm and environment.
     transitions: real transitions per run.
+    until_solved: whether runs end early where the environment is solved.
     is_tiny: whether all sizes are reduced to a minimum.
     root: the folder of all runs.
     only_plot: whether to skip the training.
@@ -81,6 +88,7 @@ class Arguments(NamedTuple):
   worlds: tuple[str, ...]
   num_seeds: int
   transitions: int
+  until_solved: bool
   is_tiny: bool
   root: pathlib.Path
   only_plot: bool
@@ -110,6 +118,7 @@ def parse(argv: Sequence[str]) -> Arguments:
       tuple(dict.fromkeys(worlds)),
       _NUM_SEEDS.value,
       _TRANSITIONS.value,
+      _UNTIL_SOLVED.value,
       is_tiny,
       pathlib.Path(_WORKDIR.value, *(['tiny'] if is_tiny else [])),
       _ONLY_PLOT.value,
@@ -137,6 +146,7 @@ def main(arguments: Arguments) -> None:
       arguments.worlds,
       num_seeds=arguments.num_seeds,
       transitions=arguments.transitions,
+      until_solved=arguments.until_solved,
       is_tiny=arguments.is_tiny,
     )
     figure.check(groups)

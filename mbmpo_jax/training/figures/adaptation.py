@@ -26,6 +26,7 @@ from mbmpo_jax.training.figures import verdicts
 from mbmpo_jax.training.reporting import plot_paper
 from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import zoo
 
 SCRATCH = 'scratch'
 _SCRATCH_COLOR = '#555555'
@@ -78,15 +79,19 @@ def default_other(
   """The zoo's ME-TRPO policy and its folder, if it fits.
 
   It fits if its environment is that of `saved` in every field, and it is not
-  `saved` itself.
+  `saved` itself. The zoo is that around `source` if `source` is an entry,
+  otherwise the folder `zoo`.
 
   Raises:
     ZooError: if it is damaged.
   """
   env = saved.config.env
   variant = f'-{env.variant}' if env.variant else ''
-  place = pathlib.Path('zoo', 'me_trpo', env.name + variant)
-  same = place.resolve() == pathlib.Path(source).resolve()
+  given = pathlib.Path(source)
+  # Entries are in <zoo>/<algorithm>/<environment>.
+  root = given.parents[1] if zoo.is_entry(given) else pathlib.Path('zoo')
+  place = root / 'me_trpo' / (env.name + variant)
+  same = place.resolve() == given.resolve()
   if same or not place.is_dir():
     return None
   other = saved_policy.load_policy(place)

@@ -78,6 +78,7 @@ def groups(
   *,
   num_seeds: int,
   transitions: int = benchmark.TRANSITIONS,
+  until_solved: bool = False,
   is_tiny: bool = False,
 ) -> list[study.Group]:
   """Returns the runs of algorithms in environments.
@@ -89,6 +90,7 @@ def groups(
     worlds: of `benchmark.WORLDS`.
     num_seeds: runs per algorithm and environment.
     transitions: real transitions per run.
+    until_solved: whether runs end early at the return of `benchmark.SOLVED`.
     is_tiny: whether all sizes are reduced to a minimum, with which nothing is
       learned.
 
@@ -103,7 +105,14 @@ def groups(
       if is_tiny:
         config = tiny.shrink(config)
       config = config_lib.replaced(
-        config, {'run.render': False, 'run.keep_checkpoints': 1}
+        config,
+        {
+          'run.render': False,
+          'run.keep_checkpoints': 1,
+          'run.solved_at': benchmark.SOLVED.get(world)
+          if until_solved
+          else None,
+        },
       )
       label = 'MBPO' if algorithm == 'm3po' else None
       made.append(study.seeds(world, config, num_seeds, label=label))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from mbmpo_jax import config as config_lib
 from mbmpo_jax.algorithms import appearance
 from mbmpo_jax.training import grid as grid_lib
+from mbmpo_jax.training import solved
 from mbmpo_jax.training.figures import curves
 from mbmpo_jax.training.reporting import metrics
 
@@ -232,8 +233,11 @@ def rows_of(root: pathlib.Path, run: Run) -> list[dict[str, float]]:
 
 
 def is_done(run: Run, rows: Sequence[Mapping[str, float]]) -> bool:
-  """Whether a run has all its iterations."""
-  return num_done(rows) >= run.config.run.num_iterations
+  """Whether a run has all its iterations, or is solved."""
+  section = run.config.run
+  return num_done(rows) >= section.num_iterations or solved.is_solved(
+    rows, section.solved_at
+  )
 
 
 def num_done(rows: Sequence[Mapping[str, float]]) -> int:

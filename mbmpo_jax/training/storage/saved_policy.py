@@ -171,6 +171,8 @@ def load_policy(
       f"which={which!r}: must be one of 'best', 'latest'"
     )
   folder = folder_lib.RunFolder(pathlib.Path(workdir))
+  if zoo.is_entry(folder.root):
+    zoo.read(folder.root)  # Before any of its files is used.
   config = folder.read_config()
   iteration, tree = _read(folder, which)
   if env is None:

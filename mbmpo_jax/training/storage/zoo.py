@@ -28,6 +28,8 @@ from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import manifest
 
 _POLICY, _ENTRY = 'policy.npz', 'entry.json'
+# A folder with any of these is an entry.
+_MARKS = (manifest.NAME, _POLICY, _ENTRY)
 _COPIED = (
   *('config.json', 'metrics.jsonl', 'policy.html'),
   *('world.json', 'environment.json'),
@@ -72,7 +74,7 @@ class Entry(NamedTuple):
 
 def is_entry(root: pathlib.Path) -> bool:
   """Whether a folder is an entry, even a damaged one."""
-  return (root / _ENTRY).exists() or (root / _POLICY).exists()
+  return any((root / mark).exists() for mark in _MARKS)
 
 
 def entries(root: pathlib.Path) -> list[pathlib.Path]:
@@ -83,10 +85,9 @@ def entries(root: pathlib.Path) -> list[pathlib.Path]:
   Raises:
     ZooError: if there are none.
   """
-  marks = (manifest.NAME, _POLICY, _ENTRY)
   found = {
     path.parent
-    for mark in marks
+    for mark in _MARKS
     for path in root.rglob(mark)
     if not path.parent.name.startswith('.')  # left by an interrupted `write`
   }
