@@ -62,12 +62,15 @@ def evaluated(
   return float(play(params, jax.random.PRNGKey(1234))['eval/return_mean'])
 
 
-def share_of_optimum_on_point(name: str, seed: int = 0) -> float:
-  """What a preset reaches on `point`: 0 is random, 1 the optimum.
+def share_of_optimum_on_point(
+  of: str | config_lib.Experiment, seed: int = 0
+) -> float:
+  """What a preset or configuration reaches: 0 is random, 1 the optimum.
 
   From the same 1,000 starts each.
   """
-  config = preset(name)
+  config = preset(of) if isinstance(of, str) else of
+  name = of if isinstance(of, str) else of.algorithm
   algorithm, params = trained(config, config.run.num_iterations, seed)
 
   def returns(random: bool) -> tuple[float, np.ndarray]:

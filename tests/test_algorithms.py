@@ -17,6 +17,7 @@ from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny as tiny_lib
@@ -46,6 +47,21 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
     for kind in ('mean', 'attentive', 'dropout')
   },
   'ppo-random-tasks': ('ppo', WORLDS['gssm'], {}),
+  'm3po-full': ('m3po', WORLDS['m3po'], {'model_rollouts.kind': 'full'}),
+  'm3po-h': ('m3po', WORLDS['m3po'], {'batches.kind': 'mixed'}),
+  # MBPO, where episodes terminate and rollouts become longer.
+  'mbpo': (
+    'm3po',
+    'cartpole',
+    m3po_config.MBPO
+    | {
+      'env.variant': 'benchmark',
+      'model.num_models': 2,
+      'model.num_elites': 1,
+      'model_rollouts.final_horizon': 3,
+      'model_rollouts.growth_end': 30,
+    },
+  ),
 }
 
 
@@ -104,7 +120,7 @@ def programs(request: pytest.FixtureRequest) -> Programs:
   """After three iterations."""
   config = config_of(request.param)
   name = config.algorithm
-  algorithm = algorithms.make(name, envs.make(config.env.name), config)
+  algorithm = algorithms.make(name, envs.from_config(config.env), config)
   traces = dict.fromkeys(algorithm.phases, 0)
 
   def counted(name: str, phase: base.Phase) -> Any:
@@ -187,7 +203,7 @@ def test_update_is_its_phases_and_can_be_vmapped(programs, x64):
   Each algorithm's programs are compiled anew, twice, which makes it slow.
   """
   algorithm = algorithms.make(
-    programs.name, envs.make(programs.config.env.name), programs.config
+    programs.name, envs.from_config(programs.config.env), programs.config
   )
   hyper = base.hyper(programs.config)
   init = jax.jit(jax.vmap(lambda key: algorithm.init(key, hyper)))
@@ -216,7 +232,7 @@ def test_the_same_state_gives_the_same_numbers(programs):
 def test_data_from_outside_are_counted_and_kept(programs):
   algorithm, state = programs.algorithm, programs.end
   trajectory, _ = real.rollout(
-    envs.make(programs.config.env.name),
+    envs.from_config(programs.config.env),
     algorithm.policy,
     algorithm.policy_params(state),
     jax.random.PRNGKey(0),
@@ -300,7 +316,7 @@ def test_the_saved_policy_acts_as_it_did(programs, trained, tmp_path):
   """Loaded, and exported as a program."""
   policy = saved_policy.load_policy(trained, 'latest')
   assert policy.config == programs.config
-  env = envs.make(programs.config.env.name)
+  env = envs.from_config(programs.config.env)
   obs = jax.random.normal(jax.random.PRNGKey(0), (3, env.observation_size))
   carry = policy.start(jax.random.PRNGKey(1), 3)
   _, action = policy.step(carry, obs, None, None)
@@ -321,6 +337,6 @@ def test_a_configuration_says_what_it_is(programs):
   with pytest.raises(config_lib.ConfigError):
     algorithms.make(
       programs.name,
-      envs.make(programs.config.env.name),
+      envs.from_config(programs.config.env),
       config_lib.Experiment(),
     )

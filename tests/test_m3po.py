@@ -30,6 +30,7 @@ from mbmpo_jax.rollouts import history
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import evaluate
 from mbmpo_jax.training.launch import tiny as tiny_lib
+from tests import learning
 from tests import reference_history as reference
 from tests import test_learning
 
@@ -402,6 +403,14 @@ def test_without_a_history_nothing_remembers():
       {'model_rollouts.kind': 'full', 'model_rollouts.num_rollouts': 14},
       r'num_full=10: .* = 100 must be a multiple of 14',
     ),
+    (
+      {'batches.model_share': 0.5},
+      'batches.model_share=0.5: must be left at 0.95 with batches.kind=',
+    ),
+    (
+      {'batches.decay_steps': 7},
+      'batches.decay_steps=7: must be left at 200000 with',
+    ),
     ({'model.num_elites': 6}, 'model.num_elites=6: must be <= 2, model.num_m'),
     (
       {'model.num_models': 4, 'model.num_elites': 3},
@@ -458,6 +467,36 @@ def learn_point_direc(seed: int, **values) -> float:
   )
   metrics = play(algorithm.policy_params(state), jax.random.PRNGKey(1234))
   return float(metrics['eval/return_mean'])
+
+
+@pytest.mark.slow
+def test_mbpo_learns_the_point_and_not_with_the_sign_flipped(monkeypatch):
+  """Of 1 at best and 0 at random; with a growing k, and 2 of 3 members."""
+  config = shared.replaced(
+    learning.preset('m3po/point_direc'),
+    m3po_config.MBPO
+    | {
+      'env.name': 'point',
+      'collect.steps_per_env': 300,
+      'collect.episode_length': 30,
+      'learn.discount': 0.95,
+      'model.num_models': 3,
+      'model.num_elites': 2,
+      'model_rollouts.final_horizon': 3,
+      'model_rollouts.growth_end': 3000,
+      'run.num_iterations': 10,
+      'run.chunk': 100,
+    },
+  )
+  assert learning.share_of_optimum_on_point(config) > 0.8
+  to_batch = batches.to_batch
+
+  def flipped(rows, moments=()):
+    batch = to_batch(rows, moments)
+    return batch._replace(reward=-batch.reward)
+
+  monkeypatch.setattr(batches, 'to_batch', flipped)
+  assert learning.share_of_optimum_on_point(config) < 0
 
 
 @pytest.mark.slow

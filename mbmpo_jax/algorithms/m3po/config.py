@@ -66,7 +66,7 @@ class Batches:
 
   Attributes:
     kind: `model`, only imagined data, as in algorithm 2, or `mixed` with real
-      data, as in M3PO-h and MBPO.
+      data, as in M3PO-h and MBPO. The other fields are for `mixed` only.
     model_share: initial share of imagined data in a minibatch.
     final_model_share: share after `decay_steps`; it changes linearly.
     decay_steps: number of real steps.
@@ -76,6 +76,18 @@ class Batches:
   model_share: float = config.setting(0.95, low=0, high=1, sweep=True)
   final_model_share: float = config.setting(0.0, low=0, high=1, sweep=True)
   decay_steps: int = config.setting(200_000, low=1, high=config.INT32_MAX)
+
+  def check(self) -> None:
+    """Raises `ConfigError` for a share of real data if there are none."""
+    if self.kind == 'mixed':
+      return
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      if field.name != 'kind' and value != field.default:
+        raise config.ConfigError(
+          f'batches.{field.name}={value}: must be left at {field.default} with'
+          " batches.kind='model', which has no real data"
+        )
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -178,6 +190,7 @@ class Config(off_policy_config.Config):
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.policy.check()
     self.model.check()
+    self.batches.check()
     length, collect = self.history.length, self.collect
     if length > collect.episode_length:
       raise config.ConfigError(
