@@ -9,9 +9,8 @@ is higher than those of PEARL and L2A; in long-term training, PEARL has a higher
 final return than M3PO in three environments, and M3PO-h a higher one than
 PEARL. L2A also plans in evaluations: on half-cheetahs with --quick, it is
 evaluated with 2 episodes, the others with 5. --quick compares the methods on
-`point_direc`, `half_cheetah_fwd_bwd` and `half_cheetah_pier`, and has one curve
-of M3PO, of one seed, in the paper's other environments. It has long-term
-training on the first two.
+`point_direc` and `half_cheetah_fwd_bwd`, and has one curve of M3PO, of one
+seed, in the paper's other environments.
 """
 
 from typing import Any
@@ -43,10 +42,7 @@ _LOOKS: dict[str, tuple[str, str | None, str | None, bool]] = {
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   made = [
-    _group(size, env, key)
-    for env in methods_lib.ENVS[size]
-    for key in methods
-    if not _LOOKS[key][-1] or env in methods_lib.FURTHER_ENVS[size]
+    _group(size, env, key) for env in methods_lib.ENVS[size] for key in methods
   ]
   if _OURS in methods:
     made += [_group(size, env, _OURS) for env in methods_lib.ALONE[size]]

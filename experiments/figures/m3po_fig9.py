@@ -32,7 +32,7 @@ _LEFT_OUT = {('quick', 'half_cheetah_fwd_bwd'): ('k=3', 'k=10')}
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   return [
     _group(size, env, key)
-    for env in methods_lib.FURTHER_ENVS[size]
+    for env in methods_lib.ENVS[size]
     for key in methods
     if key not in _LEFT_OUT.get((size, env), ())
   ]
