@@ -154,13 +154,15 @@ class Ensemble:
     max_gradient_steps: gradient steps per fit after which every member stops,
       whatever the size of the buffer; `None` is no limit.
     early_stopping: whether a member stops once its validation loss rises above
-      the rolling mean of that loss; otherwise all members run until a limit.
+      the rolling mean of that loss, or by `patience`; otherwise all members run
+      until a limit.
     rolling_persistence: weight of the old value in each update of that rolling
       mean.
     patience: number of epochs in a row without a validation loss that is 1%
       below the lowest so far, after which a member stops, in place of the rule
-      with the rolling mean. The parameters of the lowest loss are then kept,
-      instead of the last ones. `None` for the rule with the rolling mean.
+      with the rolling mean, which then has no effect. The parameters of the
+      lowest loss are kept, also without `early_stopping`. With `None` the last
+      ones are kept, and the rolling mean decides.
     bootstrap: whether every member draws its training data with replacement.
     clip_margin: predictions are clipped to the range of the data in the buffer,
       widened by this multiple of the range; `None` clips to a wide finite bound
@@ -328,6 +330,7 @@ class Run:
       numbers; 0 never stops it.
     solved_at: a return; the run ends early when three evaluations in a row have
       at least this mean return. In a sweep, all runs must have reached it.
+      Evaluations of runs that learn from logs are imagined.
     wandb_project: a Weights & Biases project that also receives the metrics.
     render: whether a finished run writes a page that plays its best policy, and
       a video if one can be made.

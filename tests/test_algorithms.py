@@ -330,6 +330,16 @@ def test_the_saved_policy_acts_as_it_did(programs, trained, tmp_path):
     np.testing.assert_allclose(exported.call(obs), action, rtol=1e-5, atol=1e-6)
 
 
+def test_a_policy_without_a_run_has_the_parameters_of_a_run(programs):
+  """Which `load_policy` relies on."""
+  algorithm = programs.algorithm
+  new = jax.eval_shape(algorithm.policy.init, jax.random.PRNGKey(0))
+  learned = jax.eval_shape(algorithm.policy_params, programs.end)
+  assert jax.tree.structure(new) == jax.tree.structure(learned)
+  for x, y in zip(jax.tree.leaves(new), jax.tree.leaves(learned), strict=True):
+    assert (x.shape, x.dtype) == (y.shape, y.dtype)
+
+
 def test_a_configuration_says_what_it_is(programs):
   kind = algorithms.config(programs.name)
   assert kind.algorithm == programs.name

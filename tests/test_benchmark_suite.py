@@ -14,6 +14,7 @@ from mbmpo_jax import errors
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.training.figures import benchmark as figure
+from mbmpo_jax.training.figures import estimate
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.launch import benchmark
@@ -192,6 +193,38 @@ def test_what_rounds_to_the_published_digit_reaches_it(tmp_path):
       _write(tmp_path, run, value, 3)
     (claim,) = figure.claims(study.read('full', tmp_path, groups))
     assert claim.verdict == verdict
+
+
+def test_a_solved_run_is_done(tmp_path):
+  """With --until_solved, where three evaluations reached the return."""
+  groups, whole = (
+    figure.groups(
+      ['sac'],
+      ['cartpole', 'half_cheetah'],
+      num_seeds=2,
+      transitions=20_000,
+      until_solved=until_solved,
+    )
+    for until_solved in (True, False)
+  )
+  by_name = {run.name: run for run in study.runs(groups)}
+  solved, almost, body = (
+    by_name[f'{name}/sac/seed={seed}']
+    for name, seed in (('cartpole', 0), ('cartpole', 1), ('half_cheetah', 0))
+  )
+  assert solved.config.run.solved_at == 199.0
+  assert body.config.run.solved_at is None
+  for run, value in ((solved, 199.0), (almost, 198.9), (body, 1e6)):
+    assert run.config.run.num_iterations > 3
+    _write(tmp_path, run, value, 3)
+  missing = study.read('full', tmp_path, groups).missing
+  assert len(missing) == 3 and not any(solved.name in x for x in missing)
+  assert len(study.read('full', tmp_path, whole).missing) == 4
+
+  def left(runs: list[study.Run]) -> float:
+    return estimate.seconds_left(runs, tmp_path, lambda config: 100.0)
+
+  assert left([solved]) == 0 < left([almost])
 
 
 def test_nothing_is_drawn_of_nothing(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """Fitting a dynamics model to a buffer, whatever has got into either."""
 
+import dataclasses
 import functools
 
 import jax
@@ -228,6 +229,28 @@ def test_the_best_members_imagine(start, data):
   assert second < 0.5 * first
   assert all(x.shape[0] == 1 for x in jax.tree.leaves(model))
   assert wrong(member(model, 0)) == second
+
+
+def test_the_best_members_may_be_biased(data):
+  """Each has its own bias, whichever members are kept."""
+  section = dataclasses.replace(_SECTION, bias_max=0.5)
+  dynamics = ensemble.make(_ENV, section)
+  optimizer = optax.adam(1e-2)
+  fit = functools.partial(
+    fit_lib.fit_dynamics,
+    fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0)),
+    dynamics,
+    optimizer,
+    data,
+    (jnp.arange(_CAPACITY) < _STORED).astype(float),
+    _KEY,
+    section=section,
+    rolling_persistence=0.95,
+    model_input=_ENV.model_input,
+  )
+  _, few, _ = jax.jit(functools.partial(fit, num_elites=1))()
+  _, whole, _ = jax.jit(fit)()
+  assert float(few.bias[0]) in whole.bias.tolist()
 
 
 def test_another_optimizer_fits_too(data, healthy):

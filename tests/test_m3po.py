@@ -413,6 +413,10 @@ def test_without_a_history_nothing_remembers():
     ),
     ({'model.num_elites': 6}, 'model.num_elites=6: must be <= 2, model.num_m'),
     (
+      {'model_rollouts.growth_end': 500},
+      'model_rollouts.growth_end=500: must be left at 100000 without model_r',
+    ),
+    (
       {'model.num_models': 4, 'model.num_elites': 3},
       'num_rollouts=10: must be a multiple of 3, the members that imagine',
     ),

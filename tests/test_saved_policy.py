@@ -408,6 +408,7 @@ def test_binary_prints_a_line_for_each_result(
     (('--workdir=x', 'y'), 'y: unexpected argument'),
     (('--workdir=nowhere',), '--workdir=nowhere: must hold a run'),
     (('--workdir=x', '--context=3'), '--context=3: must come with --tasks'),
+    (('--workdir=x', '--tasks='), "--tasks=: must be 'test', or the numbers"),
     (
       ('--workdir=x', '--tasks=test', '--context=3', '--which=best'),
       '--which=best: must be latest with --context',

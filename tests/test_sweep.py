@@ -27,6 +27,7 @@ from mbmpo_jax.training import devices
 from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
+from mbmpo_jax.training import solved
 from mbmpo_jax.training import stacked
 from mbmpo_jax.training import sweep
 from mbmpo_jax.training.launch import sweep_flags
@@ -357,6 +358,28 @@ def test_interrupted_sweep_equals_uninterrupted_one(
   assert listener.done == 1
   for name in _NAMES:
     assert _rows(tmp_path / name) == _rows(whole / name)
+
+
+def test_a_sweep_ends_when_all_of_its_runs_are_solved(
+  tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
+) -> None:
+  """Not when one of them is."""
+  _sweep(
+    tmp_path,
+    progress_lib.Lines(),
+    run__num_iterations=6,
+    run__solved_at=-1e9,
+  )
+  assert all(len(_rows(tmp_path / name)) == 3 for name in _NAMES)
+  said = capsys.readouterr()
+  assert '3 of 3 iterations are done' in said.out + said.err
+  assert 'continues' not in said.out + said.err
+
+  watch = solved.Watch([None, None], 1.0, 0)  # type: ignore[list-item]
+  for index in range(5):
+    returns = (2.0, 2.0 if index >= 2 else 0.0)
+    watch.add([{'eval/return_mean': x, 'time/eval_s': 1.0} for x in returns])
+    assert watch.solved == (index == 4)
 
 
 def test_save_cut_short_goes_back_to_what_all_have(

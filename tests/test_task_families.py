@@ -501,7 +501,7 @@ def test_a_saved_policy_over_the_test_tasks(trained, monkeypatch):
 
   with pytest.warns(UserWarning, match='1 of 2 tasks are outside the trained'):
     given = say(given='1.5,0.8;3,0.8', greedy=True)
-  assert given.startswith('2 tasks 1.5,0.8;3,0.8, 2 episodes of each: return')
+  assert given.startswith('2 tasks (1.5,0.8;3,0.8), 2 episodes of each')
 
   saved = saved_state.load_state(trained)
   assert saved.iteration == 1 and saved.state.counters.env_steps == 40
@@ -520,7 +520,7 @@ def test_a_saved_policy_over_the_test_tasks(trained, monkeypatch):
     say(context=5)
 
 
-@pytest.mark.parametrize('given', ['1.5', '1,2;3', 'tset', '1,x', ''])
+@pytest.mark.parametrize('given', ['1.5', '1,2;3', 'tset', '1,x', '1,nan', ''])
 def test_numbers_that_are_no_task_are_one_line(given):
   family = envs.family('cartpole_swingup_masses')
   message = f"--tasks={given}: must be 'test', or tasks of 2 numbers each, as"

@@ -64,14 +64,14 @@ def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
 
 
 def claims(found: study.Study) -> list[report.Claim]:
-  if _AMORTISED not in found.panels:
-    return []
-  told, other = found.panels[_AMORTISED]
   measured = unseen.Measured(found)
-  made = [
-    fig2.higher(told, other, methods_lib.world_of(told)),
-    unseen.higher(measured, told, other),
-  ]
+  made: list[report.Claim] = []
+  if _AMORTISED in found.panels:
+    told, other = found.panels[_AMORTISED]
+    made += [
+      fig2.higher(told, other, methods_lib.world_of(told)),
+      unseen.higher(measured, told, other),
+    ]
   if _LATENT in found.panels:
     first, *others = found.panels[_LATENT]
     made += [unseen.higher(measured, larger, first) for larger in others]

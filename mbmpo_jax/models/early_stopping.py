@@ -10,7 +10,7 @@ the validation loss v with its rolling mean (Clavera et al. 2018, A.3):
 
 With a `patience` it stops after that many epochs in a row in which the loss did
 not fall by 1% below its lowest value so far, and the parameters of the lowest
-value are kept (Chua et al. 2018; Janner et al. 2019). Otherwise the last
+value are kept (as in Janner et al. 2019). Otherwise the last
 parameters are kept.
 
 An epoch is one pass over the training rows. With `max_gradient_steps`, the last

@@ -211,12 +211,12 @@ def fit_dynamics(
     'nonfinite/members': jnp.sum(renewed, dtype=float),
   }
   model = dynamics.ready(params, statistics)
+  if dynamics.perturb is not None:
+    model = dynamics.perturb(model, jax.random.fold_in(key, _PERTURBATION))
   if num_elites is not None:
     # NaN, of a member without a validation loss, is last.
     elites = jnp.argsort(info.val_loss)[:num_elites]
     model = jax.tree.map(lambda x: x[elites], model)
-  if dynamics.perturb is not None:
-    model = dynamics.perturb(model, jax.random.fold_in(key, _PERTURBATION))
   return FitState(params, optimizer_state), model, metrics
 
 

@@ -202,9 +202,10 @@ def remembering(
     )
     return carry._replace(points=push(carry.points, new))
 
+  made = policy
   if reading.normalize:
-    policy = policy._replace(init=init, spread=normalized.spread(policy))
-  return policy._replace(
+    made = policy._replace(init=init, spread=normalized.spread(policy))
+  return made._replace(
     start=start,
     act=act,
     distribution=distribution,

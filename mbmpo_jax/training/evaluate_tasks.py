@@ -39,7 +39,7 @@ def on_tasks(
     key: consumed.
     num_episodes: episodes per task.
     given: `test`, or the numbers of tasks, such as '1.5,0.8;1,1' for two tasks
-      of two numbers.
+      of two numbers, in the order of `Family.vector`.
     context: transitions of each task to which the algorithm first adapts, with
       its last saved state; 0 skips the adaptation.
     greedy: whether the policy acts without noise.
@@ -74,7 +74,7 @@ def on_tasks(
     num_transitions=context,
   )
   found = jax.tree.map(np.asarray, run(policy.params, tasks, key, state))
-  kind = f'{TEST} tasks' if given == TEST else f'tasks {given}'
+  kind = f'{TEST} tasks' if given == TEST else f'tasks ({given})'
   return (
     f'{families.count(tasks)} {kind}{said}, {num_episodes} episodes of'
     f' each: return {np.mean(found.returns):.4g} mean,'
@@ -92,7 +92,9 @@ def _tasks(family: families.Family, given: str) -> families.Task:
     rows = [[float(x) for x in task.split(',')] for task in given.split(';')]
   except ValueError:
     rows = []
-  if not rows or any(len(row) != size for row in rows):
+  if not rows or any(
+    len(row) != size or not np.all(np.isfinite(row)) for row in rows
+  ):
     raise config_lib.ConfigError(
       f"--tasks={given}: must be 'test', or tasks of {size} numbers each, as in"
       f' {",".join(["1"] * size)}'

@@ -163,16 +163,13 @@ def train(
     )
 
   rows = run.rows()
-  total = config.run.num_iterations
-  if done < total and solved.is_solved(rows, config.run.solved_at):
-    progress.message(
-      f'the last {solved.IN_A_ROW} evaluations reached run.solved_at'
-    )
-    total = done
-  if config.run.render and done == total:
+  if config.run.render and (
+    done == config.run.num_iterations
+    or solved.is_solved(rows, config.run.solved_at)
+  ):
     progress.message('playing the best policy')
     run.render(policy)
-  report(rows, run.folder, total, progress, done=done)
+  report(rows, run.folder, config.run, progress, done=done)
   return rows[-1] if rows else {}
 
 
@@ -262,8 +259,10 @@ def iterate(
     reached = solved.Watch(runs, config.solved_at, first)
     drawn = time.monotonic()
     stopping = devices.any_process(stop.requested is not None)
+    # All processes must agree, and only the first one writes the metrics.
+    is_solved = devices.any_process(reached.solved)
     for index in range(first, total):
-      if reached.solved:
+      if is_solved:
         break
       if stopping:
         stop.obeyed = True
@@ -280,7 +279,8 @@ def iterate(
         for line in iteration.notes(saved):
           progress.message(line)
       stopping = devices.any_process(stop.requested is not None)
-      is_last = index + 1 == total or stopping or reached.solved
+      is_solved = devices.any_process(reached.solved)
+      is_last = index + 1 == total or stopping or is_solved
       for run in runs:
         run.checkpoints.check()
       if is_last or (index + 1) % config.checkpoint_every == 0:
@@ -299,7 +299,7 @@ def iterate(
 def report(
   rows: Sequence[Mapping[str, float]],
   folder: folder_lib.RunFolder,
-  total: int,
+  section: config_lib.Run,
   progress: progress_lib.Progress,
   *,
   done: int | None = None,
@@ -309,11 +309,16 @@ def report(
   Args:
     rows: the metrics of the run, of which some may have been lost.
     folder: the run's folder.
-    total: number of iterations of the run.
+    section: gives the number of iterations, and the return at which the run is
+      solved.
     progress: receives the messages.
     done: iterations done according to the state; by default the number of rows.
   """
   done = len(rows) if done is None else done
+  total = section.num_iterations
+  if done < total and solved.is_solved(rows, section.solved_at):
+    progress.message(solved.MESSAGE)
+    total = done
   text = progress_lib.outcome(rows, total, done=done)
   progress.message(f'{text}; everything is in {folder.root}')
   if done < total:

@@ -1,17 +1,19 @@
 """Ends a run whose evaluations have reached a given return.
 
-A run is solved if its last `IN_A_ROW` evaluations have a mean return of at
-least `run.solved_at`.
+A run is solved if its last `IN_A_ROW` evaluations all have a mean return of at
+least `run.solved_at`. A return that is not finite is below any other.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from mbmpo_jax.training.reporting import metrics
 
 if TYPE_CHECKING:  # `run` imports modules that import this one.
   from mbmpo_jax.training import run as run_lib
 
 IN_A_ROW = 3
+MESSAGE = f'the last {IN_A_ROW} evaluations reached run.solved_at'
 _RETURN = 'eval/return_mean'
 
 
@@ -25,15 +27,22 @@ def is_solved(
     solved_at: the return; with `None` no run is solved.
 
   Example:
-    >>> rows = [{'eval/return_mean': x} for x in (9.0, 7.0, math.nan, 8.0, 7.5)]
-    >>> is_solved(rows, 7.0), is_solved(rows, 7.2)
+    >>> import math
+    >>> def row(value, seconds=1.0):
+    ...   return {'eval/return_mean': value, 'time/eval_s': seconds}
+    >>> # The second iteration has no evaluation.
+    >>> rows = [row(7.0), row(math.nan, seconds=0.0), row(9.0), row(8.0)]
+    >>> is_solved(rows, 7.0), is_solved(rows, 7.5)
     (True, False)
+    >>> is_solved([*rows, row(math.nan)], 7.0)
+    False
   """
   if solved_at is None:
     return False
-  returns = [float(row.get(_RETURN, math.nan)) for row in rows]
-  newest = [x for x in returns if math.isfinite(x)][-IN_A_ROW:]
-  return len(newest) == IN_A_ROW and min(newest) >= solved_at
+  newest = metrics.evaluated(rows)[-IN_A_ROW:]
+  return len(newest) == IN_A_ROW and all(
+    row[_RETURN] >= solved_at for row in newest
+  )
 
 
 class Watch:
@@ -61,6 +70,8 @@ class Watch:
 
   def add(self, rows: Sequence[Mapping[str, float]]) -> None:
     """Adds the metrics of an iteration, one row per run."""
+    if self._solved_at is None:
+      return
     for seen, row in zip(self._rows, rows, strict=True):
       seen.append(row)
 

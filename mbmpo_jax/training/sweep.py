@@ -22,6 +22,7 @@ from mbmpo_jax.training import loop
 from mbmpo_jax.training import memory
 from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training import signals
+from mbmpo_jax.training import solved
 from mbmpo_jax.training import stacked
 from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.launch import waits
@@ -220,7 +221,13 @@ def _report(
   done: int,
 ) -> None:
   """Reports the progress of the sweep, its results and its files."""
-  total = grid.config.run.num_iterations
+  section = grid.config.run
+  total = section.num_iterations
+  if done < total and all(
+    solved.is_solved(own, section.solved_at) for own in rows.values()
+  ):
+    progress.message(solved.MESSAGE)
+    total = done
   steps = sum(
     own[-1].get('env_steps', math.nan) for own in rows.values() if own
   )

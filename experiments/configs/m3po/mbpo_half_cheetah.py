@@ -8,7 +8,7 @@ from mbmpo_jax.models import recurrent_config
 
 
 def get_config() -> m3po.Config:
-  """The authors' values, in Gymnasium's variant of the environment."""
+  """Gymnasium's variant; docs/m3po.md compares the values with the authors'."""
   made = m3po.Config(
     env=config.Env(name='half_cheetah', variant='gymnasium'),
     collect=m3po.Collect(

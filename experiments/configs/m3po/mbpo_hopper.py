@@ -8,7 +8,7 @@ from mbmpo_jax.models import recurrent_config
 
 
 def get_config() -> m3po.Config:
-  """The authors' values, in Gymnasium's variant of the environment.
+  """Gymnasium's variant; docs/m3po.md compares the values with the authors'.
 
   The length of imagined rollouts grows from 1 to 15 steps between 20,000 and
   150,000 real steps.

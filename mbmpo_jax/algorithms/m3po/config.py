@@ -35,10 +35,10 @@ class ModelRollouts:
     num_rollouts: M; a multiple of the number of imagining members, which share
       them equally at every step.
     horizon: number of steps k of a branched rollout.
-    final_horizon: k at the end, if it grows: linearly, and rounded down,
+    final_horizon: k at the end, if it changes: linearly, and rounded down,
       between `growth_start` and `growth_end` real steps, as in MBPO; `None` for
       a constant k.
-    growth_start: number of real steps at which k begins to grow.
+    growth_start: number of real steps at which k begins to change.
     growth_end: number of real steps from which k is `final_horizon`.
     num_full: number of full rollouts at once, a multiple of the number of
       members.
@@ -122,8 +122,8 @@ class Learn(off_policy_config.Learn):
   num_updates: int = config.setting(10, low=1, high=10**6, tiny=2)
 
 
-# With these values M3PO is MBPO (Janner et al. 2019), except for its weight
-# decay and learned bounds of the models' deviations.
+# With these values M3PO is MBPO (Janner et al. 2019); docs/m3po.md lists what
+# differs.
 MBPO: dict[str, Any] = {
   'collect.normalize_observations': False,
   'history.length': 0,
@@ -212,8 +212,7 @@ class Config(off_policy_config.Config):
   def _check_rollouts(self) -> None:
     rollouts, members = self.model_rollouts, self.model.num_imagining
     full = rollouts.kind == 'full'
-    if rollouts.final_horizon is not None:
-      self._check_growth()
+    self._check_growth()
     name = 'num_full' if full else 'num_rollouts'
     count = getattr(rollouts, name)
     if count % members:
@@ -240,6 +239,15 @@ class Config(off_policy_config.Config):
 
   def _check_growth(self) -> None:
     rollouts = self.model_rollouts
+    if rollouts.final_horizon is None:
+      for name in ('growth_start', 'growth_end'):
+        value, default = getattr(rollouts, name), getattr(ModelRollouts, name)
+        if value != default:
+          raise config.ConfigError(
+            f'model_rollouts.{name}={value}: must be left at {default} without'
+            ' model_rollouts.final_horizon'
+          )
+      return
     if rollouts.kind == 'full':
       raise config.ConfigError(
         f'model_rollouts.final_horizon={rollouts.final_horizon}: must be None'
@@ -264,7 +272,7 @@ class Config(off_policy_config.Config):
       ),
       (
         'model_rollouts.final_horizon',
-        abs((rollouts.final_horizon or 0) - rollouts.horizon)
+        abs((rollouts.final_horizon or rollouts.horizon) - rollouts.horizon)
         * (rollouts.growth_end - rollouts.growth_start),
         'in (model_rollouts.final_horizon - model_rollouts.horizon) *'
         ' (model_rollouts.growth_end - model_rollouts.growth_start)',

@@ -108,8 +108,8 @@ def main(_: None) -> None:
       bodies = _BODIES.value or adaptation.default_bodies(saved.make_env())
     if other is None:
       print(
-        'no policy of ME-TRPO is compared: the zoo has none for this'
-        ' environment, and --other names none',
+        'no other policy is compared: none of ME-TRPO in the zoo fits, and'
+        ' --other is not given',
         flush=True,
       )
     settings = adaptation.Settings(

@@ -84,9 +84,13 @@ def parse(argv: Sequence[str]) -> None:
     training_flags.parse_defined(
       argv, _NAMES, required=['workdir'], of_run=True
     )
-    if _CONTEXT.value and not _TASKS.value:
+    if _TASKS.value == '':
       raise config.ConfigError(
-        f'--context={_CONTEXT.value}: must come with --tasks=test'
+        "--tasks=: must be 'test', or the numbers of tasks"
+      )
+    if _CONTEXT.value and _TASKS.value is None:
+      raise config.ConfigError(
+        f'--context={_CONTEXT.value}: must come with --tasks'
       )
     if _CONTEXT.value and _WHICH.present and _WHICH.value == 'best':
       raise config.ConfigError(

@@ -104,7 +104,7 @@ def train(
         stop=stop,
       )
   rows = run.rows()
-  loop.report(rows, run.folder, config.run.num_iterations, progress, done=done)
+  loop.report(rows, run.folder, config.run, progress, done=done)
   return rows[-1] if rows else {}
 
 

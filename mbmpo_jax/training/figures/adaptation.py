@@ -89,7 +89,9 @@ def default_other(
   variant = f'-{env.variant}' if env.variant else ''
   given = pathlib.Path(source)
   # Entries are in <zoo>/<algorithm>/<environment>.
-  root = given.parents[1] if zoo.is_entry(given) else pathlib.Path('zoo')
+  root = pathlib.Path('zoo')
+  if zoo.is_entry(given):
+    root = given.resolve().parents[1]
   place = root / 'me_trpo' / (env.name + variant)
   same = place.resolve() == given.resolve()
   if same or not place.is_dir():

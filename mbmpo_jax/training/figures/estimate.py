@@ -144,6 +144,8 @@ def _shape(run: study.Run) -> config_lib.Experiment:
 
 
 def _share_done(run: study.Run, rows: list[dict[str, float]]) -> float:
+  if study.is_done(run, rows):
+    return 1.0
   return min(1.0, len(rows) / run.config.run.num_iterations)
 
 

@@ -40,9 +40,9 @@ WORLDS = (
   'slim_humanoid_et',
   'humanoid_et',
 )
-# Returns at which an environment counts as solved, where there is one: MB-MPO's
-# published results for cart-pole, inverted pendulum and reacher (rounded to one
-# digit there), otherwise returns above those of the best published methods.
+# Returns at which an environment counts as solved: MB-MPO's published results
+# for cart-pole, inverted pendulum and reacher (rounded to one digit there), and
+# returns above MB-MPO's for the others.
 SOLVED = {
   'pendulum': 175.0,
   'inverted_pendulum': -0.05,
