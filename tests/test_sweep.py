@@ -562,6 +562,7 @@ _PLANNERS: list[tuple[dict[str, Any], set[str]]] = [
 _CHOICES: dict[str, list[tuple[dict[str, Any], set[str]]]] = {
   'ddpg': [({'learn.kind': 'td3'}, set())],
   'l2a': _PLANNERS,
+  'm3po': [({'batches.kind': 'mixed'}, set())],
   'mb_mpc': _PLANNERS,
 }
 
