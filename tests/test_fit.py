@@ -35,17 +35,20 @@ def _fit(state, data, learning_rate):
   return fit_with(state, optax.adam(learning_rate), data)
 
 
-def fit_with(state, optimizer, data):
+def fit_with(
+  state, optimizer, data, dynamics=_DYNAMICS, section=_SECTION, **options
+):
   return fit_lib.fit_dynamics(
     state,
-    _DYNAMICS,
+    dynamics,
     optimizer,
     data,
     (jnp.arange(_CAPACITY) < _STORED).astype(float),
     _KEY,
-    section=_SECTION,
+    section=section,
     rolling_persistence=0.95,
     model_input=_ENV.model_input,
+    **options,
   )
 
 
@@ -203,18 +206,8 @@ def test_without_data_nothing_is_learned(start, data, left):
 def test_the_best_members_imagine(start, data):
   """All are trained, and those with the lowest validation losses kept."""
   params = jax.tree.map(lambda x: x.at[0].mul(30.0), start.params)
-  fit = functools.partial(
-    fit_lib.fit_dynamics,
-    start._replace(params=params),
-    _DYNAMICS,
-    optax.adam(1e-2),
-    data,
-    (jnp.arange(_CAPACITY) < _STORED).astype(float),
-    _KEY,
-    section=_SECTION,
-    rolling_persistence=0.95,
-    model_input=_ENV.model_input,
-  )
+  spoilt = start._replace(params=params)
+  fit = functools.partial(fit_with, spoilt, optax.adam(1e-2), data)
   state, model, _ = jax.jit(functools.partial(fit, num_elites=1))()
   _, whole, _ = jax.jit(fit)()
   assert all(x.shape[0] == 2 for x in jax.tree.leaves(state))
@@ -236,17 +229,9 @@ def test_the_best_members_may_be_biased(data):
   section = dataclasses.replace(_SECTION, bias_max=0.5)
   dynamics = ensemble.make(_ENV, section)
   optimizer = optax.adam(1e-2)
+  state = fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0))
   fit = functools.partial(
-    fit_lib.fit_dynamics,
-    fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0)),
-    dynamics,
-    optimizer,
-    data,
-    (jnp.arange(_CAPACITY) < _STORED).astype(float),
-    _KEY,
-    section=section,
-    rolling_persistence=0.95,
-    model_input=_ENV.model_input,
+    fit_with, state, optimizer, data, dynamics=dynamics, section=section
   )
   _, few, _ = jax.jit(functools.partial(fit, num_elites=1))()
   _, whole, _ = jax.jit(fit)()
