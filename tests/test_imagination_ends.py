@@ -12,6 +12,7 @@ from mbmpo_jax.algorithms.m3po import batches
 from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.m3po import networks as networks_lib
+from mbmpo_jax.algorithms.m3po import rows as rows_lib
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import mixture
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -64,15 +65,13 @@ def _counted(time_limit: int) -> tuple[Any, ...]:
 def test_real_rows_end_where_the_world_did():
   """Not where time ran out."""
   _, _, _, buffer = _counted(time_limit=3)
-  rows = imagination.real_rows(buffer, jnp.arange(27), length=LENGTH)
+  rows = rows_lib.real_rows(buffer, jnp.arange(27), length=LENGTH)
   truncated = np.asarray(buffer.data.truncated[:27])
   assert rows.terminated.sum() > 0 and truncated.sum() > 0
   np.testing.assert_array_equal(rows.terminated, rows.next_obs[:, 0] >= 4)
   assert np.all(np.asarray(rows.terminated)[truncated > 0] == 0)
   # And so do the minibatches for SAC.
-  stored = imagination.unflatten(
-    tiny.Countdown(), LENGTH, imagination.flatten(rows)
-  )
+  stored = rows_lib.unflatten(tiny.Countdown(), LENGTH, rows_lib.flatten(rows))
   for batch in (batches.to_batch(rows), batches.to_batch(stored)):
     np.testing.assert_array_equal(
       batch.terminated, batch.next_inputs.obs[:, 0] >= 4
@@ -143,7 +142,7 @@ def test_branches_grow_step_by_step(index, horizon):
   imagine = imagination.make(
     env, policy, mixture.redrawn(_remembering(), 2), config
   )
-  ring = buffer_lib.init(40, jnp.zeros(imagination.row_size(env, LENGTH)))
+  ring = buffer_lib.init(40, jnp.zeros(rows_lib.row_size(env, LENGTH)))
   ring, (live, broken) = jax.jit(imagine)(
     params,
     jnp.array([100.0, 200.0]),
@@ -153,7 +152,7 @@ def test_branches_grow_step_by_step(index, horizon):
     jax.random.PRNGKey(2),
   )
   assert int(ring.size) == int(live) and broken == 0
-  rows = imagination.unflatten(env, LENGTH, ring.data[: int(ring.size)])
+  rows = rows_lib.unflatten(env, LENGTH, ring.data[: int(ring.size)])
   obs, window = np.asarray(rows.seen.obs[:, 0]), rows.seen.window
   # 12 rows of the first step, then those that have not reached the limit.
   begun, count, first = 0, 12, obs[:12]

@@ -20,6 +20,7 @@ from mbmpo_jax.algorithms.m3po import batches
 from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.m3po import networks as networks_lib
+from mbmpo_jax.algorithms.m3po import rows as rows_lib
 from mbmpo_jax.models import recurrent
 from mbmpo_jax.models import statistics
 from mbmpo_jax.policies import base as policies
@@ -188,13 +189,13 @@ def test_rows_survive_being_stored():
   policy = networks_lib.make_policy(env, tiny_config())
   params = jax.jit(policy.init)(jax.random.PRNGKey(0))
   buffer = real_data(env, policy, params)
-  rows = jax.jit(functools.partial(imagination.real_rows, length=LENGTH))(
+  rows = jax.jit(functools.partial(rows_lib.real_rows, length=LENGTH))(
     buffer, jnp.arange(8)
   )
-  flat = jax.jit(imagination.flatten)(rows)
-  assert flat.shape == (8, imagination.row_size(env, LENGTH))
+  flat = jax.jit(rows_lib.flatten)(rows)
+  assert flat.shape == (8, rows_lib.row_size(env, LENGTH))
   assert flat.shape[1] == LENGTH * 6 + 2 * 2 + 2 + 2
-  back = jax.jit(functools.partial(imagination.unflatten, env, LENGTH))(
+  back = jax.jit(functools.partial(rows_lib.unflatten, env, LENGTH))(
     flat.reshape(2, 4, -1)
   )
   jax.tree.map(
@@ -230,7 +231,7 @@ def test_the_share_of_imagined_data_falls_in_a_line():
   env = envs.make('point_direc')
   policy = networks_lib.make_policy(env, config)
   buffer = real_data(env, policy, jax.jit(policy.init)(jax.random.PRNGKey(0)))
-  ring = buffer_lib.init(30, jnp.zeros(imagination.row_size(env, LENGTH)))
+  ring = buffer_lib.init(30, jnp.zeros(rows_lib.row_size(env, LENGTH)))
   ring = buffer_lib.add(ring, jnp.full((30, ring.data.shape[1]), 7.0))
   key = jax.random.PRNGKey(0)
   sample = jax.jit(functools.partial(batches.sample, env, config))
@@ -306,7 +307,7 @@ def test_full_rollouts_are_as_many_steps(start_steps, imagined):
   assert int(rows[0]['updates']) == 2 * (20 - start_steps)
   assert int(rows[1]['updates']) == 40
   env = envs.make('point_direc')
-  rows = imagination.unflatten(env, LENGTH, state.imagined.data[100:200])
+  rows = rows_lib.unflatten(env, LENGTH, state.imagined.data[100:200])
   seen = rows.seen.window.mask.sum(-1).reshape(10, 10)
   np.testing.assert_array_equal(
     seen, np.tile(np.minimum(np.arange(10), LENGTH)[:, None], (1, 10))

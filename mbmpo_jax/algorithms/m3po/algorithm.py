@@ -34,6 +34,7 @@ from mbmpo_jax.algorithms.m3po import batches as batches_lib
 from mbmpo_jax.algorithms.m3po import config as config_lib
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.m3po import networks as networks_lib
+from mbmpo_jax.algorithms.m3po import rows as rows_lib
 from mbmpo_jax.algorithms.sac import learner as learner_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.models import fit as fit_lib
@@ -163,7 +164,7 @@ def make(
         member.ready(ensemble.params, blank),
       ),
       imagined=buffer_lib.init(
-        capacity, jnp.zeros(imagination.row_size(env, length))
+        capacity, jnp.zeros(rows_lib.row_size(env, length))
       ),
       skip=jnp.zeros((), jnp.int32),
       **world._asdict(),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import inputs
 from mbmpo_jax.algorithms.m3po import config as config_lib
-from mbmpo_jax.algorithms.m3po import imagination
+from mbmpo_jax.algorithms.m3po import rows as rows_lib
 from mbmpo_jax.algorithms.sac import learner as learner_lib
 from mbmpo_jax.envs import base as envs_base
 from mbmpo_jax.rollouts import buffer as buffer_lib
@@ -63,10 +63,10 @@ def sample(
     return jax.random.randint(key, shape, 0, jnp.maximum(size, 1))
 
   flat = ring.data[slots(imagined_key, ring.size)]
-  rows = imagination.unflatten(env, length, flat)
+  rows = rows_lib.unflatten(env, length, flat)
   if config.batches.kind == 'mixed':
     chosen = slots(real_key, buffer.size).reshape(-1)
-    real = imagination.real_rows(
+    real = rows_lib.real_rows(
       buffer, chosen, length=length, num_envs=config.collect.num_envs
     )
     num_real = section.batch_size - jnp.round(share * section.batch_size)
@@ -80,7 +80,7 @@ def sample(
   return to_batch(rows, moments)
 
 
-def to_batch(rows: imagination.Row, moments: Any = ()) -> learner_lib.Batch:
+def to_batch(rows: rows_lib.Row, moments: Any = ()) -> learner_lib.Batch:
   """Rows as a batch for SAC; the history of s' is one step longer.
 
   Args:
