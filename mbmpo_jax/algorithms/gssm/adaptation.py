@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from mbmpo_jax import config as shared_config
-from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms.gssm import config as config_lib
@@ -53,7 +52,7 @@ def make(
       )
     points = sets.of_transitions(
       rows,
-      masking.sound_rows(rows).astype(float),
+      jnp.ones(count),
       model_input=env.model_input,
       target=config.model.target,
       change=env.change,
