@@ -26,7 +26,7 @@ _BY_KEY: dict[str, dict[str, float]] = {
   'm3po_fig7': {'m3po': 2.0, 'm3po_h_long': 2.0},
   'm3po_fig9': {'m3po': 2.0},
   'gssm_fig2': {'gssm': 2.0},
-  'gssm_fig3': {'gssm': 2.0, 'latent_32': 2.5, 'latent_64': 2.4},
+  'gssm_fig3': {'small': 2.0, 'latent_32': 2.5, 'latent_64': 2.4},
 }
 
 

@@ -61,15 +61,10 @@ MODEL_FREE = {
 METHODS = MODEL_BASED | MODEL_FREE
 # The paper compares these in the cart-pole in its text only.
 _NOT_IN = {(CARTPOLE, 'dr_ppo'), (CARTPOLE, 'pe_ppo')}
-# Fields of the quick sizes; the acrobot's decoder is half as wide and less
-# deep.
+# Fields of the quick sizes.
 _QUICK: dict[tuple[str, str], dict[str, Any]] = {
   ('gssm', CARTPOLE): {'run.num_iterations': 60},
-  ('gssm', ACROBOT): {
-    'model.decoder_sizes': (200,) * 3,
-    'model.gradient_steps': 300,
-    'run.num_iterations': 60,
-  },
+  ('gssm', ACROBOT): {'run.num_iterations': 60},
   ('l2a', ACROBOT): {'run.num_iterations': 30},
 }
 # GSSM's preset has 120,000 transitions of the acrobot, PPO's then five times as

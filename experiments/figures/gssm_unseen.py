@@ -52,10 +52,11 @@ class Measured:
     """Returns transitions of unseen tasks, collected with a finished run.
 
     It is the first finished run of GSSM, or of another surrogate model if GSSM
-    has none.
+    has none. The file is named after the method, because figures that share a
+    folder may collect with different ones.
     """
     runs = [
-      run
+      (entry.group.key, run)
       for entry in entries
       if methods_lib.METHODS.get(
         entry.group.key, methods_lib.METHODS[_OURS]
@@ -64,9 +65,10 @@ class Measured:
     ]
     if not runs:
       return None
+    key, run = runs[0]
     return task_pools.kept_pools(
-      found.root / world / 'unseen_tasks.npz',
-      found.root / runs[0].name,
+      found.root / world / f'unseen_tasks_{key}.npz',
+      found.root / run.name,
       _sizes(world, found.size, _OURS),
     )
 
