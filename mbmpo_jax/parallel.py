@@ -9,6 +9,7 @@ here runs on the default device.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -84,7 +85,8 @@ def own(
   if mesh is None:
     return x
   for dimension, axis in enumerate(spec):
-    length = x.shape[dimension] // mesh.shape[axis]
+    names = axis if isinstance(axis, tuple) else (axis,)
+    length = x.shape[dimension] // math.prod(mesh.shape[n] for n in names)
     start = jax.lax.axis_index(axis) * length
     x = jax.lax.dynamic_slice_in_dim(x, start, length, dimension)
   return x

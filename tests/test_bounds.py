@@ -111,3 +111,19 @@ def test_figure_4(tmp_path, capsys):
   assert (tmp_path / 'm3po_fig4.png').stat().st_size > 10_000
   said = capsys.readouterr().out
   assert 'it is exactly 0 at 3 of 246 points of k = 1' in said
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'gamma': 1.0}, r'gamma=1.0: must be in \(0, 1\)'),
+    ({'k': 0}, 'k=0: must be >= 1'),
+    ({'eps_m': -0.1}, r'eps_m=-0.1: must be in \[0, 1\]'),
+    ({'eps_pi': np.nan}, r'eps_pi=nan: must be in \[0, 1\]'),
+    ({'r_max': 0}, 'r_max=0: must be > 0'),
+  ],
+)
+def test_what_is_no_bound_is_refused(values, message):
+  known = {'gamma': 0.9, 'k': 1, 'eps_m': 0.1, 'eps_pi': 0.1}
+  with pytest.raises(ValueError, match=message):
+    bounds.c_th2(**(known | values))

@@ -21,6 +21,7 @@ from mbmpo_jax.algorithms import base
 from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import fit as fit_lib
+from mbmpo_jax.policies import base as policies
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
@@ -268,13 +269,22 @@ def _mesh(models: int, tasks: int) -> jax.sharding.Mesh:
 
 @pytest.mark.parametrize('num_envs', [8, 6])
 def test_environments_divide_or_every_device_steps_all(num_envs):
-  """Exactly the same, restarts included."""
+  """Exactly the same, restarts and what a policy begins with included."""
+
+  def start(params, key, context, num):
+    del params, context
+    return jax.random.normal(key, (num,))
+
+  def act(params, carry, obs, noise):
+    del params, noise
+    raw = jnp.broadcast_to(carry[:, None], (*carry.shape, 1))
+    return carry, policies.Action(raw, jnp.tanh(raw), jnp.zeros(obs.shape[0]))
 
   def rollout(mesh):
     rollout = functools.partial(
       real.rollout,
       tiny.Countdown(),
-      tiny.NO_OP,
+      tiny.NO_OP._replace(start=start, act=act),
       (),
       num_envs=num_envs,
       horizon=9,
@@ -284,6 +294,7 @@ def test_environments_divide_or_every_device_steps_all(num_envs):
 
   shared, whole = rollout(_mesh(4, 2)), rollout(None)
   jax.tree.map(np.testing.assert_array_equal, shared, whole)
+  assert len(np.unique(whole[0].action)) > num_envs  # New ones at restarts.
 
 
 @pytest.mark.parametrize(

@@ -281,9 +281,14 @@ def test_adapting_to_choices_and_angles(x64):
     )
 
 
-@pytest.mark.slow  # Two planners that adapt.
+@pytest.mark.slow  # Three planners that adapt.
 @pytest.mark.parametrize(
-  ('world', 'kind'), [('acrobot', 'cem'), ('point_direc', 'mppi')]
+  ('world', 'kind'),
+  [
+    ('acrobot', 'cem'),
+    ('point_direc', 'mppi'),
+    ('point_direc', 'random_shooting'),
+  ],
 )
 def test_planners_act_in_the_adapted_model(world, kind):
   """The plan is another in the first step of an episode than with a window."""

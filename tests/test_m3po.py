@@ -21,6 +21,7 @@ from mbmpo_jax.algorithms.m3po import config as m3po_config
 from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.algorithms.m3po import rows as rows_lib
+from mbmpo_jax.algorithms.sac import learner as sac_learner
 from mbmpo_jax.models import recurrent
 from mbmpo_jax.models import statistics
 from mbmpo_jax.policies import base as policies
@@ -184,6 +185,109 @@ def test_branched_rollouts_replayed_step_by_step(normalize, x64):
   assert len(ages) > 1
 
 
+def windows_of(key: jax.Array, masks: list[list[float]]) -> history.Window:
+  """Random windows; what is masked is zero."""
+  mask = jnp.asarray(masks)
+  keys = jax.random.split(key, 3)
+  wide = jax.random.normal(keys[0], (*mask.shape, 2)) * mask[..., None]
+  acted = jax.random.uniform(keys[1], (*mask.shape, 2), minval=-1, maxval=1)
+  return history.Window(
+    wide,
+    acted * mask[..., None],
+    jax.random.normal(keys[2], mask.shape) * mask,
+    mask,
+  )
+
+
+def test_an_update_has_the_targets_and_losses_of_numpy(x64):
+  """Of networks that read the histories of s and of s', which differ.
+
+  The first row terminated, the second was cut by a time limit.
+  """
+  env = envs.make('point_direc')
+  config = tiny_config()
+  policy = networks_lib.make_policy(env, config)
+  networks = networks_lib.make(env, config, policy)
+  hyper = {name: jnp.asarray(x) for name, x in base.hyper(config).items()}
+  learner = sac_learner.init(networks, jax.random.PRNGKey(0), hyper)
+  learner = learner._replace(
+    policy=jax.tree.map(lambda x: x + 0.1, learner.policy),
+    target=networks.init_critic(jax.random.PRNGKey(1)),
+    log_temperature=jnp.log(0.3),
+  )
+  learner = jax.tree.map(
+    lambda x: x.astype(float) if x.dtype == jnp.float32 else x, learner
+  )
+  keys = jax.random.split(jax.random.PRNGKey(2), 6)
+  before = windows_of(keys[0], [[0, 0, 1], [0, 1, 1], [1, 1, 1], [0, 0, 0]])
+  after = windows_of(keys[1], [[0, 1, 1], [1, 1, 1], [1, 1, 1], [0, 0, 1]])
+  batch = sac_learner.Batch(
+    inputs=history.Seen(jax.random.normal(keys[2], (4, 2)), before),
+    action=jax.random.uniform(keys[3], (4, 2), minval=-1, maxval=1),
+    reward=jax.random.normal(keys[4], (4,)),
+    next_inputs=history.Seen(jax.random.normal(keys[5], (4, 2)), after),
+    terminated=jnp.asarray([1.0, 0.0, 0.0, 0.0]),
+  )
+  key = jax.random.PRNGKey(3)
+  found = jax.jit(
+    functools.partial(
+      sac_learner.update, networks=networks, learn_temperature=False
+    )
+  )(learner, hyper, batch, key)
+
+  def features(seen: history.Seen, n: int) -> tuple[Any, Any, Any]:
+    window = jax.tree.map(lambda x: np.asarray(x[n]), seen.window)
+    steps = np.concatenate(
+      [window.obs, window.action, window.reward[:, None]], -1
+    )
+    return np.asarray(seen.obs[n]), steps, window.mask
+
+  def act(seen: history.Seen, noise: np.ndarray, n: int) -> tuple[Any, float]:
+    net = learner.policy['params']['Network_0']
+    mean, std = reference.squashed(
+      reference.network(net, *features(seen, n)), -5, 2
+    )
+    raw = mean + std * noise[n]
+    log_prob = -0.5 * noise[n] ** 2 - np.log(std) - 0.5 * np.log(2 * np.pi)
+    return np.tanh(raw), np.sum(log_prob - np.log(1 - np.tanh(raw) ** 2))
+
+  def qs(params: Any, seen: history.Seen, action: Any, n: int) -> np.ndarray:
+    obs, steps, mask = features(seen, n)
+    x = np.concatenate([obs, action])
+    nets = params['params']
+    return np.array(
+      [
+        reference.network(nets[f'critic_{i}'], x, steps, mask)[0]
+        for i in range(2)
+      ]
+    )
+
+  key, next_key = jax.random.split(key)
+  noises = [np.asarray(networks.noise(k, (4,))) for k in (key, next_key)]
+  discount = float(hyper['learn.discount'])
+  losses, values, gains = [], [], []
+  for n in range(4):
+    action, log_prob = act(batch.next_inputs, noises[1], n)
+    value = qs(learner.target, batch.next_inputs, action, n).min()
+    live = 1 - float(batch.terminated[n])
+    y = float(batch.reward[n]) + discount * live * (value - 0.3 * log_prob)
+    q = qs(learner.critic, batch.inputs, np.asarray(batch.action[n]), n)
+    losses.append(0.5 * np.sum((q - y) ** 2))
+    values.append(q)
+    # The actor's loss is that of the critics after their step.
+    action, log_prob = act(batch.inputs, noises[0], n)
+    stepped = qs(found.learner.critic, batch.inputs, action, n).min()
+    gains.append(0.3 * log_prob - stepped)
+  for name, expected in (
+    ('critic/loss', np.mean(losses)),
+    ('critic/q', np.mean(values)),
+    ('policy/loss', np.mean(gains)),
+  ):
+    np.testing.assert_allclose(
+      found.metrics[name], expected, rtol=1e-6, err_msg=name
+    )
+
+
 def test_rows_survive_being_stored():
   env = envs.make('point_direc')
   policy = networks_lib.make_policy(env, tiny_config())
@@ -272,6 +376,24 @@ MIXED = {
   'collect__start_steps': 14,
   'batches__kind': 'mixed',
 }
+
+
+GROWING = {
+  'model_rollouts__final_horizon': 3,
+  'model_rollouts__growth_end': 30,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'values',
+  [{'model_rollouts__kind': 'full'}, GROWING, {'collect__num_envs': 2}],
+)
+def test_no_variant_depends_on_the_chunk(values):
+  values = {**MIXED, 'batches__kind': 'model', **values}
+  short, _ = run(**values, run__chunk=4)
+  long, _ = run(**values, run__chunk=20)
+  jax.tree.map(np.testing.assert_array_equal, short, long)
 
 
 @pytest.mark.slow

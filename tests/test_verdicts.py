@@ -280,6 +280,14 @@ def test_several_claims_are_one() -> None:
     ' in p; is undecided for c in p.'
   )
   assert verdicts.all_of('all', []).verdict == report.UNDECIDED
+  for given, expected in (
+    ([held, held, failed], report.HELD),
+    ([held, failed], report.FAILED),
+    ([held, undecided], report.UNDECIDED),
+    ([held, undecided, failed], report.UNDECIDED),
+    ([], report.UNDECIDED),
+  ):
+    assert verdicts.most_of('most', given).verdict == expected
 
 
 def test_missing_runs_are_named_and_decide_nothing(tmp_path) -> None:

@@ -79,7 +79,7 @@ def claims(found: study.Study) -> list[report.Claim]:
         text = f'M3PO ends higher than {label} in {panel}'
         higher.append(verdicts.better(by_key[_OURS], by_key[key], text))
     if _MIXED_LONG in by_key and _PEARL_LONG in by_key:
-      text = f'M3PO-h-long ends higher than PEARL-long in {panel}'
+      text = f'M3PO-h-long ends at least as high as PEARL-long in {panel}'
       long.append(
         verdicts.better(by_key[_MIXED_LONG], by_key[_PEARL_LONG], text)
       )
@@ -90,7 +90,7 @@ def claims(found: study.Study) -> list[report.Claim]:
       )
   return [
     verdicts.all_of('M3PO ends higher than PEARL and than L2A', higher),
-    verdicts.all_of('M3PO-h-long ends higher than PEARL-long', long),
+    verdicts.all_of('M3PO-h-long ends at least as high as PEARL-long', long),
     *higher,
     *long,
     *behind,

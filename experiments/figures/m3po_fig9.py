@@ -6,8 +6,8 @@ M3PO with rollouts of k = 1, 3, 5, 10 and 20 steps that branch from real
 histories, and with rollouts of whole episodes (Full). All use about the same
 number of model steps per real step. k = 3 uses nine tenths of it on the point,
 because the members share the rollouts equally, and k > 1 uses fewer where
-episodes terminate. Claims: k = 1 has a higher final return than Full and than
-longer branches; the paper states the latter for most environments.
+episodes terminate. Claims: k = 1 has a higher final return than Full, and
+mostly than longer branches.
 """
 
 from typing import Any
@@ -77,7 +77,7 @@ def claims(found: study.Study) -> list[report.Claim]:
   longer = [claim for claims in against.values() for claim in claims]
   return [
     verdicts.all_of('k=1 ends higher than rollouts of whole episodes', full),
-    verdicts.all_of('k=1 ends higher than longer branches', longer),
+    verdicts.most_of('k=1 mostly ends higher than longer branches', longer),
     *full,
     *longer,
   ]

@@ -37,6 +37,9 @@ class Dynamics(NamedTuple):
     loss: `(params of one member, inputs [B, I], targets [B, O], weight [B],
       key) -> scalar`, the sum of row losses times weights; consumes the key.
       Inputs and targets are standardised.
+    error: as `loss`, but the sum of squared errors of the mean prediction; by
+      it members are validated that stop by a `patience`. `None` if the loss is
+      this error.
     perturb: `(model [K, ...], key) -> model`, draws what is random in each fit,
       after `ready`; consumes the key. `None` if nothing is random.
     starts: `(model, key, shape) -> obs [*shape, O]`, samples the first
@@ -49,5 +52,6 @@ class Dynamics(NamedTuple):
   start: Callable[..., Any]
   predict: Callable[..., tuple[Any, Prediction]]
   loss: Callable[..., jax.Array]
+  error: Callable[..., jax.Array] | None = None
   perturb: Callable[[Any, jax.Array], Any] | None = None
   starts: Callable[..., jax.Array] | None = None

@@ -8,10 +8,10 @@ the validation loss v with its rolling mean (Clavera et al. 2018, A.3):
   roll <- rho roll + (1 - rho) v      rho = rolling_persistence
   stop when v > roll.
 
-With a `patience` it stops after that many epochs in a row in which the loss did
-not fall by 1% below its lowest value so far, and the parameters of the lowest
-value are kept (as in Janner et al. 2019). Otherwise the last
-parameters are kept.
+With a `patience` it stops after that many epochs in a row in which v did not
+fall by 1% below its lowest value so far, and the parameters of the lowest value
+are kept (as in Janner et al. 2019). v may then be another function than the
+loss, `validation_loss`. Otherwise the last parameters are kept.
 
 An epoch is one pass over the training rows. With `max_gradient_steps`, the last
 epoch is cut to the steps that are left; a limit below one pass gives a single
@@ -97,6 +97,7 @@ def train(
   patience: int | None = None,
   bootstrap: bool = False,
   histories: Callable[[jax.Array], Any] | None = None,
+  validation_loss: Callable[..., jax.Array] | None = None,
   mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[types.Params, optax.OptState, Info]:
   """Trains every member, starting from the given parameters.
@@ -124,6 +125,7 @@ def train(
       from those that it does not hold out.
     histories: rows [B] -> additional inputs of the loss, leaves `[B, ...]`. The
       loss then gets the pair of a batch's inputs and these.
+    validation_loss: v, with the arguments of `loss`; by default the loss.
     mesh: devices over which members and rows are distributed. Each device has
       its part of the members and all rows, and computes its part of every
       batch. Devices communicate once per gradient step and once per epoch; on
@@ -177,7 +179,11 @@ def train(
     return jnp.where(valid, slots, 0), valid, own
 
   def batch_loss(
-    params: types.Params, rows: jax.Array, weight: jax.Array, key: jax.Array
+    params: types.Params,
+    rows: jax.Array,
+    weight: jax.Array,
+    key: jax.Array,
+    loss: Callable[..., jax.Array] = loss,
   ) -> jax.Array:
     """The loss at `rows` [B] of the table, a sum weighted by `weight` [B]."""
     batch: Any
@@ -223,7 +229,10 @@ def train(
       rows = order[num_train + slots]
       # The same noise after every epoch, so that losses are comparable.
       key = jax.random.fold_in(validation_key, batch)
-      return total + batch_loss(params, rows, valid / own, key) * own
+      value = batch_loss(
+        params, rows, valid / own, key, validation_loss or loss
+      )
+      return total + value * own
 
     total = jax.lax.fori_loop(
       0,

@@ -195,6 +195,7 @@ def fit_dynamics(
     patience=section.patience,
     bootstrap=section.bootstrap,
     histories=histories,
+    validation_loss=None if section.patience is None else dynamics.error,
     mesh=mesh,
   )
   trained = parallel.share_out(

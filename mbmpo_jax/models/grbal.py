@@ -95,6 +95,9 @@ def make(
     adapt_steps: M.
     inner_lr: alpha; may be traced. It is stored in the model.
     predict_reward: whether rewards are predicted.
+
+  Returns:
+    The model's functions, its adaptation and the error with and without it.
   """
   size = env.observation_size
   network: Any = mlp.MLP(

@@ -1,4 +1,4 @@
-"""A bootstrap ensemble of Gaussians over reward and observation, with GRUs.
+"""An ensemble of Gaussians over reward and observation, with GRUs.
 
 Member i of B predicts (Hiraoka et al. 2021, section 6; with L = 0, Janner et
 al. 2019)
@@ -14,15 +14,18 @@ standardised, each dimension by its own moments. Log-deviations have soft bounds
   x <- high - softplus(high - x),  log sigma = low + softplus(x - low).
 
 Members differ in their initial parameters, their validation rows and the order
-of their training rows. The loss is the negative log-likelihood, weighted mean
+of their training rows; with `bootstrap` also in draws of these with
+replacement. The loss is the negative log-likelihood, weighted mean
 over dimensions, minus its greatest lower bound,
 
   sum_d w_d [ (y_d - mu_d)^2 / (2 sigma_d^2) + log sigma_d - low ] >= 0,
 
 because the early stop compares losses by their ratio, which needs positive
-numbers. The reward's weight w is `reward_weight`, that of each of the O
-dimensions of the observation (1 - w) / O. With equal weights, members hardly
-learn a hidden task that only the reward depends on, such as a direction.
+numbers. Members that stop by a `patience` are validated by the squared error
+sum_d w_d (y_d - mu_d)^2 instead, as in MBPO. The reward's weight w is
+`reward_weight`, that of each of the O dimensions of the observation
+(1 - w) / O. With equal weights, members hardly learn a hidden task that only
+the reward depends on, such as a direction.
 """
 
 import functools
@@ -82,6 +85,9 @@ def make(
     section: number and sizes of the members.
     length: L.
     units: size of the GRU's state.
+
+  Returns:
+    The functions of a `Model`. `loss` and `error` need no key.
   """
   size = env.observation_size
   network: Any = networks.Network(
@@ -168,15 +174,38 @@ def make(
     key: jax.Array | None = None,
   ) -> jax.Array:
     del key
-    x, past = inputs if length else (inputs, None)
-    chex.assert_rank([x, targets, weight], [2, 2, 1])
-    mean, log_std = density(params, x, past)
+    mean, log_std = told(params, inputs, targets, weight)
     z = (targets - mean) * jnp.exp(-log_std)
     excess = 0.5 * jnp.square(z) + log_std - section.min_log_std
     return jnp.sum(excess * dimensions[None] * weight[:, None])
 
+  def error(
+    params: types.Params,
+    inputs: Any,
+    targets: jax.Array,
+    weight: jax.Array,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    del key
+    mean, _ = told(params, inputs, targets, weight)
+    wrong = jnp.square(targets - mean)
+    return jnp.sum(wrong * dimensions[None] * weight[:, None])
+
+  def told(
+    params: types.Params, inputs: Any, targets: jax.Array, weight: jax.Array
+  ) -> Any:
+    """The predicted density of the targets."""
+    x, past = inputs if length else (inputs, None)
+    chex.assert_rank([x, targets, weight], [2, 2, 1])
+    return density(params, x, past)
+
   learned = base.Dynamics(
-    init=init, ready=ready, start=start, predict=predict, loss=loss
+    init=init,
+    ready=ready,
+    start=start,
+    predict=predict,
+    loss=loss,
+    error=error,
   )
   spoilt = biased.make(
     learned,

@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     """q(z | c) `[..., Z]` for the transitions `features` [..., C, D].
 
     Transitions whose `mask` [..., C] is 0 are not part of the context. The
-    variance of a factor is the softplus of a network output.
+    variance of a factor is 1e-6 plus the softplus of a network output.
     """
     chex.assert_equal_shape([features[..., 0], mask])
     outputs = mlp.MLP(self.hidden_sizes, 2 * self.latent_size, self.activation)(

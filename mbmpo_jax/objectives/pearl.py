@@ -34,7 +34,11 @@ class Inferred(NamedTuple):
 
 
 def divergence(posterior: distributions.Gaussian) -> jax.Array:
-  """KL(q(z | c) || N(0, I)), `[...]`."""
+  """KL(q(z | c) || N(0, I)), `[...]`: sum (mu^2 + sigma^2 - 1) / 2 - log sigma.
+
+  Args:
+    posterior: q(z | c), `[..., Z]`.
+  """
   zeros = jnp.zeros_like(posterior.mean)
   return posterior.kl(distributions.Gaussian(zeros, zeros))
 

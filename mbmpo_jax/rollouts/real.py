@@ -77,6 +77,8 @@ def rollout(
     leaf.shape[:2] != shape for leaf in jax.tree.leaves(noise)
   ):
     mesh = None
+  if not per_env:
+    policy = _shared_starts(policy, num_envs, mesh)
   world = _world(env, time_limit)
   xs: _Inputs = _Inputs(None, None, None)
   if world.restarts:
@@ -151,6 +153,24 @@ def rollout(
     episode = start.episode
   running = Running(state, carry, time, episode)
   return parallel.replicate(mesh, (trajectory, running))
+
+
+def _shared_starts(
+  policy: policies.Policy, num_envs: int, mesh: jax.sharding.Mesh | None
+) -> policies.Policy:
+  """The policy, whose devices share out the carries of all environments.
+
+  Otherwise devices, which have the same keys, would draw the same carries.
+  """
+  if mesh is None:
+    return policy
+
+  def start(params: types.Params, key: Any, context: Any, num: int) -> Any:
+    whole = policy.start(params, key, context, num_envs)
+    del num
+    return jax.tree.map(lambda x: parallel.own(mesh, x, parallel.BY_ENV), whole)
+
+  return policy._replace(start=start)
 
 
 def start(

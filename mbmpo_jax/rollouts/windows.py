@@ -49,6 +49,14 @@ def ending(
   """The windows of `length` steps that end with the rows in `slots`.
 
   As `before`, but the last step of each window is the row itself.
+
+  Args:
+    buffer: of transitions, with fields `episode` and `time`.
+    slots: `[B]`, slots that hold a row.
+    length: L.
+
+  Returns:
+    Rows, leaves `[B, L, ...]`, and a mask `[B, L]`, as for `before`.
   """
   return _window(buffer, slots, jnp.arange(length - 1, -1, -1), 1)
 
@@ -58,9 +66,13 @@ def whole(buffer: buffer_lib.Buffer, *, length: int) -> jax.Array:
 
   No step of a whole window is before the episode's start, left out or
   overwritten.
+
+  Args:
+    buffer: of C slots, with fields `episode` and `time`.
+    length: L.
   """
   rows = jnp.arange(buffer.data.time.shape[0])
-  found = _found(buffer, rows, jnp.arange(length), 1)[1]
+  found = _found(buffer, rows, jnp.arange(length - 1, -1, -1), 1)[1]
   return jnp.all(found, -1).astype(float)
 
 
@@ -84,7 +96,7 @@ def _found(
 ) -> tuple[jax.Array, jax.Array]:
   """The slots `back` [L] steps before `slots` [B], and whether they exist.
 
-  If environments alternate, `back` must be in descending order.
+  `back` is in descending order. A window ends at a step that is missing.
   """
   data = buffer.data
   capacity = data.time.shape[0]
@@ -100,9 +112,7 @@ def _found(
   places, found = at(1)
   if num_envs > 1:
     further, there = at(num_envs)
+    # Rows that were left out shift the others to the other place.
     places, found = jnp.where(there, further, places), found | there
-    # A window also ends at a missing step. There the row may be in the other
-    # place, since rows that were left out shift the others.
-    unbroken = jax.lax.cumprod(found.astype(jnp.int32), axis=1, reverse=True)
-    found = unbroken > 0
-  return places, found
+  unbroken = jax.lax.cumprod(found.astype(jnp.int32), axis=1, reverse=True)
+  return places, unbroken > 0

@@ -26,6 +26,7 @@ from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import planning
 from mbmpo_jax.algorithms.l2a import config as config_lib
 from mbmpo_jax.envs import base as envs_base
+from mbmpo_jax.envs import seen
 from mbmpo_jax.models import grbal
 from mbmpo_jax.models import permutations
 from mbmpo_jax.policies import planner
@@ -49,7 +50,8 @@ METRICS = {
   'adaptation/gain': base.Metric(
     'share by which adaptation reduces the squared error of the model on the'
     ' next `adaptation.predict_steps` steps, on at most'
-    f' {_GAIN_SEGMENTS} segments of the buffer',
+    f' {_GAIN_SEGMENTS} segments of the buffer, which the model was fitted to;'
+    ' before adaptation, the parameters are only a start for it',
     label='gain',
   ),
 }
@@ -77,13 +79,16 @@ def make(
 
   Raises:
     config.ConfigError: if a value is not allowed.
-    envs.ContractError: if the environment violates its contract.
+    envs.ContractError: if the environment violates its contract, or its reward
+      depends on inputs that the model does not observe.
     envs.TaskError: if it has no tasks, or a hidden task ends its episodes.
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
   envs.family_of(env, config.algorithm)
   envs.require_known(env, config.algorithm, parts=('done',))
+  if not envs.is_own(env):
+    seen.check_reward(env)
   segment = config.adaptation.segment
   predict_reward = not env.reward_is_known
 

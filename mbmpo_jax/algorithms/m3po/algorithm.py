@@ -68,7 +68,8 @@ METRICS = {
   'model/val_loss': base.Metric(
     'validation loss of a model after its last epoch, mean over models:'
     ' negative log-likelihood of held-out transitions, weighted mean over'
-    ' dimensions, minus its lower bound',
+    ' dimensions, minus its lower bound; with `model.patience` the squared'
+    ' error of the mean prediction instead',
     label='val loss',
     panel='validation loss',
     log=True,

@@ -122,8 +122,8 @@ class Learn(off_policy_config.Learn):
   num_updates: int = config.setting(10, low=1, high=10**6, tiny=2)
 
 
-# With these values M3PO is MBPO (Janner et al. 2019); docs/m3po.md lists what
-# differs.
+# What distinguishes MBPO (Janner et al. 2019) from M3PO. Its authors' sizes are
+# in the presets; docs/m3po.md lists what differs.
 MBPO: dict[str, Any] = {
   'collect.normalize_observations': False,
   'history.length': 0,

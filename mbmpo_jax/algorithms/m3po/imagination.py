@@ -56,6 +56,9 @@ def branched(
     horizon: k.
     length: L.
     num_envs: number of environments whose steps alternate in the data.
+
+  Returns:
+    k M rows.
   """
   slots_key, rollout_key = jax.random.split(key)
   start = starts(
@@ -99,7 +102,24 @@ def onward(
   *,
   horizon: int,
 ) -> Imagined:
-  """k-step rollouts from given histories; arguments as for `branched`."""
+  """k-step rollouts from given histories.
+
+  Args:
+    env: gives rewards and terminations that the model does not predict.
+    policy: its memory includes the history before the branch.
+    params: the policy's parameters.
+    dynamics: a mixture of the members.
+    model: all members.
+    start: M observations with their histories.
+    key: consumed.
+    horizon: k.
+
+  Returns:
+    k M rows.
+
+  Raises:
+    ValueError: if M is not a multiple of the members, which share the rollouts.
+  """
   trajectory = imagined.rollout(
     policy,
     params,
@@ -166,6 +186,12 @@ def full(
     num_rollouts: N.
     horizon: H, the length of an episode.
     length: L.
+
+  Returns:
+    H N rows, all of them live.
+
+  Raises:
+    ValueError: if N is not a multiple of the members, which share the rollouts.
   """
   obs_key, rollout_key = jax.random.split(key)
   obs = jax.vmap(env.initial_obs)(jax.random.split(obs_key, num_rollouts))

@@ -41,7 +41,16 @@ def make(
   config: config_lib.Config,
   policy: policies.Policy,
 ) -> learner_lib.Networks:
-  """The policy and two critics, each with its own GRU."""
+  """The policy and two critics, each with its own GRU.
+
+  Args:
+    env: gives sizes.
+    config: of the experiment.
+    policy: from `make_policy`.
+
+  Returns:
+    Functions whose inputs are a `history.Seen`: Q(h, s, a) and pi(a | h, s).
+  """
   section = config.critic
   q = networks_lib.Critics(
     section.hidden_sizes, section.activation, config.history.units

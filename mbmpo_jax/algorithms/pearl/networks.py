@@ -25,6 +25,9 @@ def make(
   Args:
     env: gives sizes.
     config: of the experiment.
+
+  Returns:
+    The policy pi(a | s, z) with z ~ q(z | c), and its encoder and networks.
   """
   section = config.context
   encoder = context.Encoder(

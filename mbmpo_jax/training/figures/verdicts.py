@@ -160,18 +160,52 @@ def all_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
     text: the combined claim.
     claims: one per panel and method.
   """
-  if not claims:
-    return report.undecided(text, 'nothing was compared')
-  named: dict[str, list[str]] = {}
-  for claim in claims:
-    words = (claim.numbers.get(name) for name in ('method', 'panel'))
-    name = ' in '.join(str(word) for word in words if word is not None)
-    named.setdefault(claim.verdict, []).append(name or claim.text)
+  named = _named(claims)
   verdict = report.UNDECIDED
   if report.FAILED in named:
     verdict = report.FAILED
   elif list(named) == [report.HELD]:
     verdict = report.HELD
+  return _combined(text, verdict, named)
+
+
+def most_of(text: str, claims: Sequence[report.Claim]) -> report.Claim:
+  """Claims that more than half of the `claims` hold.
+
+  It did not hold if half or more did not.
+
+  Args:
+    text: the combined claim.
+    claims: one per panel and method.
+  """
+  named = _named(claims)
+  held, failed = (
+    2 * len(named.get(word, [])) for word in (report.HELD, report.FAILED)
+  )
+  verdict = report.UNDECIDED
+  if held > len(claims):
+    verdict = report.HELD
+  elif claims and failed >= len(claims):
+    verdict = report.FAILED
+  return _combined(text, verdict, named)
+
+
+def _named(claims: Sequence[report.Claim]) -> dict[str, list[str]]:
+  """By verdict: methods and panels of the claims."""
+  named: dict[str, list[str]] = {}
+  for claim in claims:
+    words = (claim.numbers.get(name) for name in ('method', 'panel'))
+    name = ' in '.join(str(word) for word in words if word is not None)
+    named.setdefault(claim.verdict, []).append(name or claim.text)
+  return named
+
+
+def _combined(
+  text: str, verdict: str, named: dict[str, list[str]]
+) -> report.Claim:
+  """The claim, whose reason lists the single verdicts."""
+  if not named:
+    return report.undecided(text, 'nothing was compared')
   reason = '; '.join(
     f'{word} for {", ".join(names)}'
     for word in (report.HELD, report.FAILED, report.UNDECIDED)
