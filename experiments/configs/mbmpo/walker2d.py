@@ -8,11 +8,11 @@ def get_config() -> mbmpo.Config:
   """Models, fits and meta-steps of `half_cheetah.py`; 20 rollouts per task.
 
   Imagined rollouts that terminate early restart as new episodes, and the
-  policy's first standard deviation is 0.5, as in `hopper.py`.
+  standard deviation of the policy stays above 0.5, as in `hopper.py`.
   """
   return mbmpo.Config(
     env=config.Env(name='walker2d'),
-    policy=config.GaussianPolicy(init_std=0.5, min_std=0.1),
+    policy=config.GaussianPolicy(min_std=0.5),
     model=config.Ensemble(
       num_models=5,
       hidden_sizes=(200, 200, 200, 200),
