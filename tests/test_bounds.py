@@ -3,6 +3,8 @@
 import itertools
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -127,3 +129,23 @@ def test_what_is_no_bound_is_refused(values, message):
   known = {'gamma': 0.9, 'k': 1, 'eps_m': 0.1, 'eps_pi': 0.1}
   with pytest.raises(ValueError, match=message):
     bounds.c_th2(**(known | values))
+
+
+def test_all_bounds_refuse_and_may_be_traced():
+  errors = {'eps_m': 0.1, 'eps_pi': 0.1}
+  for function, more in (
+    (bounds.c_th1, errors),
+    (bounds.c_th2, errors | {'k': 2}),
+    (bounds.janner_branched, errors | {'k': 2}),
+    (bounds.gssm_gap, {'eps': 0.1}),
+    (bounds.gssm_regret, {'eps': 0.1}),
+  ):
+    with pytest.raises(ValueError, match='gamma=1: must be in'):
+      function(gamma=1, **more)
+
+    def of(gamma, function=function, more=more):
+      return function(gamma=gamma, **more)
+
+    traced = jax.jit(jax.vmap(jax.value_and_grad(of)))(jnp.array([0.5, 0.9]))
+    np.testing.assert_allclose(traced[0][1], of(0.9), rtol=1e-4)
+    assert np.all(traced[1] > 0)

@@ -408,6 +408,8 @@ def test_a_fit_hands_the_loss_the_histories_of_its_rows(monkeypatch):
       history=LENGTH,
       predict_reward=True,
     )
+    # Without a patience, the loss is also what validates.
+    assert handed['validation_loss'] is None
     return handed['targets'], *handed['histories'](jnp.arange(12))
 
   targets, features, mask = fit(data)
@@ -422,7 +424,7 @@ def test_a_fit_hands_the_loss_the_histories_of_its_rows(monkeypatch):
   for slot in np.flatnonzero(sound):
     places = reference.windows(rows, slot, LENGTH, 12)
     for step, place in enumerate(places):
-      # The window ends at a row that is not sound.
+      # The window begins after the last row that is not sound.
       live = place is not None and all(sound[p] for p in places[step:])
       assert mask[slot, step] == live
       expected = (raw[place] - mean) / std if live else np.zeros(5)

@@ -420,6 +420,10 @@ def test_segments_cross_no_episode(monkeypatch):
   for slot in range(12):
     places = reference_history.windows(rows, slot, 1 + K, int(buffer.size))
     places = [p if p is None or sound[p] else None for p in (*places, slot)]
+    # A window begins after the last step that is missing.
+    places = [
+      p if None not in places[i:] else None for i, p in enumerate(places)
+    ]
     whole = None not in places[2:]
     assert valid[slot] == whole
     if not whole:
@@ -562,3 +566,19 @@ def test_adaptation_finds_the_direction():
   print(f'adapted {adapted:.1f}, not adapted {fixed:.1f}')
   assert adapted > 40
   assert fixed < 10
+
+
+def test_a_reward_of_what_the_model_does_not_see_is_refused(monkeypatch):
+  """With advice that L2A takes."""
+  env = envs.make('acrobot')
+  monkeypatch.setattr(env, 'model_input', lambda obs: obs[..., 1:])
+  monkeypatch.setattr(
+    env, 'reward', lambda obs, action, next_obs: next_obs[..., 0]
+  )
+  config = config_lib.replaced(
+    tiny_lib.shrink(algorithms.config('l2a')()), {'env.name': 'acrobot'}
+  )
+  with pytest.raises(
+    envs.ContractError, match=r'only dimension 0.*must be left undefined'
+  ):
+    algorithms.make('l2a', env, config, check=False)

@@ -202,7 +202,7 @@ def windows_of(key: jax.Array, masks: list[list[float]]) -> history.Window:
 def test_an_update_has_the_targets_and_losses_of_numpy(x64):
   """Of networks that read the histories of s and of s', which differ.
 
-  The first row terminated, the second was cut by a time limit.
+  The first of the rows terminated.
   """
   env = envs.make('point_direc')
   config = tiny_config()

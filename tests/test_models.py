@@ -112,6 +112,7 @@ def problem() -> tuple[jax.Array, jax.Array]:
     'max_gradient_steps',
     'batch_size',
     'patience',
+    'validation_loss',
     'bootstrap',
   ),
 )
@@ -198,6 +199,22 @@ def test_with_patience_a_member_keeps_its_best_parameters(start):
     ):
       np.testing.assert_array_equal(kept[member], trained[member])
   assert len(set(info.epochs.tolist())) > 1
+
+
+def test_members_may_be_validated_by_another_function(start):
+  """By a constant: no epoch is better than the first."""
+
+  def constant(params, inputs, targets, weight, key):
+    del params, inputs, targets, key
+    return jnp.sum(weight)
+
+  stopped, info = run_fit(
+    start, 60, early_stopping=True, patience=4, validation_loss=constant
+  )
+  np.testing.assert_array_equal(info.epochs, 5)
+  np.testing.assert_allclose(info.val_loss, 1.0, rtol=1e-6)
+  first, _ = run_fit(start, 1)
+  jax.tree.map(np.testing.assert_array_equal, stopped, first)
 
 
 def test_a_bootstrap_trains_on_draws_of_rows_that_are_not_held_out():

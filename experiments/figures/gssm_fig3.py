@@ -4,9 +4,9 @@ r"""Figure 3 of GSSM's paper: policies with and without the task latent z.
 
 GSSM in the acrobot: with a policy that receives z, with one that does not, and
 with z of size 16, 32 and 64. With `--quick` decoders are half as wide and less
-deep than the preset's. Claims: the policy that receives z has a higher
-final return, while it learns and in unseen tasks; a larger z has a higher
-return in unseen tasks.
+deep than the preset's, and a fit has 300 gradient steps instead of 500. Claims:
+the policy that receives z has a higher final return, while it learns and in
+unseen tasks; a larger z has a higher return in unseen tasks.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,8 @@ from mbmpo_jax.training.figures import study
 
 _AMORTISED, _LATENT = 'amortised', 'dim z'
 _SIZES = {'tiny': (2, 3), 'quick': (16, 32, 64), 'full': (16, 32, 64)}
-# The key of the runs that others are compared with. Where models have the
-# presets' sizes, it is that of the tables, in a shared folder.
+# The key of the runs that others are compared with. With `--quick` their models
+# are smaller than those of the tables; otherwise they are the tables' runs.
 _BASE = {'tiny': 'gssm', 'quick': 'small', 'full': 'gssm'}
 _VALUES: dict[str, dict[str, Any]] = {
   'quick': {'model.decoder_sizes': (200,) * 3, 'model.gradient_steps': 300}

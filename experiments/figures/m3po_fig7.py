@@ -6,8 +6,8 @@ Learning curves of M3PO, PEARL and L2A in environments with a hidden task; and
 of long-term training: M3PO, PEARL, and M3PO-h, whose minibatches contain an
 increasing share of real data. Claims: at equal steps, the final return of M3PO
 is higher than those of PEARL and L2A; in long-term training, PEARL has a higher
-final return than M3PO in three environments, and M3PO-h a higher one than
-PEARL. L2A also plans in evaluations: on half-cheetahs with --quick, it is
+final return than M3PO in three environments, and M3PO-h at least as high a one
+as PEARL. L2A also plans in evaluations: on half-cheetahs with --quick, it is
 evaluated with 2 episodes, the others with 5. --quick compares the methods on
 `point_direc` and `half_cheetah_fwd_bwd`, and has one curve of M3PO, of one
 seed, in the paper's other environments.

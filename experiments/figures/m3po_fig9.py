@@ -7,7 +7,7 @@ histories, and with rollouts of whole episodes (Full). All use about the same
 number of model steps per real step. k = 3 uses nine tenths of it on the point,
 because the members share the rollouts equally, and k > 1 uses fewer where
 episodes terminate. Claims: k = 1 has a higher final return than Full, and
-mostly than longer branches.
+than most of the longer branches.
 """
 
 from typing import Any

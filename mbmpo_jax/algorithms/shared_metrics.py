@@ -26,7 +26,7 @@ COLLECT = {
 
 FIT = {
   'model/val_loss': base.Metric(
-    'validation loss of a model after its last epoch, mean over models: mean'
+    'validation loss of the parameters that a fit keeps, mean over models: mean'
     ' squared error on held-out transitions, in units of the variance of the'
     ' predicted quantity (observation changes; rewards, if predicted);'
     ' cross-entropy for terminations, if predicted',

@@ -18,7 +18,12 @@ from mbmpo_jax.envs import check
 _ROWS = 8
 
 
-def check_reward(env: base.Environment, *, seed: int = 0) -> None:
+def check_reward(
+  env: base.Environment,
+  *,
+  otherwise: str = 'model.predict_reward must be True',
+  seed: int = 0,
+) -> None:
   """Checks that `reward` depends on numbers that `model_input` includes.
 
   At a few random rows the check tests how the reward depends on the hidden
@@ -29,6 +34,7 @@ def check_reward(env: base.Environment, *, seed: int = 0) -> None:
 
   Args:
     env: an environment. The check passes if its `reward` is not known.
+    otherwise: what the error advises besides a larger `model_input`.
     seed: of the random rows.
 
   Raises:
@@ -72,5 +78,5 @@ def check_reward(env: base.Environment, *, seed: int = 0) -> None:
       f'{type(env).__name__}: reward() reads only dimension'
       f' {", ".join(map(str, hidden))} of the observation, which model_input()'
       ' leaves out, so models cannot predict it: must be in model_input(), or'
-      ' model.predict_reward must be True'
+      f' {otherwise}'
     )

@@ -37,9 +37,8 @@ class Dynamics(NamedTuple):
     loss: `(params of one member, inputs [B, I], targets [B, O], weight [B],
       key) -> scalar`, the sum of row losses times weights; consumes the key.
       Inputs and targets are standardised.
-    error: as `loss`, but the sum of squared errors of the mean prediction; by
-      it members are validated that stop by a `patience`. `None` if the loss is
-      this error.
+    error: as `loss`, but the sum of squared errors of the mean prediction. It
+      validates members that stop by a `patience`. `None`: the loss does.
     perturb: `(model [K, ...], key) -> model`, draws what is random in each fit,
       after `ready`; consumes the key. `None` if nothing is random.
     starts: `(model, key, shape) -> obs [*shape, O]`, samples the first

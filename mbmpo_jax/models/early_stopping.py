@@ -10,8 +10,8 @@ the validation loss v with its rolling mean (Clavera et al. 2018, A.3):
 
 With a `patience` it stops after that many epochs in a row in which v did not
 fall by 1% below its lowest value so far, and the parameters of the lowest value
-are kept (as in Janner et al. 2019). v may then be another function than the
-loss, `validation_loss`. Otherwise the last parameters are kept.
+are kept (as in Janner et al. 2019). Otherwise the last parameters are kept. v
+may be another function than the loss (`validation_loss`).
 
 An epoch is one pass over the training rows. With `max_gradient_steps`, the last
 epoch is cut to the steps that are left; a limit below one pass gives a single

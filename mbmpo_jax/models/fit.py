@@ -119,7 +119,8 @@ def fit_dynamics(
       steps that end with it. The loss gets pairs (inputs [B, I], (features
       [B, M + K, I + Y], mask [B, M + K])); the features are the standardised
       [inputs, targets] of these steps. Only rows whose last K steps belong to
-      one episode are used; missing steps among the first M are masked.
+      one episode are used; a missing step among the first M is masked, and so
+      are those before it.
     mesh: devices over which the work is distributed.
 
   Returns:

@@ -174,7 +174,7 @@ def make(
     key: jax.Array | None = None,
   ) -> jax.Array:
     del key
-    mean, log_std = told(params, inputs, targets, weight)
+    mean, log_std = density_of(params, inputs, targets, weight)
     z = (targets - mean) * jnp.exp(-log_std)
     excess = 0.5 * jnp.square(z) + log_std - section.min_log_std
     return jnp.sum(excess * dimensions[None] * weight[:, None])
@@ -187,11 +187,11 @@ def make(
     key: jax.Array | None = None,
   ) -> jax.Array:
     del key
-    mean, _ = told(params, inputs, targets, weight)
-    wrong = jnp.square(targets - mean)
-    return jnp.sum(wrong * dimensions[None] * weight[:, None])
+    mean, _ = density_of(params, inputs, targets, weight)
+    squared = jnp.square(targets - mean)
+    return jnp.sum(squared * dimensions[None] * weight[:, None])
 
-  def told(
+  def density_of(
     params: types.Params, inputs: Any, targets: jax.Array, weight: jax.Array
   ) -> Any:
     """The predicted density of the targets."""

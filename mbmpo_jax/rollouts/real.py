@@ -77,8 +77,7 @@ def rollout(
     leaf.shape[:2] != shape for leaf in jax.tree.leaves(noise)
   ):
     mesh = None
-  if not per_env:
-    policy = _shared_starts(policy, num_envs, mesh)
+  policy = _shared_starts(policy, num_envs, mesh, per_env=per_env)
   world = _world(env, time_limit)
   xs: _Inputs = _Inputs(None, None, None)
   if world.restarts:
@@ -156,18 +155,26 @@ def rollout(
 
 
 def _shared_starts(
-  policy: policies.Policy, num_envs: int, mesh: jax.sharding.Mesh | None
+  policy: policies.Policy,
+  num_envs: int,
+  mesh: jax.sharding.Mesh | None,
+  *,
+  per_env: bool,
 ) -> policies.Policy:
   """The policy, whose devices share out the carries of all environments.
 
-  Otherwise devices, which have the same keys, would draw the same carries.
+  Otherwise devices, which have the same keys, would draw the same carries. With
+  parameters per environment, a device has those of its own only, and draws from
+  a key of its own.
   """
   if mesh is None:
     return policy
 
   def start(params: types.Params, key: Any, context: Any, num: int) -> Any:
+    if per_env:
+      key = jax.random.fold_in(key, jax.lax.axis_index(parallel.AXES))
+      return policy.start(params, key, context, num)
     whole = policy.start(params, key, context, num_envs)
-    del num
     return jax.tree.map(lambda x: parallel.own(mesh, x, parallel.BY_ENV), whole)
 
   return policy._replace(start=start)

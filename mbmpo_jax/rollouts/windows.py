@@ -2,7 +2,8 @@
 
 A window contains no other episode, no gap of transitions that were left out,
 and no seam of the ring. A row belongs to a window only if its episode is that
-of the window's last row, and its `time` is smaller by the expected number.
+of the window's last row, its `time` is smaller by the expected number, and all
+rows in between belong to the window, too.
 
 If the steps of one environment are stored consecutively, the previous step is
 one slot earlier. If the steps of `num_envs` environments alternate
@@ -96,7 +97,7 @@ def _found(
 ) -> tuple[jax.Array, jax.Array]:
   """The slots `back` [L] steps before `slots` [B], and whether they exist.
 
-  `back` is in descending order. A window ends at a step that is missing.
+  `back` is in descending order. A window begins after the last missing step.
   """
   data = buffer.data
   capacity = data.time.shape[0]

@@ -1,26 +1,18 @@
 """Bounds on the gap between returns in a model and in the true environment.
 
-M3PO (Hiraoka et al. 2021, table 1) gives two bounds. eps_m is the model error
-and eps_pi the policy divergence, both in total variation; e = eps_m + eps_pi
-and g = gamma. For whole rollouts, from the start to the end of an episode,
+M3PO (Hiraoka et al. 2021, table 1) gives two bounds: `c_th1` for whole
+rollouts, from the start to the end of an episode, and `c_th2` for branched
+rollouts of k steps. eps_m is the model error and eps_pi the policy divergence,
+both in total variation, and g is gamma. C_Th1 has the form of theorem 4.1 of
+Janner et al. (2019). Their theorem 4.2, on branched rollouts, is
+`janner_branched`. GSSM (Wang & van Hoof 2022) bounds the gap between the
+returns of a policy in the model and in the environment (lemma 1), and the
+regret of the policy that is optimal in the model (theorem 1).
 
-  C_Th1 = r_max { 2 g (eps_m + 2 eps_pi) / (1 - g)^2 + 4 eps_pi / (1 - g) }
-
-and for branched rollouts of k steps
-
-  C_Th2 = r_max { 2 eps_pi (1 + g^2) / (1 - g)^2
-          + e [ (g - k g^k + (k - 1) g^(k+1)) / (1 - g)^2
-                + (g^k - g) / (g - 1) + (k + 1) g^k / (1 - g) ] }.
-
-C_Th1 has the form of theorem 4.1 of Janner et al. (2019). Their theorem 4.2, on
-branched rollouts, is `janner_branched`. GSSM (Wang & van Hoof 2022) bounds the
-gap between the returns of a policy in the model and in the environment (lemma
-1), and the regret of the policy that is optimal in the model (theorem 1).
-
-All arguments are numbers or arrays, which broadcast; results have their shape.
-`gamma` is the discount g in (0, 1), `k` is at least 1, the eps are in [0, 1],
-and `r_max` > 0 bounds the reward of a step. Other numbers are refused, unless
-they are traced.
+All arguments are numbers or arrays, which broadcast; results have the broadcast
+shape. `gamma` is the discount g in (0, 1), `k` is at least 1, the eps are in
+[0, 1], and `r_max` > 0 bounds the reward of a step. Other numbers are refused,
+unless they are traced.
 """
 
 import jax
@@ -200,9 +192,11 @@ def _checked(**values: jax.typing.ArrayLike) -> list[jax.Array]:
   }
   share = ('in [0, 1]', lambda x: (x >= 0) & (x <= 1))
   for name, value in values.items():
-    if isinstance(value, jax.core.Tracer):
-      continue
     allowed, within = ranges.get(name, share)
-    if not np.all(within(np.asarray(value))):
+    # As computed with: 1 - 1e-9 is 1 in single precision.
+    number = jnp.asarray(value)
+    if isinstance(number, jax.core.Tracer):
+      continue
+    if not np.all(within(np.asarray(number))):
       raise ValueError(f'{name}={value}: must be {allowed}')
   return [jnp.asarray(value) for value in values.values()]

@@ -39,7 +39,7 @@ _GAIN_SEGMENTS = 256
 METRICS = {
   **planning.METRICS,
   'model/val_loss': base.Metric(
-    'validation loss of a model after its last epoch, mean over models: mean'
+    'validation loss of the parameters that a fit keeps, mean over models: mean'
     ' squared error of the adapted model on the last `adaptation.predict_steps`'
     ' steps of held-out segments, in units of the variance of the predicted'
     ' quantity (observation changes; rewards, if predicted)',
@@ -50,8 +50,8 @@ METRICS = {
   'adaptation/gain': base.Metric(
     'share by which adaptation reduces the squared error of the model on the'
     ' next `adaptation.predict_steps` steps, on at most'
-    f' {_GAIN_SEGMENTS} segments of the buffer, which the model was fitted to;'
-    ' before adaptation, the parameters are only a start for it',
+    f' {_GAIN_SEGMENTS} segments of the buffer. The model was fitted to these,'
+    ' and its parameters are not meant to predict without adaptation',
     label='gain',
   ),
 }
@@ -88,7 +88,7 @@ def make(
   envs.family_of(env, config.algorithm)
   envs.require_known(env, config.algorithm, parts=('done',))
   if not envs.is_own(env):
-    seen.check_reward(env)
+    seen.check_reward(env, otherwise='`reward` must be left undefined')
   segment = config.adaptation.segment
   predict_reward = not env.reward_is_known
 

@@ -66,10 +66,10 @@ METRICS = {
   **off_policy.METRICS,
   **shared_metrics.FIT,
   'model/val_loss': base.Metric(
-    'validation loss of a model after its last epoch, mean over models:'
+    'validation loss of the parameters that a fit keeps, mean over models:'
     ' negative log-likelihood of held-out transitions, weighted mean over'
     ' dimensions, minus its lower bound; with `model.patience` the squared'
-    ' error of the mean prediction instead',
+    ' error of the mean prediction, weighted in the same way',
     label='val loss',
     panel='validation loss',
     log=True,
