@@ -14,6 +14,7 @@ from mbmpo_jax import config as shared
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import on_policy
+from mbmpo_jax.algorithms.gssm import adaptation
 from mbmpo_jax.algorithms.gssm import algorithm as gssm
 from mbmpo_jax.algorithms.gssm import config as gssm_config
 from mbmpo_jax.algorithms.gssm import contexts
@@ -21,6 +22,7 @@ from mbmpo_jax.algorithms.gssm import fit as fit_lib
 from mbmpo_jax.algorithms.gssm import learners
 from mbmpo_jax.algorithms.gssm import policy_step
 from mbmpo_jax.models import base as models
+from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate as surrogate_lib
 from mbmpo_jax.objectives import bptt
@@ -689,6 +691,88 @@ def test_ppo_in_the_model_sees_each_rollout_as_it_was(monkeypatch):
     metrics['imagined/return'], -(2 * horizon + 2) / 4, rtol=1e-6
   )
   assert metrics['policy/updates'] > 0
+
+
+def test_contexts_count_by_their_finite_particles(monkeypatch):
+  """Of 4 and 1 particles, a context of gradient 1 and one of -2."""
+  config = tiny_config(model_rollouts__untold=0.0)
+  made = policy_step.make_parts(world(), config)
+  surrogate = surrogate_lib.make(world(), config.model)
+
+  def gradient(policy: Any, params: Any, *_: Any, context: Any, **__: Any):
+    slope, rejected = context.x[0, 0], context.y[0, 0]
+    tree = jax.tree.map(lambda x: jnp.full_like(x, slope), params)
+    return tree, bptt.Info(10 * slope, rejected)
+
+  monkeypatch.setattr(bptt, 'gradient', gradient)
+  steps = policy_step.make(world(), config, made, surrogate)
+  hyper = base.hyper(config)
+  learner = policy_step.init(made, config.learn, hyper, jax.random.PRNGKey(0))
+  blank = sets.empty(2, 6, 4)
+  known = jax.tree.map(lambda x: jnp.stack([x, x]), blank)
+  known = known._replace(
+    x=known.x.at[:, 0, 0].set(jnp.array([1.0, -2.0])),
+    y=known.y.at[:, 0, 0].set(jnp.array([0.0, 3.0])),
+  )
+  model = jax.tree.map(
+    lambda x: x[0],
+    jax.jit(
+      lambda key: surrogate.dynamics.ready(
+        surrogate.dynamics.init(key), statistics_lib.identity(6, 4)
+      )
+    )(jax.random.PRNGKey(1)),
+  )
+  after, metrics = jax.jit(steps.update, static_argnums=5)(
+    learner, model, known, hyper, jax.random.PRNGKey(2), 4
+  )
+  # The mean is (4 * 1 + 1 * -2) / 5, uphill; equal weights would go downhill.
+  np.testing.assert_allclose(metrics['imagined/return'], 4.0, rtol=1e-6)
+  assert metrics['nonfinite/rollouts'] == 3
+  jax.tree.map(
+    lambda new, old: np.testing.assert_allclose(
+      new - old, config.learn.learning_rate, rtol=1e-2
+    ),
+    after.policy,
+    learner.policy,
+  )
+
+
+def test_what_is_not_amortised_is_updated_with_the_context_of_its_task():
+  """Three times, with two rollouts each."""
+  config = tiny_config(
+    policy__amortised=False,
+    model__kind='mean',
+    adaptation__num_updates=3,
+    adaptation__num_rollouts=2,
+  )
+
+  def update(learner, model, known, hyper, key, num):
+    assert num == 2 and known.mask.shape == (1, config.model.context_size)
+    policy = learner.policy + jnp.sum(known.y * known.mask[..., None]) * model
+    return learner._replace(policy=policy), {}
+
+  adapt = adaptation.make(
+    world(), config, policy_step.PolicyStep(lambda *_: None, update)
+  )
+  rollout = functools.partial(
+    real.rollout,
+    world(),
+    policies.memoryless(
+      lambda key: (),
+      lambda params, obs: distributions.Gaussian(obs[..., :1], 0 * obs[:1, :1]),
+      noise=functools.partial(distributions.normal_noise, action_size=1),
+    ),
+    (),
+    num_envs=1,
+    horizon=4,
+  )
+  learner = policy_step.Learner(jnp.float32(1.0), (), ())
+  for seed in range(2):
+    trajectory, _ = jax.jit(rollout)(jax.random.PRNGKey(seed))
+    policy, context = adapt(learner, 2.0, trajectory, {}, jax.random.PRNGKey(0))
+    change = world().change(trajectory.obs, trajectory.next_obs)
+    np.testing.assert_allclose(policy, 1 + 3 * 2 * np.sum(change), rtol=1e-5)
+    assert context == ()
 
 
 @pytest.mark.parametrize('sign', [1, -1])

@@ -1,6 +1,8 @@
 """The models that infer a task, beside an independent NumPy version."""
 
 import functools
+import pathlib
+import runpy
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,7 @@ from mbmpo_jax.models.neural_process import graph
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.models.neural_process import surrogate
 
+_CONFIGS = pathlib.Path(__file__).parents[1] / 'experiments/configs/gssm'
 ENCODERS = ('graph', 'mean', 'attentive')
 OBS, ACT, IN, OUT = 4, 1, 6, 4  # of the cart-pole; its angle is two inputs
 
@@ -355,10 +358,18 @@ def test_the_number_of_points_is_no_shape(kind):
   assert not np.allclose(latents[1], latents[2])
 
 
-@pytest.mark.parametrize('target', ['delta', 'next'])
-def test_a_prediction_draws_the_latent_of_its_target(target, x64):
-  """Equation 11, and back to the units of the observation."""
-  made, params = make('graph', target=target)
+@pytest.mark.parametrize(
+  ('kind', 'target'),
+  [
+    ('graph', 'delta'),
+    ('graph', 'next'),
+    ('mean', 'delta'),
+    ('attentive', 'delta'),
+  ],
+)
+def test_a_prediction_draws_the_latent_and_has_units(kind, target, x64):
+  """Equation 11, where z is of a target; neural processes drew it before."""
+  made, params = make(kind, target=target)
   model, p = ready(made, params), params['params']
   context = points(5, 7)
   obs = jnp.asarray(np.random.default_rng(3).normal(size=(2, OBS)))
@@ -375,11 +386,19 @@ def test_a_prediction_draws_the_latent_of_its_target(target, x64):
   )
   x = np.c_[obs[:, :2], np.sin(obs[:, 2]), np.cos(obs[:, 2]), obs[:, 3], action]
   x = (x - inputs.mean) / inputs.std
-  noise = jax.random.normal(jax.random.split(key)[0], (2, 3))
+  at_start = jax.random.normal(jax.random.PRNGKey(0), (2, 3))
+  at_step = jax.random.normal(jax.random.split(key)[0], (2, 3))
   for n in range(2):
-    mean, log_std = head(p, reference_target(p, seen, x[n], 3.0))
+    read = (
+      reference_target(p, seen, x[n], 3.0)
+      if kind == 'graph'
+      else (reference_mean(p, seen))
+    )
+    mean, log_std = head(p, read)
+    noise = at_step if kind == 'graph' else at_start
     z = mean + np.exp(log_std) * np.asarray(noise[n])
-    y = outputs.mean + outputs.std * output(p, np.r_[x[n], z])[0]
+    local = reference_attention(p, seen, x[n]) if kind == 'attentive' else []
+    y = outputs.mean + outputs.std * output(p, np.r_[x[n], z, local])[0]
     expected = obs[n] + y if target == 'delta' else y
     np.testing.assert_allclose(next_obs[n], expected, rtol=1e-9)
 
@@ -612,3 +631,29 @@ def test_sizes_are_those_of_the_paper():
   ]
   assert shapes['head']['Dense_0']['kernel'].shape == (1, 64, 32)
   assert graph.Graph(config.Surrogate(), 4).per_target
+
+
+@pytest.mark.parametrize(
+  ('name', 'decoder', 'target', 'context', 'every', 'horizon'),
+  [
+    ('cartpole_swingup', (200, 200), 'delta', 50, 1, 25),
+    ('acrobot', (400,) * 5, 'next', 50, 3, 200),
+    ('half_cheetah_mass_damping', (400,) * 5, 'delta', 500, 2, 1000),
+    ('slim_humanoid', (400,) * 5, 'delta', 500, 2, 1000),
+  ],
+)
+def test_presets_have_the_sizes_of_tables_4_and_5(
+  name, decoder, target, context, every, horizon
+):
+  """The cart-pole has a new task in every iteration, not in every tenth."""
+  preset = runpy.run_path(str(_CONFIGS / f'{name}.py'))['get_config']()
+  model = preset.model
+  assert (model.encoder_sizes, model.feature_size) == ((32, 32), 32)
+  assert (model.latent_size, model.decoder_sizes) == (16, decoder)
+  assert (model.target, model.context_size) == (target, context)
+  assert preset.collect.task_every == every
+  assert preset.model_rollouts.horizon == horizon
+  if name == 'cartpole_swingup':
+    assert (preset.improve.kind, preset.policy.num_units) == ('bptt', 50)
+  else:
+    assert (preset.improve.kind, preset.policy.hidden_sizes) == ('ppo', (128,))

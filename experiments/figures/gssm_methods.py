@@ -67,9 +67,13 @@ _QUICK: dict[tuple[str, str], dict[str, Any]] = {
   ('gssm', ACROBOT): {'run.num_iterations': 60},
   ('l2a', ACROBOT): {'run.num_iterations': 30},
 }
-# GSSM's preset has 120,000 transitions of the acrobot, PPO's then five times as
-# many.
+# GSSM's presets have 120,000 transitions of the acrobot and 150,000 of the
+# MuJoCo environments, and so has L2A; PPO has five times as many.
 _FULL: dict[tuple[str, str], dict[str, Any]] = {
+  ('l2a', CARTPOLE): {'run.num_iterations': 90},
+  ('l2a', ACROBOT): {'run.num_iterations': 600},
+  ('l2a', 'half_cheetah_mass_damping'): {'run.num_iterations': 75},
+  ('l2a', 'slim_humanoid'): {'run.num_iterations': 75},
   ('ppo', ACROBOT): {'run.num_iterations': 300},
   ('pe_ppo', ACROBOT): {'run.num_iterations': 300},
 }
@@ -100,7 +104,10 @@ def config(
     values: further fields by dotted name; `tiny` overrides them.
   """
   look = METHODS[method]
-  known: Any = methods_lib.preset(look.algorithm, world, like=ACROBOT)
+  like = ACROBOT
+  if look.algorithm == 'l2a' and world not in PER_STEP:
+    like = 'half_cheetah_fwd_bwd'
+  known: Any = methods_lib.preset(look.algorithm, world, like=like)
   given = dict(values or {})
   sizes = {'quick': _QUICK, 'full': _FULL}.get(size, {})
   given = sizes.get((look.algorithm, world), {}) | given

@@ -95,7 +95,7 @@ def higher(
 ) -> report.Claim:
   """Returns the claim that our returns in unseen tasks are higher.
 
-  Tasks are compared in pairs; each value is a mean over seeds.
+  It is judged by tasks and by seeds, see `more`.
   """
   world = methods_lib.world_of(ours)
   text = (
@@ -108,18 +108,49 @@ def higher(
   ]
   if not all(each):
     return report.undecided(text, 'runs are missing')
-  mine, theirs = (per_task(values) for values in each)
-  gap = intervals.mean((mine - theirs).tolist())
+  mine, theirs = (np.mean(values) for values in each)
+  told = f'it returns {mine:.3g}, the other {theirs:.3g}'
+  return more(text, each[0], each[1], told)
+
+
+def more(
+  text: str,
+  values: list[list[float]],
+  others: list[list[float]],
+  told: str,
+  *,
+  paired: bool = False,
+) -> report.Claim:
+  """Returns the claim that `values` are higher than `others`, [seeds][M].
+
+  It is judged twice, and is undecided unless both verdicts agree: task by task
+  with means over seeds, and by seeds with means over tasks. The first says
+  whether these models differ, the second whether other seeds would.
+
+  Args:
+    text: the claim.
+    values: numbers by seed and task.
+    others: the numbers to compare with, of the same tasks.
+    told: the beginning of the reason.
+    paired: whether both are of the same runs.
+  """
+  by_task = intervals.mean((per_task(values) - per_task(others)).tolist())
+  mine, theirs = (np.mean(x, 1).tolist() for x in (values, others))
+  by_seed = (
+    intervals.mean(np.subtract(mine, theirs).tolist())
+    if paired
+    else intervals.difference(mine, theirs)
+  )
+  verdicts = {report.verdict(x, 0.0) for x in (by_task, by_seed)}
   reason = (
-    f'it returns {np.mean(mine):.3g}, the other {np.mean(theirs):.3g}; task by'
-    f' task the difference is {gap.text()} tasks, each the mean of'
-    f' {len(each[0])} and {len(each[1])} seeds'
+    f'{told}; the difference is {by_task.text()} tasks, and {by_seed.text()}'
+    ' seeds'
   )
   return report.Claim(
     text,
-    report.verdict(gap, 0.0),
+    verdicts.pop() if len(verdicts) == 1 else report.UNDECIDED,
     reason,
-    {'ours': each[0], 'theirs': each[1]},
+    {'ours': values, 'theirs': others},
   )
 
 

@@ -20,7 +20,7 @@ class Statistics(NamedTuple):
   """Statistics of the inputs [B, I] and targets [B, O] of a model's fit."""
 
   inputs: normalizer.Moments  # of [model_input(obs), action], [I]
-  targets: normalizer.Moments  # of next_obs - obs, [O]
+  targets: normalizer.Moments  # of the targets y, see `targets.of`, [O]
   low: jax.Array  # [O], lower bounds of predictions; always finite
   high: jax.Array  # [O], upper bounds of predictions
   reward: normalizer.Moments | None = None  # [1], for models that predict it

@@ -26,8 +26,13 @@ from mbmpo_jax.models.neural_process import sets
 class Network(Protocol):
   """A flax module of `models/neural_process/`.
 
-  Three methods are called through `apply`: `encode(context)`,
-  `posterior(encoding, context, targets)` and `decode(encoding, x, z)`.
+  Three methods are called through `apply`:
+
+    encode(context [C])                       -> encoding, with q(z_c) [Z]
+    posterior(encoding, context, targets [T]) -> q(z) [T, Z], or [1, Z]
+    decode(encoding, x [T, I], z [K, T, Z])   -> p(y | x, z) [K, T, O]
+
+  Without `per_target`, posteriors and samples have 1 in place of T.
   """
 
   @property

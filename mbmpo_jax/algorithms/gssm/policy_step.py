@@ -70,6 +70,10 @@ class Parts(NamedTuple):
 def make_parts(env: envs_base.Environment, config: config_lib.Config) -> Parts:
   """The networks of a configuration, for an environment.
 
+  Args:
+    env: gives sizes and `model_input`.
+    config: of the experiment.
+
   Raises:
     config.ConfigError: if BPTT is used with discrete actions, or the number of
       scales is not that of the features.
@@ -147,7 +151,14 @@ def init(
   hyper: base.Hyper,
   key: jax.Array,
 ) -> Learner:
-  """New random networks and their optimiser state; consumes `key`."""
+  """New random networks and their optimiser state.
+
+  Args:
+    made: the networks.
+    section: gives the clipping of gradients.
+    hyper: gives the learning rate.
+    key: consumed.
+  """
   policy_key, value_key = jax.random.split(key)
   theta, value = made.seeing.init(policy_key), made.init_value(value_key)
   adam = minibatches.optimizer(section, hyper['learn.learning_rate'])
@@ -161,11 +172,13 @@ class PolicyStep(NamedTuple):
     latents: (model, context, key, num) -> z [num, Z] for one context; 0 if it
       has no points.
     update: (learner, model, contexts [M, C], hyper, key, num_rollouts) ->
-      (learner, metrics), with `num_rollouts` for each context.
+      (learner, metrics), with `num_rollouts` for each context. The metrics are
+      `imagined/return`, `policy/updates`, `nonfinite/rollouts` and
+      `nonfinite/updates`.
   """
 
-  latents: Any
-  update: Any
+  latents: Callable[..., jax.Array]
+  update: Callable[..., tuple[Learner, types.Metrics]]
 
 
 def make(

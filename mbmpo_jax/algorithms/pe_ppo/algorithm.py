@@ -87,7 +87,11 @@ def make(
   def adapt(
     state: State, trajectory: types.Trajectory, key: jax.Array
   ) -> tuple[types.Params, sets.Points]:
-    """The unchanged parameters, and the policy's context from the data."""
+    """The unchanged parameters, and the policy's context from the data.
+
+    Transitions that are not finite are left out. More than `context.window`
+    raise a `ConfigError`.
+    """
     del key
     params: Any = state.policy
     if config.collect.normalize_observations:
@@ -98,6 +102,8 @@ def make(
     points = _reading(env, config).point(
       state.moments, rows.obs, rows.action, rows.reward, rows.next_obs
     )
+    sound = masking.sound_rows((points.x, points.y))
+    points = sets.live(points._replace(mask=sound.astype(points.mask.dtype)))
     count, room = rows.reward.shape[0], config.context.window
     if count > room:
       raise shared_config.ConfigError(

@@ -34,12 +34,12 @@ class Told(nn.Module):
     self.latent_head = parts.LatentHead(self.latent_size, self.min_latent_std)
 
   def latent(self, seen: context_lib.Seen) -> distributions.Gaussian:
-    """q(z), [..., Z]; without transitions r is 0."""
+    """q(z), [..., Z], of the transitions in memory; without any r is 0."""
     x, y, mask = seen.memory.points
     return self.latent_head(parts.pool(self.point(x, y), mask))
 
   def __call__(self, seen: context_lib.Seen) -> jax.Array:
-    """The head's output, with z sampled by the memory's noise."""
+    """The head's output for `seen` [...], with z from the memory's noise."""
     mean, log_std = self.latent(seen)
     z = mean + jnp.exp(log_std) * seen.memory.noise
     return self.head(jnp.concatenate([seen.obs, z], -1))

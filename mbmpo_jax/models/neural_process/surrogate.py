@@ -76,6 +76,12 @@ def make(env: env_base.Environment, section: config.Surrogate) -> Surrogate:
   Args:
     env: gives sizes and `model_input`.
     section: kind and sizes of the model.
+
+  Returns:
+    The functions; `encode` is `None` for M-DPILCO.
+
+  Raises:
+    ValueError: if there is no such kind.
   """
   if section.kind == 'dropout':
     return _make_dropout(env, section)
@@ -189,6 +195,10 @@ def make_network(
   section: config.Surrogate, output_size: int
 ) -> graph.Graph | pooled.Pooled:
   """The flax module of a kind with an encoder.
+
+  Args:
+    section: kind and sizes of the model.
+    output_size: O.
 
   Raises:
     ValueError: if the kind is not `graph`, `mean` or `attentive`.

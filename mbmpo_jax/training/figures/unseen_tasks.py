@@ -253,9 +253,9 @@ def measure(
       change = env.change(pools.targets.obs, pools.targets.next_obs)
       scale = jnp.asarray(np.std(change, (0, 1))) + 1e-8
 
-    # Test tasks are random or form a grid, so half way along is a different
-    # one.
-    away = pools.num_tasks // 2
+    # Half way along is a different task. A grid needs one step more, so that
+    # it differs in both dimensions.
+    away = pools.num_tasks // 2 + (sizes.seed is None)
 
     @jax.jit
     def of(points: jax.Array, shift: jax.Array) -> jax.Array:
