@@ -163,6 +163,33 @@ def context_bytes(
   return found
 
 
+def gradient_bytes(
+  config: gssm_config.Config, model: Any, sizes: tuple[int, ...]
+) -> dict[int, int]:
+  """Returns the memory of a gradient step's derivatives, by context size."""
+  env, section = envs.from_config(config.env), config.model
+  surrogate = surrogate_lib.make(env, section)
+  targets = points(env, config, section.target_size)
+  keys = jax.random.split(jax.random.PRNGKey(0), section.tasks_per_step)
+
+  def gradient(params: Any, contexts: sets.Points, keys: jax.Array) -> Any:
+    def loss(params: Any) -> jax.Array:
+      each = jax.vmap(lambda c, k: surrogate.loss(params, c, targets, k)[0])
+      return jnp.mean(each(contexts, keys))
+
+    return jax.grad(loss)(params)
+
+  found = {}
+  for count in sizes:
+    contexts = jax.tree.map(
+      lambda x: jnp.broadcast_to(x[None], (keys.shape[0], *x.shape)),
+      points(env, config, count),
+    )
+    program: Any = timing.compiled(gradient, model.params, contexts, keys)
+    found[count] = int(program.memory_analysis().temp_size_in_bytes)
+  return found
+
+
 def run(scale: str, repeats: int) -> dict[str, Any]:
   """Measures, and prints a line for each program and each context."""
   config = make_config(scale)
@@ -180,8 +207,12 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
   matmul = statistics.median(rate.history)
   print(f'matmul rate, median: {matmul / 1e9:,.0f} GFLOP/s')
   taken = context_bytes(config, model, _CONTEXTS[scale])
-  for count, size in taken.items():
-    print(f'a context of {count}: {size / 2**20:.3g} MiB')
+  learned = gradient_bytes(config, model, _CONTEXTS[scale])
+  for count in _CONTEXTS[scale]:
+    print(
+      f'a context of {count}: {taken[count] / 2**20:.3g} MiB to infer z,'
+      f' {learned[count] / 2**20:.3g} MiB in a gradient step'
+    )
   return reports.make(
     'gssm',
     env=config.env.name,
@@ -194,6 +225,7 @@ def run(scale: str, repeats: int) -> dict[str, Any]:
       for timed in timings
     ],
     context_bytes=taken,
+    gradient_bytes=learned,
   )
 
 

@@ -537,6 +537,7 @@ def test_gssm_measures_fit_imagination_and_adaptation():
   assert results['imagine']['work'] == 2 * 2 * 5
   assert results['fit']['fractions'] and results['imagine']['fractions']
   assert set(report['context_bytes']) == {'2', '5'}
+  assert set(report['gradient_bytes']) == {'2', '5'}
 
 
 @pytest.mark.slow
