@@ -230,3 +230,13 @@ def test_what_tables_say_of_errors_returns_and_seconds(
   below = unseen.higher(measured, theirs, entry)
   assert (above.verdict, below.verdict) == (report.HELD, report.FAILED)
   assert gssm_tables._apart('acrobot', []).verdict == report.UNDECIDED
+
+
+def test_tasks_and_seeds_must_agree():
+  """All tasks are better by 1 on average; the seeds are, or differ by 20."""
+  tasks = np.arange(5.0)
+  others = [(tasks + noise).tolist() for noise in (-0.1, 0.0, 0.1)]
+  for spread, verdict in ((0.1, report.HELD), (20.0, report.UNDECIDED)):
+    values = [(tasks + 1 + x).tolist() for x in (-spread, 0.0, spread)]
+    claim = unseen.more('it is more', values, others, 'it is')
+    assert claim.verdict == verdict

@@ -408,8 +408,6 @@ def test_a_fit_hands_the_loss_the_histories_of_its_rows(monkeypatch):
       history=LENGTH,
       predict_reward=True,
     )
-    # Without a patience, the loss is also what validates.
-    assert handed['validation_loss'] is None
     return handed['targets'], *handed['histories'](jnp.arange(12))
 
   targets, features, mask = fit(data)
@@ -431,3 +429,35 @@ def test_a_fit_hands_the_loss_the_histories_of_its_rows(monkeypatch):
       np.testing.assert_allclose(
         features[slot, step], expected, rtol=1e-4, atol=1e-5
       )
+
+
+@pytest.mark.parametrize('patience', [None, 5])
+def test_with_a_patience_the_squared_error_validates(patience, monkeypatch):
+  handed = {}
+
+  def train(params, optimizer_state, **options):
+    handed.update(options)
+    info = early_stopping.Info(*(jnp.zeros(2) for _ in range(4)))
+    return params, optimizer_state, info
+
+  monkeypatch.setattr(early_stopping, 'train', train)
+  env, buffer = envs.make('point_direc'), ring()
+  dynamics = recurrent.make(env, section(), length=0, units=4)
+  optimizer = fit_lib.optax.adam(1e-3)
+  jax.eval_shape(
+    lambda data: fit_lib.fit_dynamics(
+      fit_lib.init(dynamics, optimizer, jax.random.PRNGKey(0)),
+      dynamics,
+      optimizer,
+      data,
+      buffer_lib.mask(buffer),
+      jax.random.PRNGKey(1),
+      section=section(patience=patience),
+      rolling_persistence=0.9,
+      model_input=env.model_input,
+      predict_reward=True,
+    )[1],
+    buffer.data,
+  )
+  expected = None if patience is None else dynamics.error
+  assert handed['validation_loss'] is expected
