@@ -1,5 +1,6 @@
 """PE-PPO: what its networks see, in any order of what they remember."""
 
+import dataclasses
 import functools
 
 import jax
@@ -14,12 +15,14 @@ from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms.pe_ppo import algorithm as pe_ppo
 from mbmpo_jax.algorithms.pe_ppo import config as pe_ppo_config
 from mbmpo_jax.algorithms.pe_ppo import networks
+from mbmpo_jax.algorithms.ppo import config as ppo_config
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.networks import critics
 from mbmpo_jax.policies import context as context_lib
 from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import real
 from mbmpo_jax.training.launch import tiny as tiny_lib
+from tests import learning
 
 
 def random(*shape, seed=0):
@@ -221,3 +224,30 @@ def test_adaptation_hands_on_the_transitions(learned):
       jax.random.PRNGKey(0),
     )
   assert config.context.window == 4
+
+
+@pytest.mark.slow
+def test_it_finds_out_what_is_hidden():
+  """The best return is 60; PPO, which has no memory, gets 0."""
+  config = learning.preset('pe_ppo/point_direc')
+  found = learning.evaluated(config, 20)
+  blind = learning.evaluated(_without_context(config), 20)
+  print(f'pe_ppo: {found:.1f}, ppo: {blind:.1f}')
+  assert found > 30
+  assert abs(blind) < 8
+
+
+def _without_context(config: pe_ppo_config.Config) -> ppo_config.Config:
+  """PPO with the same settings."""
+  learn = {
+    field.name: getattr(config.learn, field.name)
+    for field in dataclasses.fields(ppo_config.Learn)
+  }
+  return ppo_config.Config(
+    env=config.env,
+    collect=config.collect,
+    policy=config.policy,
+    value=config.value,
+    advantage=config.advantage,
+    learn=ppo_config.Learn(**learn),
+  )
