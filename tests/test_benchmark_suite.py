@@ -19,6 +19,7 @@ from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.launch import benchmark
 from mbmpo_jax.training.launch import tiny
+from mbmpo_jax.training.reporting import pace
 
 _METHODS = (
   *('mbmpo', 'me_trpo', 'mb_mpc', 'm3po'),
@@ -105,7 +106,10 @@ def test_an_unknown_world_is_one_line(name):
     assert "did you mean 'pendulum'?" in str(error.value)
 
 
-def _write(root: pathlib.Path, run: study.Run, value: float, done: int) -> None:
+def _write(
+  root: pathlib.Path, run: study.Run, value: float, done: int, more: float = 0.0
+) -> None:
+  """Metrics whose returns change by `more` after the third evaluation."""
   folder = root / run.name
   folder.mkdir(parents=True)
   steps = run.config.collect.steps
@@ -113,7 +117,7 @@ def _write(root: pathlib.Path, run: study.Run, value: float, done: int) -> None:
     {
       'iteration': index,
       'env_steps': (index + 1) * steps,
-      'eval/return_mean': value,
+      'eval/return_mean': value + (more if index >= 3 else 0.0),
       'time/eval_s': 1.0,
     }
     for index in range(done)
@@ -147,7 +151,7 @@ def test_rows_stand_beside_the_published_ones(tmp_path, capsys):
   head, cartpole, pendulum = figure.table(found)
   assert head[:4] == ('world', 'ours: MB-MPO', 'ours: ACKTR', 'MB-MPO')
   assert cartpole[1].startswith('199.1 ± 0.14 (2 seeds, 6')
-  assert cartpole[2].startswith('90.0 (1 seed, ')
+  assert cartpole[2] == '-'  # It is not done.
   assert cartpole[3] == '199.3 ± 2.3'
   assert pendulum[2] == '-'
   reached, missed = figure.claims(found)
@@ -214,12 +218,30 @@ def test_a_solved_run_is_done(tmp_path):
   )
   assert solved.config.run.solved_at == 199.0
   assert body.config.run.solved_at is None
-  for run, value in ((solved, 199.0), (almost, 198.9), (body, 1e6)):
-    assert run.config.run.num_iterations > 3
-    _write(tmp_path, run, value, 3)
+  for run, value, done in (
+    (solved, 199.0, 6),
+    (almost, 198.9, 6),
+    (body, 1e6, 6),
+  ):
+    assert run.config.run.num_iterations > 6
+    _write(tmp_path, run, value, done, more=-9.0)
   missing = study.read('full', tmp_path, groups).missing
   assert len(missing) == 3 and not any(solved.name in x for x in missing)
   assert len(study.read('full', tmp_path, whole).missing) == 4
+
+  # What made it solved is not its result.
+  row = figure.table(study.read('full', tmp_path, groups))[1]
+  steps = solved.config.collect.steps
+  assert row[1] == f'190.0 (1 seed, {pace.count(6 * steps)})'
+  alone = [group for group in groups if group.panel == 'cartpole']
+  rest = almost.config.run.num_iterations
+  shutil.rmtree(tmp_path / almost.name)
+  _write(tmp_path, almost, 190.0, rest)
+  row = figure.table(study.read('full', tmp_path, alone))[1]
+  fewer, all_steps = pace.count(6 * steps), pace.count(rest * steps)
+  assert row[1] == f'190.0 ± 0 (2 seeds, {fewer} to {all_steps})'
+  shutil.rmtree(tmp_path / almost.name)
+  _write(tmp_path, almost, 198.9, 6)
 
   def left(runs: list[study.Run]) -> float:
     return estimate.seconds_left(runs, tmp_path, lambda config: 100.0)

@@ -90,10 +90,11 @@ def test_another_environment_has_another_best_policy(source) -> None:
   )
   same = branching.begin(branch, saved, config, sharding)
   assert np.isfinite(same.best_return) and same.best_iteration >= 0
-  other = config_lib.replaced(config, {'env.physics': 'warp'})
-  found = branching.begin(branch, saved, other, sharding)
-  assert found.best_return == -np.inf and found.best_iteration == -1
-  jax.tree.map(np.testing.assert_array_equal, found.policy, same.policy)
+  for changed in ({'env.physics': 'warp'}, {'collect.episode_length': 3}):
+    other = config_lib.replaced(config, changed)
+    found = branching.begin(branch, saved, other, sharding)
+    assert found.best_return == -np.inf and found.best_iteration == -1
+    jax.tree.map(np.testing.assert_array_equal, found.policy, same.policy)
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,13 @@
 The adaptation that is bounded in KL is in `test_maml.py`.
 """
 
+import functools
 import math
 import types
 import warnings
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -28,6 +30,7 @@ from mbmpo_jax.models import starts
 from mbmpo_jax.policies import gaussian
 from mbmpo_jax.policies import mean_network
 from mbmpo_jax.rollouts import buffer as buffer_lib
+from mbmpo_jax.rollouts import real as rollouts_lib
 from mbmpo_jax.training import promises
 from tests import tiny
 
@@ -137,6 +140,66 @@ def test_it_learns_from_there_and_refuses_an_empty_buffer(shared):
   assert metrics['meta/rejected_tasks'] == 0
   assert metrics['meta/accept_rate'] > 0
   assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(after.policy))
+
+
+def test_the_newest_states_of_the_buffer_are_the_starts():
+  """All rollouts begin there; the point's reward is minus its distance^2."""
+  config = tiny.point_config(
+    model_rollouts__buffer_starts=1.0,
+    model_rollouts__newest_starts=3,
+    model_rollouts__horizon=1,
+    meta__num_meta_steps=1,
+  )
+  algorithm = mbmpo.make(envs.make('point'), config, check=False)
+  state = algorithm.init(jax.random.PRNGKey(0), algorithms.hyper(config))
+  where = np.where(np.arange(20) < 17, 1.0, 100.0)[:, None]
+  rows = _transitions(20)._replace(obs=np.broadcast_to(where, (20, 2)).copy())
+  state = state._replace(buffer=buffer_lib.add(state.buffer, rows))
+  _, metrics = jax.jit(algorithm.phases['improve'])(state)
+  assert metrics['imagined/return_pre'] == pytest.approx(-20_000, rel=1e-4)
+  # Real episodes begin elsewhere, so nothing is promised of them.
+  assert np.isnan(metrics['imagined/promise'])
+
+
+def test_adaptation_is_bounded_where_the_algorithm_adapts():
+  """In imagination and on real rollouts; policies that are not adapted collect.
+
+  With a bound that is active, a larger step size changes nothing.
+  """
+  config = tiny.point_config(
+    collect__policy='meta',
+    meta__max_inner_kl=1e-4,
+    meta__num_meta_steps=1,
+  )
+  algorithm = mbmpo.make(envs.make('point'), config, check=False)
+  state = algorithm.init(jax.random.PRNGKey(0), algorithms.hyper(config))
+  rollouts, _ = jax.jit(
+    functools.partial(
+      rollouts_lib.rollout,
+      envs.make('point'),
+      algorithm.policy,
+      num_envs=5,
+      horizon=10,
+    )
+  )(state.policy, jax.random.PRNGKey(1))
+  adapt = jax.jit(algorithm.adapt)
+
+  def moved(inner_lr: float) -> np.ndarray:
+    hyper = {**state.hyper, 'meta.inner_lr': jnp.asarray(inner_lr)}
+    own = state._replace(hyper=hyper)
+    params, _ = adapt(own, rollouts, jax.random.PRNGKey(2))
+    flat = [jax.flatten_util.ravel_pytree(x)[0] for x in (params, own.policy)]
+    return np.asarray(flat[0] - flat[1])
+
+  assert np.max(abs(moved(1.0))) > 1e-5
+  np.testing.assert_allclose(moved(1e4), moved(1.0), rtol=1e-3, atol=1e-6)
+
+  own = state._replace(hyper={**state.hyper, 'meta.inner_lr': jnp.float32(1)})
+  _, metrics = jax.jit(algorithm.phases['improve'])(own)
+  # The bound is of the second order.
+  assert metrics['meta/plasticity'] == pytest.approx(1e-4, rel=0.05)
+  assert metrics['imagined/promise'] == metrics['imagined/return_pre']
+  assert metrics['imagined/return_pre'] != metrics['imagined/return_post']
 
 
 # --- settings that contradict each other
@@ -296,6 +359,22 @@ def test_costs_run_away_too(real):
       watch.check(index, [_row(index, broken, real)])
   with pytest.warns(UserWarning, match='exceeded real/gain by more than 50%'):
     watch.check(10, [_row(10, broken, real)])
+
+
+def test_the_start_of_a_run_and_its_goal_are_no_alarm():
+  """Random actions are not judged, nor a cost of almost nothing."""
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    watch = _watch()
+    for index in range(3):
+      watch.check(index, [_row(index, 5.0, 1.0)])
+    watch = _watch(_row(0, -50.0, -50.0), first=1)
+    for index in range(1, 9):
+      watch.check(index, [_row(index, -0.01, -0.1)])
+    for index in (9, 10):
+      watch.check(index, [_row(index, 5.1, -0.1)])
+  with pytest.warns(UserWarning, match='iteration 11'):
+    watch.check(11, [_row(11, 5.1, -0.1)])
 
 
 def test_promises_are_of_as_many_steps():

@@ -333,22 +333,22 @@ def test_a_greedy_evaluation_acts_without_noise() -> None:
 def test_a_run_that_is_solved_ends_and_stays_so(
   tmp_path: pathlib.Path, capsys: pytest.CaptureFixture
 ) -> None:
-  """After three evaluations, of which only every second iteration has one."""
+  """After six evaluations, of which only every second iteration has one."""
   config = tiny.point_config(
-    run__num_iterations=9, run__eval_every=2, run__solved_at=-1e9
+    run__num_iterations=15, run__eval_every=2, run__solved_at=-1e9
   )
   workdir = tmp_path / 'run'
   for _ in range(2):
     _train(config, workdir, progress_lib.Lines())
-    assert len(_rows(workdir)) == 5
+    assert len(_rows(workdir)) == 11
     out = capsys.readouterr()
     said = out.out + out.err
-    assert 'the last 3 evaluations reached run.solved_at' in said
-    assert '5 of 5 iterations are done' in said and 'continues' not in said
-  assert checkpoint.steps(workdir / 'checkpoints')[-1] == 5
+    assert '3 evaluations in a row reached run.solved_at' in said
+    assert '11 of 11 iterations are done' in said and 'continues' not in said
+  assert checkpoint.steps(workdir / 'checkpoints')[-1] == 11
   never = config_lib.replaced(config, {'run.solved_at': 1e9})
   _train(never, tmp_path / 'never')
-  assert len(_rows(tmp_path / 'never')) == 9
+  assert len(_rows(tmp_path / 'never')) == 15
 
 
 def test_returns_that_models_promise_are_watched(

@@ -80,6 +80,18 @@ def _alter_policy(root: pathlib.Path) -> None:
   (root / 'policy.npz').write_bytes(bytes(data))
 
 
+def _add_world(root: pathlib.Path) -> None:
+  """An environment that the run did not have, and a file of a desktop."""
+  (root / '.DS_Store').write_text('')
+  assert zoo.read(root).episodes
+  (root / 'world.json').write_text('{}')
+
+
+def _not_arrays(root: pathlib.Path) -> None:
+  (root / 'policy.npz').write_text('none')
+  manifest.write(root)
+
+
 def _sealed(root: pathlib.Path, **fields) -> None:
   """A description that somebody changed, sums and all."""
   made = json.loads((root / 'entry.json').read_text()) | fields
@@ -99,6 +111,8 @@ def _sealed(root: pathlib.Path, **fields) -> None:
       lambda x: [(x / y).unlink() for y in ('policy.npz', 'entry.json')],
       'its file entry.json is missing',
     ),
+    (_add_world, 'its file world.json is not in SHA256SUMS'),
+    (_not_arrays, 'policy.npz: must be an npz file of arrays'),
     (functools.partial(_sealed, episodes=0), 'episodes=0: must be >= 1'),
     (
       functools.partial(_sealed, return_mean='high'),

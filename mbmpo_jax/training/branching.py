@@ -77,8 +77,9 @@ def begin(
   """Returns the state of a new run at the branch.
 
   Its hyperparameters are those of `saved`. If the seed is another than that of
-  the other run, so are the random numbers. If the environment is another, the
-  best policy is that of `saved`, because returns cannot be compared.
+  the other run, so are the random numbers. If the environment or the length of
+  episodes is another, the best policy is that of `saved`, because returns
+  cannot be compared.
 
   Args:
     branch: the other run's checkpoint.
@@ -115,13 +116,18 @@ def begin(
   )
   policy = saved_policy.as_in(expected.policy, branch.tree['policy'])
   made = made._replace(policy=policy)
-  if config.env == branch.config.env:
+  if _episodes(config) == _episodes(branch.config):
     known = {'best_policy': best}
     for name in ('best_return', 'best_error', 'best_iteration'):
       value = branch.tree.get(name, getattr(saved, name))
       known[name] = jnp.asarray(value, getattr(saved, name).dtype)
     made = made._replace(**known)
   return jax.device_put(made, sharding)
+
+
+def _episodes(config: config_lib.Experiment) -> tuple[Any, int]:
+  """What returns depend on, besides the policy."""
+  return config.env, config.collect.episode_length
 
 
 def write(branch: Branch, folder: folder_lib.RunFolder) -> None:

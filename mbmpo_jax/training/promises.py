@@ -6,10 +6,11 @@ column. If the predicted return exceeds the real one more and more, the policy
 exploits errors of the model, and more training does not help. A warning is
 given if
 
-  promise - real > (MOST - 1) |real|,
+  promise - real > max((MOST - 1) |real|, LEAST * range),
 
 which for a positive real return means a ratio above `MOST`, and also applies to
-negative returns.
+negative returns. The range is that of the run's real returns so far. It matters
+where they are close to 0. Iteration 0, with uniform actions, is not judged.
 """
 
 import math
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # `run` imports `iteration`, which imports this module.
 # Warn if the ratio exceeds MOST in PATIENCE consecutive iterations. While the
 # policy improves quickly, a single iteration is not informative.
 MOST = 1.5
+LEAST = 0.1
 PATIENCE = 3
 
 
@@ -78,6 +80,8 @@ class Watch:
     self._declared = {n: m for n, m in declared.items() if m.against}
     self._names = [run.folder.root.name for run in runs]
     self._high = {(x, n): 0 for x in self._names for n in self._declared}
+    # The real returns' lowest and highest value so far.
+    self._range = dict.fromkeys(self._high, (math.inf, -math.inf))
     if not self._declared or not first:
       return
     for name, run in zip(self._names, runs, strict=True):
@@ -88,7 +92,7 @@ class Watch:
   def check(self, index: int, rows: Sequence[Mapping[str, float]]) -> None:
     """Processes the metrics of iteration `index`, one row per run."""
     for name, row in zip(self._names, rows, strict=True):
-      for metric in self._count(name, row):
+      for metric in self._count(name, {'iteration': index, **row}):
         declared = self._declared[metric]
         warnings.warn(
           f'{name}: iteration {index}: for {PATIENCE} iterations {metric}'
@@ -106,19 +110,25 @@ class Watch:
       high = self._high[name, metric]
       if high >= PATIENCE:  # already warned
         continue
-      above = _above(row, metric, self._declared[metric].against)
+      above = self._is_above(name, row, metric)
       self._high[name, metric] = high + 1 if above else 0
       if high + above == PATIENCE:
         due.append(metric)
     return due
 
-
-def _above(row: Mapping[str, float], metric: str, against: str) -> bool:
-  """Whether the predicted return is too high; False if one is missing."""
-  promise, real = row.get(metric), row.get(against)
-  if promise is None or real is None:
-    return False
-  return promise - real > (MOST - 1) * abs(real)
+  def _is_above(self, name: str, row: Mapping[str, float], metric: str) -> bool:
+    """Whether the predicted return is too high; False if one is missing."""
+    promise, real = row.get(metric), row.get(self._declared[metric].against)
+    if promise is None or real is None:
+      return False
+    low, high = self._range[name, metric]
+    if math.isfinite(real):
+      low, high = min(low, real), max(high, real)
+      self._range[name, metric] = low, high
+    if not row['iteration']:
+      return False
+    least = LEAST * max(high - low, 0.0)
+    return promise - real > max((MOST - 1) * abs(real), least)
 
 
 def _column(name: str) -> str:

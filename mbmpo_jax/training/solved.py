@@ -1,7 +1,9 @@
 """Ends a run whose evaluations have reached a given return.
 
-A run is solved if its last `IN_A_ROW` evaluations all have a mean return of at
-least `run.solved_at`. A return that is not finite is below any other.
+A run is solved once `IN_A_ROW` evaluations in a row have a mean return of at
+least `run.solved_at`. It ends `MORE` evaluations later. The mean of these is an
+unbiased result: the evaluations before them were selected because they are
+high. A return that is not finite is below any other.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,14 +15,18 @@ if TYPE_CHECKING:  # `run` imports modules that import this one.
   from mbmpo_jax.training import run as run_lib
 
 IN_A_ROW = 3
-MESSAGE = f'the last {IN_A_ROW} evaluations reached run.solved_at'
+MORE = 3
+MESSAGE = (
+  f'{IN_A_ROW} evaluations in a row reached run.solved_at, {MORE} evaluations'
+  ' ago'
+)
 _RETURN = 'eval/return_mean'
 
 
 def is_solved(
   rows: Sequence[Mapping[str, float]], solved_at: float | None
 ) -> bool:
-  """Whether a run with these metrics is solved.
+  """Whether a run with these metrics is solved and at its end.
 
   Args:
     rows: the metrics, one row per iteration.
@@ -32,17 +38,22 @@ def is_solved(
     ...   return {'eval/return_mean': value, 'time/eval_s': seconds}
     >>> # The second iteration has no evaluation.
     >>> rows = [row(7.0), row(math.nan, seconds=0.0), row(9.0), row(8.0)]
+    >>> is_solved(rows, 7.0)
+    False
+    >>> rows += [row(3.0), row(math.nan), row(7.0)]
     >>> is_solved(rows, 7.0), is_solved(rows, 7.5)
     (True, False)
-    >>> is_solved([*rows, row(math.nan)], 7.0)
-    False
   """
   if solved_at is None:
     return False
-  newest = metrics.evaluated(rows)[-IN_A_ROW:]
-  return len(newest) == IN_A_ROW and all(
-    row[_RETURN] >= solved_at for row in newest
-  )
+  returns = [row[_RETURN] for row in metrics.evaluated(rows)]
+  candidates = returns[: max(len(returns) - MORE, 0)]
+  in_a_row = 0
+  for value in candidates:
+    in_a_row = in_a_row + 1 if value >= solved_at else 0
+    if in_a_row == IN_A_ROW:
+      return True
+  return False
 
 
 class Watch:

@@ -94,6 +94,7 @@ def make(
   meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)
   declared = metrics_lib.declared(config)
+  imagination = config.model_rollouts
 
   fit = functools.partial(
     model_based.fit, env=env, section=config.model, dynamics=dynamics
@@ -122,14 +123,13 @@ def make(
 
     They are NaN for an empty buffer, so that rollouts start at resets.
     """
-    section = config.model_rollouts
-    if not section.num_seen:
+    if not imagination.num_seen:
       return None
     seen = buffer_lib.sample_newest(
       state.buffer,
       jax.random.fold_in(key, _STATES),
       count=_NUM_STATES,
-      newest=section.newest_starts,
+      newest=imagination.newest_starts,
     ).obs
     return jnp.where(state.buffer.size > 0, seen, jnp.nan)
 
@@ -181,7 +181,7 @@ def make(
     state = state._replace(counters=counters._replace(key=key))
     state, metrics = model_based.store(state, trajectory)
     if metrics_lib.SHORT in declared:
-      first = config.model_rollouts.horizon
+      first = imagination.horizon
       metrics[metrics_lib.SHORT] = episodes.mean(
         trajectory.reward[:first], trajectory.terminated[:first]
       )
@@ -189,8 +189,8 @@ def make(
 
   def improve(state: state_lib.State) -> tuple[state_lib.State, types.Metrics]:
     """All meta-steps of an iteration; metrics are means, counts are sums."""
-    if config.model_rollouts.num_seen:
-      _refuse_empty(state.buffer, config.model_rollouts.buffer_starts)
+    if imagination.num_seen:
+      _refuse_empty(state.buffer, imagination.buffer_starts)
     counters = state.counters
     key, steps_key = jax.random.split(counters.key)
 
@@ -222,15 +222,14 @@ def make(
     stuck = (metrics['nonfinite/steps'] > 0) & (
       metrics['meta/accept_rate'] == 0
     )
-    rollouts = config.model_rollouts
-    imagined = config.num_tasks * rollouts.rollouts_per_task * rollouts.horizon
+    rollouts = config.num_tasks * imagination.rollouts_per_task
     state = state._replace(
       counters=counters._replace(key=key, iteration=counters.iteration + 1),
       policy=theta,
     )
     return state, {
       **metrics,
-      'imagined/promise': values['imagined/return_post'][0],
+      'imagined/promise': promise(values),
       'model/disagreement': disagreement.along(
         dynamics,
         state.model,
@@ -239,10 +238,20 @@ def make(
         change=env.change,
       ),
       'imagined_steps': jnp.asarray(
-        2 * config.meta.num_meta_steps * imagined, float
+        2 * config.meta.num_meta_steps * rollouts * imagination.horizon, float
       ),
       base.STUCK: stuck.astype(float),
     }
+
+  def promise(values: types.Metrics) -> jax.Array:
+    """The return that the models predict for the policies that collect.
+
+    NaN if no rollout starts as a real episode does.
+    """
+    if imagination.num_seen == imagination.rollouts_per_task:
+      return jnp.full((), jnp.nan)
+    adapts = config.collect.policy == 'adapted'
+    return values['imagined/return_' + ('post' if adapts else 'pre')][0]
 
   def add(
     state: state_lib.State, trajectory: types.Trajectory

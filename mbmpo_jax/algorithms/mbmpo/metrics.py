@@ -31,8 +31,9 @@ METRICS = {
   'imagined/promise': base.Metric(
     '`imagined/return_post` in the first meta-step: the return that the newly'
     ' fitted models predict for policies adapted from the meta-policy with'
-    " which the iteration's data were collected; in iteration 0, the data come"
-    ' from uniform actions',
+    " which the iteration's data were collected (with `collect.policy=meta`,"
+    ' `imagined/return_pre`); in iteration 0, the data come from uniform'
+    ' actions; NaN if all rollouts start at states of the buffer',
     against='real/return',
     advice='reduce trust_region.max_kl or meta.num_meta_steps, or increase'
     ' model.hidden_sizes',

@@ -221,7 +221,8 @@ def claims(found: Sequence[Adapted]) -> list[report.Claim]:
       other = entry.start.label
       others.append(
         report.Claim(
-          f'{label} is ahead of {other} after {last} steps on {body}',
+          f'this policy of {label} is ahead of the start {other!r} after'
+          f' {last} steps on {body}',
           report.verdict(lead, 0.0),
           f'{np.mean(after):.4g} and {np.mean(ends):.4g}, {lead.text()}',
           {'panel': body, 'method': entry.start.key, 'lead': lead},

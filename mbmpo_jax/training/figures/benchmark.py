@@ -143,7 +143,8 @@ def table(
   """Returns a row per environment: results of finished runs, then published.
 
   A result is the mean over seeds of the final return (`curves.final`) with its
-  standard deviation, followed by the numbers of seeds and transitions.
+  standard deviation, followed by the numbers of seeds and of transitions. Runs
+  that ended early, because they are solved, have fewer transitions than others.
   """
   source = source or published()
   ours = list(dict.fromkeys(x.group.label for x in found.groups))
@@ -182,11 +183,15 @@ def claims(
     text = (
       f'{entry.group.label} reaches the published {mean:g} ± {std:g} on {world}'
     )
-    if not entry.finished:
-      made.append(report.undecided(text, 'no run of it is done'))
+    if entry.lacks:
+      lacks = entry.lacks if entry.finished else 'no run of it is done'
+      made.append(report.undecided(text, lacks))
       continue
     ends, least = intervals.mean(entry.finals), mean - std - _ROUNDING
-    reason = f'it ends with {ends.text()}, where {least:g} would do'
+    reason = (
+      f'after {_transitions(entry.curves)} transitions it has {ends.text()},'
+      f' where {least:g} would do'
+    )
     numbers: dict[str, Any] = {
       'world': world,
       'method': key,
@@ -262,16 +267,21 @@ def _ours(entry: study.Found | None) -> str:
   """Formats `171 ± 3 (2 seeds, 200k)`; the deviation is over seeds."""
   if entry is None:
     return '-'
-  begun = [curves.evaluations(rows) for rows in entry.rows if rows]
-  ends = np.asarray(
-    [curves.final(curve) for curve in begun if curve.steps.size]
-  )
-  if not ends.size:
+  done = [curve for curve in entry.curves if curve.steps.size]
+  if not done:
     return '-'
-  least = min(int(curve.steps[-1]) for curve in begun if curve.steps.size)
+  ends = np.asarray([curves.final(curve) for curve in done])
   spread = f' ± {_number(ends.std(ddof=1))}' if ends.size > 1 else ''
   seeds = f'{ends.size} seed{"s" if ends.size > 1 else ""}'
-  return f'{_number(ends.mean())}{spread} ({seeds}, {pace.count(least)})'
+  return f'{_number(ends.mean())}{spread} ({seeds}, {_transitions(done)})'
+
+
+def _transitions(done: Sequence[curves.Curve]) -> str:
+  """Formats the transitions of runs, `200k`, or `30k to 50k`."""
+  least, most = (f(int(x.steps[-1]) for x in done) for f in (min, max))
+  if least == most:
+    return pace.count(least)
+  return f'{pace.count(least)} to {pace.count(most)}'
 
 
 def _number(value: float) -> str:

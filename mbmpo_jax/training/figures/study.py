@@ -84,8 +84,8 @@ class Found(NamedTuple):
     """Why the runs cannot decide a claim; '' if they can."""
     if not self.finished:
       return 'runs are missing'
-    for run, curve in zip(self.group.runs, self.curves, strict=False):
-      if not curve.returns.size:
+    for run, rows in zip(self.group.runs, self.rows, strict=True):
+      if is_done(run, rows) and not curves.evaluations(rows).returns.size:
         return f'{run.name} has no finite evaluation'
     return ''
 

@@ -53,6 +53,11 @@ def verify(folder: pathlib.Path, *, new_allowed: bool = False) -> None:
     raise ManifestError(f'its file {NAME} is damaged')
 
 
+def names(folder: pathlib.Path) -> set[str]:
+  """Returns the names of the files that have a checksum."""
+  return set(_by_name((folder / NAME).read_bytes()))
+
+
 def is_step(name: str) -> bool:
   """Whether a folder of this name is a checkpoint: a decimal step number."""
   # `int` would also accept digits of other scripts and leading zeros.

@@ -15,6 +15,7 @@ import io
 import json
 import pathlib
 import shutil
+import zipfile
 from typing import Any, NamedTuple
 
 import jax
@@ -180,6 +181,7 @@ def read(root: pathlib.Path) -> Entry:
     manifest.verify(root, new_allowed=True)
   except (manifest.ManifestError, OSError) as error:
     raise ZooError(f'{root}: must be unaltered: {error}') from None
+  _check_no_addition(root)
   path = root / _ENTRY
   try:
     fields = folder_lib.read_fields(path)
@@ -202,16 +204,29 @@ def read_policy(root: pathlib.Path) -> tuple[int, Any]:
   Raises:
     ZooError: as `read` does.
   """
-  entry = read(root)
+  entry, path = read(root), root / _POLICY
   tree: dict[Any, Any] = {}
-  with np.load(root / _POLICY, allow_pickle=False) as arrays:
-    for name in arrays.files:
-      *places, last = (int(x) if x.isdigit() else x for x in name.split('/'))
-      inner = tree
-      for place in places:
-        inner = inner.setdefault(place, {})
-      inner[last] = arrays[name]
+  try:
+    with np.load(path, allow_pickle=False) as arrays:
+      for name in arrays.files:
+        *places, last = (int(x) if x.isdigit() else x for x in name.split('/'))
+        inner = tree
+        for place in places:
+          inner = inner.setdefault(place, {})
+        inner[last] = arrays[name]
+  except (OSError, ValueError, TypeError, zipfile.BadZipFile) as error:
+    raise ZooError(f'{path}: must be an npz file of arrays: {error}') from None
   return entry.iteration, tree
+
+
+def _check_no_addition(root: pathlib.Path) -> None:
+  """Refuses a file that has a meaning in an entry, but no checksum."""
+  listed = manifest.names(root)
+  for name in sorted(_FILES - listed - {manifest.NAME}):
+    if (root / name).exists():
+      raise ZooError(
+        f'{root}: must be unaltered: its file {name} is not in {manifest.NAME}'
+      )
 
 
 def env_steps(run: pathlib.Path, iteration: int) -> int:
