@@ -1,19 +1,24 @@
 """ACKTR: its steps against their equations, and that it learns."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import on_policy
 from mbmpo_jax.algorithms.acktr import algorithm as acktr
 from mbmpo_jax.algorithms.acktr import config as acktr_config
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.optim import kfac
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.rollouts import real
 from tests import learning
 from tests import test_on_policy
 
@@ -81,6 +86,74 @@ def test_an_iteration_moves_the_policy_as_its_factors_say():
   # One step of the policy and five of the value network, of fresh moments.
   assert after.optimizer.policy.steps == 1
   assert after.optimizer.value.steps == 5
+
+
+def test_the_value_network_steps_towards_its_targets(monkeypatch):
+  """Two steps on a masked batch, against the optimiser called by hand."""
+  improve = []
+
+  def keep(env, config, made, start, step, *args, **options):
+    improve.append(step)
+    return algorithm_of(env, config, made, start, step, *args, **options)
+
+  algorithm_of = on_policy.algorithm
+  monkeypatch.setattr(on_policy, 'algorithm', keep)
+  config = settings(
+    **{
+      'value_step.num_steps': 2,
+      'value_step.max_length': 1e3,  # so that the trust region is the limit
+    }
+  )
+  env = envs.make('point')
+  algorithm = algorithms.make('acktr', env, config)
+  hyper = base.hyper(config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), hyper)
+  trajectory, _ = jax.jit(
+    functools.partial(
+      real.rollout, env, algorithm.policy, num_envs=20, horizon=30
+    )
+  )(algorithm.policy_params(state), jax.random.PRNGKey(1))
+  rng = np.random.default_rng(0)
+  mask, targets, advantages = (
+    jnp.asarray(x, jnp.float32)
+    for x in (
+      rng.uniform(size=(30, 20)) < 0.5,
+      5 * rng.normal(size=(30, 20)),
+      rng.normal(size=(30, 20)),
+    )
+  )
+  batch = on_policy.Batch(trajectory._replace(mask=mask), advantages, targets)
+  found = jax.jit(improve[0])(state, batch, jax.random.PRNGKey(2))
+
+  made = on_policy.parts(env, config, None)
+  live = np.asarray(mask) > 0
+  obs, wanted = trajectory.obs[live], targets[live]
+  value, optimizer_state = state.value, state.optimizer.value
+
+  def loss(params):
+    return jnp.mean(jnp.square(made.value(params, obs) - wanted)) / 2
+
+  @jax.jit
+  def step(value, optimizer_state):
+    error, gradient = jax.value_and_grad(loss)(value)
+    changes, optimizer_state = acktr.value_optimizer(hyper, 2 * error).update(
+      gradient,
+      optimizer_state,
+      value,
+      samples=kfac.record(value, obs, jnp.sum),
+    )
+    return optax.apply_updates(value, changes), optimizer_state
+
+  for _ in range(2):
+    value, optimizer_state = step(value, optimizer_state)
+  moved = jax.tree.map(lambda x, y: x - y, found.value, state.value)
+  expected = jax.tree.map(lambda x, y: x - y, value, state.value)
+  size = max(float(jnp.max(abs(x))) for x in jax.tree.leaves(expected))
+  assert size > 1e-3
+  for ours, theirs in zip(
+    *map(jax.tree.leaves, (moved, expected)), strict=True
+  ):
+    np.testing.assert_allclose(ours, theirs, atol=1e-3 * size)
 
 
 def test_a_step_that_is_not_finite_is_not_taken():

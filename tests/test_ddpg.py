@@ -19,6 +19,7 @@ from mbmpo_jax.algorithms.ddpg import config as config_lib
 from mbmpo_jax.algorithms.ddpg import learner as learner_lib
 from mbmpo_jax.algorithms.ddpg import networks as ddpg_networks
 from mbmpo_jax.objectives import dpg
+from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import squashed
 from tests import learning
 from tests import reference_q
@@ -143,6 +144,78 @@ def test_policy_and_targets_wait_for_the_critics(kind, delay, x64):
         ),
       )
     learner = after
+
+
+@pytest.mark.parametrize('kind', ['ddpg', 'td3'])
+def test_an_update_is_that_of_numpy(kind, x64):
+  """The gradients of critics and policy are in Adam's first moments."""
+  config = make_config(
+    kind,
+    **{'learn.discount': 0.9, 'learn.smoothing_std': 0.4}
+    if kind == 'td3'
+    else {'learn.discount': 0.9},
+  )
+  networks, hyper = ddpg_networks.make(World(), config), base.hyper(config)
+  learner, other = (
+    learner_lib.init(networks, jax.random.PRNGKey(seed), hyper)
+    for seed in range(2)
+  )
+  # The next update is the second one, in which TD3's policy moves.
+  learner = learner._replace(target=other.nets, updates=jnp.int32(1))
+  batch, key = reference_q.batch(), jax.random.PRNGKey(2)
+  after, metrics, finite = learner_lib.update(
+    learner, hyper, rows(), key, networks=networks, section=config.learn
+  )
+  assert finite
+  next_action = policy_by_hand(other.nets.policy, batch.next_obs)
+  if kind == 'td3':
+    noise = distributions.normal_noise(key, (SIZES.rows,), SIZES.action)
+    shift = np.clip(0.4 * np.asarray(noise), -0.5, 0.5)
+    next_action = np.clip(next_action + shift, -1, 1)
+  q = reference_q.qs(other.nets.critic, batch.next_obs, next_action)
+  y = batch.reward + 0.9 * (1 - batch.terminated) * q.min(-1)
+
+  def critic_loss(params: Any) -> Any:
+    q = reference_q.qs(params, batch.obs, batch.action)
+    return 0.5 * np.mean(np.sum((q - y[:, None]) ** 2, -1))
+
+  def policy_loss(params: Any) -> Any:
+    action = policy_by_hand(params, batch.obs)
+    return -np.mean(reference_q.qs(after.nets.critic, batch.obs, action)[:, 0])
+
+  for name, loss in (('critic', critic_loss), ('policy', policy_loss)):
+    before = getattr(learner.nets, name)
+    np.testing.assert_allclose(metrics[f'{name}/loss'], loss(before), rtol=1e-9)
+    moment = getattr(after.optimizers, name)[0].mu
+    tiny.assert_close(
+      jax.tree.map(lambda x: 10 * x, moment),
+      reference_q.gradient(loss, before),
+      1e-8,
+    )
+
+
+def test_it_collects_with_noise():
+  """Of the given deviation, around the greedy action."""
+  config = make_config(
+    'ddpg',
+    **{
+      'policy.exploration_std': 0.1,
+      'policy.learning_rate': 1e-9,
+      'collect.num_envs': 10,
+      'collect.steps_per_env': 60,
+      'collect.start_steps': 100,
+      'run.chunk': 60,
+    },
+  )
+  algorithm = ddpg_algorithm.make(envs.make('point'), config, check=False)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  state, _ = jax.jit(algorithm.update)(state)
+  rows = jax.tree.map(lambda x: np.asarray(x[100:600]), state.buffer.data)
+  greedy = policy_by_hand(algorithm.policy_params(state), rows.obs)
+  inside = abs(greedy) < 0.7  # where noise is hardly ever clipped
+  assert inside.mean() > 0.5
+  shift = (np.asarray(rows.action) - greedy)[inside]
+  np.testing.assert_allclose(np.std(shift), 0.1, rtol=0.15)
 
 
 def test_it_explores_about_what_it_does_greedily():

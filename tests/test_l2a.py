@@ -3,6 +3,7 @@
 import functools
 import pathlib
 import runpy
+import types as types_lib
 from typing import Any
 
 import jax
@@ -13,7 +14,9 @@ import pytest
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms.l2a import algorithm as l2a_algorithm
 from mbmpo_jax.algorithms.l2a import config as l2a
 from mbmpo_jax.models import early_stopping
 from mbmpo_jax.models import fit as fit_lib
@@ -474,6 +477,70 @@ def test_the_gain_is_what_adaptation_takes_off_the_error(data, x64):
       ]
     )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_the_gain_is_of_whole_segments_of_the_buffer(x64):
+  """Two episodes, a broken row and empty slots; the share that is removed."""
+  model, stats = make(), statistics()
+  lengths = (9, 7)
+  rng = np.random.default_rng(6)
+  rows = types.Transition(
+    obs=rng.normal(size=(16, 2)),
+    action=rng.uniform(-1, 1, (16, 2)),
+    reward=rng.normal(size=16),
+    next_obs=rng.normal(size=(16, 2)),
+    terminated=np.zeros(16),
+    truncated=np.zeros(16),
+    episode=np.repeat(np.arange(2, dtype=np.int32), lengths),
+    time=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths]),
+  )
+  rows.reward[12] = np.nan  # The buffer leaves it out.
+  buffer = buffer_lib.add(buffer_lib.init_transitions(20, 2, 2), rows)
+  state = types_lib.SimpleNamespace(model=begun(model, stats), buffer=buffer)
+  found = l2a_algorithm.gain(model, state, (M, K), _KEY)
+
+  x = standard(stats.inputs, np.concatenate([rows.obs, rows.action], -1))
+  y = np.concatenate(
+    [
+      standard(stats.targets, rows.next_obs - rows.obs),
+      standard(stats.reward, rows.reward[:, None]),
+    ],
+    -1,
+  )
+  broken = np.isnan(y).any(-1)
+  segments = []
+  for last in range(16):
+    taken = [last - back for back in range(M + K - 1, -1, -1)]
+    live = [
+      p >= 0 and rows.episode[p] == rows.episode[last] and not broken[p]
+      for p in taken
+    ]
+    # From the last gap on; the K predicted steps are all there.
+    live = [all(live[i:]) for i in range(M + K)]
+    if all(live[M:]):
+      segments.append((taken, np.asarray(live, float)))
+  assert 0 < len(segments) < 16
+  x, y = np.nan_to_num(x), np.nan_to_num(y)
+  cut = [np.where(mask > 0, taken, 0) for taken, mask in segments]
+  mask = np.stack([mask for _, mask in segments])
+  x, y = (np.stack([v[rows] for rows in cut]) for v in (x, y))
+  weight = np.full(len(segments), 1 / len(segments))
+  before, after = (
+    np.mean(
+      [
+        segments_loss_by_hand(
+          layers_of(state.model.params, m), x, y, mask, weight, alpha
+        )
+        for m in range(2)
+      ]
+    )
+    for alpha in (0.0, ALPHA)
+  )
+  assert abs(after - before) > 1e-3
+  np.testing.assert_allclose(found, 1 - after / before, rtol=1e-9)
+  empty = buffer_lib.init_transitions(20, 2, 2)
+  state = types_lib.SimpleNamespace(model=state.model, buffer=empty)
+  assert l2a_algorithm.gain(model, state, (M, K), _KEY) == 0
 
 
 # The algorithm

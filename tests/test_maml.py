@@ -684,13 +684,10 @@ def _outer_step(
   at_theta = meta_gradient.differentiate(_policy(), params, batch, **settings)
   return trpo.trpo_step(
     params,
-    at_theta.objective,
+    at_theta,
     max_kl=max_kl,
     cg_iterations=cg_iterations,
     damping=1e-5,
-    value_and_gradient=(at_theta.surrogate, at_theta.gradient),
-    curvature_fn=at_theta.curvature,
-    quadratic_fn=at_theta.quadratic,
   )
 
 

@@ -227,4 +227,4 @@ def test_settings_that_do_not_fit_are_refused(values, message):
 def test_all_members_need_no_equal_shares():
   config = small_config(num_candidates=81, members='all', disagreement_coef=0.5)
   validation.validate(config)
-  assert config.steps_per_plan == 2 * 81 * 4
+  assert config.planner.steps(config.model.num_models) == 2 * 81 * 4

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mbmpo_jax import algorithms
@@ -508,10 +509,34 @@ def test_a_memory_must_be_handed_on():
 
 
 def test_data_from_outside_teach_nothing():
-  config = settings('ppo')
-  algorithm = algorithms.make('ppo', envs.make('point'), config)
-  assert algorithm.add is on_policy.add
+  """They are counted."""
+  config, env = settings('ppo'), envs.make('point')
+  algorithm = algorithms.make('ppo', env, config)
+  state = jax.jit(algorithm.init)(jax.random.PRNGKey(0), base.hyper(config))
+  trajectory, _ = real.rollout(
+    env,
+    algorithm.policy,
+    algorithm.policy_params(state),
+    jax.random.PRNGKey(1),
+    num_envs=2,
+    horizon=3,
+  )
+  after = jax.jit(algorithm.add)(state, trajectory)
+  assert after.counters.env_steps == 6
+  same = after._replace(counters=state.counters)
+  jax.tree.map(np.testing.assert_array_equal, same, state)
   assert algorithm.adapt is None
+
+
+def test_a_long_gradient_is_shortened():
+  """Adam's first moment is a tenth of what it is given."""
+  config = settings('ppo', **{'learn.max_grad_norm': 0.5})
+  adam = minibatches.optimizer(config.learn, 1e-3)
+  params = jnp.zeros(2)
+  for gradient, given in (([3.0, 4.0], [0.3, 0.4]), ([0.1, 0.2], [0.1, 0.2])):
+    _, state = adam.update(jnp.asarray(gradient), adam.init(params), params)
+    moments = optax.tree.get(state, 'mu')
+    np.testing.assert_allclose(moments, 0.1 * np.asarray(given), rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -212,9 +212,12 @@ def test_adaptation_hands_on_the_transitions(learned):
   after = reading(learned).seen(state.moments, episode(learned))
   whole = jax.tree.map(lambda x: x[2, 0], after.next_obs.memory.points)
   jax.tree.map(close, points, whole)
-  broken = steps._replace(next_obs=steps.next_obs.at[1].set(jnp.nan))
-  _, left = jax.jit(algorithm.adapt)(state, broken, jax.random.PRNGKey(0))
-  assert left.mask.tolist() == [0, 1, 0, 1] and np.all(np.isfinite(left.y))
+  adapt = jax.jit(algorithm.adapt)
+  # Angles of infinity are turned to NaN; angular velocities are not.
+  for bad in (np.nan, np.inf, 1e12):
+    broken = steps._replace(next_obs=steps.next_obs.at[1, :, 2:].set(bad))
+    _, left = adapt(state, broken, jax.random.PRNGKey(0))
+    assert left.mask.tolist() == [0, 1, 0, 1] and np.all(np.isfinite(left.y))
   first = episode(learned, context=points)
   assert first.extras.points.mask[0].tolist() == [[0, 1, 1, 1]] * 2
   with pytest.raises(config_lib.ConfigError, match='context=5 transitions'):

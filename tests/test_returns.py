@@ -253,12 +253,13 @@ def test_standardized_advantages_have_no_unit(rollouts, unit):
   np.testing.assert_allclose(scaled, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize('live', [0, 1, 4])
-def test_standardize_without_spread(live):
+@pytest.mark.parametrize('live', [0, 1, 4000])
+@pytest.mark.parametrize('value', [3.0, 0.1, -12.3])
+def test_standardize_without_spread(live, value):
   """Equal advantages, one or none: no signal, and no NaN."""
-  mask = (jnp.arange(4.0) < live).astype(float)[:, None]
-  scaled = _standardize(jnp.full((4, 1), 3.0), mask)
-  np.testing.assert_array_equal(scaled, np.zeros((4, 1)))
+  mask = (jnp.arange(4000.0) < live).astype(float)[:, None]
+  scaled = _standardize(jnp.full((4000, 1), value), mask)
+  np.testing.assert_array_equal(scaled, np.zeros((4000, 1)))
 
 
 def _trajectory(rollouts: dict[str, np.ndarray]) -> types.Trajectory:

@@ -162,6 +162,10 @@ def test_an_update_steps_each_of_the_four_in_turn(networks):
   hyper = base.hyper(config)
   before = learner_lib.init(networks, jax.random.PRNGKey(3), hyper)
   tiny.assert_close(before.target, before.critic)
+  # Targets that lag behind, as they do later.
+  before = before._replace(
+    target=jax.tree.map(lambda x: x + 0.1, before.target)
+  )
   rows = reference_q.batch()
   batch = learner_lib.Batch(
     rows.obs, rows.action, rows.reward, rows.next_obs, rows.terminated
@@ -194,6 +198,15 @@ def test_an_update_steps_each_of_the_four_in_turn(networks):
   assert (after.log_temperature < before.log_temperature) == (
     metrics['policy/entropy'] > wanted
   )
+  # The critics' loss is towards the target critics and the entropy.
+  noise = networks.noise(jax.random.split(key)[1], (rows.reward.size,))
+  next_action, log_prob = policy_by_hand(before.policy)(rows.next_obs, noise)
+  q = reference_q.qs(before.target, rows.next_obs, next_action).min(-1)
+  discount = config.learn.discount
+  y = rows.reward + discount * (1 - rows.terminated) * (q - 0.3 * log_prob)
+  q = reference_q.qs(before.critic, rows.obs, rows.action)
+  loss = 0.5 * np.mean(np.sum((q - y[:, None]) ** 2, -1))
+  np.testing.assert_allclose(metrics['critic/loss'], loss, rtol=1e-9)
   # The policy's loss is that with the critics as they are after their step.
   noise = networks.noise(jax.random.split(key)[0], (rows.reward.size,))
   loss, _ = sac.actor_loss(

@@ -45,9 +45,8 @@ class State(NamedTuple):
   running: real.Running  # the state of the environments
   buffer: buffer_lib.Buffer
   progress: 'Progress'
-  moments: (
-    Any  # `normalized_inputs.InputMoments`, or () if nothing is normalised
-  )
+  # `normalized_inputs.InputMoments`, or () if nothing is normalised
+  moments: Any
 
 
 class Progress(NamedTuple):

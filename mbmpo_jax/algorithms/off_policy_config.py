@@ -12,7 +12,7 @@ class Collect(config.Steps):
   Attributes:
     buffer_capacity: number of newest transitions kept.
     start_steps: number of first transitions, over all environments, with
-      uniform actions; learning begins after them.
+      uniform actions, rounded up to whole rounds; learning begins after them.
     normalize_observations: whether the networks that learn to act get
       observations, and rewards of remembered steps, normalised by their running
       moments.
@@ -45,7 +45,8 @@ class Learn:
   Attributes:
     num_updates: G.
     update_every: steps of each environment between updates.
-    batch_size: transitions of an update, sampled uniformly with replacement.
+    batch_size: transitions of an update, sampled uniformly with replacement
+      (in PEARL one from each of as many equal parts of the buffer).
     discount: gamma.
     target_rate: tau, the step of the target networks towards the networks.
   """

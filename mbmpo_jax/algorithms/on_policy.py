@@ -21,12 +21,10 @@ from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import on_policy_config
 from mbmpo_jax.algorithms import on_policy_metrics
 from mbmpo_jax.envs import base as envs_base
-from mbmpo_jax.envs import spaces
 from mbmpo_jax.networks import critics
 from mbmpo_jax.objectives import ppo
 from mbmpo_jax.objectives import returns
 from mbmpo_jax.policies import base as policies
-from mbmpo_jax.policies import categorical
 from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
@@ -119,7 +117,7 @@ def parts(
       memory that is not part of its actions' extras.
   """
   if policy is None:
-    policy = make_policy(env, config)
+    policy = model_based.make_policy(env, config.policy)
   model_based.check_policy(env, policy)
   _check_memory(env, policy)
   acting = policy
@@ -134,17 +132,6 @@ def parts(
     return jnp.asarray(network.apply(params, obs))
 
   return Parts(policy, acting, init_value, value)
-
-
-def make_policy(
-  env: envs_base.Environment, config: on_policy_config.Config
-) -> policies.Policy:
-  """A Gaussian policy, or a softmax for discrete actions."""
-  if isinstance(env.action_space, spaces.Discrete):
-    return categorical.make(
-      env.observation_size, env.action_size, config.policy.hidden_sizes
-    )
-  return model_based.gaussian_policy(env, config.policy)
 
 
 def algorithm(

@@ -12,9 +12,9 @@ Most clips pass the gradient on. Actions of a `Gaussian` or `Deterministic`
 distribution are clipped to [-1, 1] with a straight-through gradient
 (`straight_through.clip`). So are the predictions of the models in
 `models/neural_process/` and `models/dropout.py`, and what environments clip in
-`project`. A squashed action is not
-clipped; its squashing function is differentiated. The ensemble's clip is an
-ordinary one, whose gradient is zero outside the bounds.
+`project`. A squashed action is not clipped; its squashing function is
+differentiated. The ensemble's clip is an ordinary one, whose gradient is zero
+outside the bounds.
 """
 
 from collections.abc import Callable

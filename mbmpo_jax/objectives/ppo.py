@@ -26,9 +26,8 @@ class Clipped(NamedTuple):
 
   surrogate: jax.Array  # L_clip
   clip_fraction: jax.Array  # share of steps with |ratio - 1| > eps
-  kl: (
-    jax.Array
-  )  # mean r - 1 - log r, an estimate of KL(pi_old || pi) that is >= 0
+  # mean r - 1 - log r, an estimate of KL(pi_old || pi) that is >= 0
+  kl: jax.Array
 
 
 def clipped_surrogate(

@@ -105,6 +105,8 @@ def standardize(advantages: jax.Array, mask: jax.Array) -> jax.Array:
   largest magnitude, so that the result does not depend on the reward's unit.
   """
   centred = masking.live(advantages - masking.mean(advantages, mask), mask)
+  # The rounding error of the mean, which is all there is of equal advantages.
+  centred = masking.live(centred - masking.mean(centred, mask), mask)
   size = jax.lax.stop_gradient(jnp.max(jnp.abs(masking.live(advantages, mask))))
   # Squares of small numbers underflow; scaling by a power of two is exact.
   unit = jnp.ldexp(jnp.ones_like(size), jnp.frexp(size)[1])

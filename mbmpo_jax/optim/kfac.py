@@ -38,6 +38,7 @@ _EPSILON = 1e-12
 class Samples(NamedTuple):
   """Inputs and output gradients of one layer for samples B."""
 
+  # With a mask, both are multiplied by sqrt(mask / share of live samples).
   inputs: jax.Array  # a, [B, I + 1]; the last entry is 1
   gradients: jax.Array  # g, [B, O]
 
@@ -174,8 +175,8 @@ def record(
     activation: of all layers but the last, one of `mlp.ACTIVATIONS`.
     diagonal: the diagonal of the Fisher matrix for parameters in no layer.
     mask: `[B]`, 1. where a sample counts. The other samples become 0, and those
-      that count are scaled up, so that means over all samples equal means over
-      the samples that count.
+      that count are scaled up, so that means of products over all samples equal
+      those over the samples that count.
 
   Returns:
     A tree like `params`, with `Samples` in place of each layer and `Diagonal`

@@ -31,8 +31,20 @@ class Expansion(NamedTuple):
   surrogate: jax.Array
   gradient: types.Params  # of the surrogate
   curvature: Callable[[types.Params], types.Params]  # v -> H v
-  quadratic: Callable[[types.Params], jax.Array]  # v -> v'Hv
+  # v -> v'Hv, used in the last iteration; `None` if it costs as much as H v.
+  quadratic: Callable[[types.Params], jax.Array] | None
   objective: Objective  # for parameters other than theta
+
+
+def expand(objective: Objective, params: types.Params) -> Expansion:
+  """An objective's derivatives at `params`, by automatic differentiation."""
+  surrogate, gradient = jax.value_and_grad(lambda p: objective(p)[0])(params)
+
+  def curvature(v: types.Params) -> types.Params:
+    slope = jax.grad(lambda p: objective(p)[1])
+    return jax.jvp(slope, (params,), (v,))[1]
+
+  return Expansion(surrogate, gradient, curvature, None, objective)
 
 
 class TrpoInfo(NamedTuple):
@@ -48,14 +60,11 @@ class TrpoInfo(NamedTuple):
 
 def trpo_step(
   params: types.Params,
-  objective_fn: Objective | Expansion,
+  objective: Objective | Expansion,
   *,
   max_kl: jax.Array | float,
   cg_iterations: int,
   damping: jax.Array | float,
-  value_and_gradient: tuple[jax.Array, types.Params] | None = None,
-  curvature_fn: Callable[[types.Params], types.Params] | None = None,
-  quadratic_fn: Callable[[types.Params], jax.Array] | None = None,
   backtrack_ratio: jax.Array | float = 0.8,
   max_backtracks: int = 15,
   all_sum: Callable[[Any], Any] = lambda tree: tree,
@@ -64,19 +73,12 @@ def trpo_step(
 
   Args:
     params: theta, any pytree of floats.
-    objective_fn: theta -> (surrogate, kl), two scalars. The surrogate is
-      maximised; the kl must be zero with zero gradient at `params`. Or an
-      `Expansion` at `params`, which replaces the three arguments
-      `value_and_gradient`, `curvature_fn` and `quadratic_fn`.
+    objective: theta -> (surrogate, kl), two scalars. The surrogate is
+      maximised; the kl must be zero with zero gradient at `params`. Or its
+      `Expansion` at `params`, if the derivatives are known.
     max_kl: delta.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
-    value_and_gradient: of the surrogate at `params`; by default computed by
-      reverse differentiation.
-    curvature_fn: v -> H v at `params`; by default the forward derivative of the
-      kl's gradient.
-    quadratic_fn: v -> v'Hv at `params`, if it is cheaper than a product H v;
-      used in the last iteration.
     backtrack_ratio: factor between successive step lengths.
     max_backtracks: number of step lengths to try, the full one first.
     all_sum: sums a tree over devices, if each device computes its part of the
@@ -91,31 +93,24 @@ def trpo_step(
   Example:
     Ascent along x + y, at most sqrt(2 delta) from the origin:
 
-    >>> def objective(theta):
+    >>> def sum_and_size(theta):
     ...   return jnp.sum(theta), jnp.sum(jnp.square(theta)) / 2
     >>> theta, info = trpo_step(
-    ...   jnp.zeros(2), objective, max_kl=1.0, cg_iterations=2, damping=1e-5
+    ...   jnp.zeros(2), sum_and_size, max_kl=1.0, cg_iterations=2, damping=1e-5
     ... )
     >>> theta.round(3).tolist(), bool(info.accepted)
     ([1.0, 1.0], True)
   """
-  if isinstance(objective_fn, Expansion):
-    about, objective_fn = objective_fn, objective_fn.objective
-    value_and_gradient = (about.surrogate, about.gradient)
-    curvature_fn, quadratic_fn = about.curvature, about.quadratic
-  if curvature_fn is None:
-    curvature_fn = _hessian_product(lambda p: objective_fn(p)[1], params)
-  if value_and_gradient is None:
-    value_and_gradient = jax.value_and_grad(lambda p: objective_fn(p)[0])(
-      params
-    )
-  surrogate, gradient = all_sum(value_and_gradient)
+  if not isinstance(objective, Expansion):
+    objective = expand(objective, params)
+  at_params = objective
+  surrogate, gradient = all_sum((at_params.surrogate, at_params.gradient))
   direction = natural_gradient(
     gradient,
-    curvature_fn,
+    at_params.curvature,
     cg_iterations=cg_iterations,
     damping=damping,
-    quadratic_fn=quadratic_fn,
+    quadratic_fn=at_params.quadratic,
     all_sum=all_sum,
   )
   theta, unravel = jax.flatten_util.ravel_pytree(params)
@@ -127,7 +122,7 @@ def trpo_step(
 
   def attempt(backtracks: jax.Array) -> tuple[jax.Array, ...]:
     candidate = theta + backtrack_ratio**backtracks * full_step
-    value, kl = all_sum(objective_fn(unravel(candidate)))
+    value, kl = all_sum(at_params.objective(unravel(candidate)))
     gain = value - surrogate
     finite = masking.all_finite((candidate, gain, kl))
     return gain, kl, finite & (gain > 0) & (kl <= max_kl), ~finite
@@ -173,7 +168,7 @@ def natural_gradient(
     curvature_fn: v -> H v, for pytrees like `gradient`.
     cg_iterations: conjugate-gradient iterations.
     damping: added to the diagonal of H.
-    quadratic_fn: v -> v'Hv, see `trpo_step`.
+    quadratic_fn: v -> v'Hv, see `Expansion`.
     all_sum: sums products over devices, see `trpo_step`.
 
   Returns:
@@ -194,9 +189,3 @@ def natural_gradient(
   return linear.conjugate_gradient(
     product, quadratic, flat, iterations=cg_iterations
   )
-
-
-def _hessian_product(
-  fn: Callable[[types.Params], jax.Array], params: types.Params
-) -> Callable[[types.Params], types.Params]:
-  return lambda v: jax.jvp(jax.grad(fn), (params,), (v,))[1]

@@ -4,6 +4,10 @@ The carry holds these transitions, and the noise of a latent, which is drawn
 once per episode. The wrapped policy has no memory: its input is a `Seen`, which
 holds observation, transitions and noise. A critic may read the same input, so
 that stored steps can be evaluated in any order.
+
+Transitions are normalised when they are remembered. If the moments change in
+the middle of an episode, its next W steps have windows of both normalisations,
+in acting and in learning alike.
 """
 
 from collections.abc import Callable

@@ -113,7 +113,8 @@ def _found(
   places, found = at(1)
   if num_envs > 1:
     further, there = at(num_envs)
-    # Rows that were left out shift the others to the other place.
+    # Episodes from outside are whole: their steps follow each other. Beside a
+    # row that was left out, steps have neither place, and the window ends.
     places, found = jnp.where(there, further, places), found | there
   unbroken = jax.lax.cumprod(found.astype(jnp.int32), axis=1, reverse=True)
   return places, unbroken > 0

@@ -136,11 +136,6 @@ class Config(config.Experiment):
   model: config.Ensemble = dataclasses.field(default_factory=config.Ensemble)
   planner: Planner = dataclasses.field(default_factory=Planner)
 
-  @property
-  def steps_per_plan(self) -> int:
-    """Number of model steps for one action in one environment."""
-    return self.planner.steps(self.model.num_models)
-
   def check(self, *, env_max_episode_steps: int | None = None) -> None:
     """Checks relations between fields; see `config.Experiment.check`."""
     super().check(env_max_episode_steps=env_max_episode_steps)

@@ -89,7 +89,8 @@ def make(
   ) -> tuple[types.Params, sets.Points]:
     """The unchanged parameters, and the policy's context from the data.
 
-    Transitions that are not finite are left out. More than `context.window`
+    Transitions are left out if a number in them is not finite or beyond 1e10,
+    the limit of `masking.sound_rows`. More than `context.window`
     raise a `ConfigError`.
     """
     del key
@@ -102,7 +103,9 @@ def make(
     points = _reading(env, config).point(
       state.moments, rows.obs, rows.action, rows.reward, rows.next_obs
     )
-    sound = masking.sound_rows((points.x, points.y))
+    raw = (rows.obs, rows.action, rows.reward, rows.next_obs)
+    # Normalised observations are clipped, so that they are always sound.
+    sound = masking.sound_rows((raw, points.x, points.y))
     points = sets.live(points._replace(mask=sound.astype(points.mask.dtype)))
     count, room = rows.reward.shape[0], config.context.window
     if count > room:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from mbmpo_jax.models.neural_process import parts
+from mbmpo_jax.objectives import pearl
 from mbmpo_jax.policies import context as context_lib
 from mbmpo_jax.policies import distributions
 
@@ -46,8 +47,4 @@ class Told(nn.Module):
 
   def divergence(self, seen: context_lib.Seen) -> jax.Array:
     """KL of q(z) from the standard normal, [...], in nats."""
-    found = self.latent(seen)
-    prior = distributions.Gaussian(
-      jnp.zeros_like(found.mean), jnp.zeros_like(found.mean)
-    )
-    return found.kl(prior)
+    return pearl.divergence(self.latent(seen))

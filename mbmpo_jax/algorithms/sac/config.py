@@ -58,6 +58,8 @@ class Temperature:
 class Config(off_policy_config.Config):
   """The configuration of an experiment, with the defaults of SAC's authors.
 
+  Only the bounds of the policy's log standard deviation are others.
+
   Attributes:
     policy: the squashed Gaussian.
     temperature: weight of the policy's entropy.
