@@ -94,34 +94,11 @@ class Update(Protocol):
 
 
 METRICS = {
-  'env_steps': base.Metric('real transitions collected so far'),
-  'real_steps': base.Metric(
-    'real transitions of the iteration',
-    over_runs='sum',
-    per_second_of='learn',
-  ),
-  'real/return': base.Metric(
-    'mean undiscounted return of the episodes that were collected for learning'
-    ' and ended in the iteration',
-    label='real',
-    curve='real, as collected',
-  ),
-  'real/length': base.Metric(
-    'mean length of the episodes of `real/return`, in steps'
-  ),
-  'nonfinite/transitions': base.Metric(
-    'collected transitions that were left out because a number in them was not'
-    ' finite',
-    over_runs='sum',
-  ),
+  **shared_metrics.CONTINUED,
   'updates': base.Metric(
     'gradient updates taken in the iteration',
     over_runs='sum',
     per_second_of='learn',
-  ),
-  'nonfinite/updates': base.Metric(
-    'updates that were skipped because a number in them was not finite',
-    over_runs='sum',
   ),
   **shared_metrics.STUCK,
 }

@@ -4,18 +4,7 @@ from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import shared_metrics
 
 METRICS = {
-  **shared_metrics.COLLECT,
-  'real_steps': base.Metric(
-    'real transitions of the iteration',
-    over_runs='sum',
-    per_second_of='learn',
-  ),
-  'real/return': base.Metric(
-    'mean undiscounted return of the episodes that were collected for learning'
-    ' and ended in the iteration',
-    label='real',
-    curve='real, as collected',
-  ),
+  **shared_metrics.CONTINUED,
   **shared_metrics.POLICY,
   'policy/entropy': base.Metric(
     'entropy of the policy before the update, mean over the collected steps, in'
@@ -33,10 +22,6 @@ METRICS = {
   'value/explained': base.Metric(
     'share of the variance of the lambda-returns that the value network'
     ' explained before its update; at most 1'
-  ),
-  'nonfinite/updates': base.Metric(
-    'updates that were skipped because a number in them was not finite',
-    over_runs='sum',
   ),
   **shared_metrics.STUCK,
 }

@@ -24,6 +24,32 @@ COLLECT = {
   ),
 }
 
+# Of methods whose environments continue from one iteration to the next.
+CONTINUED = {
+  **COLLECT,
+  'real_steps': COLLECT['real_steps']._replace(per_second_of='learn'),
+  'real/return': COLLECT['real/return']._replace(
+    text='mean undiscounted return of the episodes that were collected for'
+    ' learning and ended in the iteration'
+  ),
+  'nonfinite/updates': base.Metric(
+    'updates that were skipped because a number in them was not finite',
+    over_runs='sum',
+  ),
+}
+
+CRITIC = {
+  'critic/loss': base.Metric(
+    'half the mean squared error of Q, sum over critics, mean over updates',
+    label='critic loss',
+    panel='critic loss',
+    log=True,
+  ),
+  'critic/q': base.Metric(
+    'Q of the sampled transitions, mean over transitions, critics and updates'
+  ),
+}
+
 FIT = {
   'model/val_loss': base.Metric(
     'validation loss of the parameters that a fit keeps, mean over models: mean'

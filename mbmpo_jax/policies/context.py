@@ -20,6 +20,7 @@ from mbmpo_jax import types
 from mbmpo_jax.models.neural_process import sets
 from mbmpo_jax.policies import base
 from mbmpo_jax.policies import normalized
+from mbmpo_jax.rollouts import windows
 
 
 class Memory(NamedTuple):
@@ -125,13 +126,7 @@ class Reading(NamedTuple):
 
 def push(points: sets.Points, new: sets.Points) -> sets.Points:
   """`points` [..., W] without the oldest one, and with `new` [...] appended."""
-  axis = new.mask.ndim
-
-  def shift(past: jax.Array, new: jax.Array) -> jax.Array:
-    kept = jax.lax.slice_in_dim(past, 1, past.shape[axis], axis=axis)
-    return jnp.concatenate([kept, jnp.expand_dims(new, axis)], axis)
-
-  return jax.tree.map(shift, points, new)
+  return windows.shifted(points, new, axis=new.mask.ndim)
 
 
 def remembering(

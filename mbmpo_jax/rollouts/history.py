@@ -95,15 +95,8 @@ def push(
   if isinstance(window, tuple) and not window:
     return window
   chex.assert_equal_shape([window.reward[..., 0], reward])
-
-  def shift(past: jax.Array, new: jax.Array) -> jax.Array:
-    axis = reward.ndim
-    past = jax.lax.slice_in_dim(past, 1, past.shape[axis], axis=axis)
-    return jnp.concatenate([past, jnp.expand_dims(new, axis)], axis)
-
-  return jax.tree.map(
-    shift, window, Window(obs, action, reward, jnp.ones_like(reward))
-  )
+  new = Window(obs, action, reward, jnp.ones_like(reward))
+  return windows.shifted(window, new, axis=reward.ndim)
 
 
 def stored(

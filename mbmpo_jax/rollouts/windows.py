@@ -16,6 +16,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import broadcasting
 from mbmpo_jax.rollouts import buffer as buffer_lib
 
 
@@ -77,6 +78,27 @@ def whole(buffer: buffer_lib.Buffer, *, length: int) -> jax.Array:
   return jnp.all(found, -1).astype(float)
 
 
+def shifted(window: Any, new: Any, *, axis: int) -> Any:
+  """The window without its oldest entry, and with `new` appended.
+
+  Args:
+    window: leaves `[..., L, ...]`, with L at `axis`.
+    new: the same tree without that axis.
+    axis: number of axes before L.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> shifted(jnp.array([1, 2, 3]), jnp.array(4), axis=0).tolist()
+    [2, 3, 4]
+  """
+
+  def shift(past: jax.Array, new: jax.Array) -> jax.Array:
+    kept = jax.lax.slice_in_dim(past, 1, past.shape[axis], axis=axis)
+    return jnp.concatenate([kept, jnp.expand_dims(new, axis)], axis)
+
+  return jax.tree.map(shift, window, new)
+
+
 def _window(
   buffer: buffer_lib.Buffer, slots: jax.Array, back: jax.Array, num_envs: int
 ) -> tuple[Any, jax.Array]:
@@ -86,7 +108,7 @@ def _window(
 
   def cut(stored: jax.Array) -> jax.Array:
     rows = stored[places]
-    flags = jnp.reshape(found, found.shape + (1,) * (rows.ndim - 2))
+    flags = broadcasting.trailing(found, rows.ndim)
     return jnp.where(flags, rows, jnp.zeros_like(rows))
 
   return jax.tree.map(cut, buffer.data), found.astype(float)

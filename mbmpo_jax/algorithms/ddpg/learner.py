@@ -10,6 +10,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.algorithms.ddpg import config as config_lib
 from mbmpo_jax.networks import critics
 from mbmpo_jax.objectives import dpg
@@ -62,15 +63,7 @@ class Learner(NamedTuple):
 
 
 METRICS = {
-  'critic/loss': base.Metric(
-    'half the mean squared error of Q, sum over critics, mean over updates',
-    label='critic loss',
-    panel='critic loss',
-    log=True,
-  ),
-  'critic/q': base.Metric(
-    'Q of the sampled transitions, mean over transitions, critics and updates'
-  ),
+  **shared_metrics.CRITIC,
   'policy/loss': base.Metric(
     "negative Q of the policy's actions, by the first critic, mean over the"
     ' updates of the policy'

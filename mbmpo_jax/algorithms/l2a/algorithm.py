@@ -18,6 +18,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from mbmpo_jax import broadcasting
 from mbmpo_jax import envs
 from mbmpo_jax import masking
 from mbmpo_jax import types
@@ -177,10 +178,7 @@ def gain(
   ring = state.buffer
   sound = masking.sound_rows(ring.data)
   data = jax.tree.map(
-    lambda x: jnp.where(
-      jnp.reshape(sound, sound.shape + (1,) * (x.ndim - 1)), x, 0
-    ),
-    ring.data,
+    lambda x: jnp.where(broadcasting.trailing(sound, x.ndim), x, 0), ring.data
   )
   # Segments exclude the rows that the fit leaves out.
   episode = jnp.where(sound, data.episode, -1)

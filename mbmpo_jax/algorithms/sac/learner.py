@@ -16,6 +16,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
 from mbmpo_jax.algorithms import off_policy
+from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.objectives import q_learning
 from mbmpo_jax.objectives import sac
 
@@ -69,15 +70,7 @@ class Learner(NamedTuple):
 
 
 METRICS = {
-  'critic/loss': base.Metric(
-    'half the mean squared error of Q, sum over critics, mean over updates',
-    label='critic loss',
-    panel='critic loss',
-    log=True,
-  ),
-  'critic/q': base.Metric(
-    'Q of the sampled transitions, mean over transitions, critics and updates'
-  ),
+  **shared_metrics.CRITIC,
   'policy/loss': base.Metric(
     "temperature times log-probability of the policy's actions, minus the"
     " critics' smallest Q for them, mean over updates"
