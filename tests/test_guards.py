@@ -32,6 +32,7 @@ from mbmpo_jax.policies import mean_network
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import real as rollouts_lib
 from mbmpo_jax.training import promises
+from mbmpo_jax.training import ratios
 from tests import tiny
 
 
@@ -326,7 +327,7 @@ _DECLARED = {
 
 def _row(index: int, dreamt: float, real: float) -> dict[str, float]:
   row = {'iteration': index, 'dream/gain': dreamt, 'real/gain': real}
-  return row | promises.ratios(_DECLARED, row)
+  return row | ratios.ratios(_DECLARED, row)
 
 
 def _watch(*before: dict[str, float], first: int = 0) -> promises.Watch:

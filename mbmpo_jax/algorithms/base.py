@@ -61,7 +61,8 @@ class Metric(NamedTuple):
       also reports `throughput/<name>_per_s`. For counts of steps.
     against: the metric of the real environment that this metric of a model
       predicts. The host then also reports their ratio as `<name>_ratio`, and
-      warns once if it stays high (`training/promises.py`). For returns.
+      warns once if it stays high (`training/ratios.py`, `promises.py`). For
+      returns.
     advice: the warning's advice to the user.
   """
 

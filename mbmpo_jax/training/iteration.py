@@ -20,7 +20,7 @@ from mbmpo_jax.training import evaluate as evaluate_lib
 from mbmpo_jax.training import footprint
 from mbmpo_jax.training import memory
 from mbmpo_jax.training import origin
-from mbmpo_jax.training import promises
+from mbmpo_jax.training import ratios
 from mbmpo_jax.training import stacked
 from mbmpo_jax.training import timing
 from mbmpo_jax.training.reporting import progress as progress_lib
@@ -299,7 +299,7 @@ class Iteration:
       {
         **dict.fromkeys(evaluate_lib.METRICS, math.nan),
         **{name: float(value) for name, value in own.items()},
-        **promises.ratios(self.metrics, own),
+        **ratios.ratios(self.metrics, own),
         'env_steps': int(own['env_steps']),
         **shared,
       }

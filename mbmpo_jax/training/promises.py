@@ -1,10 +1,7 @@
-"""Compares returns predicted by models with real returns.
+"""Warns if returns predicted by models exceed the real ones (`ratios.py`).
 
-A metric with `base.Metric.against` is a return predicted by a model; `against`
-names the metric of the real return. The ratio of the two is logged as a further
-column. If the predicted return exceeds the real one more and more, the policy
-exploits errors of the model, and more training does not help. A warning is
-given if
+If the predicted return exceeds the real one more and more, the policy exploits
+errors of the model, and more training does not help. A warning is given if
 
   promise - real > max((MOST - 1) |real|, LEAST * range),
 
@@ -16,45 +13,16 @@ where they are close to 0. Iteration 0, with uniform actions, is not judged.
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from mbmpo_jax.algorithms import base
-
-if TYPE_CHECKING:  # `run` imports `iteration`, which imports this module.
-  from mbmpo_jax.training import run as run_lib
+from mbmpo_jax.training import ratios
+from mbmpo_jax.training import run as run_lib
 
 # Warn if the ratio exceeds MOST in PATIENCE consecutive iterations. While the
 # policy improves quickly, a single iteration is not informative.
 MOST = 1.5
 LEAST = 0.1
 PATIENCE = 3
-
-
-def ratios(
-  declared: Mapping[str, base.Metric], row: Mapping[str, float]
-) -> dict[str, float]:
-  """Returns the column `<name>_ratio` of every metric with an `against`.
-
-  Args:
-    declared: the declared metrics.
-    row: the metrics of one iteration.
-
-  Returns:
-    The ratios by column name; NaN if the real return is missing or not
-    positive.
-
-  Example:
-    >>> declared = {'dream': base.Metric('a return', against='real')}
-    >>> ratios(declared, {'dream': 3.0, 'real': 2.0})
-    {'dream_ratio': 1.5}
-  """
-  found = {}
-  for name, metric in declared.items():
-    if metric.against:
-      real = float(row.get(metric.against, math.nan))
-      ratio = float(row[name]) / real if real > 0 else math.nan
-      found[_column(name)] = ratio
-  return found
 
 
 class Watch:
@@ -66,7 +34,7 @@ class Watch:
 
   def __init__(
     self,
-    runs: 'Sequence[run_lib.Run]',
+    runs: Sequence[run_lib.Run],
     declared: Mapping[str, base.Metric],
     first: int,
   ) -> None:
@@ -98,8 +66,8 @@ class Watch:
           f'{name}: iteration {index}: for {PATIENCE} iterations {metric}'
           f' exceeded {declared.against} by more than {MOST - 1:.0%}, now'
           f' {row[metric]:.4g} and {row[declared.against]:.4g} (see'
-          f' {_column(metric)}); the policy may exploit errors of the models:'
-          f' {declared.advice}',
+          f' {ratios.column(metric)}); the policy may exploit errors of the'
+          f' models: {declared.advice}',
           stacklevel=2,
         )
 
@@ -129,7 +97,3 @@ class Watch:
       return False
     least = LEAST * max(high - low, 0.0)
     return promise - real > max((MOST - 1) * abs(real), least)
-
-
-def _column(name: str) -> str:
-  return f'{name}_ratio'

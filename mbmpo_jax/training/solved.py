@@ -7,12 +7,9 @@ high. A return that is not finite is below any other.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from mbmpo_jax.training import run as run_lib
 from mbmpo_jax.training.reporting import metrics
-
-if TYPE_CHECKING:  # `run` imports modules that import this one.
-  from mbmpo_jax.training import run as run_lib
 
 IN_A_ROW = 3
 MORE = 3
@@ -61,7 +58,7 @@ class Watch:
 
   def __init__(
     self,
-    runs: 'Sequence[run_lib.Run]',
+    runs: Sequence[run_lib.Run],
     solved_at: float | None,
     first: int,
   ) -> None:

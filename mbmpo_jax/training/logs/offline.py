@@ -30,6 +30,7 @@ from mbmpo_jax.training.external import task as task_lib
 from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.launch import waits
 from mbmpo_jax.training.logs import checks as check_lib
+from mbmpo_jax.training.logs import diagnosed
 from mbmpo_jax.training.logs import diagnosis
 from mbmpo_jax.training.logs import files as files_lib
 from mbmpo_jax.training.logs import imagined
@@ -136,7 +137,7 @@ def train(
       found = diagnosis.of_state(
         env, algorithm, config, state, apart, source='held-out rows of the log'
       )
-      diagnosis.report(found, root, progress.message)
+      diagnosed.report(found, root, progress.message)
     # A copy, because the state is donated.
     programs.imagined.model = jax.tree.map(jnp.copy, saved.state.model)
     progress.message(

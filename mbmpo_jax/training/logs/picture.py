@@ -2,17 +2,14 @@
 
 import math
 import pathlib
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import figure as figure_lib
 from matplotlib.backends import backend_agg
 
 from mbmpo_jax.training import run as run_lib
+from mbmpo_jax.training.logs import diagnosis
 from mbmpo_jax.training.reporting import plot
-
-if TYPE_CHECKING:
-  from mbmpo_jax.training.logs import diagnosis
 
 _PANELS, _ACROSS = 12, 4
 
@@ -46,7 +43,7 @@ def learning_curve(run: run_lib.Run, name: str) -> None:
   plot.save(figure, run.folder.curve)
 
 
-def open_loop(found: 'diagnosis.Diagnosis', path: pathlib.Path) -> None:
+def open_loop(found: diagnosis.Diagnosis, path: pathlib.Path) -> None:
   """Draws the open-loop error, with one panel per dimension.
 
   Of many dimensions, those with the largest error at the last step are drawn.
