@@ -13,6 +13,7 @@ from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms.m3po import config as m3po
+from mbmpo_jax.algorithms.mbmpo import bodies
 
 VARIANT = 'benchmark'
 TRANSITIONS = 200_000
@@ -51,8 +52,7 @@ SOLVED = {
   'mountain_car': 0.0,
   'reacher': -5.6,
 }
-# Where standing still already earns a return, a policy whose standard deviation
-# shrinks stays there (docs/algorithm.md).
+# Bodies that earn a reward by standing.
 _STANDING = ('hopper', 'walker2d', 'ant')
 _ON_POLICY = ('ppo', 'trpo', 'acktr')
 # Approximate number of evaluations per run.
@@ -71,15 +71,6 @@ _MODEL: _Values = {
   'model.hidden_sizes': (512, 512),
   'model.max_epochs': 40,
   'model.max_gradient_steps': 2000,
-  'model.clip_margin': 0.25,
-}
-# As in `mbmpo/half_cheetah`.
-_DEEP_MODEL: _Values = {
-  'model.hidden_sizes': (200,) * 4,
-  'model.activation': 'swish',
-  'model.learning_rate': 2e-3,
-  'model.max_epochs': 40,
-  'model.max_gradient_steps': 500,
   'model.clip_margin': 0.25,
 }
 _ADAM: _Values = {
@@ -109,14 +100,13 @@ _SIZES: dict[str, tuple[_Values, _Values]] = {
       'model_rollouts.rollouts_per_task': 10,
       'meta.num_meta_steps': 15,
     },
-    _DEEP_MODEL
+    bodies.MODEL
+    | bodies.STEPS
     | {
       # One task per model, because an iteration has few long episodes.
       'collect.num_trajectories': 5,
       'model_rollouts.tasks_per_model': 1,
       'model_rollouts.rollouts_per_task': 48,
-      'meta.num_meta_steps': 15,
-      'trust_region.max_kl': 0.03,
     },
   ),
   'me_trpo': (
@@ -202,7 +192,7 @@ def config(
   if algorithm in _SIZES:
     values |= _SIZES[algorithm][world not in SMALL]
   if algorithm == 'mbmpo' and world.removesuffix('_et') in _STANDING:
-    values['policy.min_std'] = 0.5
+    values |= bodies.STANDING
   if 'collect.num_trajectories' in values and world in SMALL:
     # Equally many transitions per iteration for shorter episodes.
     values['collect.num_trajectories'] *= 200 // env.max_episode_steps
