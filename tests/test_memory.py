@@ -206,7 +206,8 @@ from tests import tiny
 memory.check = lambda config, build, copies=1: build(config)
 config = tiny.point_config(collect__buffer_capacity=10**8)
 jax.devices()
-resource.setrlimit(resource.RLIMIT_AS, (6 * 10**9,) * 2)
+used = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 25 * 10**8,) * 2)
 with flags.one_line_errors():
   loop.train(config, {workdir!r})
 """
@@ -223,7 +224,9 @@ def test_memory_that_runs_out_ends_the_program_in_one_line(tmp_path):
     timeout=300,
   )
   assert done.returncode == 2
-  (line,) = done.stderr.splitlines()
+  # A slow machine also says what it is doing.
+  *slow, line = done.stderr.splitlines()
+  assert slow in ([], ['preparing the state ...'])
   assert line.startswith('error: out of memory')
   assert 'RESOURCE_EXHAUSTED' in line
 
