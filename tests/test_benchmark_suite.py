@@ -249,6 +249,15 @@ def test_a_solved_run_is_done(tmp_path):
   assert left([solved]) == 0 < left([almost])
 
 
+def test_the_run_without_an_evaluation_is_named(tmp_path):
+  """It is the second; the first has not begun."""
+  (group,) = figure.groups(['sac'], ['reacher'], num_seeds=2, transitions=6000)
+  run = group.runs[1]
+  _write(tmp_path, run, float('nan'), run.config.run.num_iterations)
+  (found,) = study.read('full', tmp_path, [group]).groups
+  assert found.lacks == f'{run.name} has no finite evaluation'
+
+
 def test_nothing_is_drawn_of_nothing(tmp_path, capsys):
   groups = figure.groups(['sac'], ['reacher'], num_seeds=1)
   figure.show(study.read('full', tmp_path, groups), tmp_path)

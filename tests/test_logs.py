@@ -24,7 +24,7 @@ from mbmpo_jax.training import logs
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.external import task as task_lib
 from mbmpo_jax.training.launch import log_flags
-from mbmpo_jax.training.logs import diagnosed
+from mbmpo_jax.training.logs import diagnosis_report
 from mbmpo_jax.training.logs import log as log_lib
 from mbmpo_jax.training.logs import offline
 from mbmpo_jax.training.reporting import progress as progress_lib
@@ -385,7 +385,7 @@ def test_diagnosis_of_a_run_from_a_log(run):
   assert np.all(found.errors.stays > 0) and not found.steady.any()
   written = json.loads((run.folder / 'open_loop.json').read_text())
   np.testing.assert_allclose(written['model'], found.model, rtol=1e-4)
-  lines = diagnosed.table(found)
+  lines = diagnosis_report.table(found)
   assert len(lines) == 4 and lines[2].strip().startswith('observations[:, 0]')
   assert lines[2].endswith(f'{found.better[0]} steps')
   wide = _npz(run.folder.parent / 'wide.npz', **_arrays(size=3))
@@ -439,7 +439,7 @@ def test_diagnosis_of_a_run_in_a_world(tmp_path):
   found = logs.diagnose(tmp_path, steps=20)
   assert found.source == '10 new episodes of the policy'
   assert found.errors.model.shape == (2, 9, 2) and found.windows == 20
-  diagnosed.report(found, tmp_path, lambda line: None)
+  diagnosis_report.report(found, tmp_path, lambda line: None)
   assert (tmp_path / 'open_loop.png').exists()
 
 

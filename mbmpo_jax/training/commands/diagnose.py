@@ -69,7 +69,7 @@ def main(_: None) -> None:
   # Imported here, so that a mistyped flag fails without waiting for them.
   from mbmpo_jax.training import logs
   from mbmpo_jax.training.launch import cache
-  from mbmpo_jax.training.logs import diagnosed
+  from mbmpo_jax.training.logs import diagnosis_report
   from mbmpo_jax.training.reporting import output
 
   cache.enable()
@@ -88,7 +88,7 @@ def main(_: None) -> None:
         steps=_STEPS.value,
         seed=_SEED.value,
       )
-    diagnosed.report(found, out, output.say)
+    diagnosis_report.report(found, out, output.say)
 
 
 if __name__ == '__main__':

@@ -30,8 +30,8 @@ from mbmpo_jax.training.external import task as task_lib
 from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.launch import waits
 from mbmpo_jax.training.logs import checks as check_lib
-from mbmpo_jax.training.logs import diagnosed
 from mbmpo_jax.training.logs import diagnosis
+from mbmpo_jax.training.logs import diagnosis_report
 from mbmpo_jax.training.logs import files as files_lib
 from mbmpo_jax.training.logs import imagined
 from mbmpo_jax.training.logs import log as log_lib
@@ -137,7 +137,7 @@ def train(
       found = diagnosis.of_state(
         env, algorithm, config, state, apart, source='held-out rows of the log'
       )
-      diagnosed.report(found, root, progress.message)
+      diagnosis_report.report(found, root, progress.message)
     # A copy, because the state is donated.
     programs.imagined.model = jax.tree.map(jnp.copy, saved.state.model)
     progress.message(
