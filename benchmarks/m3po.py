@@ -6,8 +6,9 @@ On `half_cheetah_fwd_bwd`, without a history (MBPO) and with a history of 10
 steps, which a GRU encodes. Measured are G updates of SAC, M model rollouts of
 one step, whole rounds of one real step, M rollouts and G updates, and a fit.
 An epoch is its rounds and a fit of `model.max_gradient_steps`. Scale `paper`
-has networks of 2x256 units, minibatches of 256, M = 400, G = 10 and five
-members; `quick` has 2x64, 64, M = 100 and G = 5. `--env` is ignored.
+has networks of 2x256 units, minibatches of 256, M = 400 and G = 10; `quick` has
+2x64, 64, M = 100 and G = 5. M3PO has five members; MBPO has seven, of which
+five imagine. `--env` is ignored.
 """
 
 import dataclasses
@@ -209,7 +210,7 @@ def _rollouts(
       env,
       policy,
       params,
-      mixture.redrawn(member, config.model.num_models),
+      mixture.redrawn(member, config.model.num_imagining),
       model,
       buffer,
       key,

@@ -22,6 +22,7 @@ from mbmpo_jax.rollouts import real
 from mbmpo_jax.training import loop
 from mbmpo_jax.training.launch import tiny as tiny_lib
 from mbmpo_jax.training.storage import saved_policy
+from mbmpo_jax.training.storage import saved_state
 from tests import fake
 from tests import runs
 from tests import tiny
@@ -316,6 +317,12 @@ def test_the_saved_policy_acts_as_it_did(programs, trained, tmp_path):
   """Loaded, and exported as a program."""
   policy = saved_policy.load_policy(trained, 'latest')
   assert policy.config == programs.config
+  saved = saved_state.load_state(trained)
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    policy.params,
+    saved.algorithm.policy_params(saved.state),
+  )
   env = envs.from_config(programs.config.env)
   obs = jax.random.normal(jax.random.PRNGKey(0), (3, env.observation_size))
   carry = policy.start(jax.random.PRNGKey(1), 3)

@@ -114,6 +114,40 @@ def test_an_unknown_command_is_one_line(
   assert 'no such command' in said and 'train' in said
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  ('arguments', 'named'),
+  [
+    ('m3po/point_direc --config.history.length=61', 'history.length=61'),
+    ('m3po/point_direc --config.learn.num_updates=0', 'learn.num_updates=0'),
+    ('pearl/point_direc --config.learn.num_updates=0', 'learn.num_updates=0'),
+    (
+      'm3po/point_direc --config.model_rollouts.num_rollouts=0',
+      'model_rollouts.num_rollouts=0',
+    ),
+    ('l2a/point_direc --config.env.name=point', "env.name='point'"),
+    ('gssm/acrobot --config.improve.kind=bptt', "improve.kind='bptt'"),
+    ('gssm/acrobot --config.model.context_size=0', 'model.context_size=0'),
+  ],
+)
+def test_a_refused_setting_is_one_line(
+  arguments: str, named: str, tmp_path: pathlib.Path
+) -> None:
+  """Which names the field, exits with 2, and leaves no folder behind."""
+  workdir = tmp_path / 'run'
+  program = [sys.executable, str(_ROOT / 'experiments' / 'train.py')]
+  done = subprocess.run(
+    [*program, *arguments.split(), '--num_devices=1', f'--workdir={workdir}'],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.returncode == 2
+  assert done.stderr.count('\n') == 1 and done.stderr.startswith('error: ')
+  assert named in done.stderr
+  assert not workdir.exists()
+
+
 def test_the_first_argument_is_the_configuration() -> None:
   """Only the first, and not beside `--config`."""
   arguments = _parse('me_trpo/point', '--config.seed=0')

@@ -273,7 +273,7 @@ def errors_of_unseen_tasks(kind: str) -> tuple[float, float]:
     decoder_sizes=(64, 64),
     context_size=50,
     target_size=50,
-    gradient_steps=3000,
+    gradient_steps=8000,
     learning_rate=2e-3,
   )
   hyper = base.hyper(shared.replaced(tiny_config(), {'model': section}))
@@ -317,11 +317,14 @@ def errors_of_unseen_tasks(kind: str) -> tuple[float, float]:
 
 @pytest.mark.slow
 def test_the_context_tells_the_task():
-  """GSSM's errors are far smaller with it; a model without one ignores it."""
+  """GSSM's errors are halved by it; a model without one ignores it."""
   own, other = errors_of_unseen_tasks('graph')
-  assert own < 0.7 * other  # Seen: 0.0088 and 0.0181.
-  own, other = errors_of_unseen_tasks('dropout')
-  assert own == other
+  print(f'graph: {own:.4f} and {other:.4f}')
+  assert own < 0.5 * other
+  without, same = errors_of_unseen_tasks('dropout')
+  print(f'dropout: {without:.4f}')
+  assert without == same
+  assert own < without
 
 
 def test_a_gradient_that_is_not_finite_is_not_taken(fit):

@@ -402,8 +402,8 @@ def test_a_world_without_tasks_is_refused():
 
 @pytest.mark.slow
 def test_it_finds_out_what_is_hidden():
-  """An agent without a memory gets 0."""
+  """An agent without a memory gets 0; three seeds had 21 to 37."""
   config = learning.preset('pearl/point_direc')
   found = learning.evaluated(config, config.run.num_iterations)
   print(f'pearl: {found:.1f}')
-  assert found > 10
+  assert found > 15

@@ -321,6 +321,8 @@ def test_the_split_says_which_tasks_are_drawn_and_what_is_outside_is_named():
   assert families.outside_trained_range(family, tasks) == list(range(20))
   line = families.warning_outside(family, tasks)
   assert line.startswith('20 of 20 tasks are outside the trained range, up to')
+  first = family.describe(families.at(tasks, 0))
+  assert line.endswith(f'the first is task 0: {first}')
   inside = jax.jit(jax.vmap(family.sample_task))(_keys(0, 20))
   assert families.warning_outside(family, inside) is None
   mixed = inside._replace(weights=inside.weights.at[4, 1].set(2.1))
@@ -499,7 +501,10 @@ def test_a_saved_policy_over_the_test_tasks(trained, monkeypatch):
   assert 'tasks, adapted to 5 transitions of each, 2 episodes' in adapted
   assert adapted.endswith('std over tasks; length 10')
 
-  with pytest.warns(UserWarning, match='1 of 2 tasks are outside the trained'):
+  named = (
+    '1 of 2 tasks are outside the trained .* the first is task 1: cart 3 kg'
+  )
+  with pytest.warns(UserWarning, match=named):
     given = say(given='1.5,0.8;3,0.8', greedy=True)
   assert given.startswith('2 tasks (1.5,0.8;3,0.8), 2 episodes of each')
 
