@@ -285,6 +285,7 @@ def make(
     del buffer
 
     def imagine(_: Any, carry: Any) -> Any:
+      ring, _, key = carry
       found = full(
         env,
         policy,
@@ -296,17 +297,20 @@ def make(
         horizon=config.collect.episode_length,
         length=length,
       )
-      return write(carry[0], found)
+      return *write(ring, found), jax.random.fold_in(key, 0)
 
     # Starts with the first round after exploration, which has updates already,
     # or, after steps from outside, with the first round of all.
     due = (index - config.start_rounds) % config.full_period == 0
     due |= ring.size == 0
     zero = jnp.zeros(())
-    # A loop of zero or one steps, because a `cond` would copy the ring.
-    return jax.lax.fori_loop(
-      0, jnp.where(due, 1, 0), imagine, (ring, (zero, zero))
+    # A loop of zero or one steps, because a `cond` would copy the ring. The key
+    # changes in the loop, or XLA would move the rollouts out of it as
+    # loop-invariant, and make them in every round.
+    ring, counts, _ = jax.lax.fori_loop(
+      0, jnp.where(due, 1, 0), imagine, (ring, (zero, zero), key)
     )
+    return ring, counts
 
   def lengthening(
     params: types.Params,
