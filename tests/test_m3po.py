@@ -22,6 +22,7 @@ from mbmpo_jax.algorithms.m3po import imagination
 from mbmpo_jax.algorithms.m3po import networks as networks_lib
 from mbmpo_jax.algorithms.m3po import rows as rows_lib
 from mbmpo_jax.algorithms.sac import learner as sac_learner
+from mbmpo_jax.models import mixture
 from mbmpo_jax.models import recurrent
 from mbmpo_jax.models import statistics
 from mbmpo_jax.policies import base as policies
@@ -434,6 +435,35 @@ def test_full_rollouts_are_as_many_steps(start_steps, imagined):
   np.testing.assert_array_equal(
     seen, np.tile(np.minimum(np.arange(10), LENGTH)[:, None], (1, 10))
   )
+
+
+def test_full_rollouts_are_made_only_when_they_are_due():
+  """In the compiled program, all loops over time are within that of 0 or 1."""
+  config = tiny_config(**{'model_rollouts.kind': 'full'})
+  env = envs.make('point_direc')
+  state = jax.eval_shape(
+    m3po.make(env, config).init, jax.random.PRNGKey(0), base.hyper(config)
+  )
+  acting, acting_params = inputs.acting(
+    networks_lib.make_policy(env, config), env, config.collect
+  )
+  member = recurrent.make(
+    env, config.model, length=LENGTH, units=config.history.units
+  )
+  imagine = imagination.make(
+    env, acting, mixture.redrawn(member, config.model.num_imagining), config
+  )
+
+  def program(state, index, key):
+    params = acting_params(state.learner.policy, state.moments)
+    return imagine(
+      params, state.model, state.buffer, state.imagined, index, key
+    )
+
+  compiled = jax.jit(program).lower(state, 0, jax.random.PRNGKey(0)).compile()
+  whole = compiled.as_text()
+  entry = whole[whole.index('\nENTRY ') :]
+  assert entry.count(' while(') == 1 < whole.count(' while(')
 
 
 @pytest.mark.slow
