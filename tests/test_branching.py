@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -73,6 +74,31 @@ def test_a_branch_differs_after_it_only(changed, source, tmp_path) -> None:
   np.testing.assert_equal(found[:2], rows[:2])
   name = 'policy/kl' if 'seed' not in changed else 'real/return'
   assert found[2][name] != rows[2][name]
+
+
+def test_another_seed_has_keys_of_which_the_run_has_none(source) -> None:
+  """A key that folds in a small number is one that the run splits off."""
+  branch = branching.load(source[0], 2)
+  env = envs.from_config(branch.config.env)
+  algorithm = algorithms.make('ppo', env, branch.config)
+  saved = iteration.start(
+    algorithm,
+    jax.random.PRNGKey(0),
+    base.hyper(branch.config),
+    devices.replicated(None),
+  )
+
+  def key(seed: int) -> list[int]:
+    config = _config(seed=seed)
+    begun = branching.begin(branch, saved, config, devices.replicated(None))
+    return begun.state.counters.key.tolist()
+
+  own = key(branch.config.seed)
+  found = [key(seed) for seed in range(1, 4)]
+  assert len({tuple(x) for x in (own, *found)}) == 4
+  for count in range(1, 12):
+    parts = jax.random.split(jnp.asarray(own, jnp.uint32), count).tolist()
+    assert not [x for x in found if x in parts]
 
 
 def test_the_newest_checkpoint_is_the_default(source) -> None:

@@ -331,7 +331,7 @@ def test_full_disk_of_the_metrics(tmp_path: pathlib.Path) -> None:
   if not pathlib.Path('/dev/full').exists():
     pytest.skip('there is no /dev/full')
   _train(tiny.point_config(run__num_iterations=2), tmp_path)
-  curve = tmp_path / '.learning_curve.png.tmp'
+  curve = tmp_path / f'.learning_curve.png.{os.getpid()}.tmp'
   curve.symlink_to('/dev/full')
   with pytest.raises(errors.UserError, match='No space left on device'):
     _train(tiny.point_config(run__num_iterations=3), tmp_path)

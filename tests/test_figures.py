@@ -97,6 +97,21 @@ def test_a_shorter_run_is_the_beginning_of_a_longer_one(tmp_path) -> None:
   assert [len(entry.finished) for entry in found.groups] == [1, 0]
 
 
+def test_a_run_is_done_when_its_last_checkpoint_is_written(tmp_path) -> None:
+  config = tiny.point_config(run__num_iterations=2)
+  group = study.seeds('world', config, 1)
+  folder = tmp_path / group.runs[0].name
+  folder.mkdir(parents=True)
+  rows = [json.dumps({'iteration': i, 'env_steps': i}) for i in range(2)]
+  (folder / 'metrics.jsonl').write_text('\n'.join([*rows, '']))
+  (folder / 'checkpoints' / '1').mkdir(parents=True)
+  found = study.read('quick', tmp_path, [group])
+  assert not found.groups[0].finished
+  assert found.missing == [f'{group.runs[0].name}: 1 of 2 iterations']
+  (folder / 'checkpoints' / '2').mkdir()
+  assert study.read('quick', tmp_path, [group]).groups[0].finished
+
+
 def test_memory_is_that_of_the_state(tmp_path) -> None:
   """Counted without computing it; the plan says what there is to do."""
   config = tiny.point_config()
@@ -230,6 +245,32 @@ def test_a_figure_is_made_goes_on_and_is_drawn(tmp_path, capsys) -> None:
   assert (done.parent / 'checkpoints' / '3').is_dir()
   config = json.loads((done.parent / 'config.json').read_text())
   assert config['algorithm'] == 'mbmpo'
+
+
+def test_a_stop_in_the_last_iteration_of_all_ends_nothing_early(tmp_path):
+  """Then all runs are there to be drawn; before, the figure is unfinished."""
+  seen: list[int] = []
+
+  class Asks(progress_lib.Silent):
+    def iteration(self, index, metrics) -> None:
+      del metrics
+      seen.append(index)
+      if len(seen) in (1, 9):
+        stop.requested = 'SIGTERM'
+
+  obeyed = []
+  for _ in range(2):
+    stop = signals.StopRequest()
+    command.make(
+      _figure(),
+      _arguments(tmp_path),
+      stop=stop,
+      make_progress=Asks,
+      make_algorithm=fake.make,
+    )
+    obeyed.append(stop.obeyed)
+  # Two runs and a sweep of three iterations each.
+  assert len(seen) == 9 and obeyed == [True, False]
 
 
 def test_what_others_were_at_is_looked_at_again(tmp_path) -> None:

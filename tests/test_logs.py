@@ -262,12 +262,15 @@ def test_files_that_are_no_logs_are_refused(tmp_path, monkeypatch):
   text.write_text('1,2')
   broken = tmp_path / 'log.npz'
   broken.write_bytes(b'PK nothing')
+  empty = tmp_path / 'empty.npz'
+  empty.write_bytes(b'')
   other = tmp_path / 'log.hdf5'
   other.write_bytes(b'nothing')
   objects = _npz(tmp_path / 'o.npz', observations=np.array([{}], object))
   for path, said in (
     (text, 'must be an .npz'),
     (broken, 'cannot be read'),
+    (empty, 'cannot be read'),
     (other, 'cannot be read'),
     (objects, 'allow_pickle'),
     (tmp_path, 'must be a file, or a folder with'),
@@ -385,6 +388,10 @@ def test_diagnosis_of_a_run_from_a_log(run):
   assert np.all(found.errors.stays > 0) and not found.steady.any()
   written = json.loads((run.folder / 'open_loop.json').read_text())
   np.testing.assert_allclose(written['model'], found.model, rtol=1e-4)
+  # Bounds of the log's actions are not those of the held-out rows.
+  bounds = logs.box([-3.0], [3.0])
+  again = logs.diagnose(run.folder, actions=bounds)
+  np.testing.assert_array_equal(again.model, found.model)
   lines = diagnosis_report.table(found)
   assert len(lines) == 4 and lines[2].strip().startswith('observations[:, 0]')
   assert lines[2].endswith(f'{found.better[0]} steps')

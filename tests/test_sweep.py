@@ -416,6 +416,25 @@ def test_save_cut_short_goes_back_to_what_all_have(
     assert _rows(tmp_path / name) == _rows(whole / name)
 
 
+def test_runs_without_a_common_checkpoint_are_an_error(
+  whole: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+  """As after one of them was continued alone; nothing is thrown away."""
+  folder = tmp_path / 'copy'
+  shutil.copytree(whole, folder)
+  kept = {name: {'1', '2'} for name in _NAMES} | {_NAMES[1]: {'3'}}
+  for name, steps in kept.items():
+    for step in {'1', '2', '3'} - steps:
+      shutil.rmtree(folder / name / 'checkpoints' / step)
+  with pytest.raises(
+    checkpoint.CheckpointError, match='no checkpoint of the same iteration'
+  ):
+    _sweep(folder)
+  for name, steps in kept.items():
+    assert {p.name for p in (folder / name / 'checkpoints').iterdir()} >= steps
+    assert _rows(folder / name) == _rows(whole / name)
+
+
 def test_lost_checkpoints_are_an_error(
   whole: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

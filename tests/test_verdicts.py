@@ -70,6 +70,7 @@ def test_what_says_nothing_has_no_interval() -> None:
   assert intervals.mean([2.0]).text() == '2 (no interval), n = 1'
   assert intervals.correlation([0.5])[1:3] == (-1.0, 1.0)
   assert intervals.improvement([1.0, 2.0], [-1.0, 1.5]).low == -math.inf
+  assert intervals.ratio([20.0], [1.0]).text() == '20 (no interval), n = 1'
   with pytest.raises(ValueError, match='N >= 1 runs'):
     intervals.mean([])
   with pytest.raises(ValueError, match='must be positive'):
@@ -184,6 +185,8 @@ def test_sooner_is_about_what_the_worse_ends_with() -> None:
   assert claim.numbers['ratio'].value == pytest.approx(2)
   assert claim.verdict == report.HELD
   assert efficiency.sooner(slow, fast).verdict == report.FAILED
+  # Both have it in their first evaluation.
+  assert efficiency.sooner(fast, fast).verdict == report.UNDECIDED
   mixed = _found('mixed', [0.0, 0.0], [9.0, 9.0], [9.0, 9.0])
   claim = efficiency.sooner(mixed, fast)
   assert claim.numbers['ours']['num_reached'] == 2
@@ -220,6 +223,11 @@ def test_claims_about_what_runs_end_with() -> None:
   assert claim.numbers['ours'] == [1, 1] and claim.verdict == report.FAILED
   assert claim.reason.startswith('after 600 transitions longer has 1 (1 to 1)')
   assert verdicts.positive(high, 'up').verdict == report.HELD
+  # A tie is not higher.
+  same = _found('same', [8, 8], [8, 8])
+  assert verdicts.better(same, same, 'it').verdict == report.UNDECIDED
+  nothing = _found('nothing', [0, 0], [0, 0])
+  assert verdicts.positive(nothing, 'it').verdict == report.UNDECIDED
   steady = _found('steady', [1, 5, 5, 5, 5], [1, 6, 6, 6, 6])
   broken = _found('broken', [9, 9, 9, 0, 0], [9, 9, 9, 0, 0])
   claim = verdicts.steadier(steady, broken)

@@ -84,7 +84,7 @@ def claims(found: study.Study) -> list[report.Claim]:
         f' {np.mean(theirs):.4g} by then; the difference is {gain.text()}'
       )
       numbers = {'panel': world, 'method': key, 'difference': gain}
-      verdict = report.verdict(gain, 0.0)
+      verdict = report.verdict(gain, 0.0, strict=True)
       made.append(report.Claim(text, verdict, reason, numbers))
   return made
 

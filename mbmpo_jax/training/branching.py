@@ -20,6 +20,9 @@ from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import folder as folder_lib
 from mbmpo_jax.training.storage import saved_policy
 
+# Folded into the key of a branch with another seed.
+_OTHER_SEED = 0x6272616E
+
 
 class Branch(NamedTuple):
   """The checkpoint from which a run begins.
@@ -109,7 +112,10 @@ def begin(
     ) from error
   counters = state.counters
   if config.seed != branch.config.seed:
-    key = jax.random.fold_in(counters.key, config.seed)
+    # The run splits its key, and the results of a split are those of folding in
+    # small numbers; so a seed is not folded into the key itself.
+    key = jax.random.fold_in(counters.key, _OTHER_SEED)
+    key = jax.random.fold_in(key, config.seed)
     counters = counters._replace(key=key)
   made = saved._replace(
     state=state._replace(counters=counters, hyper=saved.state.hyper)

@@ -223,10 +223,19 @@ def restore(
 def _check_first_save(runs: Sequence[Run]) -> None:
   """Checks that runs without checkpoints were interrupted in the first save.
 
-  Otherwise a checkpoint was lost, and starting again would discard the
-  checkpoints of the other runs.
+  Otherwise a checkpoint was lost, or a run was continued alone, and starting
+  again would discard the checkpoints of the other runs.
   """
   lost = [run for run in runs if not run.checkpoints.steps]
+  if not lost:
+    newest = ', '.join(
+      f'{run.checkpoints.steps[-1]} in {run.folder.root}' for run in runs
+    )
+    raise checkpoint.CheckpointError(
+      'the runs of the sweep have no checkpoint of the same iteration; the'
+      f' newest are {newest}; continue these runs separately, or use another'
+      ' --workdir'
+    )
   if any(len(run.checkpoints.steps) > 1 for run in runs):
     raise checkpoint.CheckpointError(
       f'{lost[0].folder.checkpoints} has no checkpoint, but other runs of the'

@@ -163,7 +163,7 @@ def main(arguments: Arguments) -> None:
           stop=stop,
           left=lambda: estimate.seconds_left(runs, root, costs.seconds),
         )
-        if stop.requested is not None:
+        if stop.obeyed:
           return
     figure.show(study.read('full', root, groups), root)
 

@@ -70,8 +70,8 @@ def main(_: None) -> None:
 
   cache.enable()
   workdir = pathlib.Path(_WORKDIR.value or '')
-  page = pathlib.Path(_OUT.value or folder.RunFolder(workdir).page)
   with training_flags.one_line_errors():
+    page = pathlib.Path(_OUT.value or folder.RunFolder(workdir).page)
     for path in (page, *([pathlib.Path(_MP4.value)] if _MP4.value else [])):
       zoo.check_page(path, workdir)
     with waits.announced('reading the policy'):

@@ -73,6 +73,8 @@ def main(arguments: training_flags.Arguments) -> None:
   from mbmpo_jax.training import loop
   from mbmpo_jax.training import signals
   from mbmpo_jax.training.launch import cache
+  from mbmpo_jax.training.storage import checkpoint
+  from mbmpo_jax.training.storage import folder
 
   cache.enable()
   config, workdir, where, debug_nans = arguments
@@ -90,9 +92,11 @@ def main(arguments: training_flags.Arguments) -> None:
         f'--branch_at={_BRANCH_AT.value}: must be left out without'
         ' --branch_from'
       )
+    # A branch that has checkpoints no longer needs the other run.
+    begins = not checkpoint.steps(folder.RunFolder(workdir).checkpoints)
     branch = (
       branching.load(_BRANCH_FROM.value, _BRANCH_AT.value)
-      if _BRANCH_FROM.value
+      if _BRANCH_FROM.value and begins
       else None
     )
     mesh = devices.make_mesh(config, where.num_devices)

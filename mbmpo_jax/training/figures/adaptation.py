@@ -212,9 +212,8 @@ def claims(found: Sequence[Adapted]) -> list[report.Claim]:
       f'from {np.mean(before):.4g} to {np.mean(after):.4g}, by {gain.text()}'
     )
     numbers = {'panel': body, 'before': before, 'after': after, 'gain': gain}
-    helped.append(
-      report.Claim(text, report.verdict(gain, 0.0), reason, numbers)
-    )
+    verdict = report.verdict(gain, 0.0, strict=True)
+    helped.append(report.Claim(text, verdict, reason, numbers))
     for entry in rest:
       ends = entry.returns[:, -1].tolist()
       lead = intervals.difference(after, ends)
@@ -223,7 +222,7 @@ def claims(found: Sequence[Adapted]) -> list[report.Claim]:
         report.Claim(
           f'this policy of {label} is ahead of the start {other!r} after'
           f' {last} steps on {body}',
-          report.verdict(lead, 0.0),
+          report.verdict(lead, 0.0, strict=True),
           f'{np.mean(after):.4g} and {np.mean(ends):.4g}, {lead.text()}',
           {'panel': body, 'method': entry.start.key, 'lead': lead},
         )

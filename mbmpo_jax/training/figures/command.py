@@ -205,7 +205,7 @@ def _main(figure: Figure, arguments: Arguments) -> None:
     backend.split_cpu(backend.num_cores())
     with signals.exiting() as stop:
       make(figure, arguments, stop=stop)
-      if stop.requested is None:
+      if not stop.obeyed:
         draw(figure, arguments)
 
 

@@ -133,7 +133,7 @@ def sooner(ours: study.Found, other: study.Found) -> report.Claim:
     cost(x.curves, [target] * len(x.curves)) for x in (ours, other)
   )
   ratio = intervals.ratio(theirs.spent, own.spent)
-  verdict = report.verdict(ratio, 1.0)
+  verdict = report.verdict(ratio, 1.0, strict=True)
   doubts = {report.HELD: own, report.FAILED: theirs}
   if verdict in doubts and doubts[verdict].censored:
     verdict = report.UNDECIDED

@@ -105,7 +105,10 @@ def ratio(values: Sequence[float], others: Sequence[float]) -> Interval:
   if not all((x > 0).all() for x in groups):
     raise ValueError('ratio: all numbers must be positive')
   made = difference(*(np.log(x).tolist() for x in groups))
-  value, low, high = (math.exp(min(x, 700.0)) for x in made[:3])
+  value = math.exp(min(made.value, 700.0))
+  if not math.isfinite(made.low):
+    return Interval(value, -math.inf, math.inf, made.num)
+  low, high = (math.exp(min(x, 700.0)) for x in made[1:3])
   return Interval(value, low, high, made.num)
 
 

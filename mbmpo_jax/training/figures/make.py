@@ -45,7 +45,8 @@ def make(
   Args:
     runs: the runs of the figure, in order.
     root: the figure's folder.
-    stop: requests a stop; the current iteration is finished and saved.
+    stop: requests a stop; the current iteration is finished and saved. Its
+      `obeyed` is set if runs are left.
     left: () -> the estimated seconds of all unfinished runs.
     make_progress: displays a run and the number of runs left.
     make_algorithm: as for `loop.train`.
@@ -80,6 +81,7 @@ def make(
         elsewhere.append(run)
         progress.message('  another process is making it')
     if stop.requested is not None:
+      stop.obeyed = bool(_not_done(runs, root))
       return
     # Meanwhile, other processes may have finished or been interrupted.
     before, todo = todo, _not_done(elsewhere, root)

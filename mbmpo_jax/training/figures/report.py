@@ -37,16 +37,26 @@ class Claim(NamedTuple):
     return f'The claim that {self.text} {self.verdict}: {self.reason}.'
 
 
-def verdict(estimate: intervals.Interval, least: float) -> str:
+def verdict(
+  estimate: intervals.Interval, least: float, *, strict: bool = False
+) -> str:
   """Returns whether an estimate is at least `least`, given its interval.
+
+  Args:
+    estimate: the estimate with its interval.
+    least: the threshold.
+    strict: whether the estimate must be above `least`, as for a claim that
+      something is higher. A tie is then undecided.
 
   Example:
     >>> verdict(intervals.Interval(12.0, 11.0, 13.0, 3), 10.0)
     'held'
     >>> verdict(intervals.Interval(12.0, 8.0, 16.0, 3), 10.0)
     'is undecided'
+    >>> verdict(intervals.Interval(10.0, 10.0, 10.0, 3), 10.0, strict=True)
+    'is undecided'
   """
-  if estimate.low >= least:
+  if estimate.low > least or (estimate.low == least and not strict):
     return HELD
   return FAILED if estimate.high < least else UNDECIDED
 

@@ -13,6 +13,7 @@ from mbmpo_jax.training import grid as grid_lib
 from mbmpo_jax.training import solved
 from mbmpo_jax.training.figures import curves
 from mbmpo_jax.training.reporting import metrics
+from mbmpo_jax.training.storage import checkpoint
 
 
 class Sweep(NamedTuple):
@@ -226,10 +227,19 @@ def read(size: str, root: pathlib.Path, groups: Sequence[Group]) -> Study:
 
 
 def rows_of(root: pathlib.Path, run: Run) -> list[dict[str, float]]:
-  """Reads the metrics of a run; empty if it has not begun."""
-  path = root / run.name / 'metrics.jsonl'
+  """Reads the metrics of a run; empty if it has not begun.
+
+  The row of the last iteration is left out until its checkpoint is written, so
+  that the run does not count as done before.
+  """
+  folder = root / run.name
+  path = folder / 'metrics.jsonl'
   rows = metrics.read_jsonl(path) if path.is_file() else []
-  return [x for x in rows if x['iteration'] < run.config.run.num_iterations]
+  rows = [x for x in rows if x['iteration'] < run.config.run.num_iterations]
+  saved = checkpoint.steps(folder / 'checkpoints')
+  if saved and is_done(run, rows) and saved[-1] < num_done(rows):
+    return rows[:-1]
+  return rows
 
 
 def is_done(run: Run, rows: Sequence[Mapping[str, float]]) -> bool:

@@ -255,7 +255,7 @@ def measure(
 
     # Half way along is a different task. A grid needs one step more, so that
     # it differs in both dimensions.
-    away = pools.num_tasks // 2 + (sizes.seed is None)
+    away = pools.num_tasks // 2 + (sizes.seed is None and pools.num_tasks > 2)
 
     @jax.jit
     def of(points: jax.Array, shift: jax.Array) -> jax.Array:

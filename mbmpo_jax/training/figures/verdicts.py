@@ -25,6 +25,8 @@ def better(
 ) -> report.Claim:
   """Claims that our final return is higher, by at least `least`.
 
+  With `least` 0, it must be higher: a tie is undecided.
+
   All returns are averaged over the same transitions (`curves.finals`): if the
   runs of one group are longer, up to where the shorter ones end.
 
@@ -61,7 +63,8 @@ def better(
     'theirs': theirs,
     'transitions': min(ends),
   }
-  return report.Claim(text, report.verdict(gain, least), reason, numbers)
+  verdict = report.verdict(gain, least, strict=least == 0)
+  return report.Claim(text, verdict, reason, numbers)
 
 
 def improves_by(
@@ -84,7 +87,7 @@ def improves_by(
     return missing(claim, ours, other)
   gain = intervals.difference(ours.finals, other.finals)
   share = intervals.improvement(ours.finals, other.finals)
-  verdict = report.verdict(gain, 0.0)
+  verdict = report.verdict(gain, 0.0, strict=True)
   if verdict == report.HELD and share.low > published:
     claim += ' (here more)'
   if verdict == report.HELD and share.high < published:
@@ -112,7 +115,8 @@ def positive(ours: study.Found, text: str) -> report.Claim:
   mean = intervals.mean(ours.finals)
   reason = f'it ends with {mean.text()}'
   numbers = {'panel': ours.group.panel, 'mean': mean, 'ours': ours.finals}
-  return report.Claim(text, report.verdict(mean, 0.0), reason, numbers)
+  verdict = report.verdict(mean, 0.0, strict=True)
+  return report.Claim(text, verdict, reason, numbers)
 
 
 def steadier(ours: study.Found, other: study.Found) -> report.Claim:
@@ -145,9 +149,7 @@ def steadier(ours: study.Found, other: study.Found) -> report.Claim:
     'ours': lost,
     'theirs': theirs,
   }
-  verdict = report.verdict(less, 0.0)
-  if not any(lost) and not any(theirs):  # Neither drops, so ours is not less.
-    verdict = report.UNDECIDED
+  verdict = report.verdict(less, 0.0, strict=True)
   return report.Claim(text, verdict, reason, numbers)
 
 

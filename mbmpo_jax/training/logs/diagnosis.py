@@ -77,7 +77,7 @@ def of_run(
     data: a log to compare with. The default is the held-out rows for a run of
       `logs.train`, new episodes of the policy if the environment is JAX, and
       otherwise episodes that the models were fitted to.
-    actions: bounds of the actions in `data`.
+    actions: bounds of the actions in `data`; not of the held-out rows.
     steps: steps to predict ahead, T; fewer if the data have too few windows of
       this length.
     seed: of all random choices.
@@ -95,6 +95,7 @@ def of_run(
     raise config_lib.ConfigError(f'--workdir={root}: has no data yet')
   if data is None and (root / remembered.HELD_OUT).is_file():
     data, source = root / remembered.HELD_OUT, 'held-out rows of the log'
+    actions = None  # These are already those of the environment.
   else:
     source = str(data)
   if data is not None:

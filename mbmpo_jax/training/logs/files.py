@@ -106,8 +106,11 @@ def _file(path: pathlib.Path) -> pathlib.Path:
 
 
 def _npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-  with np.load(path, allow_pickle=False) as file:
-    return {name: file[name] for name in file.files}
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      return {name: file[name] for name in file.files}
+  except Exception as error:  # NumPy raises many types for a damaged file.
+    raise ValueError(str(error) or type(error).__name__) from error
 
 
 def _of_arrays(

@@ -19,7 +19,8 @@ def write_text(path: pathlib.Path, text: str) -> None:
 
 def write_bytes(path: pathlib.Path, data: bytes) -> None:
   """Replaces a file's content atomically."""
-  temporary = path.with_name(f'.{path.name}.tmp')
+  # Of this process alone: several may write the same file of a figure.
+  temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
   try:
     with temporary.open('wb') as file:
       file.write(data)
