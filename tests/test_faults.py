@@ -22,6 +22,7 @@ from mbmpo_jax import errors
 from mbmpo_jax.training import loop
 from mbmpo_jax.training import signals
 from mbmpo_jax.training.reporting import progress as progress_lib
+from mbmpo_jax.training.storage import atomic
 from mbmpo_jax.training.storage import checkpoint
 from mbmpo_jax.training.storage import lock
 from mbmpo_jax.training.storage import manifest
@@ -339,6 +340,21 @@ def test_full_disk_of_the_metrics(tmp_path: pathlib.Path) -> None:
 
 
 # --- company
+
+
+def test_two_processes_may_write_the_same_file(tmp_path, monkeypatch) -> None:
+  """One of them while the other is in the middle of it."""
+  path, own, sync = tmp_path / 'file', os.getpid(), os.fsync
+
+  def interrupted(number: int) -> None:
+    sync(number)
+    monkeypatch.setattr(os, 'fsync', sync)
+    monkeypatch.setattr(os, 'getpid', lambda: own + 1)
+    atomic.write_text(path, 'theirs')
+
+  monkeypatch.setattr(os, 'fsync', interrupted)
+  atomic.write_text(path, 'ours')
+  assert path.read_text() == 'ours' and list(tmp_path.iterdir()) == [path]
 
 
 def test_second_process_is_refused(tmp_path: pathlib.Path) -> None:

@@ -20,6 +20,7 @@ from scipy import stats
 from experiments.figures import gssm_methods
 from experiments.figures import m3po_methods
 from mbmpo_jax import algorithms
+from mbmpo_jax import backend
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax import validation
@@ -36,6 +37,7 @@ from mbmpo_jax.training.figures import shown
 from mbmpo_jax.training.figures import state_space
 from mbmpo_jax.training.figures import study
 from mbmpo_jax.training.figures import verdicts
+from mbmpo_jax.training.launch import cache
 from mbmpo_jax.training.reporting import plot_paper
 from mbmpo_jax.training.reporting import progress as progress_lib
 from mbmpo_jax.training.storage import lock
@@ -247,30 +249,50 @@ def test_a_figure_is_made_goes_on_and_is_drawn(tmp_path, capsys) -> None:
   assert config['algorithm'] == 'mbmpo'
 
 
-def test_a_stop_in_the_last_iteration_of_all_ends_nothing_early(tmp_path):
-  """Then all runs are there to be drawn; before, the figure is unfinished."""
+def test_a_stop_leaves_a_figure_unfinished_only_if_runs_are_left(tmp_path):
+  """Even if the runs that are left are those of another process."""
   seen: list[int] = []
 
   class Asks(progress_lib.Silent):
     def iteration(self, index, metrics) -> None:
       del metrics
       seen.append(index)
-      if len(seen) in (1, 9):
+      if len(seen) in (6, 9):  # The last iterations of all that can be made.
         stop.requested = 'SIGTERM'
 
   obeyed = []
-  for _ in range(2):
+  for company in (lock.hold(tmp_path / 'point' / 'other' / 'seed=0'), None):
     stop = signals.StopRequest()
-    command.make(
-      _figure(),
-      _arguments(tmp_path),
-      stop=stop,
-      make_progress=Asks,
-      make_algorithm=fake.make,
-    )
+    with company or contextlib.nullcontext():
+      command.make(
+        _figure(),
+        _arguments(tmp_path),
+        stop=stop,
+        make_progress=Asks,
+        make_algorithm=fake.make,
+      )
     obeyed.append(stop.obeyed)
-  # Two runs and a sweep of three iterations each.
   assert len(seen) == 9 and obeyed == [True, False]
+
+
+@pytest.mark.parametrize('left', [False, True])
+def test_a_finished_figure_is_drawn_in_spite_of_a_signal(
+  left, tmp_path, monkeypatch
+):
+  """Otherwise the program exits as one that was stopped."""
+  drawn = []
+
+  def make(figure, arguments, *, stop):
+    del figure, arguments
+    stop.requested, stop.obeyed = 'SIGTERM', left
+
+  monkeypatch.setattr(command, 'make', make)
+  monkeypatch.setattr(command, 'draw', lambda *x: drawn.append(x))
+  monkeypatch.setattr(backend, 'split_cpu', lambda _: None)
+  monkeypatch.setattr(cache, 'enable', lambda: None)
+  with pytest.raises(SystemExit) if left else contextlib.nullcontext():
+    command._main(_figure(), _arguments(tmp_path))
+  assert bool(drawn) != left
 
 
 def test_what_others_were_at_is_looked_at_again(tmp_path) -> None:
