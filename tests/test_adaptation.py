@@ -84,9 +84,10 @@ def test_many_steps_help_and_alpha_is_a_bound():
 def test_bodies_are_scaled():
   env = envs.make('swimmer')
   assert adaptation.default_bodies(env)[0] == adaptation.NOMINAL
-  made = adaptation.physics_of(env, 'mass=2+damping=0.5')
+  made = adaptation.physics_of(env, 'mass=2+damping=0.5+friction=3')
   np.testing.assert_allclose(made.body_mass, 2 * env.model.body_mass)
   np.testing.assert_allclose(made.dof_damping, 0.5 * env.model.dof_damping)
+  np.testing.assert_allclose(made.geom_friction, 3 * env.model.geom_friction)
   nominal = adaptation.physics_of(env, 'nominal')
   np.testing.assert_allclose(nominal.body_mass, env.model.body_mass)
   assert adaptation.physics_of(envs.make('point'), 'nominal') is None

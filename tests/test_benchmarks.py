@@ -559,18 +559,3 @@ def test_m3po_measures_updates_rollouts_rounds_and_fits():
     assert found == pytest.approx(1000 / taken)
   # A GRU is read besides.
   assert results['updates, L=3']['flops'] > results['updates, L=0']['flops']
-
-
-def test_processors_of_one_name_are_told_apart(tmp_path):
-  """As virtual machines list them; a system that lists none has a name too."""
-  listed = tmp_path / 'cpuinfo'
-  listed.write_text(
-    ''.join(
-      f'processor\t: {index}\ncpu family\t: 26\nmodel\t\t: 2\n'
-      'model name\t: AMD EPYC\npower management:\n\n'
-      for index in range(2)
-    )
-  )
-  assert reports.cpu_name(str(listed)) == 'AMD EPYC, family 26, model 2'
-  absent = reports.cpu_name(str(tmp_path / 'absent'))
-  assert absent == reports.platform.processor()

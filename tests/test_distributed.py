@@ -141,6 +141,7 @@ def test_two_processes_train_what_one_does(tmp_path: pathlib.Path) -> None:
       'checkpoints',
       'config.json',
       'learning_curve.png',
+      'machines.jsonl',
       'metrics.jsonl',
       'tensorboard',
     }

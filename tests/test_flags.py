@@ -293,6 +293,26 @@ def test_broken_config_file_is_one_line(
     assert words in message
 
 
+def test_what_follows_the_colon_is_named_without_the_place_in_our_code():
+  with pytest.raises(config_lib.ConfigError) as error:
+    _parse('--config=mbmpo/benchmark:cartpol')
+  start = "--config=mbmpo/benchmark:cartpol: world='cartpol': must be one of"
+  assert str(error.value).startswith(start)
+
+
+def test_a_refused_value_in_a_file_has_its_line(tmp_path: pathlib.Path) -> None:
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from mbmpo_jax.training.launch import benchmark\n'
+    "def get_config():\n  return benchmark.config('mbmpo', 'cartpol')\n"
+  )
+  with pytest.raises(config_lib.ConfigError) as error:
+    _parse(f'--config={path}')
+  assert str(error.value).startswith(
+    f"--config={path}: line 3: world='cartpol'"
+  )
+
+
 @pytest.mark.parametrize(
   ('argument', 'said'),
   [

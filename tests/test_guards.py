@@ -4,7 +4,9 @@ The adaptation that is bounded in KL is in `test_maml.py`.
 """
 
 import functools
+import json
 import math
+import pathlib
 import types
 import warnings
 
@@ -346,20 +348,41 @@ def test_ratios():
 
 @pytest.mark.parametrize('real', [-80.0, -1.0, 0.0, 3.0])
 def test_costs_run_away_too(real):
-  """By half of them, in three iterations in a row."""
+  """By half of them, in three of five iterations."""
   kept, broken = real + 0.49 * abs(real), real + 0.51 * abs(real) + 0.01
   watch = _watch()
   with warnings.catch_warnings():
     warnings.simplefilter('error')
-    for index, promise in enumerate([kept] * 4 + [broken] * 2):
+    promised = [kept, broken, broken, kept, kept, kept, broken, kept, broken]
+    for index, promise in enumerate(promised):
       watch.check(index, [_row(index, promise, real)])
     # Without a number there is nothing to compare.
-    watch.check(6, [_row(6, promise, math.nan)])
-    watch.check(7, [{'iteration': 7}])
-    for index in (8, 9):
-      watch.check(index, [_row(index, broken, real)])
-  with pytest.warns(UserWarning, match='exceeded real/gain by more than 50%'):
-    watch.check(10, [_row(10, broken, real)])
+    watch.check(9, [_row(9, broken, math.nan)])
+    watch.check(10, [_row(10, math.nan, real)])
+    watch.check(11, [{'iteration': 11}])
+    watch.check(12, [_row(12, kept, real)])
+  with pytest.warns(UserWarning, match='exceeded real/gain by more') as told:
+    watch.check(13, [_row(13, broken, real)])
+  assert ('dream/gain_ratio' in str(told[0].message)) == (real > 0)
+
+
+def test_a_return_that_falls_while_the_models_promise_more_is_noticed():
+  """The returns of `benchmarks/results/half_cheetah_2x512_cpu`."""
+  results = pathlib.Path(__file__).parents[1] / 'benchmarks/results'
+  path = results / 'half_cheetah_2x512_cpu/metrics.jsonl'
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  peak = max(rows, key=lambda row: row['eval/return_mean'])
+  fallen = [row for row in rows if row['env_steps'] >= peak['env_steps']]
+  watch = _watch(_row(0, -47.0, -47.0), first=1)
+  with warnings.catch_warnings(record=True) as told:
+    warnings.simplefilter('always')
+    for index, row in enumerate(fallen, 1):
+      # This run is older than `imagined/promise`.
+      promise, real = row['imagined/return_post'], row['real/return']
+      watch.check(index, [_row(index, promise, real)])
+  assert fallen[6]['env_steps'] == 96_000
+  (warning,) = told
+  assert 'iteration 7: in 3 of the last 5' in str(warning.message)
 
 
 def test_the_start_of_a_run_and_its_goal_are_no_alarm():

@@ -322,6 +322,7 @@ def test_sweep_leaves_a_folder_per_run(whole: pathlib.Path) -> None:
   for name in _NAMES:
     assert {p.name for p in (whole / name).iterdir()} == {
       'config.json',
+      'machines.jsonl',
       'metrics.jsonl',
       '.lock',
       'checkpoints',

@@ -396,6 +396,7 @@ def test_run_leaves_a_folder_that_explains_itself(
   result = _train(config, tmp_path)
   assert {p.name for p in tmp_path.iterdir()} == {
     'config.json',
+    'machines.jsonl',
     'metrics.jsonl',
     '.lock',
     'checkpoints',

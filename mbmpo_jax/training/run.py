@@ -13,6 +13,7 @@ from mbmpo_jax.algorithms import base
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.training import devices
 from mbmpo_jax.training import iteration
+from mbmpo_jax.training import machine
 from mbmpo_jax.training.reporting import metrics
 from mbmpo_jax.training.reporting import plot
 from mbmpo_jax.training.reporting import wandb_writer
@@ -85,7 +86,10 @@ class Run:
       )
 
   def open(self, first_step: int) -> None:
-    """Continues the metrics at `first_step`; later rows are dropped."""
+    """Continues the metrics at `first_step`; later rows are dropped.
+
+    It also records the machine.
+    """
     writers: list[metrics.Writer] = []
     if devices.is_first_process():
       folder = self.folder
@@ -96,6 +100,7 @@ class Run:
           writers.append(
             wandb_writer.WandbWriter(folder, self.config, first_step=first_step)
           )
+        machine.record(folder.machines, first_step)
         writers += [
           metrics.JsonlWriter(folder.metrics, first_step=first_step),
           metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),

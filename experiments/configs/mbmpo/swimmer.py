@@ -1,16 +1,9 @@
-"""MB-MPO on Swimmer, sized for a CPU."""
+"""MB-MPO on Swimmer, 24,000 transitions, sized for a CPU."""
 
-from mbmpo_jax import config
+from mbmpo_jax.algorithms.mbmpo import bodies
 from mbmpo_jax.algorithms.mbmpo import config as mbmpo
 
 
 def get_config() -> mbmpo.Config:
-  """The paper's values, except for epochs, clipping and imagined rollouts."""
-  return mbmpo.Config(
-    env=config.Env(name='swimmer'),
-    model=config.Ensemble(
-      hidden_sizes=(512, 512), max_epochs=40, clip_margin=0.25
-    ),
-    model_rollouts=mbmpo.ModelRollouts(rollouts_per_task=12),
-    run=config.Run(num_iterations=6),
-  )
+  """The settings of `half_cheetah.py`, for 6 iterations."""
+  return bodies.config('swimmer', num_iterations=6)

@@ -14,6 +14,7 @@ from types import ModuleType
 import mbmpo_jax
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
+from mbmpo_jax import errors
 from mbmpo_jax import validation
 
 # The module name of a configuration file.
@@ -60,8 +61,8 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
     config = _module(path).get_config(*arguments)
   except Exception as error:  # a file may raise anything
     raise config_lib.ConfigError(
-      f'--config={text}: {_line(error, path)}{type(error).__name__}:'
-      f' {" ".join(str(error).split())}'
+      f'--config={text}: {_where(error, path, default)}'
+      f'{" ".join(str(error).split())}'
     ) from error
   if not isinstance(config, config_lib.Experiment):
     raise config_lib.ConfigError(
@@ -165,10 +166,17 @@ def _module(path: pathlib.Path) -> ModuleType:
   return module
 
 
-def _line(error: Exception, path: pathlib.Path) -> str:
-  """Returns the line in the file that raised the error."""
+def _where(error: Exception, path: pathlib.Path, default: pathlib.Path) -> str:
+  """Returns the line in the file that raised the error, and the error's kind.
+
+  A message for users needs no kind, and in a preset no line, because the error
+  is then in the text after the colon.
+  """
+  is_told = isinstance(error, errors.UserError)
+  if is_told and path.is_relative_to(default.parent.parent):
+    return ''
   where = ''
   for frame in traceback.extract_tb(error.__traceback__):
     if frame.filename == str(path):
       where = f'line {frame.lineno}: '
-  return where
+  return where if is_told else f'{where}{type(error).__name__}: '

@@ -38,6 +38,8 @@ class RunFolder:
     root: the folder, `--workdir`.
     config: the resolved configuration and the algorithm's name, JSON.
     metrics: one JSON object per iteration.
+    machines: the machine, the versions and the commit of the run, and the
+      iteration from which it continued there, a JSON object for each change.
     tensorboard: a folder of TensorBoard events.
     checkpoints: a folder of checkpoints.
     curve: the learning curve, PNG.
@@ -65,6 +67,7 @@ class RunFolder:
     self.root = root
     self.config = root / _CONFIG
     self.metrics = root / 'metrics.jsonl'
+    self.machines = root / 'machines.jsonl'
     self.tensorboard = root / 'tensorboard'
     self.checkpoints = root / 'checkpoints'
     self.curve = root / 'learning_curve.png'
