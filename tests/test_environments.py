@@ -72,6 +72,56 @@ def test_sizes_times_and_resets(name, variant, cells):
       assert np.max(np.abs(deviation)) > 2.5 * width
 
 
+def _angle(obs: np.ndarray, cosine: int, sine: int) -> np.ndarray:
+  return np.arctan2(obs[:, sine], obs[:, cosine])
+
+
+@pytest.mark.parametrize(
+  ('name', 'variant', 'numbers', 'ranges'),
+  [
+    (
+      'pendulum',
+      'benchmark',
+      lambda o: (_angle(o, 0, 1), o[:, 2]),
+      [(-np.pi, np.pi), (-1, 1)],
+    ),
+    ('cartpole', 'benchmark', lambda o: o.T, [(-0.05, 0.05)] * 4),
+    ('mountain_car', 'benchmark', lambda o: o.T, [(-0.6, -0.4), (0, 0)]),
+    (
+      'acrobot',
+      'benchmark',
+      lambda o: (_angle(o, 0, 1), _angle(o, 2, 3), *o[:, 4:].T),
+      [(-0.1, 0.1)] * 4,
+    ),
+    ('acrobot', 'absorbing', lambda o: o.T, [(-0.1, 0.1)] * 4),
+    (
+      'reacher',
+      'benchmark',
+      lambda o: (_angle(o, 0, 2), _angle(o, 1, 3), *o[:, 4:6].T),
+      [(-0.1, 0.1), (-0.1, 0.1), (-0.2, 0.2), (-0.2, 0.2)],
+    ),
+  ],
+)
+def test_worlds_without_a_body_start_uniformly(name, variant, numbers, ranges):
+  """Within the ranges of Gym's environments of these names."""
+  env = envs.make(name, variant)
+  body = env.family.nominal if isinstance(env, envs.Tasked) else env
+  keys = jax.random.split(jax.random.PRNGKey(0), 1000)
+  obs = np.asarray(jax.jit(jax.vmap(lambda key: body.reset(key).obs))(keys))
+  drawn = numbers(obs)
+  assert len(drawn) == len(ranges)
+  for values, (low, high) in zip(drawn, ranges, strict=True):
+    if low == high:
+      np.testing.assert_allclose(values, low, atol=1e-6)
+    else:
+      # Uniform: all deciles are where they belong.
+      found = (np.quantile(values, np.arange(0, 1.01, 0.1)) - low) / (
+        high - low
+      )
+      np.testing.assert_allclose(found, np.arange(0, 1.01, 0.1), atol=0.06)
+      assert np.all((values >= low - 1e-5) & (values <= high + 1e-5))
+
+
 @pytest.mark.parametrize(
   ('name', 'index', 'value', 'done'),
   [

@@ -32,7 +32,8 @@ class ModelRollouts:
       otherwise it stays in its last state up to the horizon.
     buffer_starts: share of the rollouts that start at states of the buffer,
       from any time of a real episode, including failed ones. The others start
-      like episodes of the environment.
+      like episodes of the environment. While the buffer is empty, `improve` is
+      refused outside of `jit`; inside, all rollouts start like episodes.
     newest_starts: number of newest transitions from which these states are
       taken.
   """
