@@ -39,7 +39,7 @@ class ModelRollouts:
   """
 
   tasks_per_model: int = config.setting(4, low=1, high=10_000)
-  rollouts_per_task: int = config.setting(25, low=1, high=10**6, tiny=2)
+  rollouts_per_task: int = config.setting(25, low=1, high=10**6, tiny=10)
   horizon: int = config.setting(200, low=1, high=10**6, tiny=5)
   restart: bool = False
   buffer_starts: float = config.setting(0.0, low=0, high=1)
