@@ -25,19 +25,14 @@ from mbmpo_jax.training.reporting import plot_paper
 _HORIZONS = {f'k={k}': k for k in (1, 3, 5, 10, 20)}
 _BEST, _FULL = 'k=1', 'full'
 _METHODS = (*_HORIZONS, _FULL)
-# Of these, figure 7 has one run of M3PO.
-_MORE_ENVS = {'quick': ('ant_fwd_bwd',)}
-# With --quick, the half-cheetah has every other k, and the ant only the ends.
-_LEFT_OUT = {
-  ('quick', 'half_cheetah_fwd_bwd'): ('k=3', 'k=10'),
-  ('quick', 'ant_fwd_bwd'): ('k=3', 'k=5', 'k=10', 'k=20'),
-}
+# With --quick, the half-cheetah has every other k.
+_LEFT_OUT = {('quick', 'half_cheetah_fwd_bwd'): ('k=3', 'k=10')}
 
 
 def groups(size: str, methods: tuple[str, ...]) -> list[study.Group]:
   return [
     _group(size, env, key)
-    for env in (*methods_lib.ENVS[size], *_MORE_ENVS.get(size, ()))
+    for env in methods_lib.ENVS[size]
     for key in methods
     if key not in _LEFT_OUT.get((size, env), ())
   ]
