@@ -424,15 +424,15 @@ def test_promises_are_of_as_many_steps():
 
 
 def test_what_runs_away_is_named_once():
-  """In the third iteration in a row, by a run that is continued, too."""
+  """In the third of five iterations, by a run that is continued, too."""
   high, low = (1.6, 1.0), (1.4, 1.0)
-  rows = [_row(i, *x) for i, x in enumerate([high, high, low, high, high])]
+  rows = [_row(i, *x) for i, x in enumerate([high, high, low, low, high])]
   watch = _watch(*rows[:4], first=4)
   with warnings.catch_warnings():
     warnings.simplefilter('error')
     watch.check(4, [rows[4]])
   last = _row(5, *high)
-  with pytest.warns(UserWarning, match='iteration 5: for 3 iter') as caught:
+  with pytest.warns(UserWarning, match='iteration 5: in 3 of') as caught:
     watch.check(5, [last])
   assert 'wake up' in str(caught[0].message)
   with warnings.catch_warnings():
