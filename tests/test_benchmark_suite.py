@@ -3,6 +3,8 @@
 import json
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -263,3 +265,26 @@ def test_nothing_is_drawn_of_nothing(tmp_path, capsys):
   figure.show(study.read('full', tmp_path, groups), tmp_path)
   assert 'is undecided: no run of it is done' in capsys.readouterr().out
   assert not (tmp_path / 'benchmark.png').exists()
+
+
+def test_environments_that_initialise_jax_are_trained(tmp_path):
+  """In a process of its own: JAX is initialised once, with its devices."""
+  script = (
+    'import pathlib\n'
+    'from mbmpo_jax.training.commands import benchmark_suite\n'
+    'from mbmpo_jax.training.figures import make\n'
+    'def trained(*args, **options):\n'
+    "  raise SystemExit('trained')\n"
+    'make.make = trained\n'
+    'benchmark_suite.main(benchmark_suite.Arguments(\n'
+    "  ('mbmpo',), ('inverted_pendulum',), 1, 1000, False, True,\n"
+    f'  pathlib.Path({str(tmp_path)!r}), False))\n'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', script],
+    cwd=pathlib.Path(__file__).parents[1],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.stderr.splitlines()[-1] == 'trained', done.stderr

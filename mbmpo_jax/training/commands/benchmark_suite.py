@@ -141,6 +141,9 @@ def main(arguments: Arguments) -> None:
   cache.enable()
   root = arguments.root
   with training_flags.one_line_errors():
+    if not arguments.only_plot:
+      # First, because some environments initialise JAX.
+      backend.split_cpu(backend.num_cores())
     groups = figure.groups(
       arguments.algorithms,
       arguments.worlds,
@@ -151,7 +154,6 @@ def main(arguments: Arguments) -> None:
     )
     figure.check(groups)
     if not arguments.only_plot:
-      backend.split_cpu(backend.num_cores())
       runs = study.runs(groups)
       print(f'benchmark, in {root}: {len(runs)} runs')
       for line in estimate.plan(groups, root, costs.seconds):
