@@ -367,7 +367,10 @@ def test_costs_run_away_too(real):
 
 
 def test_a_return_that_falls_while_the_models_promise_more_is_noticed():
-  """The returns of `benchmarks/results/half_cheetah_2x512_cpu`."""
+  """The returns of `benchmarks/results/half_cheetah_2x512_cpu`, from its peak.
+
+  Before, the policy improves so quickly that this older metric runs ahead.
+  """
   results = pathlib.Path(__file__).parents[1] / 'benchmarks/results'
   path = results / 'half_cheetah_2x512_cpu/metrics.jsonl'
   rows = [json.loads(line) for line in path.read_text().splitlines()]

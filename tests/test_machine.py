@@ -3,6 +3,7 @@
 import json
 import pathlib
 import platform
+import shutil
 import subprocess
 
 import pytest
@@ -33,7 +34,12 @@ def test_the_commit_is_that_of_the_package(
   package.mkdir()
   file = package / '__init__.py'
   file.write_text('')
+  if shutil.which('git') is None:
+    pytest.skip('needs git')
   monkeypatch.setenv('GIT_CEILING_DIRECTORIES', str(tmp_path.parent))
+  monkeypatch.setenv('GIT_CONFIG_GLOBAL', '/dev/null')
+  monkeypatch.setenv('GIT_CONFIG_NOSYSTEM', '1')
+  monkeypatch.delenv('GIT_DIR', raising=False)
   assert machine.commit(package) == 'unknown'
   git = ['git', '-C', str(tmp_path), '-c', 'user.name=a', '-c', 'user.email=a']
   subprocess.run([*git, 'init', '-q'], check=True)
@@ -42,7 +48,13 @@ def test_the_commit_is_that_of_the_package(
   subprocess.run([*git, 'commit', '-q', '-m', 'a'], check=True)
   made = machine.commit(package)
   assert len(made) == 12 and int(made, 16)
+  (tmp_path / 'notes.txt').write_text('beside the package')
+  subprocess.run([*git, 'tag', '-a', 'v1', '-m', 'v1'], check=True)
+  assert machine.commit(package) == made
   file.write_text('changed')
+  assert machine.commit(package) == f'{made}-dirty'
+  file.write_text('')
+  (package / 'new.py').write_text('')
   assert machine.commit(package) == f'{made}-dirty'
   monkeypatch.setenv('PATH', '')
   assert machine.commit(package) == 'unknown'
@@ -67,6 +79,8 @@ def test_a_run_records_each_change_of_the_machine(
   ]
   # A field less is also a change.
   assert start(7, cpu='a')[2:] == [{'iteration': 7, 'cpu': 'a'}]
+  # The run continues before the last changes, which count no more.
+  assert [x['iteration'] for x in start(5, cpu='c')] == [0, 5]
   with path.open('a') as file:
-    file.write('{"iteration": 9, "cp')
-  assert len(start(9, cpu='b')) == 4
+    file.write('[]\n{"iteration": 9, "cp')
+  assert [x['iteration'] for x in start(9, cpu='b')] == [0, 5, 9]

@@ -25,6 +25,7 @@ from mbmpo_jax.training import devices
 from mbmpo_jax.training import evaluate
 from mbmpo_jax.training import iteration
 from mbmpo_jax.training import loop
+from mbmpo_jax.training import machine
 from mbmpo_jax.training import signals
 from mbmpo_jax.training import stacked
 from mbmpo_jax.training.launch import cache
@@ -420,6 +421,22 @@ def test_run_leaves_a_folder_that_explains_itself(
   assert 0 < rows[-1]['eval/best_error'] < 20
   png = (tmp_path / 'learning_curve.png').read_bytes()
   assert png.startswith(b'\x89PNG')
+
+
+def test_a_run_names_the_machines_that_worked_on_it(
+  tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+  """Not one on which the finished run was only opened again."""
+
+  def start(cpu: str, num_iterations: int) -> list[tuple[int, str]]:
+    monkeypatch.setattr(machine, 'describe', lambda: {'cpu': cpu})
+    _train(tiny.point_config(run__num_iterations=num_iterations), tmp_path)
+    lines = (tmp_path / 'machines.jsonl').read_text().splitlines()
+    return [(x['iteration'], x['cpu']) for x in map(json.loads, lines)]
+
+  assert start('a', 2) == [(0, 'a')]
+  assert start('b', 2) == [(0, 'a')]
+  assert start('b', 4) == [(0, 'a'), (2, 'b')]
 
 
 def test_best_policy_is_the_one_evaluated_best_twice() -> None:

@@ -1,5 +1,6 @@
 """Describes the machine and the versions that produce a result."""
 
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -41,22 +42,37 @@ def describe() -> dict[str, Any]:
 def record(path: pathlib.Path, first: int) -> None:
   """Appends the machine to a file of JSON lines, unless it is the last entry.
 
+  Entries of iterations from `first` on are dropped, because these iterations
+  are done again. So are damaged entries.
+
   Args:
     path: the file; created if it does not exist.
     first: the iteration from which the run continues here.
   """
-  lines = path.read_text().splitlines() if path.exists() else []
-  if lines:
-    try:
-      last = json.loads(lines[-1])
-    except ValueError:  # It was cut off.
-      lines.pop()
-    else:
-      last.pop(_FIRST, None)
-      if last == describe():
-        return
-  lines.append(json.dumps({_FIRST: first} | describe()))
-  atomic.write_text(path, '\n'.join(lines) + '\n')
+  entries = [x for x in _entries(path) if x[_FIRST] < first]
+  if not entries or entries[-1] | {_FIRST: first} != _now(first):
+    entries.append(_now(first))
+  lines = [json.dumps(entry) + '\n' for entry in entries]
+  atomic.write_text(path, ''.join(lines))
+
+
+def _now(first: int) -> dict[str, Any]:
+  return {_FIRST: first} | describe()
+
+
+def _entries(path: pathlib.Path) -> list[dict[str, Any]]:
+  """Reads a record without its damaged lines."""
+  if not path.exists():
+    return []
+  found = []
+  for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
+    with contextlib.suppress(ValueError):
+      found.append(json.loads(line))
+  return [
+    entry
+    for entry in found
+    if isinstance(entry, dict) and isinstance(entry.get(_FIRST), int)
+  ]
 
 
 def cpu_name(path: str = '/proc/cpuinfo') -> str:
@@ -82,7 +98,7 @@ def cpu_name(path: str = '/proc/cpuinfo') -> str:
 
 
 def commit(package: pathlib.Path = _PACKAGE) -> str:
-  """Returns the commit of a package, with `-dirty` if its files differ from it.
+  """Returns the commit of a package, with `-dirty` if the package differs.
 
   Returns `unknown` if the package is not tracked by git, as in a wheel.
 
@@ -91,7 +107,8 @@ def commit(package: pathlib.Path = _PACKAGE) -> str:
   """
   try:
     _git(package, 'ls-files', '--error-unmatch', '__init__.py')
-    return _git(package, 'describe', '--always', '--dirty', '--abbrev=12')
+    made = _git(package, 'rev-parse', '--short=12', 'HEAD')
+    return made + ('-dirty' if _git(package, 'status', '-s', '.') else '')
   except (OSError, subprocess.CalledProcessError):
     return 'unknown'
 

@@ -60,6 +60,7 @@ class Run:
       self.folder.checkpoints, keep=keep
     )
     self._writer: metrics.Writer | None = None
+    self._is_recorded = False
     if config.run.wandb_project is not None:
       wandb_writer.load(config.run.wandb_project)
     self._held = contextlib.ExitStack()
@@ -86,10 +87,7 @@ class Run:
       )
 
   def open(self, first_step: int) -> None:
-    """Continues the metrics at `first_step`; later rows are dropped.
-
-    It also records the machine.
-    """
+    """Continues the metrics at `first_step`; later rows are dropped."""
     writers: list[metrics.Writer] = []
     if devices.is_first_process():
       folder = self.folder
@@ -100,7 +98,6 @@ class Run:
           writers.append(
             wandb_writer.WandbWriter(folder, self.config, first_step=first_step)
           )
-        machine.record(folder.machines, first_step)
         writers += [
           metrics.JsonlWriter(folder.metrics, first_step=first_step),
           metrics.TensorBoardWriter(folder.tensorboard, first_step=first_step),
@@ -108,9 +105,15 @@ class Run:
     self._writer = metrics.Tee(writers)
 
   def write(self, step: int, row: Mapping[str, float]) -> None:
-    """Appends the metrics of iteration `step`; requires `open`."""
+    """Appends the metrics of iteration `step`; requires `open`.
+
+    The first call also records the machine.
+    """
     assert self._writer is not None
     with self._writing():
+      if not self._is_recorded and devices.is_first_process():
+        machine.record(self.folder.machines, step)
+        self._is_recorded = True
       self._writer.write(step, row)
 
   def rows(self) -> list[dict[str, float]]:

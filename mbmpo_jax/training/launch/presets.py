@@ -57,11 +57,13 @@ def load(text: str, default: pathlib.Path) -> tuple[config_lib.Experiment, str]:
   if path is None:
     raise config_lib.ConfigError(f'--config={text}: {_nothing(named, default)}')
   arguments = [argument] if colon else []
+  presets = default.resolve().parent.parent
+  is_argument = bool(colon) and path.resolve().is_relative_to(presets)
   try:
     config = _module(path).get_config(*arguments)
   except Exception as error:  # a file may raise anything
     raise config_lib.ConfigError(
-      f'--config={text}: {_where(error, path, default)}'
+      f'--config={text}: {_where(error, path, is_argument)}'
       f'{" ".join(str(error).split())}'
     ) from error
   if not isinstance(config, config_lib.Experiment):
@@ -166,14 +168,14 @@ def _module(path: pathlib.Path) -> ModuleType:
   return module
 
 
-def _where(error: Exception, path: pathlib.Path, default: pathlib.Path) -> str:
+def _where(error: Exception, path: pathlib.Path, is_argument: bool) -> str:
   """Returns the line in the file that raised the error, and the error's kind.
 
-  A message for users needs no kind, and in a preset no line, because the error
-  is then in the text after the colon.
+  A message for users needs no kind. It needs no line if it is about the text
+  after the colon, which a preset checks.
   """
   is_told = isinstance(error, errors.UserError)
-  if is_told and path.is_relative_to(default.parent.parent):
+  if is_told and is_argument:
     return ''
   where = ''
   for frame in traceback.extract_tb(error.__traceback__):
