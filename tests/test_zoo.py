@@ -24,7 +24,7 @@ _ENTRIES = {
   *(f'{x}/point' for x in ('acktr', 'mbmpo', 'me_trpo', 'ppo', 'trpo')),
   *(f'{x}/half_cheetah' for x in ('acktr', 'mbmpo', 'me_trpo', 'ppo', 'sac')),
   *('m3po/half_cheetah_fwd_bwd', 'mbmpo/hopper', 'mbmpo/pr2_reacher'),
-  *('mbmpo/swimmer', 'mbmpo/walker2d', 'trpo/half_cheetah'),
+  *('mbmpo/ant', 'mbmpo/swimmer', 'mbmpo/walker2d', 'trpo/half_cheetah'),
 }
 # Worlds without physics to compile.
 _LIGHT = ('point', 'point_direc', 'cartpole_swingup')
