@@ -156,6 +156,24 @@ def test_every_path_is_one() -> None:
 
 
 @pytest.mark.parametrize('page', documents.files(), ids=lambda page: page.name)
+def test_every_table_has_a_header(page) -> None:
+  """Without one, or after an empty line, rows are shown as a paragraph."""
+  text = re.sub(r'(?ms)^```.*?^```$', '', page.read_text(encoding='utf-8'))
+  for table in re.findall(r'(?m)(?:^\|.*\n?)+', text):
+    rows = table.splitlines()
+    rule = rows[1] if len(rows) > 1 else ''
+    assert re.fullmatch(r'\|( *:?-+:? *\|)+', rule), f'{page}: {rows[0]}'
+    assert all(_cells(row) == _cells(rule) for row in rows), (
+      f'{page}: {rows[0]}'
+    )
+
+
+def _cells(row: str) -> int:
+  """Number of cells; a bar in code or after a backslash is no border."""
+  return re.sub(r'`[^`]*`|\\\|', '', row).count('|') - 1
+
+
+@pytest.mark.parametrize('page', documents.files(), ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page) -> None:
   """Within the repository."""
   text = page.read_text(encoding='utf-8')

@@ -842,6 +842,20 @@ def test_a_task_that_is_told_is_refused():
     gssm.make(env, tiny_config())
 
 
+def test_rewards_of_a_hidden_task_are_refused_with_a_way_out():
+  """Not with `tell_task`, which is refused as well."""
+  env = envs.make('half_cheetah_fwd_bwd')
+  with pytest.raises(envs.TaskError, match='must be a family whose') as caught:
+    gssm.make(env, tiny_config())
+  assert 'tell_task' not in str(caught.value)
+
+
+def test_dropout_needs_a_hidden_layer():
+  config = tiny_config(model__kind='dropout', model__decoder_sizes=())
+  with pytest.raises(shared.ConfigError, match=r'model\.decoder_sizes=\(\)'):
+    gssm.make(world(), config)
+
+
 def test_the_policy_sees_features_divided_by_their_scales():
   scales = (1.0, 2.0, 0.5, 0.5, 4.0)
   plain, scaled = (

@@ -1,6 +1,7 @@
 """What members predict beside the observation, and starts remembered."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,11 @@ import pytest
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
 from mbmpo_jax.models import ensemble
+from mbmpo_jax.models import grbal
+from mbmpo_jax.models import grbal_config
 from mbmpo_jax.models import normalizer
+from mbmpo_jax.models import recurrent
+from mbmpo_jax.models import recurrent_config
 from mbmpo_jax.models import starts
 from mbmpo_jax.models import statistics as statistics_lib
 from mbmpo_jax.models import terminations
@@ -19,9 +24,7 @@ from tests import jitted
 from tests import tiny
 
 _BOTH = dict(predict_reward=True, predict_done=True)
-_STATISTICS = jax.jit(
-  functools.partial(statistics_lib.fit, clip_margin=0.5, bound_reward=True)
-)
+_STATISTICS = jax.jit(functools.partial(statistics_lib.fit, clip_margin=0.5))
 
 
 def _data(seed: int = 0, rows: int = 20):
@@ -117,6 +120,44 @@ def test_a_reward_stays_within_what_was_paid(fitted):
   width = 0.5 * np.ptp(reward)
   assert np.all(found.reward <= reward.max() + width)
   assert np.all(found.reward >= reward.min() - width)
+
+
+def _recurrent(env: envs.Environment) -> Any:
+  section = recurrent_config.Ensemble(num_models=1, hidden_sizes=(4,))
+  return recurrent.make(env, section, length=0, units=4)
+
+
+def _grbal(env: envs.Environment) -> Any:
+  section = grbal_config.Ensemble(num_models=1, hidden_sizes=(4,))
+  return grbal.make(
+    env, section, adapt_steps=2, inner_lr=0.1, predict_reward=True
+  ).dynamics
+
+
+@pytest.mark.parametrize('make', [_recurrent, _grbal])
+def test_other_models_bound_rewards_alike(make):
+  """The network's output is standardised by a deviation of 1e6."""
+  dynamics = make(envs.make('point'))
+  obs, action, next_obs, reward, _ = map(jnp.asarray, _data())
+  obs, next_obs = obs[:, :2], next_obs[:, :2]
+  inputs = jnp.concatenate([obs, action], -1)
+  statistics = _STATISTICS(
+    inputs, next_obs - obs, next_obs, jnp.ones(len(obs)), reward=reward
+  )
+  moments = normalizer.Moments(jnp.zeros(1), jnp.full(1, 1e6))
+  model = jax.jit(dynamics.ready)(
+    jax.jit(dynamics.init)(jax.random.PRNGKey(0)),
+    statistics._replace(reward=moments),
+  )
+  _, found = jax.jit(dynamics.predict)(
+    jax.tree.map(lambda x: x[0], model), (), obs, action, jax.random.PRNGKey(1)
+  )
+  width = 0.5 * jnp.ptp(reward)
+  np.testing.assert_allclose(
+    sorted(set(np.asarray(found.reward).tolist())),
+    [reward.min() - width, reward.max() + width],
+    rtol=1e-6,
+  )
 
 
 def test_before_data_a_member_is_sound():

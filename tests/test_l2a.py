@@ -191,7 +191,13 @@ def statistics() -> statistics_lib.Statistics:
     )
 
   return statistics_lib.Statistics(
-    moments(INPUTS), moments(2), -jnp.ones(2), jnp.ones(2), moments(1)
+    moments(INPUTS),
+    moments(2),
+    -jnp.ones(2),
+    jnp.ones(2),
+    moments(1),
+    jnp.full(1, -100.0),
+    jnp.full(1, 100.0),
   )
 
 

@@ -35,7 +35,6 @@ from mbmpo_jax.training import evaluate
 from mbmpo_jax.training.launch import tiny as tiny_lib
 from tests import learning
 from tests import reference_history as reference
-from tests import test_learning
 
 LENGTH = 3
 
@@ -609,7 +608,7 @@ def test_a_world_without_tasks_is_refused_where_a_history_is_asked_for():
 def learn_point_direc(seed: int, **values) -> float:
   """The return of the preset's policy after its last iteration."""
   config = shared.replaced(
-    test_learning.preset('m3po/point_direc'),
+    learning.preset('m3po/point_direc'),
     {name.replace('__', '.'): value for name, value in values.items()},
   )
   env = envs.from_config(config.env)

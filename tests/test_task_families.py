@@ -542,6 +542,13 @@ def test_numbers_that_are_no_task_are_one_line(given):
   )
 
 
+@pytest.mark.parametrize('given', ['-1,0.8', '1,0.8;1,0'])
+def test_a_mass_must_be_positive(given):
+  family = envs.family('cartpole_swingup_masses')
+  with pytest.raises(config_lib.ConfigError, match='must be > 0'):
+    evaluate_tasks._tasks(family, given)
+
+
 def test_test_tasks_of_a_world_without_any_are_one_line(tmp_path):
   policy = saved_policy.SavedPolicy(tiny.point_config(), (), 1, _WALK)
   with pytest.raises(config_lib.ConfigError, match="'point' has no tasks"):

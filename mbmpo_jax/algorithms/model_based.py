@@ -271,7 +271,6 @@ def fit(
     num_envs=num_envs,
     predict_reward=predict_reward or section.predict_reward,
     predict_done=section.predict_done,
-    bound_reward=section.predict_reward,
     num_starts=0 if env.starts_are_known else starts.COUNT,
     num_elites=num_elites,
     segment=segment,

@@ -173,6 +173,7 @@ def require_known(
   *,
   predicted: Mapping[str, bool] | None = None,
   parts: Sequence[str] = ('reward', 'done'),
+  may_tell: bool = True,
 ) -> None:
   """Checks that imagined rollouts can use the environment's own functions.
 
@@ -182,6 +183,7 @@ def require_known(
     predicted: whether models predict `reward` and `done`; `None` if the
       algorithm's models cannot predict them.
     parts: the functions that the imagined rollouts use.
+    may_tell: whether the algorithm accepts `env.tell_task=True`.
 
   Raises:
     families.TaskError: if one of `parts` is neither a known function of
@@ -192,6 +194,12 @@ def require_known(
     if getattr(env, f'{part}_is_known') or (predicted and predicted[part]):
       continue
     way_out = '' if predicted is None else f', or model.predict_{part}=True,'
+    if isinstance(env, OfFamily) and not may_tell:
+      raise families.TaskError(
+        f'env: {part} of {type(env.family).__name__} depends on a hidden task:'
+        f' must be a family whose tasks share it for {needed_by}, such as'
+        f" 'cartpole_swingup_masses'"
+      )
     if isinstance(env, OfFamily):
       raise families.TaskError(
         f'env: {part} depends on a hidden task: must have'

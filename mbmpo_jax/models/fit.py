@@ -77,7 +77,6 @@ def fit_dynamics(
   num_envs: int = 1,
   predict_reward: bool = False,
   predict_done: bool = False,
-  bound_reward: bool = False,
   num_starts: int = 0,
   num_elites: int | None = None,
   segment: tuple[int, int] | None = None,
@@ -110,7 +109,6 @@ def fit_dynamics(
     num_envs: number of environments whose steps alternate in the data.
     predict_reward: whether the targets include the reward.
     predict_done: whether the last target is the termination, not standardised.
-    bound_reward: whether predicted rewards are bounded like observations.
     num_starts: number of observations at episode starts to keep in the
       statistics, for `models/starts.py`.
     num_elites: E, if the returned model has only the members with the lowest
@@ -151,7 +149,6 @@ def fit_dynamics(
       change=change,
       clip_margin=section.clip_margin,
       with_reward=predict_reward or history > 0,
-      bound_reward=bound_reward,
       num_starts=num_starts,
     )
 
@@ -243,7 +240,6 @@ def _prepare(
   change: targets_lib.Change,
   clip_margin: float | None,
   with_reward: bool,
-  bound_reward: bool,
   num_starts: int,
 ) -> _Prepared:
   """Prepares the first rows of a buffer for `fit_dynamics`."""
@@ -259,7 +255,6 @@ def _prepare(
     valid,
     clip_margin=clip_margin,
     reward=data.reward if with_reward else None,
-    bound_reward=bound_reward,
   )
   if num_starts:
     first = jnp.where(data.time == 0, valid, 0.0)

@@ -171,9 +171,7 @@ def make(
     )
     reward = None
     if predict_reward:
-      assert model.statistics.reward is not None
-      mean, std = model.statistics.reward
-      reward = mean + std * y[..., size]
+      reward = targets_lib.reward(y[..., size], model.statistics)
     return carry, base.Prediction(next_obs, reward)
 
   def loss(

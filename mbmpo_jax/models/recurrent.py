@@ -161,8 +161,7 @@ def make(
       jax.random.normal(key, predicted.mean.shape, obs.dtype)
     )
     next_obs = targets_lib.next_obs(y[..., :-1], obs, statistics, kind='delta')
-    mean, std = statistics.reward
-    reward = mean + std * y[..., -1]
+    reward = targets_lib.reward(y[..., -1], statistics)
     carry = history.push(carry, obs, env_action, reward)
     return carry, base.Prediction(next_obs, reward)
 

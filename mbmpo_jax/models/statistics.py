@@ -38,12 +38,11 @@ def fit(
   *,
   clip_margin: float | None,
   reward: jax.Array | None = None,
-  bound_reward: bool = False,
 ) -> Statistics:
   """The statistics of the rows where `valid` [B] is 1.
 
-  The bounds are the range of `next_obs`, widened by `clip_margin` times its
-  width:
+  The bounds are the range of `next_obs` and of the reward, widened by
+  `clip_margin` times its width:
 
     low = min - margin (max - min),  high = max + margin (max - min).
 
@@ -59,7 +58,6 @@ def fit(
     valid: `[B]`; the other rows may hold anything.
     clip_margin: see above; `None` for no margin.
     reward: `[B]`, for models that predict rewards.
-    bound_reward: whether predicted rewards get bounds as well.
   """
   chex.assert_rank([inputs, targets, next_obs, valid], [2, 2, 2, 1])
   chex.assert_equal_shape([targets, next_obs])
@@ -71,10 +69,9 @@ def fit(
   of_reward = reward_low = reward_high = None
   if reward is not None:
     of_reward = normalizer.fit(reward[:, None], valid)
-    if bound_reward:
-      reward_low, reward_high = _bounds(
-        reward[:, None], of_reward, valid, clip_margin
-      )
+    reward_low, reward_high = _bounds(
+      reward[:, None], of_reward, valid, clip_margin
+    )
   return Statistics(
     inputs=normalizer.fit(inputs, valid),
     targets=moments,
@@ -119,13 +116,15 @@ def identity(
     output_size: O.
     reward: whether the model predicts rewards.
   """
-  widest = jnp.full(output_size, WIDEST, float)
+  widest, of_reward = jnp.full(output_size, WIDEST, float), jnp.full(1, WIDEST)
   return Statistics(
     inputs=normalizer.identity(input_size),
     targets=normalizer.identity(output_size),
     low=-widest,
     high=widest,
     reward=normalizer.identity(1) if reward else None,
+    reward_low=-of_reward if reward else None,
+    reward_high=of_reward if reward else None,
   )
 
 

@@ -79,6 +79,27 @@ def next_obs(
   return jnp.where(jnp.isfinite(raw), clipped, jnp.nan)
 
 
+def reward(y: jax.Array, statistics: statistics_lib.Statistics) -> jax.Array:
+  """The predicted reward [N] for a standardised `y` [N].
+
+  It is mu + sigma y, clipped and NaN as in `next_obs`.
+
+  Raises:
+    ValueError: if the statistics have no reward.
+  """
+  low, high = statistics.reward_low, statistics.reward_high
+  if statistics.reward is None or low is None or high is None:
+    raise ValueError('statistics.reward is None: the model predicts no rewards')
+  mean, std, low, high = (
+    broadcasting.leading(x[..., 0], y.ndim)
+    for x in (*statistics.reward, low, high)
+  )
+  raw = mean + std * y
+  return jnp.where(
+    jnp.isfinite(raw), straight_through.clip(raw, low, high), jnp.nan
+  )
+
+
 def unscaled(
   statistics: statistics_lib.Statistics,
 ) -> statistics_lib.Statistics:

@@ -99,6 +99,15 @@ def _tasks(family: families.Family, given: str) -> families.Task:
       f"--tasks={given}: must be 'test', or tasks of {size} numbers each, as in"
       f' {",".join(["1"] * size)}'
     )
+  # Masses and factors are positive: so are the bounds of their range.
+  least, _ = map(family.vector, family.trained_range())
+  for row in rows:
+    for number, low in zip(row, np.asarray(least).tolist(), strict=True):
+      if number <= 0 < low:
+        raise config_lib.ConfigError(
+          f'--tasks={given}: {number:g} must be > 0, like all numbers from'
+          ' which training draws it'
+        )
   return jax.vmap(family.from_vector)(jnp.asarray(rows, float))
 
 

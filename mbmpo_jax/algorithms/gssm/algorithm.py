@@ -119,7 +119,7 @@ def make(
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
   family = envs.family_of(env, config.algorithm)
-  envs.require_known(env, config.algorithm)
+  envs.require_known(env, config.algorithm, may_tell=False)
   if getattr(env, 'tell_task', False):
     raise shared_config.ConfigError(
       f'env.tell_task=True: must be False for {config.algorithm}, which infers'

@@ -88,6 +88,11 @@ class Surrogate:
       raise config.ConfigError(
         f'{name}.encoder_sizes=(): must have at least one layer'
       )
+    if not self.decoder_sizes and self.kind == 'dropout':
+      raise config.ConfigError(
+        f'{name}.decoder_sizes=(): must have at least one layer with'
+        f" {name}.kind='dropout', which drops hidden units"
+      )
     if self.min_context > self.context_size:
       raise config.ConfigError(
         f'{name}.min_context={self.min_context}: must be <='
