@@ -23,13 +23,8 @@ def get_config() -> gssm.Config:
       buffer_capacity=10_000,
       task_every=1,
     ),
-    # With a lower floor of the predicted deviations, the likelihood neglects
-    # fast poles, which are hard to predict.
     model=gssm.Model(
-      decoder_sizes=(200, 200),
-      context_size=50,
-      learning_rate=2e-3,
-      min_std=0.1,
+      decoder_sizes=(200, 200), context_size=50, learning_rate=2e-3
     ),
     # Scales of x, x', sin theta, cos theta, theta'.
     policy=gssm.Policy(feature_scales=(1.0, 2.0, 0.67, 0.67, 3.0)),
