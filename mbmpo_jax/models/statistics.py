@@ -116,7 +116,8 @@ def identity(
     output_size: O.
     reward: whether the model predicts rewards.
   """
-  widest, of_reward = jnp.full(output_size, WIDEST, float), jnp.full(1, WIDEST)
+  widest = jnp.full(output_size, WIDEST, float)
+  of_reward = jnp.full(1, WIDEST, float)
   return Statistics(
     inputs=normalizer.identity(input_size),
     targets=normalizer.identity(output_size),
