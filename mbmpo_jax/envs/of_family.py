@@ -194,16 +194,15 @@ def require_known(
     if getattr(env, f'{part}_is_known') or (predicted and predicted[part]):
       continue
     way_out = '' if predicted is None else f', or model.predict_{part}=True,'
-    if isinstance(env, OfFamily) and not may_tell:
-      raise families.TaskError(
-        f'env: {part} of {type(env.family).__name__} depends on a hidden task:'
-        f' must be a family whose tasks share it for {needed_by}, such as'
-        f" 'cartpole_swingup_masses'"
-      )
     if isinstance(env, OfFamily):
+      needed = f'have env.tell_task=True{way_out}'
+      if not may_tell:
+        needed = (
+          "be a family whose tasks share it, as 'cartpole_swingup_masses'"
+        )
       raise families.TaskError(
-        f'env: {part} depends on a hidden task: must have'
-        f' env.tell_task=True{way_out} for {needed_by}, which imagines with it'
+        f'env: {part} depends on a hidden task: must {needed} for {needed_by},'
+        ' which imagines with it'
       )
     raise families.TaskError(
       f'env: {part} is not a known function of observations: must be'

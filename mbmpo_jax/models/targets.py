@@ -75,8 +75,7 @@ def next_obs(
   raw = mean + std * y
   if kind == 'delta':
     raw = obs + raw
-  clipped = straight_through.clip(raw, low, high)
-  return jnp.where(jnp.isfinite(raw), clipped, jnp.nan)
+  return _bounded(raw, low, high)
 
 
 def reward(y: jax.Array, statistics: statistics_lib.Statistics) -> jax.Array:
@@ -94,10 +93,13 @@ def reward(y: jax.Array, statistics: statistics_lib.Statistics) -> jax.Array:
     broadcasting.leading(x[..., 0], y.ndim)
     for x in (*statistics.reward, low, high)
   )
-  raw = mean + std * y
-  return jnp.where(
-    jnp.isfinite(raw), straight_through.clip(raw, low, high), jnp.nan
-  )
+  return _bounded(mean + std * y, low, high)
+
+
+def _bounded(raw: jax.Array, low: jax.Array, high: jax.Array) -> jax.Array:
+  """Clips `raw` with a straight-through gradient; NaN where not finite."""
+  clipped = straight_through.clip(raw, low, high)
+  return jnp.where(jnp.isfinite(raw), clipped, jnp.nan)
 
 
 def unscaled(
