@@ -188,16 +188,22 @@ def test_the_loss_holds_latents_near_the_prior(learned):
     hyper = {**state.hyper, 'learn.kl_coef': jnp.asarray(weight)}
     after = state._replace(hyper=hyper)
     for _ in range(3):
-      after, _ = update(after)
-    return [
+      after, metrics = update(after)
+    divergences = [
       float(jnp.mean(net.apply(theta, seen.obs, method='divergence')))
       for net, theta in zip(
         pe_ppo._told(env, config), (after.policy, after.value), strict=True
       )
     ]
+    reported.append((float(metrics['encoder/kl']), np.mean(divergences)))
+    return divergences
 
+  reported = []
   free, held = divergences(0.0), divergences(100.0)
   assert all(low < high for low, high in zip(held, free, strict=True))
+  # The episode here is another one than that of the update.
+  for metric, measured in reported:
+    assert 0.5 * measured < metric < 2 * measured
 
 
 def test_adaptation_hands_on_the_transitions(learned):

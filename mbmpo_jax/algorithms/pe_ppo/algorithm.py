@@ -38,7 +38,14 @@ from mbmpo_jax.policies import mean_network
 from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import real
 
-METRICS = ppo.METRICS
+METRICS = {
+  **ppo.METRICS,
+  'encoder/kl': base.Metric(
+    "KL divergence of the latent variable's posterior from N(0, I), mean over"
+    ' steps and both encoders after the update, in nats',
+    label='KL of z',
+  ),
+}
 State = on_policy.State
 
 
@@ -67,6 +74,17 @@ def make(
   told = _told(env, config)
   made = _parts(env, config, told)
 
+  def divergence(
+    params: tuple[types.Params, types.Params], batch: on_policy.Batch
+  ) -> jax.Array:
+    """The sum over both encoders, mean over steps."""
+    steps = batch.trajectory
+    total = jnp.zeros(())
+    for net, theta in zip(told, params, strict=True):
+      each = jnp.asarray(net.apply(theta, steps.obs, method='divergence'))
+      total += masking.mean(each, steps.mask)
+    return total
+
   def loss(
     params: tuple[types.Params, types.Params],
     batch: on_policy.Batch,
@@ -74,15 +92,13 @@ def make(
     made: on_policy.Parts,
     hyper: base.Hyper,
   ) -> jax.Array:
-    steps = batch.trajectory
-    divergence = jnp.zeros(())
-    for net, theta in zip(told, params, strict=True):
-      each = jnp.asarray(net.apply(theta, steps.obs, method='divergence'))
-      divergence += masking.mean(each, steps.mask)
-    return (
-      ppo.loss(params, batch, made=made, hyper=hyper)
-      + hyper['learn.kl_coef'] * divergence
-    )
+    surrogate = ppo.loss(params, batch, made=made, hyper=hyper)
+    return surrogate + hyper['learn.kl_coef'] * divergence(params, batch)
+
+  def measure(
+    params: tuple[types.Params, types.Params], batch: on_policy.Batch
+  ) -> types.Metrics:
+    return {'encoder/kl': divergence(params, batch) / len(told)}
 
   def adapt(
     state: State, trajectory: types.Trajectory, key: jax.Array
@@ -118,7 +134,9 @@ def make(
       points,
     )
 
-  algorithm = ppo.build(env, config, made, loss, METRICS, mesh=mesh)
+  algorithm = ppo.build(
+    env, config, made, loss, METRICS, measure=measure, mesh=mesh
+  )
   return algorithm._replace(adapt=adapt)
 
 

@@ -74,6 +74,7 @@ def build(
   loss: Callable[..., jax.Array],
   metrics: dict[str, base.Metric],
   *,
+  measure: Callable[..., types.Metrics] = lambda params, batch: {},
   mesh: jax.sharding.Mesh | None = None,
 ) -> base.Algorithm:
   """Builds PPO with given networks and loss.
@@ -84,6 +85,8 @@ def build(
     made: the networks.
     loss: a function like `loss`.
     metrics: all metrics that are reported, including `METRICS`.
+    measure: what is reported beside `METRICS`, a function of the parameters of
+      policy and value network after the update and of the whole batch.
     mesh: devices on which the state is replicated; each does all the work.
   """
 
@@ -120,6 +123,7 @@ def build(
         'policy/kl': clipped.kl,
         'policy/clip_fraction': clipped.clip_fraction,
         'nonfinite/updates': jnp.asarray(updates - taken, float),
+        **measure((theta, value), batch),
       },
       taken,
     )
