@@ -39,7 +39,7 @@ def some_points(num=3, window=4) -> sets.Points:
 
 def test_the_latent_is_of_the_set(x64):
   """Against NumPy; neither order nor empty places matter."""
-  net = networks.Told(critics.Value((5,)), (6,), 2, 0.1)
+  net = networks.WithLatent(critics.Value((5,)), (6,), 2, 0.1)
   noise, obs = random(3, 2, seed=2), random(3, 2, seed=3)
 
   def seen(points: sets.Points) -> context_lib.Seen:
@@ -192,7 +192,7 @@ def test_the_loss_holds_latents_near_the_prior(learned):
     divergences = [
       float(jnp.mean(net.apply(theta, seen.obs, method='divergence')))
       for net, theta in zip(
-        pe_ppo._told(env, config), (after.policy, after.value), strict=True
+        pe_ppo._networks(env, config), (after.policy, after.value), strict=True
       )
     ]
     reported.append((float(metrics['encoder/kl']), np.mean(divergences)))

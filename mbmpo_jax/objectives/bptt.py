@@ -79,9 +79,10 @@ def returns(
   Raises:
     ValueError: if actions are discrete, or the policy is a planner.
   """
-  told = context if policy_context is None else policy_context
+  if policy_context is None:
+    policy_context = context
   return _returns(
-    passing(policy, params, initial_obs, told),
+    passing(policy, params, initial_obs, policy_context),
     params,
     dynamics,
     model,
@@ -92,7 +93,7 @@ def returns(
     discount=discount,
     done_fn=done_fn,
     context=context,
-    policy_context=told,
+    policy_context=policy_context,
   )
 
 
@@ -149,10 +150,13 @@ def gradient(
     ValueError: if actions are discrete, or the policy is a planner.
   """
   num = initial_obs.shape[0]
-  told = context if policy_context is None else policy_context
-  own = policies.per_rollout(passing(policy, params, initial_obs, told))
+  if policy_context is None:
+    policy_context = context
+  own = policies.per_rollout(
+    passing(policy, params, initial_obs, policy_context)
+  )
   own = own._replace(
-    start=lambda _, key, told, num: policy.start(params, key, told, num)
+    start=lambda _, key, context, num: policy.start(params, key, context, num)
   )
 
   def total(tiled: types.Params) -> tuple[jax.Array, jax.Array]:
@@ -168,7 +172,7 @@ def gradient(
       discount=discount,
       done_fn=done_fn,
       context=context,
-      policy_context=told,
+      policy_context=policy_context,
     )
     return jnp.sum(each), each
 

@@ -112,7 +112,7 @@ def make(
     noise = jax.random.normal(key, (num, encoder.latent_size), float)
     return Carry(empty(num), noise)
 
-  def told(
+  def with_latent(
     params: Params, carry: Carry, obs: jax.Array, *, greedy: bool = False
   ) -> jax.Array:
     """[s, z], the input of the wrapped policy."""
@@ -124,12 +124,14 @@ def make(
   def act(
     params: Params, carry: Carry, obs: jax.Array, noise: Any
   ) -> tuple[Carry, base.Action]:
-    seen = told(params, carry, obs, greedy=noise is None)
+    seen = with_latent(params, carry, obs, greedy=noise is None)
     _, action = policy.act(params.policy, (), seen, noise)
     return carry, action
 
   def distribution(params: Params, carry: Carry, obs: jax.Array) -> Any:
-    return inner_distribution(params.policy, (), told(params, carry, obs))
+    return inner_distribution(
+      params.policy, (), with_latent(params, carry, obs)
+    )
 
   def observe(params: Params, carry: Carry, step: base.Experience) -> Carry:
     del params

@@ -175,7 +175,7 @@ def make(
   def member(state: State) -> Any:
     return jax.tree.map(lambda x: x[0], state.model)
 
-  def told(state: State, data: contexts.Data, key: jax.Array) -> jax.Array:
+  def latents(state: State, data: contexts.Data, key: jax.Array) -> jax.Array:
     """z [N, Z] of the current task, 0 while it has no transitions."""
     draw_key, key = jax.random.split(key)
     known = contexts.draw(
@@ -188,7 +188,7 @@ def make(
     """Collects episodes of the current task, first those of uniform actions."""
     counters, section = state.counters, config.collect
     key, task_key, *keys = jax.random.split(counters.key, 5)
-    told_key, rollout_key, uniform_key = keys
+    latent_key, rollout_key, uniform_key = keys
     due = counters.iteration % section.task_every == 0
     due |= state.task_index < 0
     task = jax.tree.map(
@@ -221,7 +221,7 @@ def make(
     trajectory, _ = episodes(
       rollout_key,
       num_envs=section.num_trajectories,
-      context=told(state, data, told_key),
+      context=latents(state, data, latent_key),
       random_actions=counters.iteration < section.random_iterations,
     )
     state, metrics = store(state, trajectory)

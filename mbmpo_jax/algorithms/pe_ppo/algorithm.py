@@ -71,8 +71,8 @@ def make(
   """
   config = copy.deepcopy(config)
   model_based.check(env, config, check)
-  told = _told(env, config)
-  made = _parts(env, config, told)
+  nets = _networks(env, config)
+  made = _parts(env, config, nets)
 
   def divergence(
     params: tuple[types.Params, types.Params], batch: on_policy.Batch
@@ -80,7 +80,7 @@ def make(
     """The sum over both encoders, mean over steps."""
     steps = batch.trajectory
     total = jnp.zeros(())
-    for net, theta in zip(told, params, strict=True):
+    for net, theta in zip(nets, params, strict=True):
       each = jnp.asarray(net.apply(theta, steps.obs, method='divergence'))
       total += masking.mean(each, steps.mask)
     return total
@@ -98,7 +98,7 @@ def make(
   def measure(
     params: tuple[types.Params, types.Params], batch: on_policy.Batch
   ) -> types.Metrics:
-    return {'encoder/kl': divergence(params, batch) / len(told)}
+    return {'encoder/kl': divergence(params, batch) / len(nets)}
 
   def adapt(
     state: State, trajectory: types.Trajectory, key: jax.Array
@@ -146,9 +146,9 @@ def _reading(
   return context_lib.Reading(env.change, config.collect.normalize_observations)
 
 
-def _told(
+def _networks(
   env: envs_base.Environment, config: config_lib.Config
-) -> tuple[networks.Told, networks.Told]:
+) -> tuple[networks.WithLatent, networks.WithLatent]:
   """The networks of policy and critic."""
   section, context = config.policy, config.context
   head: Any
@@ -165,21 +165,23 @@ def _told(
       section.bound_mean,
     )
 
-  def tell(head: Any) -> networks.Told:
-    return networks.Told(
+  def with_latent(head: Any) -> networks.WithLatent:
+    return networks.WithLatent(
       head, context.encoder_sizes, context.latent_size, context.min_latent_std
     )
 
-  return tell(head), tell(critics.Value(config.value.hidden_sizes))
+  return with_latent(head), with_latent(
+    critics.Value(config.value.hidden_sizes)
+  )
 
 
 def _parts(
   env: envs_base.Environment,
   config: config_lib.Config,
-  told: tuple[networks.Told, networks.Told],
+  nets: tuple[networks.WithLatent, networks.WithLatent],
 ) -> on_policy.Parts:
   """The networks in the form of `on_policy.Parts`."""
-  actor, critic = told
+  actor, critic = nets
   observation_size, action_size = env.observation_size, env.action_size
   context = config.context
   noise = distributions.normal_noise

@@ -10,7 +10,7 @@ from mbmpo_jax.policies import context as context_lib
 from mbmpo_jax.policies import distributions
 
 
-class Told(nn.Module):
+class WithLatent(nn.Module):
   """A network whose input includes z ~ q(z | transitions).
 
     r = mean_i e(x_i, y_i),   q(z) = N(mu(r), Sigma(r)),   head([s, z])

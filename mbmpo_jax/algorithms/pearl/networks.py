@@ -34,13 +34,13 @@ def make(
     section.latent_size, section.hidden_sizes, section.activation
   )
   sizes = Sizes(env.observation_size + section.latent_size, env.action_size)
-  told = sac.make_policy(sizes, config.policy)
+  with_latent = sac.make_policy(sizes, config.policy)
   policy = inferring.make(
-    told,
+    with_latent,
     encoder,
     env.observation_size,
     env.action_size,
     length=section.length,
   )
-  networks = learner_lib.Networks(encoder, sac.make(sizes, config, told))
+  networks = learner_lib.Networks(encoder, sac.make(sizes, config, with_latent))
   return policy, networks

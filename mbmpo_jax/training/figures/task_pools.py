@@ -105,7 +105,7 @@ def make_pools(
     first, *keys, adapt_key, order_key = jax.random.split(key, 7)
 
     def rows(
-      key: jax.Array, num: int, random: bool, params: Any, told: Any
+      key: jax.Array, num: int, random: bool, params: Any, context: Any
     ) -> types.Transition:
       trajectory, _ = real.rollout(
         env,
@@ -114,7 +114,7 @@ def make_pools(
         key,
         num_envs=1,
         horizon=num,
-        context=told,
+        context=context,
         random_actions=random,
         time_limit=length,
       )

@@ -98,7 +98,7 @@ def errors(
   model = jax.tree.map(lambda x: jnp.asarray(x[0]), run.state.model)
   chex.assert_rank([pools.targets.obs, pools.context.obs], [3, 3])
   room = pools.context.obs.shape[1]
-  told = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), pools.context)
+  contexts = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), pools.context)
   mask = (jnp.arange(room) < points).astype(float)
   scales = jnp.broadcast_to(jnp.asarray(scale, float), (env.observation_size,))
 
@@ -126,7 +126,7 @@ def errors(
     return jnp.mean(jnp.square(wrong / scales[None]))
 
   keys = jax.random.split(key, pools.num_tasks)
-  return jax.lax.map(lambda x: of_task(*x), (told, pools.targets, keys))
+  return jax.lax.map(lambda x: of_task(*x), (contexts, pools.targets, keys))
 
 
 def errors_of_l2a(
@@ -158,12 +158,14 @@ def errors_of_l2a(
   )
   model = jax.tree.map(jnp.asarray, run.state.model)
   scales = jnp.broadcast_to(jnp.asarray(scale, float), (env.observation_size,))
-  told = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), pools.targets)
+  contexts = jax.tree.map(lambda x: jnp.roll(x, -shift, 0), pools.targets)
 
-  def of_task(told: types.Transition, targets: types.Transition) -> jax.Array:
-    num = told.obs.shape[0]
+  def of_task(
+    context: types.Transition, targets: types.Transition
+  ) -> jax.Array:
+    num = context.obs.shape[0]
     # Whether a step continues the one before it.
-    follows = jnp.all(told.obs == jnp.roll(told.next_obs, 1, 0), -1)
+    follows = jnp.all(context.obs == jnp.roll(context.next_obs, 1, 0), -1)
     follows = follows & (jnp.arange(num) > 0)
 
     def wrong(n: jax.Array) -> jax.Array:
@@ -173,9 +175,9 @@ def errors_of_l2a(
       mask = jnp.cumprod(joined[::-1].astype(float))[::-1]
       rows = jnp.maximum(places, 0)
       window = history.Window(
-        told.obs[rows], told.action[rows], jnp.zeros(steps), mask
+        context.obs[rows], context.action[rows], jnp.zeros(steps), mask
       )
-      after = lib.adapt(model, window, told.obs[n])
+      after = lib.adapt(model, window, context.obs[n])
       found = jax.vmap(
         lambda member: lib.dynamics.predict(
           member,
@@ -190,7 +192,7 @@ def errors_of_l2a(
 
     return jnp.mean(jax.lax.map(wrong, jnp.arange(num)))
 
-  return jax.lax.map(lambda x: of_task(*x), (told, pools.targets))
+  return jax.lax.map(lambda x: of_task(*x), (contexts, pools.targets))
 
 
 def context_sizes(most: int) -> tuple[int, ...]:
