@@ -22,6 +22,7 @@ from jax.interpreters import partial_eval
 
 from benchmarks import counts as counts_lib
 from mbmpo_jax import broadcasting
+from mbmpo_jax import compat
 
 # Parameters with the blocks whose number of runs is known only at run time.
 _COUNTED = {'while': 'body_jaxpr', 'cond': 'branches'}
@@ -238,7 +239,7 @@ class _Counter:
   def _scan(
     self, params: dict[str, Any], counts: jax.Array, inputs: list
   ) -> tuple[jax.Array, list]:
-    consts, start, sequences = _scan_inputs(params, inputs)
+    consts, start, sequences = compat.scan_parts(params, inputs)
 
     def body(carry: Any, xs: Any) -> Any:
       counts, state = carry
@@ -255,15 +256,3 @@ class _Counter:
       reverse=params['reverse'],
     )
     return counts, [*state, *stacked]
-
-
-def _scan_inputs(
-  params: dict[str, Any], inputs: list
-) -> tuple[list, list, list]:
-  """Returns a scan's constants, initial carry and sequences."""
-  if 'ft_in' in params:  # JAX 0.12 groups them in a tree.
-    consts, start, sequences = params['ft_in'].update(inputs).unpack()
-    return list(consts), list(start), list(sequences)
-  first = params['num_consts']
-  second = first + params['num_carry']
-  return inputs[:first], inputs[first:second], inputs[second:]

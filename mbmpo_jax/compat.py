@@ -1,13 +1,32 @@
-"""Workarounds that let other libraries run with the installed JAX."""
+"""Differences between versions of JAX, for our code and other libraries."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+
+def scan_parts(
+  params: Mapping[str, Any], inputs: Sequence[Any]
+) -> tuple[list[Any], list[Any], list[Any]]:
+  """Returns the constants, the carry and the sequences among a scan's inputs.
+
+  Args:
+    params: parameters of an equation of primitive `scan`.
+    inputs: one value for each input of the equation or of its jaxpr.
+  """
+  if 'ft_in' in params:  # JAX 0.12 groups the inputs in a tree.
+    parts = params['ft_in'].update(list(inputs)).unpack()
+    consts, carry, sequences = map(list, parts)
+    return consts, carry, sequences
+  first = params['num_consts']
+  second = first + params['num_carry']
+  values = list(inputs)
+  return values[:first], values[first:second], values[second:]
 
 
 @contextlib.contextmanager

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
+from mbmpo_jax import compat
+
 # Operations that XLA fuses into their consumers and never stores.
 _FUSED = frozenset(
   """
@@ -156,14 +158,12 @@ def _inner(step: _Step, known: Mapping[int, int]) -> int:
   needs = []
   for body in bodies:
     program = _flatten(body)
-    first = 0
     owned: set[int] = set()
     if step.name == 'scan':
-      first = step.params['num_consts']
-      owned = set(program.inputs[first : first + step.params['num_carry']])
+      _, carry, _ = compat.scan_parts(step.params, program.inputs)
+      owned = set(carry)
     elif step.name == 'while':
-      first = step.params['body_nconsts']
-      owned = set(program.inputs[first:])
+      owned = set(program.inputs[step.params['body_nconsts'] :])
     given = sum(program.size[v] for v in set(program.inputs))
     needs.append(_peak(program, owned) - given)
   return max(needs)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mbmpo_jax import broadcasting
+from mbmpo_jax import compat
 from mbmpo_jax import errors
 from mbmpo_jax.training import timing
 
@@ -180,12 +181,7 @@ def _scan_steps(
   params: Any, inputs: list[Any], thorough: bool
 ) -> Iterator[Any]:
   body = params['jaxpr']
-  if 'ft_in' in params:  # JAX 0.12
-    consts, carry, xs = map(list, params['ft_in'].update(inputs).unpack())
-  else:
-    count = params['num_consts']
-    last = count + params['num_carry']
-    consts, carry, xs = inputs[:count], inputs[count:last], inputs[last:]
+  consts, carry, xs = compat.scan_parts(params, inputs)
   step = jax.jit(jax.extend.core.jaxpr_as_fun(body))
   times = range(params['length'])
   for time in reversed(times) if params['reverse'] else times:
