@@ -23,6 +23,7 @@ _NAMES = [str(x.relative_to(_ZOO)) for x in zoo.entries(_ZOO)]
 _ENTRIES = {
   *(f'{x}/point' for x in ('acktr', 'mbmpo', 'me_trpo', 'ppo', 'trpo')),
   *(f'{x}/half_cheetah' for x in ('acktr', 'mbmpo', 'me_trpo', 'ppo', 'sac')),
+  *('gssm/acrobot-terminating', 'gssm/cartpole_swingup_masses'),
   *('m3po/half_cheetah_fwd_bwd', 'mbmpo/hopper', 'mbmpo/pr2_reacher'),
   *('mbmpo/ant', 'mbmpo/swimmer', 'mbmpo/walker2d', 'trpo/half_cheetah'),
 }
