@@ -203,7 +203,7 @@ def test_the_loss_holds_latents_near_the_prior(learned):
   assert all(low < high for low, high in zip(held, free, strict=True))
   # The episode here is another one than that of the update.
   for metric, measured in reported:
-    assert 0.5 * measured < metric < 2 * measured
+    assert 0.7 * measured < metric < 1.4 * measured
 
 
 def test_adaptation_hands_on_the_transitions(learned):
