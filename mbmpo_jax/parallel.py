@@ -4,8 +4,8 @@ The mesh has two axes, `models` and `tasks`. Device (i, j) holds the i-th share
 of the ensemble members, and the j-th share of each of these members' tasks.
 Minibatches are sharded over `tasks`, environments over both axes. Inside a
 function given to `share_out`, arrays are the device's shares, and only
-`all_sum` communicates between devices. If the mesh is `None`, every function
-here runs on the default device.
+`all_sum` and `whole` communicate between devices. If the mesh is `None`, every
+function here runs on the default device.
 """
 
 import functools
@@ -89,6 +89,20 @@ def own(
     length = x.shape[dimension] // math.prod(mesh.shape[n] for n in names)
     start = jax.lax.axis_index(axis) * length
     x = jax.lax.dynamic_slice_in_dim(x, start, length, dimension)
+  return x
+
+
+def whole(
+  mesh: jax.sharding.Mesh | None, x: jax.Array, spec: jax.sharding.PartitionSpec
+) -> jax.Array:
+  """Inside `share_out`: returns the array of which devices have the shares `x`.
+
+  The inverse of `own`; the result is equal on all devices.
+  """
+  if mesh is None:
+    return x
+  for dimension, axis in enumerate(spec):
+    x = jax.lax.all_gather(x, axis, axis=dimension, tiled=True)
   return x
 
 

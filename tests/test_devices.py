@@ -163,6 +163,60 @@ def test_a_device_does_an_eighth_of_the_products(one, eight, x64):
   assert whole / 8 <= share <= 1.15 * whole / 8
 
 
+def test_shares_of_all_devices_are_the_whole():
+  """Of the members' tasks, on 4 x 2 devices; none of it twice or elsewhere."""
+  mesh = devices.make_mesh(_config(), 8)
+  numbers = jnp.arange(4.0 * 6 * 3).reshape(4, 6, 3)
+
+  def there_and_back(x):
+    share = parallel.own(mesh, x, parallel.BY_TASK)
+    assert share.shape == (1, 3, 3)
+    return parallel.whole(mesh, share, parallel.BY_TASK)
+
+  result = parallel.share_out(
+    there_and_back,
+    mesh=mesh,
+    in_specs=parallel.REPLICATED,
+    out_specs=parallel.REPLICATED,
+  )(numbers)
+  for copy in result.addressable_shards:
+    np.testing.assert_array_equal(copy.data, numbers)
+  assert parallel.whole(None, numbers, parallel.BY_TASK) is numbers
+
+
+@pytest.mark.slow
+def test_meta_steps_stop_together_on_all_devices(x64):
+  """After the same validation, and keep the same policy as one device."""
+  config = config_lib.replaced(
+    _config(),
+    {
+      'meta.stopping': 'validation',
+      'meta.num_meta_steps': 3,
+      'meta.validate_every': 1,
+      'meta.patience': 1,
+      'meta.worsened_fraction': 0.5,
+      'trust_region.max_kl': 0.3,
+      'model_rollouts.buffer_starts': 0.0,
+    },
+  )
+  mesh = devices.make_mesh(config, 8)
+  alone, shared = (_make(mesh, config) for mesh in (None, mesh))
+  state = jax.jit(alone.init)(jax.random.PRNGKey(0), base.hyper(config))
+  one, eight = (
+    jax.jit(algorithm.phases['improve'].function, compiler_options=_QUICKLY)
+    for algorithm in (alone, shared)
+  )
+  stopped = []
+  for seed in range(4):
+    counters = state.counters._replace(key=jax.random.PRNGKey(seed))
+    state = state._replace(counters=counters)
+    expected = one(state)
+    stopped.append(int(expected[1]['meta/kept_step']))
+    placed = jax.device_put(state, devices.replicated(mesh))
+    tiny.assert_close(eight(placed), expected)
+  assert len(set(stopped)) > 1
+
+
 _COLLECTIVE = re.compile(
   r' (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)'
   r'(?:-start)?\('

@@ -24,6 +24,7 @@ from mbmpo_jax.algorithms import base as algorithms
 from mbmpo_jax.algorithms.acktr import config as acktr
 from mbmpo_jax.algorithms.mbmpo import algorithm as mbmpo
 from mbmpo_jax.algorithms.mbmpo import meta_step
+from mbmpo_jax.algorithms.mbmpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.mbmpo import task_rollouts
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import disagreement
@@ -162,6 +163,93 @@ def test_the_newest_states_of_the_buffer_are_the_starts():
   assert metrics['imagined/return_pre'] == pytest.approx(-20_000, rel=1e-4)
   # Real episodes begin elsewhere, so nothing is promised of them.
   assert np.isnan(metrics['imagined/promise'])
+
+
+# --- meta-steps that end when the models disagree
+
+
+def _improve(keys: jax.Array, **overrides):
+  """Policies and metrics after the meta-steps of iterations with these keys."""
+  config = tiny.point_config(trust_region__max_kl=0.3, **overrides)
+  algorithm = mbmpo.make(envs.make('point'), config, check=False)
+  init = jax.jit(algorithm.init)
+  state = init(jax.random.PRNGKey(0), algorithms.hyper(config))
+
+  def improve(key):
+    counters = state.counters._replace(key=key)
+    after, metrics = algorithm.phases['improve'](
+      state._replace(counters=counters)
+    )
+    return after.policy, metrics
+
+  policies, metrics = jax.jit(jax.vmap(improve))(keys)
+  assert set(metrics) <= set(algorithm.metrics)
+  return state.policy, policies, metrics
+
+
+def test_an_iteration_keeps_the_policy_of_its_last_passed_validation():
+  """To the bit that of an iteration with so many steps, without validation."""
+  keys = jax.random.split(jax.random.PRNGKey(3), 12)
+  start, policies, metrics = _improve(
+    keys,
+    meta__stopping='validation',
+    meta__num_meta_steps=2,
+    meta__validate_every=1,
+    meta__patience=1,
+    meta__worsened_fraction=0.0,
+  )
+  _, after_two, without = _improve(keys, meta__num_meta_steps=2)
+  assert set(metrics) - set(without) == set(metrics_lib.VALIDATION)
+  kept = np.asarray(metrics['meta/kept_step']).astype(int)
+  assert {0, 2} <= set(kept)
+  trees = map(jax.tree.leaves, (policies, start, after_two))
+  for policy, none, two in zip(*trees, strict=True):
+    policy, none, two = map(np.asarray, (policy, none, two))
+    np.testing.assert_array_equal(policy[kept == 2], two[kept == 2])
+    np.testing.assert_array_equal(
+      policy[kept == 0], np.broadcast_to(none, policy[kept == 0].shape)
+    )
+  steps = np.minimum(kept + 1, 2)  # the first failure ends it
+  np.testing.assert_array_equal(metrics['meta/steps'], steps)
+  np.testing.assert_array_equal(metrics['validation/passed'], kept)
+  np.testing.assert_array_equal(metrics['validation/failed'], steps - kept)
+  # 4 tasks, 3 rollouts of 10 steps before and after adaptation.
+  np.testing.assert_array_equal(
+    metrics['imagined_steps'], (steps + steps + 1) * 4 * 2 * 3 * 10
+  )
+
+
+def test_every_round_of_meta_steps_ends_with_a_validation():
+  config = tiny.point_config(
+    meta__stopping='validation', meta__num_meta_steps=7
+  )
+  message = r'meta\.num_meta_steps=7: must be a multiple of 5, meta\.validate'
+  with pytest.raises(config_lib.ConfigError, match=message):
+    config.check()
+
+
+def test_a_validation_is_the_return_of_the_policies_adapted_in_each_member(
+  shared,
+):
+  """From resets, whatever share of the rollouts starts in the buffer."""
+  env, config, _, state = shared
+  policy = gaussian.make(2, 2, config.policy)
+  meta = meta_step.make(env, config, policy, ensemble.make(env, config.model))
+  key = jax.random.PRNGKey(5)
+
+  @jax.jit
+  def both(state):
+    args = state.policy, state.model, state.hyper, key
+    return meta.validate(*args), meta.sample(*args).post.trajectory
+
+  validated, trajectory = both(state)
+  by_hand = np.sum(np.asarray(trajectory.reward), 2).mean((1, 2))
+  assert validated.shape == (2,) and by_hand[0] != by_hand[1]
+  np.testing.assert_allclose(validated, by_hand, rtol=1e-5)
+  (weight, bias), *layers = state.model.layers
+  layers = ((weight.at[1].set(jnp.nan), bias), *layers)
+  broken = state._replace(model=state.model._replace(layers=layers))
+  np.testing.assert_array_equal(np.isnan(both(broken)[0]), [False, True])
 
 
 def test_adaptation_is_bounded_where_the_algorithm_adapts():

@@ -12,12 +12,9 @@ from mbmpo_jax import config as shared
 from mbmpo_jax import envs
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
-from mbmpo_jax.algorithms import tally
 from mbmpo_jax.algorithms.me_trpo import algorithm as me_trpo
 from mbmpo_jax.algorithms.me_trpo import config as config_lib
-from mbmpo_jax.algorithms.me_trpo import learning
 from mbmpo_jax.algorithms.me_trpo import policy_step
-from mbmpo_jax.algorithms.me_trpo import stopping
 from mbmpo_jax.models import base as models
 from mbmpo_jax.models import ensemble
 from mbmpo_jax.models import mixture
@@ -142,142 +139,6 @@ def test_predictions_are_those_of_the_members_drawn():
   np.testing.assert_array_equal(np.bincount(error.argmin(0)), 4)
   with pytest.raises(ValueError, match='11 rollouts: must be a multiple of 3'):
     mixed.predict(model, (), obs[:11], action[:11], key)
-
-
-# When it stops, and what it keeps
-
-
-def stop_by_hand(
-  returns_: np.ndarray, fraction: float, every: int, most: int, patience: int
-) -> tuple[int, int]:
-  """The steps taken and the step of the best policy, in NumPy.
-
-  `returns_[i]` [K] are those of the policy after i validations.
-  """
-  bar, best, step, check = returns_[0], 0, 0, 0
-  while step < most and step - best < patience:
-    step, check = step + every, check + 1
-    new = returns_[check]
-    worse = [
-      np.isfinite(b) and (not np.isfinite(a) or a < b)
-      for a, b in zip(new, bar, strict=True)
-    ]
-    if np.mean(worse) <= fraction:
-      bar, best = new, step
-  return step, best
-
-
-class Steps(NamedTuple):
-  """Policy steps whose policy counts them, with returns that are scripted."""
-
-  script: jax.Array  # [checks + 1, K]
-  every: int
-
-  def make(self) -> policy_step.PolicyStep:
-    return policy_step.PolicyStep(
-      rollout=None,
-      step=lambda theta, model, hyper, key: (theta + 1, {'theta': theta}),
-      validate=lambda theta, model, key: self.script[
-        (theta // self.every).astype(int)
-      ],
-    )
-
-
-@pytest.mark.parametrize('fraction', [0.0, 0.3, 0.5])
-def test_stops_as_it_does_by_hand(fraction):
-  """On 300 random scripts that rise, and fall again, in 5 models."""
-  section = config_lib.Improve(
-    stopping='validation', num_steps=60, validate_every=5, patience=15
-  )
-  rng = np.random.default_rng(0)
-  drift = np.linspace(1, -1, 13)[:, None]
-  scripts = np.cumsum(
-    drift + rng.normal(size=(300, 13, 5)) * rng.uniform(0, 3, (300, 1, 1)), 1
-  ).astype(np.float32)
-  scripts[rng.uniform(size=scripts.shape) < 0.02] = np.nan
-  hyper = {'improve.worsened_fraction': jnp.asarray(fraction)}
-
-  def learn(script: jax.Array) -> learning.Progress:
-    steps = Steps(script, 5).make()
-    return learning.make(section, steps)(
-      jnp.zeros(()), (), hyper, jax.random.PRNGKey(0)
-    )
-
-  progress = jax.jit(jax.vmap(learn))(scripts)
-  expected = [stop_by_hand(x, fraction, 5, 60, 15) for x in scripts]
-  np.testing.assert_array_equal(
-    np.stack([progress.step, progress.best.step], -1), expected
-  )
-  # The best policy is the one that had taken so many steps.
-  np.testing.assert_array_equal(progress.best.params, progress.best.step)
-  np.testing.assert_array_equal(
-    5 * (progress.passed + progress.failed), progress.step
-  )
-  assert len(set(expected)) > 3  # not always the same end
-
-
-def test_the_best_policy_is_restored_after_failed_validations():
-  """It gets better for 10 steps, then worse in two of five models."""
-  up, down = [0.0] * 5, [9.0, 9.0, 9.0, -1.0, -1.0]
-  script = jnp.array([up, [1.0] * 5, [2.0] * 5, *[down] * 10])
-  section = config_lib.Improve(
-    stopping='validation', num_steps=50, validate_every=5, patience=25
-  )
-  for fraction, kept, steps in ((0.3, 10, 35), (0.4, 50, 50)):
-    progress = learning.make(section, Steps(script, 5).make())(
-      jnp.zeros(()),
-      (),
-      {'improve.worsened_fraction': jnp.asarray(fraction)},
-      jax.random.PRNGKey(0),
-    )
-    assert int(progress.step) == steps
-    assert int(progress.best.step) == float(progress.best.params) == kept
-
-
-def test_without_validation_all_steps_are_taken_and_the_last_is_kept():
-  steps = Steps(jnp.zeros((1, 2)), 100).make()
-  section = config_lib.Improve(stopping='fixed', num_steps=7)
-  progress = learning.make(section, steps)(
-    jnp.zeros(()), (), {}, jax.random.PRNGKey(0)
-  )
-  assert int(progress.step) == int(progress.best.step) == 7
-  assert float(progress.best.params) == 7
-  assert tally.summary(progress.tally)['theta'] == 3  # of 0, 1 .. 6
-
-
-def test_the_steps_are_one_loop_whatever_their_number():
-  """The program's size is that of a round."""
-
-  def program(num_steps: int) -> Any:
-    section = config_lib.Improve(stopping='validation', num_steps=num_steps)
-    return jax.make_jaxpr(
-      learning.make(section, Steps(jnp.zeros((99, 2)), 5).make())
-    )(
-      jnp.zeros(()),
-      (),
-      {'improve.worsened_fraction': jnp.asarray(0.3)},
-      jax.random.PRNGKey(0),
-    )
-
-  short, long = program(10), program(400)
-  assert len(short.eqns) == len(long.eqns)
-  names = [equation.primitive.name for equation in long.eqns]
-  assert names.count('while') == 1
-  assert 'scan' not in names
-
-
-def test_a_return_that_is_not_finite_is_the_worst():
-  best = stopping.start(0, jnp.array([jnp.nan, 1.0]))
-  cases = {
-    (jnp.nan, 1.0): True,  # as before
-    (-1e6, 1.0): True,
-    (jnp.inf, jnp.nan): False,
-  }
-  for values, passes in cases.items():
-    _, passed = stopping.validate(
-      best, 1, jnp.array(values), jnp.int32(5), worsened_fraction=0.0
-    )
-    assert bool(passed) == passes
 
 
 # The algorithm

@@ -99,6 +99,16 @@ POLICY = {
   ),
 }
 
+VALIDATION = {
+  'validation/passed': base.Metric(
+    'validations passed; always 0 without validation'
+  ),
+  'validation/failed': base.Metric(
+    'validations failed: in too many models the return of the policy was lower'
+    ' than that of the best policy so far'
+  ),
+}
+
 STUCK = {
   base.STUCK: base.Metric(
     '1 if the iteration took no step because of numbers that were not finite,'

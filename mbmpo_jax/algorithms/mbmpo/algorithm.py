@@ -25,6 +25,7 @@ from mbmpo_jax import config as config_base
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import learning
 from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms.mbmpo import config as config_lib
 from mbmpo_jax.algorithms.mbmpo import meta_step
@@ -49,6 +50,7 @@ _STATES = 0x73746174
 # The greatest number of transitions at which members are compared; its key.
 _NUM_ALONG = 512
 _ALONG = 0x616C6F6E
+_VALIDATION = 0x76616C69
 
 
 def make(
@@ -196,22 +198,35 @@ def make(
 
     def meta_steps(
       theta: types.Params, model: Any, seen: jax.Array | None
-    ) -> tuple[types.Params, types.Metrics]:
-      return jax.lax.scan(
-        lambda theta, key: meta.step(theta, model, state.hyper, key, seen),
+    ) -> learning.Progress:
+      return learning.learn(
         theta,
         jax.random.split(steps_key, config.meta.num_meta_steps),
+        lambda theta, key: meta.step(theta, model, state.hyper, key, seen),
+        lambda theta: meta.validate(
+          theta,
+          model,
+          state.hyper,
+          jax.random.fold_in(steps_key, _VALIDATION),
+        ),
+        section=config.meta,
+        worsened_fraction=config.meta.worsened_fraction,
       )
 
-    theta, values = share_out(
+    progress = share_out(
       meta_steps,
       in_specs=(parallel.REPLICATED, parallel.BY_MODEL, parallel.REPLICATED),
       out_specs=parallel.REPLICATED,
     )(state.policy, state.model, states_seen(state, steps_key))
-    metrics = {
-      name: (jnp.sum if name.startswith('nonfinite/') else jnp.nanmean)(value)
-      for name, value in values.items()
-    }
+    theta = progress.best.params
+    metrics = learning.summary(progress.values)
+    if config.meta.stopping == 'validation':
+      metrics |= {
+        'meta/steps': progress.step.astype(float),
+        'meta/kept_step': progress.best.step.astype(float),
+        'validation/passed': progress.passed.astype(float),
+        'validation/failed': progress.failed.astype(float),
+      }
     disagreement_key = jax.random.fold_in(steps_key, _ALONG)
     newest = buffer_lib.sample_newest(
       state.buffer,
@@ -222,14 +237,16 @@ def make(
     stuck = (metrics['nonfinite/steps'] > 0) & (
       metrics['meta/accept_rate'] == 0
     )
-    rollouts = config.num_tasks * imagination.rollouts_per_task
+    # Each step and each validation imagines before and after adaptation.
+    rollouts = 2 * config.num_tasks * imagination.rollouts_per_task
+    rounds = progress.step + learning.checks(progress, section=config.meta)
     state = state._replace(
       counters=counters._replace(key=key, iteration=counters.iteration + 1),
       policy=theta,
     )
     return state, {
       **metrics,
-      'imagined/promise': promise(values),
+      'imagined/promise': promise(progress.values),
       'model/disagreement': disagreement.along(
         dynamics,
         state.model,
@@ -237,9 +254,7 @@ def make(
         disagreement_key,
         change=env.change,
       ),
-      'imagined_steps': jnp.asarray(
-        2 * config.meta.num_meta_steps * rollouts * imagination.horizon, float
-      ),
+      'imagined_steps': rounds * float(rollouts * imagination.horizon),
       base.STUCK: stuck.astype(float),
     }
 

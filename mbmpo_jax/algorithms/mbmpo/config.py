@@ -52,11 +52,15 @@ class ModelRollouts:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Meta:
+class Meta(config.Stopping):
   """The meta-policy's optimisation.
 
+  With `stopping` of `validation`, the returns in the models are those of the
+  policies adapted in each of them. They are compared on random numbers that no
+  meta-step sees.
+
   Attributes:
-    num_meta_steps: trust-region steps per iteration.
+    num_meta_steps: greatest number of trust-region steps per iteration.
     inner_lr: step size alpha of the adaptation; 0 for no adaptation.
     inner_objective: `log_likelihood`, mean of log pi * A as in the paper, or
       `likelihood_ratio`, with the same gradient at theta but other curvature.
@@ -64,6 +68,10 @@ class Meta:
     max_inner_kl: greatest KL, in nats and to second order, by which adaptation
       may move the policy. A longer inner step is shortened to this KL. `None`
       is no limit, as in the paper.
+    patience: see `config.Stopping`; by default the first validation that fails
+      ends the iteration.
+    worsened_fraction: a validation fails if the adapted policies are worse than
+      the best ones in more than this share of the models.
   """
 
   num_meta_steps: int = config.setting(30, low=1, high=10**6, tiny=1)
@@ -73,6 +81,8 @@ class Meta:
   )
   entropy_coef: float = config.setting(0.0, low=0, high=1e3, sweep=True)
   max_inner_kl: float | None = config.setting(None, above=0, high=100)
+  patience: int = config.setting(5, low=1, high=10**6)
+  worsened_fraction: float = config.setting(0.3, low=0, high=1)
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -117,6 +127,7 @@ class Config(config.Experiment):
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.policy.check()
+    self.meta.check_rounds('meta', 'num_meta_steps')
     if self.meta.max_inner_kl is not None and self.meta.inner_lr == 0:
       raise config.ConfigError(
         f'meta.max_inner_kl={self.meta.max_inner_kl}: must be None with'

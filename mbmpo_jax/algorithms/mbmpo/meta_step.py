@@ -57,6 +57,9 @@ class MetaStep(NamedTuple):
   derivatives: Callable[..., trpo.Expansion]
   # (theta, model, hyper, key, seen=None) -> new theta, metrics
   step: Callable[..., tuple[types.Params, types.Metrics]]
+  # (theta, model, hyper, key) -> mean return of the policies adapted in each of
+  # all members [K]; NaN if it is not finite. All rollouts start at resets.
+  validate: Callable[..., jax.Array]
 
 
 def make(
@@ -224,4 +227,12 @@ def make(
       'nonfinite/steps': count(~info.accepted & not_finite),
     }
 
-  return MetaStep(rollout, adapt, sample, differentiate, step)
+  def validate(
+    theta: types.Params, model: Any, hyper: algorithms.Hyper, key: jax.Array
+  ) -> jax.Array:
+    sampled = sample(theta, model, hyper, key)
+    returns, _ = task_rollouts.task_means(sampled.post)
+    returns = jnp.where(sampled.usable, returns, jnp.nan)
+    return jnp.mean(parallel.whole(mesh, returns, parallel.BY_TASK), axis=1)
+
+  return MetaStep(rollout, adapt, sample, differentiate, step, validate)

@@ -13,7 +13,7 @@ METRICS = {
     ' observation changes'
   ),
   'imagined_steps': base.Metric(
-    "model steps of the iteration's meta-steps",
+    "model steps of the iteration's meta-steps and validations",
     over_runs='sum',
     per_second_of='improve',
   ),
@@ -114,16 +114,29 @@ METRICS = {
 SHORT = 'real/return_horizon'
 
 
+# With `meta.stopping='validation'`.
+VALIDATION = {
+  'meta/steps': base.Metric('meta-steps, accepted or rejected'),
+  'meta/kept_step': base.Metric(
+    'number of the meta-step whose policy is kept, that of the last validation'
+    ' that passed; 0 if none passed'
+  ),
+  **shared_metrics.VALIDATION,
+}
+
+
 def declared(config: config_lib.Config) -> dict[str, base.Metric]:
   """The metrics that are reported with this configuration.
 
   If episodes last longer than imagined rollouts, imagined returns are compared
   with the real return of equally many steps.
   """
+  validating = config.meta.stopping == 'validation'
+  metrics = METRICS | (VALIDATION if validating else {})
   if config.model_rollouts.horizon >= config.collect.episode_length:
-    return METRICS
+    return metrics
   promise = METRICS['imagined/promise']._replace(against=SHORT)
-  return METRICS | {
+  return metrics | {
     SHORT: base.Metric(
       'real/return over the first model_rollouts.horizon steps after a reset;'
       ' reported only if episodes are longer'

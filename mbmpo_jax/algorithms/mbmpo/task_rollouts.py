@@ -161,20 +161,19 @@ def keep_usable(
   return adapted, usable
 
 
-def episode_means(
-  rollouts: TaskRollouts, weight: jax.Array, *, num_seen: int = 0
+def task_means(
+  rollouts: TaskRollouts, *, num_seen: int = 0
 ) -> tuple[jax.Array, jax.Array]:
-  """Mean undiscounted return and length of the imagined episodes.
+  """Mean undiscounted return and length of each task's imagined episodes.
 
   Args:
     rollouts: with leading axes [K, P].
-    weight: of the tasks, from `tasks.weights`.
     num_seen: number of first rollouts of a task that start in the middle of
       episodes. They are left out, unless all rollouts are such, because real
       episodes start at a reset.
 
   Returns:
-    Two scalars, 0 if no task has weight.
+    Two arrays [K, P].
   """
   trajectory = rollouts.trajectory
   if 0 < num_seen < trajectory.mask.shape[-1]:
@@ -183,13 +182,29 @@ def episode_means(
       terminated=trajectory.terminated[..., num_seen:],
       mask=trajectory.mask[..., num_seen:],
     )
-
-  def over_episodes(x: jax.Array) -> jax.Array:
-    per_task = tasks.over_tasks(episodes.mean)(x, trajectory.terminated)
-    return tasks.mean(per_task, weight)
-
+  over_episodes = tasks.over_tasks(episodes.mean)
   live = tasks.over_tasks(masking.live)(trajectory.reward, trajectory.mask)
-  return over_episodes(live), over_episodes(trajectory.mask)
+  return (
+    over_episodes(live, trajectory.terminated),
+    over_episodes(trajectory.mask, trajectory.terminated),
+  )
+
+
+def episode_means(
+  rollouts: TaskRollouts, weight: jax.Array, *, num_seen: int = 0
+) -> tuple[jax.Array, jax.Array]:
+  """Means of `task_means` over the tasks.
+
+  Args:
+    rollouts: with leading axes [K, P].
+    weight: of the tasks, from `tasks.weights`.
+    num_seen: see `task_means`.
+
+  Returns:
+    Two scalars, 0 if no task has weight.
+  """
+  returns, lengths = task_means(rollouts, num_seen=num_seen)
+  return tasks.mean(returns, weight), tasks.mean(lengths, weight)
 
 
 def clipped_steps(rollouts: TaskRollouts, model: Any) -> jax.Array:

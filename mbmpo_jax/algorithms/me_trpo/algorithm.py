@@ -23,10 +23,9 @@ from mbmpo_jax import backend
 from mbmpo_jax import parallel
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import learning
 from mbmpo_jax.algorithms import model_based
-from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.algorithms.me_trpo import config as config_lib
-from mbmpo_jax.algorithms.me_trpo import learning
 from mbmpo_jax.algorithms.me_trpo import metrics as metrics_lib
 from mbmpo_jax.algorithms.me_trpo import policy_step
 from mbmpo_jax.envs import base as envs_base
@@ -88,7 +87,6 @@ def make(
   model_based.check_policy(env, policy)
   dynamics = model_based.make_dynamics(env, config.model)
   steps = policy_step.make(env, config, policy, dynamics)
-  learn = learning.make(config.improve, steps)
   fit = functools.partial(
     model_based.fit, env=env, section=config.model, dynamics=dynamics
   )
@@ -129,17 +127,24 @@ def make(
 
   def improve(state: State) -> tuple[State, types.Metrics]:
     """All policy steps of an iteration; metrics are means, counts are sums."""
-    counters = state.counters
-    key, learn_key, std_key = jax.random.split(counters.key, 3)
-    progress = learn(state.policy, state.model, state.hyper, learn_key)
-    metrics = tally_lib.summary(progress.tally)
-    checks = progress.passed + progress.failed
-    rollouts, validating = config.model_rollouts, config.improve.stopping
+    counters, hyper = state.counters, state.hyper
+    key, validation_key, steps_key, std_key = jax.random.split(counters.key, 4)
+    progress = learning.learn(
+      state.policy,
+      jax.random.split(steps_key, config.improve.num_steps),
+      lambda theta, key: steps.step(theta, state.model, hyper, key),
+      lambda theta: steps.validate(theta, state.model, validation_key),
+      section=config.improve,
+      worsened_fraction=hyper['improve.worsened_fraction'],
+    )
+    metrics = learning.summary(progress.values)
+    rollouts, members = config.model_rollouts, config.model.num_models
     imagined = progress.step.astype(float) * rollouts.num_rollouts
-    if validating == 'validation':
-      # The policy before the first step is validated as well.
-      per_check = config.model.num_models * config.improve.validation_rollouts
-      imagined += (checks + 1).astype(float) * per_check
+    imagined += (
+      learning.checks(progress, section=config.improve)
+      * members
+      * config.improve.validation_rollouts
+    )
     stuck = (metrics['nonfinite/steps'] > 0) & (
       metrics['policy/accept_rate'] == 0
     )

@@ -24,35 +24,21 @@ class ModelRollouts:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Improve:
-  """The number of trust-region steps of the policy per iteration.
+class Improve(config.Stopping):
+  """The trust-region steps of the policy in an iteration.
+
+  MB-MPO's authors ran ME-TRPO with `stopping` of `fixed`.
 
   Attributes:
-    stopping: `fixed`, always `num_steps`, as MB-MPO's authors ran it; or
-      `validation`, at most `num_steps`, until the policy no longer improves in
-      enough of the models (Kurutach et al. 2018, section 4.3).
-    num_steps: steps per iteration.
-    validate_every: steps between two validations.
-    patience: steps after the best validation at which learning stops.
+    num_steps: greatest number of steps per iteration.
     worsened_fraction: a validation fails if the policy is worse than the best
       one in more than this share of the models.
     validation_rollouts: rollouts in each model per validation.
   """
 
-  stopping: str = config.setting('fixed', choices=('fixed', 'validation'))
   num_steps: int = config.setting(30, low=1, high=10**6, tiny=2)
-  validate_every: int = config.setting(5, low=1, high=10**6, tiny=1)
-  patience: int = config.setting(25, low=1, high=10**6)
   worsened_fraction: float = config.setting(0.3, low=0, high=1, sweep=True)
   validation_rollouts: int = config.setting(50, low=1, high=10**6, tiny=2)
-
-  def check(self) -> None:
-    """Raises `ConfigError` unless all rounds of steps end with a validation."""
-    if self.stopping == 'validation' and self.num_steps % self.validate_every:
-      raise config.ConfigError(
-        f'improve.num_steps={self.num_steps}: must be a multiple of'
-        f' {self.validate_every}, improve.validate_every'
-      )
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -90,7 +76,7 @@ class Config(config.Experiment):
     super().check(env_max_episode_steps=env_max_episode_steps)
     self.collect.check(validation_fraction=self.model.validation_fraction)
     self.policy.check()
-    self.improve.check()
+    self.improve.check_rounds('improve', 'num_steps')
     rollouts = self.model_rollouts
     if rollouts.num_rollouts % self.model.num_models:
       raise config.ConfigError(

@@ -48,13 +48,7 @@ METRICS = {
     ' step, -1 if no step was tried; mean over policy steps'
   ),
   **shared_metrics.POLICY,
-  'validation/passed': base.Metric(
-    'validations passed; always 0 without validation'
-  ),
-  'validation/failed': base.Metric(
-    'validations failed: in too many models the return of the policy was lower'
-    ' than that of the best policy so far'
-  ),
+  **shared_metrics.VALIDATION,
   'nonfinite/rollouts': base.Metric(
     'imagined rollouts that were left out because a number in them was not'
     ' finite; sum over policy steps',
