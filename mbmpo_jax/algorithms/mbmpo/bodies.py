@@ -39,7 +39,11 @@ _FALLING: dict[str, Any] = {
 
 
 def config(
-  name: str, *, num_iterations: int = 25, stands: bool = False
+  name: str,
+  *,
+  num_iterations: int = 25,
+  stands: bool = False,
+  max_epochs: int = 40,
 ) -> mbmpo.Config:
   """The configuration for an environment, of 4,000 transitions per iteration.
 
@@ -48,6 +52,8 @@ def config(
     num_iterations: iterations of the run.
     stands: whether an episode ends when the body falls, and standing earns a
       reward.
+    max_epochs: greatest number of epochs of a fit. With 40, the first fit takes
+      280 gradient steps instead of 500; later fits are the same.
 
   Example:
     >>> config('hopper', stands=True).policy.min_std
@@ -58,6 +64,7 @@ def config(
     'model_rollouts.rollouts_per_task': 12,
     'run.num_iterations': num_iterations,
     **MODEL,
+    'model.max_epochs': max_epochs,
     **STEPS,
     **(STANDING | _FALLING if stands else {}),
   }
