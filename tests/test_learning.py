@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax.algorithms import learning
 from mbmpo_jax.algorithms import stopping
+from mbmpo_jax.algorithms import stopping_config
 
 
 def stop_by_hand(
@@ -43,7 +43,7 @@ def learn(
 
   `script[i]` [K] are the returns after i validations.
   """
-  section = config_lib.Stopping(**{'stopping': 'validation'} | section)
+  section = stopping_config.Stopping(**{'stopping': 'validation'} | section)
   return learning.learn(
     jnp.zeros(()),
     jax.random.split(jax.random.PRNGKey(0), num_steps),

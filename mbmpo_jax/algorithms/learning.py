@@ -11,9 +11,9 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from mbmpo_jax import config as config_lib
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import stopping
+from mbmpo_jax.algorithms import stopping_config
 
 
 class Progress(NamedTuple):
@@ -33,7 +33,7 @@ def learn(
   step: Callable[..., tuple[types.Params, types.Metrics]],
   validate: Callable[[types.Params], jax.Array],
   *,
-  section: config_lib.Stopping,
+  section: stopping_config.Stopping,
   worsened_fraction: jax.Array | float,
 ) -> Progress:
   """Takes the policy steps of an iteration.
@@ -132,7 +132,9 @@ def summary(values: types.Metrics) -> types.Metrics:
   }
 
 
-def checks(progress: Progress, *, section: config_lib.Stopping) -> jax.Array:
+def checks(
+  progress: Progress, *, section: stopping_config.Stopping
+) -> jax.Array:
   """The number of validations, with that of the policy before the first step.
 
   A float scalar; 0 without validation.

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import stopping_config
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -52,7 +53,7 @@ class ModelRollouts:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Meta(config.Stopping):
+class Meta(stopping_config.Stopping):
   """The meta-policy's optimisation.
 
   With `stopping` of `validation`, the returns in the models are those of the
@@ -68,7 +69,7 @@ class Meta(config.Stopping):
     max_inner_kl: greatest KL, in nats and to second order, by which adaptation
       may move the policy. A longer inner step is shortened to this KL. `None`
       is no limit, as in the paper.
-    patience: see `config.Stopping`; by default the first validation that fails
+    patience: see `Stopping`; by default the first validation that fails
       ends the iteration.
     worsened_fraction: a validation fails if the adapted policies are worse than
       the best ones in more than this share of the models.

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import stopping_config
 
 
 @dataclasses.dataclass(unsafe_hash=True)
@@ -24,7 +25,7 @@ class ModelRollouts:
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Improve(config.Stopping):
+class Improve(stopping_config.Stopping):
   """The trust-region steps of the policy in an iteration.
 
   MB-MPO's authors ran ME-TRPO with `stopping` of `fixed`.
