@@ -121,7 +121,8 @@ def _bad(hint, bounds) -> st.SearchStrategy:
     if 'low' in bounds or 'above' in bounds:
       numbers.append(bounds.get('low', bounds.get('above')) - 1)
     if 'high' in bounds or 'below' in bounds:
-      numbers += [bounds.get('high', bounds.get('below')) + 1, 1e300, 10**12]
+      high = bounds.get('high', bounds.get('below'))
+      numbers += [high + 1, 1e300, *([10**12] if high < 10**12 else [])]
     numbers += [bounds[key] for key in ('above', 'below') if key in bounds]
   if int in kinds:
     numbers.append(1.5)
