@@ -103,6 +103,26 @@ def test_the_better_is_called_better(name, monkeypatch):
   assert {v for k, v in failed.items() if 'forward' not in k} == {report.FAILED}
 
 
+@pytest.mark.parametrize(
+  'name', ['fig1', 'fig2', 'fig4', 'm3po_fig7', 'm3po_fig9']
+)
+def test_a_part_of_the_environments_is_judged(name):
+  """Each environment of a figure alone, as with --envs."""
+  figure, found = _study(name, lambda group: (1.0, 1000.0))
+  for env in {
+    run.config.env.name for x in found.groups for run in x.group.runs
+  }:
+    part = tuple(
+      x for x in found.groups if x.group.runs[0].config.env.name == env
+    )
+    figure.draw(found._replace(groups=part))
+    for claim in figure.claims(found._replace(groups=part)):
+      others = {x.group.panel for x in found.groups} - {
+        x.group.panel for x in part
+      }
+      assert not any(other in claim.sentence for other in others)
+
+
 def test_fewer_transitions_are_called_fewer():
   """Figure 1: a hundredth as many, and as many."""
   ratio = 100.0

@@ -175,7 +175,7 @@ def _figure() -> command.Figure:
 
 def _arguments(root: pathlib.Path) -> command.Arguments:
   return command.Arguments(
-    'tiny', root, ('mbmpo', 'other'), False, 'python fig0.py --tiny'
+    'tiny', root, ('mbmpo', 'other'), ('point',), False, 'python fig0.py --tiny'
   )
 
 
@@ -334,6 +334,7 @@ def _figures() -> dict[str, command.Figure]:
     (('--tiny', '--full'), '--tiny --full: exactly one of'),
     (('--quick', '--methods=mbmpo,me_trop'), "did you mean 'me_trpo'?"),
     (('--quick', '--methods='), '--methods=: must name at least one of mbmpo'),
+    (('--quick', '--envs=half_cheeta'), "did you mean 'half_cheetah'?"),
     (('--quick', '--workdir='), "--workdir='': must name a folder"),
     (('--quick', '--only_plto'), "did you mean 'only_plot'?"),
     (('--quick', 'x'), 'x: unexpected argument'),
@@ -357,8 +358,31 @@ def test_command_line() -> None:
   parsed = command.parse(figure, argv, flag_values)
   assert parsed.methods == ('mbmpo', 'mb_mpc')
   assert parsed.root == pathlib.Path('runs/figures/fig1/quick')  # Shared.
+  assert parsed.envs == ('point', 'half_cheetah')
   assert parsed.only_plot
   assert parsed.again == 'python fig2.py --quick --methods=mb_mpc,mbmpo'
+
+
+@pytest.mark.parametrize('name', _NAMES)
+def test_a_part_of_the_environments(name, tmp_path) -> None:
+  """The plan has no other environment, and its drawing no other runs."""
+  figure = _figures()[name]
+  whole = figure.groups('quick', figure.methods)
+  env = whole[0].runs[0].config.env.name
+  flag_values = command.define(figure, command.flags.FlagValues())
+  argv = [name, '--quick', f'--envs={env}', f'--workdir={tmp_path}']
+  parsed = command.parse(figure, argv, flag_values)
+  assert parsed.envs == (env,)
+  expected = {
+    run.name
+    for group in whole
+    for run in group.runs
+    if run.config.env.name == env
+  }
+  with pytest.raises(command.MissingError) as error:
+    command.draw(figure, parsed)
+  missing = {note.split(':')[0] for note in error.value.__notes__}
+  assert missing == expected
 
 
 @functools.cache

@@ -38,6 +38,7 @@ _SWITCHED = ('ant_crippled_leg', 'walker2d_randparams')
 _SHORT = {
   'point_direc': 20_160,
   'half_cheetah_fwd_bwd': 20_000,
+  'half_cheetah_mass_damping': 20_000,
   'half_cheetah_pier': 20_000,
 }
 _LONG = {'point_direc': 40_320, 'half_cheetah_fwd_bwd': 30_000}

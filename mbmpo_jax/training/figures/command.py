@@ -28,7 +28,7 @@ from mbmpo_jax.training.launch import tiny
 from mbmpo_jax.training.reporting import progress as progress_lib
 
 SIZES = ('tiny', 'quick', 'full')
-_FLAGS = (*SIZES, 'workdir', 'only_plot', 'methods')
+_FLAGS = (*SIZES, 'workdir', 'only_plot', 'methods', 'envs')
 
 # The flags belong to the binary that parses them, so its --help shows them.
 flags.disclaim_key_flags()
@@ -45,6 +45,7 @@ class Arguments(NamedTuple):
     size: one of `SIZES`.
     root: the folder of all runs.
     methods: the requested methods, in the figure's order.
+    envs: the requested environments, in the figure's order.
     only_plot: whether to skip the training.
     again: the command that trains missing runs.
   """
@@ -52,6 +53,7 @@ class Arguments(NamedTuple):
   size: str
   root: pathlib.Path
   methods: tuple[str, ...]
+  envs: tuple[str, ...]
   only_plot: bool
   again: str
 
@@ -135,6 +137,13 @@ def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
     'Methods to compare, separated by commas.',
     flag_values=flag_values,
   )
+  flags.DEFINE_list(
+    'envs',
+    [],
+    'Environments to train in and to draw, separated by commas; all of the'
+    ' figure by default.',
+    flag_values=flag_values,
+  )
   return flag_values
 
 
@@ -154,41 +163,52 @@ def parse(
         f'{given}: exactly one of'
         f' {", ".join(f"--{size}" for size in SIZES)} must be given'
       )
-    methods = check_methods(value['methods'], figure.methods)
+    methods = _check_names('methods', value['methods'], figure.methods)
     if not value['workdir']:
       raise config_lib.ConfigError("--workdir='': must name a folder")
-  (size,) = chosen
-  if tiny.wanted():
-    size = 'tiny'
+    size = 'tiny' if tiny.wanted() else chosen[0]
+    known = {_env(group): None for group in figure.groups(size, methods)}
+    envs = _check_names('envs', value['envs'] or list(known), list(known))
   others = [x for x in argv[1:] if 'only_plot' not in x]
   return Arguments(
     size,
     pathlib.Path(value['workdir']) / size,
     methods,
+    envs,
     value['only_plot'],
     shlex.join(['python', argv[0], *others]),
   )
 
 
-def check_methods(
-  asked: Sequence[str], known: Sequence[str]
+def _check_names(
+  flag: str, asked: Sequence[str], known: Sequence[str]
 ) -> tuple[str, ...]:
-  """Returns the requested methods in the order of the known ones.
+  """Returns the values of a flag in the order of the known ones.
 
   Raises:
-    ConfigError: naming the first unknown method and the nearest known one.
+    ConfigError: naming the first unknown value and the nearest known one.
   """
   for name in asked:
     if name not in known:
       raise config_lib.ConfigError(
-        f'--methods={",".join(asked)}: {name!r} must be one of'
+        f'--{flag}={",".join(asked)}: {name!r} must be one of'
         f' {", ".join(known)}{validation.nearest(name, known)}'
       )
   if not asked:
     raise config_lib.ConfigError(
-      f'--methods=: must name at least one of {", ".join(known)}'
+      f'--{flag}=: must name at least one of {", ".join(known)}'
     )
   return tuple(name for name in known if name in asked)
+
+
+def _env(group: study.Group) -> str:
+  return group.runs[0].config.env.name
+
+
+def _groups(figure: Figure, arguments: Arguments) -> list[study.Group]:
+  """Returns the groups in the requested environments."""
+  groups = figure.groups(arguments.size, arguments.methods)
+  return [group for group in groups if _env(group) in arguments.envs]
 
 
 def _main(figure: Figure, arguments: Arguments) -> None:
@@ -231,7 +251,7 @@ def make(
   """
   from mbmpo_jax.training.figures import make as make_lib
 
-  groups = figure.groups(arguments.size, arguments.methods)
+  groups = _groups(figure, arguments)
   runs = study.runs(groups)
   root = arguments.root
   print(f'{figure.name} --{arguments.size}, in {root}: {figure.about}')
@@ -256,11 +276,7 @@ def draw(figure: Figure, arguments: Arguments) -> list[report.Claim]:
     MissingError: naming the unfinished runs, and the command that trains them;
       the existing runs have been drawn.
   """
-  found = study.read(
-    arguments.size,
-    arguments.root,
-    figure.groups(arguments.size, arguments.methods),
-  )
+  found = study.read(arguments.size, arguments.root, _groups(figure, arguments))
   missing, claims = found.missing, []
   if any(rows for entry in found.groups for rows in entry.rows):
     claims = figure.claims(found)
