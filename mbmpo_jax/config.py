@@ -147,6 +147,8 @@ class Ensemble:
     hidden_sizes: units of each hidden layer of a member.
     activation: activation function of the hidden layers.
     learning_rate: Adam's step size.
+    weight_decay: of AdamW; each gradient step also reduces all parameters of a
+      member by this share of themselves, times `learning_rate`.
     batch_size: transitions per gradient step and member.
     validation_fraction: fraction of the buffer that each member holds out for
       validation.
@@ -187,6 +189,7 @@ class Ensemble:
   )
   activation: str = setting('relu', choices=('relu', 'swish', 'tanh'))
   learning_rate: float = setting(1e-3, above=0, high=1, sweep=True)
+  weight_decay: float = setting(0.0, low=0, high=1e3, sweep=True)
   batch_size: int = setting(500, low=1, high=10**6, tiny=32)
   validation_fraction: float = setting(0.2, above=0, below=1)
   max_epochs: int = setting(500, low=1, high=10**6, tiny=2)

@@ -1,15 +1,18 @@
-"""What the model-based algorithms refuse of a policy."""
+"""What the model-based algorithms refuse of a policy; their optimiser."""
 
 import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+import optax
 import pytest
 
 from mbmpo_jax import algorithms
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.policies import base
 from mbmpo_jax.policies import distributions
 from mbmpo_jax.policies import flax_policy
@@ -79,3 +82,26 @@ def test_choices_get_a_distribution_over_choices(name):
     noise=functools.partial(distributions.gumbel_noise, action_size=3),
   )
   assert make(name, env=Choices(), policy=policy).policy is policy
+
+
+@pytest.mark.parametrize('decay', [0.0, 0.1])
+def test_weight_decay(decay):
+  """Three steps of the models' optimiser, against AdamW in float64."""
+  rate = 0.01
+  optimizer = model_based.optimizer(
+    {'model.learning_rate': rate, 'model.weight_decay': jnp.float32(decay)}
+  )
+  expected = np.array([2.0, -1.0, 0.5])
+  params = jnp.asarray(expected, jnp.float32)
+  state = optimizer.init(params)
+  mean, square = np.zeros(3), np.zeros(3)
+  for t in range(1, 4):
+    gradient = np.array([1.0, 0.1 * t, -3.0])
+    mean = 0.9 * mean + 0.1 * gradient
+    square = 0.999 * square + 0.001 * gradient**2
+    direction = mean / (1 - 0.9**t)
+    direction /= np.sqrt(square / (1 - 0.999**t)) + 1e-8
+    expected = expected - rate * (direction + decay * expected)
+    updates, state = optimizer.update(jnp.asarray(gradient), state, params)
+    params = optax.apply_updates(params, updates)
+  np.testing.assert_allclose(params, expected, rtol=1e-5)

@@ -18,6 +18,7 @@ from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax import validation
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms import policy_check
 from mbmpo_jax.algorithms import shared_metrics
 from mbmpo_jax.envs import base as envs_base
@@ -33,6 +34,7 @@ from mbmpo_jax.models import terminations
 from mbmpo_jax.policies import base as policies
 from mbmpo_jax.policies import categorical
 from mbmpo_jax.policies import gaussian
+from mbmpo_jax.policies import normalized
 from mbmpo_jax.rollouts import buffer as buffer_lib
 from mbmpo_jax.rollouts import episodes as episodes_lib
 from mbmpo_jax.rollouts import real
@@ -127,6 +129,21 @@ def make_policy(
   return gaussian_policy(env, section)
 
 
+def reading(
+  policy: policies.Policy,
+  env: envs_base.Environment,
+  section: model_based_config.Collect,
+) -> policies.Policy:
+  """The policy as it reads observations: as they are, or normalised.
+
+  A policy that normalises has `normalized.Params`; `store` updates the moments
+  in the state's `policy`, and learning leaves them as they are.
+  """
+  if not section.normalize_observations:
+    return policy
+  return normalized.make(policy, env.observation_size)
+
+
 def metrics(
   declared: dict[str, base.Metric], section: config_lib.Ensemble
 ) -> dict[str, base.Metric]:
@@ -152,8 +169,10 @@ def gaussian_policy(
 
 
 def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:
-  """Adam with the learning rate from `hyper`."""
-  return optax.adam(hyper['model.learning_rate'])
+  """AdamW with the learning rate and the weight decay from `hyper`."""
+  return optax.adamw(
+    hyper['model.learning_rate'], weight_decay=hyper['model.weight_decay']
+  )
 
 
 def init(
@@ -194,10 +213,11 @@ def init(
 def store(
   state: _State, trajectory: types.Trajectory
 ) -> tuple[_State, types.Metrics]:
-  """Adds whole episodes to the buffer.
+  """Adds whole episodes to the buffer, and to the moments of a policy.
 
   Args:
-    state: with `counters` and `buffer`.
+    state: with `counters` and `buffer`. A policy in it whose parameters are
+      `normalized.Params` gets the moments of these observations, too.
     trajectory: real, `[T, N, ...]`; all its episodes end with it.
 
   Returns:
@@ -212,18 +232,21 @@ def store(
   episode_mean = functools.partial(
     episodes_lib.mean, terminated=trajectory.terminated
   )
+  sound = masking.sound_rows(transitions).astype(float)
   state = state._replace(
     counters=counters, buffer=buffer_lib.add(state.buffer, transitions)
   )
+  params = getattr(state, 'policy', None)
+  if isinstance(params, normalized.Params):
+    moments = normalized.update(params.moments, transitions.obs, sound)
+    state = state._replace(policy=params._replace(moments=moments))
   return state, {
     'env_steps': counters.env_steps,
     'real_steps': jnp.asarray(steps, float),
     'real/return': episode_mean(trajectory.reward),
     'real/length': episode_mean(trajectory.mask),
     'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
-    'nonfinite/transitions': jnp.sum(
-      ~masking.sound_rows(transitions), dtype=float
-    ),
+    'nonfinite/transitions': jnp.sum(1 - sound),
   }
 
 

@@ -90,7 +90,11 @@ def _row(obs: jax.Array) -> tuple[int, ...]:
 
 
 def make(policy: base.Policy, observation_size: int) -> base.Policy:
-  """`policy` with normalised observations; its parameters are `Params`."""
+  """`policy` with normalised observations; its parameters are `Params`.
+
+  The moments have no derivatives, so that gradient steps leave them as they
+  are.
+  """
 
   def init(key: jax.Array) -> Params:
     return Params(policy.init(key), start(observation_size))
@@ -101,23 +105,23 @@ def make(policy: base.Policy, observation_size: int) -> base.Policy:
   def act(
     params: Params, carry: Any, obs: jax.Array, noise: Any
   ) -> tuple[Any, base.Action]:
-    obs = normalize(params.moments, obs)
+    obs = normalize(_fixed(params), obs)
     return policy.act(params.policy, carry, obs, noise)
 
   def distribution(params: Params, carry: Any, obs: jax.Array) -> Any:
     assert policy.distribution is not None
-    obs = normalize(params.moments, obs)
+    obs = normalize(_fixed(params), obs)
     return policy.distribution(params.policy, carry, obs)
 
   def over(params: Params, trajectory: types.Trajectory) -> Any:
     assert policy.over is not None
-    return policy.over(params.policy, normalized(params.moments, trajectory))
+    return policy.over(params.policy, normalized(_fixed(params), trajectory))
 
   def observe(params: Params, carry: Any, step: base.Experience) -> Any:
     assert policy.observe is not None
     step = step._replace(
-      obs=normalize(params.moments, step.obs),
-      next_obs=normalize(params.moments, step.next_obs),
+      obs=normalize(_fixed(params), step.obs),
+      next_obs=normalize(_fixed(params), step.next_obs),
     )
     return policy.observe(params.policy, carry, step)
 
@@ -143,6 +147,10 @@ def spread(policy: base.Policy) -> Callable[..., tuple[types.Params, Any]]:
     return Params(inner, params.moments), Params(axes, axis)
 
   return spread_params
+
+
+def _fixed(params: Params) -> Any:
+  return jax.lax.stop_gradient(params.moments)
 
 
 def normalized(moments: Any, trajectory: types.Trajectory) -> types.Trajectory:

@@ -1,6 +1,7 @@
 """ME-TRPO on HalfCheetah, as MB-MPO's authors ran it for their figure 2."""
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
@@ -21,7 +22,7 @@ def get_config() -> me_trpo.Config:
       rolling_persistence=0.99,
       clip_margin=0.25,
     ),
-    collect=config.Collect(num_trajectories=20, episode_length=200),
+    collect=model_based_config.Collect(num_trajectories=20, episode_length=200),
     policy=config.GaussianPolicy(hidden_sizes=(32, 32)),
     model_rollouts=me_trpo.ModelRollouts(num_rollouts=250, horizon=200),
     advantage=config.Advantage(discount=0.99),

@@ -1,6 +1,7 @@
 """ME-TRPO on HalfCheetah as in Kurutach et al. 2018: stopped by validation."""
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
@@ -25,7 +26,7 @@ def get_config() -> me_trpo.Config:
       rolling_persistence=0.99,
       clip_margin=0.25,
     ),
-    collect=config.Collect(num_trajectories=30, episode_length=100),
+    collect=model_based_config.Collect(num_trajectories=30, episode_length=100),
     policy=config.GaussianPolicy(hidden_sizes=(32, 32)),
     model_rollouts=me_trpo.ModelRollouts(num_rollouts=500, horizon=100),
     advantage=config.Advantage(discount=1.0),

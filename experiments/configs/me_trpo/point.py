@@ -1,6 +1,7 @@
 """ME-TRPO on the 2-D point of MB-MPO's section 6.3; runs in seconds."""
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 
 
@@ -11,7 +12,7 @@ def get_config() -> me_trpo.Config:
     model=config.Ensemble(
       num_models=5, hidden_sizes=(128, 128), batch_size=100, max_epochs=50
     ),
-    collect=config.Collect(
+    collect=model_based_config.Collect(
       num_trajectories=20, episode_length=30, buffer_capacity=10_000
     ),
     model_rollouts=me_trpo.ModelRollouts(num_rollouts=200, horizon=30),

@@ -10,6 +10,7 @@ import optax
 from mbmpo_jax import masking
 from mbmpo_jax import types
 from mbmpo_jax.algorithms import base
+from mbmpo_jax.algorithms import model_based
 from mbmpo_jax.algorithms import tally as tally_lib
 from mbmpo_jax.algorithms.gssm import config as config_lib
 from mbmpo_jax.algorithms.gssm import contexts
@@ -48,13 +49,6 @@ METRICS = {
 _TALLIED = ('model/loss', 'model/nll', 'model/kl')
 
 
-def optimizer(hyper: base.Hyper) -> optax.GradientTransformation:
-  """AdamW with learning rate and weight decay from `hyper`."""
-  return optax.adamw(
-    hyper['model.learning_rate'], weight_decay=hyper['model.weight_decay']
-  )
-
-
 def make(
   surrogate: surrogate_lib.Surrogate, section: config_lib.Model
 ) -> Callable[..., tuple[fit_lib.FitState, Any, types.Metrics]]:
@@ -86,7 +80,7 @@ def make(
   ) -> tuple[fit_lib.FitState, Any, types.Metrics]:
     statistics = surrogate_lib.statistics(data.points, next_obs, section)
     standard = data._replace(points=sets.standardize(data.points, statistics))
-    adam = optimizer(hyper)
+    adam = model_based.optimizer(hyper)
 
     def loss(params: types.Params, keys: jax.Array, tasks: jax.Array) -> Any:
       def of_task(key: jax.Array, task: jax.Array) -> Any:
@@ -161,7 +155,7 @@ def init(
   surrogate: surrogate_lib.Surrogate, hyper: base.Hyper, key: jax.Array
 ) -> fit_lib.FitState:
   """A new random member and its optimiser state; consumes `key`."""
-  return fit_lib.init(surrogate.dynamics, optimizer(hyper), key)
+  return fit_lib.init(surrogate.dynamics, model_based.optimizer(hyper), key)
 
 
 def before_data(

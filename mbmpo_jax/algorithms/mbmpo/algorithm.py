@@ -92,6 +92,7 @@ def make(
   if policy is None:
     policy = model_based.make_policy(env, config.policy)
   model_based.check_policy(env, policy)
+  policy = model_based.reading(policy, env, config.collect)
   dynamics = model_based.make_dynamics(env, config.model)
   meta = meta_step.make(env, config, policy, dynamics, mesh=mesh)
   share_out = functools.partial(parallel.share_out, mesh=mesh)

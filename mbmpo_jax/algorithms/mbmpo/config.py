@@ -4,11 +4,12 @@ import dataclasses
 from typing import ClassVar
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms import stopping_config
 
 
 @dataclasses.dataclass(unsafe_hash=True)
-class Collect(config.Collect):
+class Collect(model_based_config.Collect):
   """Real data.
 
   Attributes:

@@ -4,6 +4,7 @@ import dataclasses
 from typing import ClassVar
 
 from mbmpo_jax import config
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms import stopping_config
 
 
@@ -47,6 +48,7 @@ class Config(config.Experiment):
   """The configuration of an experiment; defaults are those of MB-MPO's authors.
 
   Attributes:
+    collect: real data.
     policy: the policy's network.
     model: the ensemble and its fit.
     model_rollouts: imagined data.
@@ -57,6 +59,9 @@ class Config(config.Experiment):
 
   algorithm: ClassVar[str] = 'me_trpo'
 
+  collect: model_based_config.Collect = dataclasses.field(
+    default_factory=model_based_config.Collect
+  )
   policy: config.GaussianPolicy = dataclasses.field(
     default_factory=config.GaussianPolicy
   )
