@@ -136,8 +136,8 @@ def reading(
 ) -> policies.Policy:
   """The policy as it reads observations: as they are, or normalised.
 
-  A policy that normalises has `normalized.Params`; `store` updates the moments
-  in the state's `policy`, and learning leaves them as they are.
+  A policy that normalises has `normalized.Params`. `fit` sets the moments in
+  the state's `policy`, and learning leaves them as they are.
   """
   if not section.normalize_observations:
     return policy
@@ -213,11 +213,10 @@ def init(
 def store(
   state: _State, trajectory: types.Trajectory
 ) -> tuple[_State, types.Metrics]:
-  """Adds whole episodes to the buffer, and to the moments of a policy.
+  """Adds whole episodes to the buffer.
 
   Args:
-    state: with `counters` and `buffer`. A policy in it whose parameters are
-      `normalized.Params` gets the moments of these observations, too.
+    state: with `counters` and `buffer`.
     trajectory: real, `[T, N, ...]`; all its episodes end with it.
 
   Returns:
@@ -232,21 +231,18 @@ def store(
   episode_mean = functools.partial(
     episodes_lib.mean, terminated=trajectory.terminated
   )
-  sound = masking.sound_rows(transitions).astype(float)
   state = state._replace(
     counters=counters, buffer=buffer_lib.add(state.buffer, transitions)
   )
-  params = getattr(state, 'policy', None)
-  if isinstance(params, normalized.Params):
-    moments = normalized.update(params.moments, transitions.obs, sound)
-    state = state._replace(policy=params._replace(moments=moments))
   return state, {
     'env_steps': counters.env_steps,
     'real_steps': jnp.asarray(steps, float),
     'real/return': episode_mean(trajectory.reward),
     'real/length': episode_mean(trajectory.mask),
     'policy/saturated': jnp.mean(abs(trajectory.action) > 1),
-    'nonfinite/transitions': jnp.sum(1 - sound),
+    'nonfinite/transitions': jnp.sum(
+      ~masking.sound_rows(transitions), dtype=float
+    ),
   }
 
 
@@ -266,7 +262,8 @@ def fit(
   """Fits the ensemble to the buffer.
 
   Args:
-    state: with the fields above.
+    state: with the fields above. A `policy` in it whose parameters are
+      `normalized.Params` gets the moments of the buffer's observations.
     env: gives `model_input` and `change`.
     section: settings of the fit.
     dynamics: the model's functions.
@@ -304,7 +301,20 @@ def fit(
     metrics['model/done_accuracy'] = terminations.accuracy(
       dynamics, model, state.buffer, done_key
     )
+  params = getattr(state, 'policy', None)
+  if isinstance(params, normalized.Params):
+    moments = _moments(state.buffer)
+    state = state._replace(policy=params._replace(moments=moments))
   counters = state.counters._replace(key=key)
   return state._replace(
     counters=counters, ensemble=fitted, model=model
   ), metrics
+
+
+def _moments(buffer: buffer_lib.Buffer) -> normalized.Moments:
+  """The moments of the observations of all sound transitions."""
+  sound = masking.sound_rows(buffer.data) & (buffer_lib.mask(buffer) > 0)
+  obs = buffer.data.obs
+  return normalized.update(
+    normalized.start(obs.shape[-1]), obs, sound.astype(float)
+  )

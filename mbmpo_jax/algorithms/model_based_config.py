@@ -11,7 +11,7 @@ class Collect(config.Collect):
 
   Attributes:
     normalize_observations: whether the policy reads observations normalised by
-      the moments of all real transitions so far, in imagination too.
+      their moments in the buffer at the last fit, in imagination too.
   """
 
   normalize_observations: bool = False
