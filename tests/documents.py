@@ -23,7 +23,7 @@ _PROGRAMS = ('make', 'mbmpo', 'pip', 'python', '.venv/bin/python')
 _COPIED = (
   *('Makefile', 'pyproject.toml', 'constraints.txt', 'README.md'),
   *('CHANGELOG.md', 'WORKSPACE.md', 'LICENSE', 'mbmpo_jax', 'experiments'),
-  *('benchmarks', 'docs', 'tests'),
+  *('benchmarks', 'docs', 'tests', 'zoo'),
 )
 # Programs of `.venv/bin`, and what Python is given to be one.
 _TOOLS = (
