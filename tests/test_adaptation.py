@@ -11,6 +11,7 @@ import pytest
 
 from mbmpo_jax import config as config_lib
 from mbmpo_jax import envs
+from mbmpo_jax.algorithms import model_based_config
 from mbmpo_jax.algorithms.me_trpo import config as me_trpo
 from mbmpo_jax.objectives import returns as returns_lib
 from mbmpo_jax.policies import gaussian
@@ -123,7 +124,7 @@ def test_what_cannot_be_adapted_is_one_line():
 def _saved(name: str = 'point') -> saved_policy.SavedPolicy:
   config = me_trpo.Config(
     env=config_lib.Env(name=name),
-    collect=config_lib.Collect(episode_length=10),
+    collect=model_based_config.Collect(episode_length=10),
   )
   params = _POLICY.init(jax.random.PRNGKey(3))
   return saved_policy.SavedPolicy(config, params, 7, _POLICY)
@@ -184,7 +185,7 @@ def test_all_starts_play_as_long(tmp_path: pathlib.Path):
   """As the first was trained to, however long the other's episodes are."""
   saved, settings = _saved(), adaptation.Settings(num_steps=0, num_rollouts=3)
   longer = dataclasses.replace(
-    saved.config, collect=config_lib.Collect(episode_length=40)
+    saved.config, collect=model_based_config.Collect(episode_length=40)
   )
   begun = figure.starts(
     saved, 'here', (dataclasses.replace(saved, config=longer), 'there')

@@ -334,6 +334,7 @@ def _figures() -> dict[str, command.Figure]:
     (('--tiny', '--full'), '--tiny --full: exactly one of'),
     (('--quick', '--methods=mbmpo,me_trop'), "did you mean 'me_trpo'?"),
     (('--quick', '--methods='), '--methods=: must name at least one of mbmpo'),
+    (('--quick', '--envs='), '--envs=: must name at least one of point'),
     (('--quick', '--envs=half_cheeta'), "did you mean 'half_cheetah'?"),
     (('--quick', '--workdir='), "--workdir='': must name a folder"),
     (('--quick', '--only_plto'), "did you mean 'only_plot'?"),

@@ -7,7 +7,7 @@ numbers. The best possible return depends on the initial state; the mean and the
 standard deviation are over 10,000 of them. Each environment is computed on two
 lattices, the second with half the distance between states and between actions;
 the difference of the two means is an estimate of the error. Writes
-`optimum.json`. Takes a few minutes.
+`optimum.json` and `optimum.txt`. Takes a few minutes.
 """
 
 import json

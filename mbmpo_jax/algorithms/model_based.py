@@ -189,7 +189,7 @@ def init(
   Args:
     env: gives the sizes.
     dynamics: the model's functions.
-    hyper: gives the optimiser's learning rate.
+    hyper: gives the optimiser's learning rate and weight decay.
     key: consumed.
     buffer_capacity: number of transitions.
     predict_reward: whether the members predict rewards.
@@ -302,7 +302,9 @@ def fit(
       dynamics, model, state.buffer, done_key
     )
   params = getattr(state, 'policy', None)
-  if isinstance(params, normalized.Params):
+  if isinstance(params, normalized.Params) and isinstance(
+    params.moments, normalized.Moments
+  ):
     moments = _moments(state.buffer)
     state = state._replace(policy=params._replace(moments=moments))
   counters = state.counters._replace(key=key)

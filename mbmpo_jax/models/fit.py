@@ -97,9 +97,9 @@ def fit_dynamics(
     data: `[C, ...]`, the buffer's data.
     stored: `[C]`, 1. where a slot holds a transition.
     key: consumed.
-    section: batch size, limits, validation split and bounds. Its two numbers
-      that may be swept, `learning_rate` and `rolling_persistence`, are not
-      used.
+    section: batch size, limits, validation split and bounds. Its numbers that
+      may be swept (`learning_rate`, `weight_decay`, `rolling_persistence`) are
+      not used.
     rolling_persistence: rho of the early stop.
     model_input: the environment's `model_input`.
     change: the environment's `(obs, next_obs) -> change`.

@@ -41,7 +41,11 @@ class Axis(NamedTuple):
     )
 
   def place(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Returns the two neighbours' indices and the weight of the second."""
+    """Returns the two neighbours' indices and the weight of the second.
+
+    Beyond the ends of an axis that is no angle, the weight is below 0 or above
+    1: interpolation becomes linear extrapolation.
+    """
     gaps = self.size if self.is_angle else self.size - 1
     scaled = (x - self.low) / (self.high - self.low) * gaps
     left = jnp.floor(scaled)

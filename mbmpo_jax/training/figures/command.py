@@ -139,7 +139,7 @@ def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
   )
   flags.DEFINE_list(
     'envs',
-    [],
+    None,
     'Environments to train in and to draw, separated by commas; all of the'
     ' figure by default.',
     flag_values=flag_values,
@@ -167,8 +167,9 @@ def parse(
     if not value['workdir']:
       raise config_lib.ConfigError("--workdir='': must name a folder")
     size = 'tiny' if tiny.wanted() else chosen[0]
-    known = {_env(group): None for group in figure.groups(size, methods)}
-    envs = _check_names('envs', value['envs'] or list(known), list(known))
+    known = list(dict.fromkeys(map(_env, figure.groups(size, methods))))
+    asked = known if value['envs'] is None else value['envs']
+    envs = _check_names('envs', asked, known)
   others = [x for x in argv[1:] if 'only_plot' not in x]
   return Arguments(
     size,
