@@ -57,6 +57,34 @@ _NAMES = (
 # --- what a figure takes
 
 
+def test_another_number_of_seeds(tmp_path) -> None:
+  """The first runs stay the same."""
+  figure = _figures()['m3po_fig9']
+  flag_values = command.define(figure, command.flags.FlagValues())
+  argv = ['m3po_fig9.py', '--quick', f'--workdir={tmp_path}', '--num_seeds=5']
+  parsed = command.parse(figure, argv, flag_values)
+  with pytest.raises(command.MissingError) as error:
+    command.draw(figure, parsed)
+  missing = {note.split(':')[0] for note in error.value.__notes__}
+  whole = figure.groups('quick', figure.methods)
+  known = {run.name for group in whole for run in group.runs}
+  folders = {name.rpartition('/')[0] for name in known}
+  assert missing == {f'{x}/seed={n}' for x in folders for n in range(5)}
+  assert known < missing
+  more = study.with_seeds(whole[0], 5).runs
+  assert more[: len(whole[0].runs)] == whole[0].runs
+  assert [run.config.seed for run in more] == list(range(5))
+
+
+def test_a_sweep_keeps_its_number_of_seeds(capsys) -> None:
+  figure = _figures()['fig7']
+  flag_values = command.define(figure, command.flags.FlagValues())
+  with pytest.raises(SystemExit):
+    command.parse(figure, ['fig7.py', '--quick', '--num_seeds=5'], flag_values)
+  error = capsys.readouterr().err
+  assert 'are a sweep, which has' in error and error.count('\n') == 1
+
+
 def _seconds(config) -> float:
   return 10.0 * config.run.num_iterations
 
@@ -175,7 +203,13 @@ def _figure() -> command.Figure:
 
 def _arguments(root: pathlib.Path) -> command.Arguments:
   return command.Arguments(
-    'tiny', root, ('mbmpo', 'other'), ('point',), False, 'python fig0.py --tiny'
+    'tiny',
+    root,
+    methods=('mbmpo', 'other'),
+    envs=('point',),
+    num_seeds=None,
+    only_plot=False,
+    again='python fig0.py --tiny',
   )
 
 
@@ -336,6 +370,7 @@ def _figures() -> dict[str, command.Figure]:
     (('--quick', '--methods='), '--methods=: must name at least one of mbmpo'),
     (('--quick', '--envs='), '--envs=: must name at least one of point'),
     (('--quick', '--envs=half_cheeta'), "did you mean 'half_cheetah'?"),
+    (('--quick', '--num_seeds=0'), 'num_seeds=0: '),
     (('--quick', '--workdir='), "--workdir='': must name a folder"),
     (('--quick', '--only_plto'), "did you mean 'only_plot'?"),
     (('--quick', 'x'), 'x: unexpected argument'),

@@ -28,7 +28,7 @@ from mbmpo_jax.training.launch import tiny
 from mbmpo_jax.training.reporting import progress as progress_lib
 
 SIZES = ('tiny', 'quick', 'full')
-_FLAGS = (*SIZES, 'workdir', 'only_plot', 'methods', 'envs')
+_FLAGS = (*SIZES, 'workdir', 'only_plot', 'methods', 'envs', 'num_seeds')
 
 # The flags belong to the binary that parses them, so its --help shows them.
 flags.disclaim_key_flags()
@@ -46,6 +46,7 @@ class Arguments(NamedTuple):
     root: the folder of all runs.
     methods: the requested methods, in the figure's order.
     envs: the requested environments, in the figure's order.
+    num_seeds: runs per curve; `None` for the figure's own number.
     only_plot: whether to skip the training.
     again: the command that trains missing runs.
   """
@@ -54,6 +55,7 @@ class Arguments(NamedTuple):
   root: pathlib.Path
   methods: tuple[str, ...]
   envs: tuple[str, ...]
+  num_seeds: int | None
   only_plot: bool
   again: str
 
@@ -144,6 +146,13 @@ def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
     ' figure by default.',
     flag_values=flag_values,
   )
+  flags.DEFINE_integer(
+    'num_seeds',
+    None,
+    'Runs per curve; the number that belongs to the size by default.',
+    flag_values=flag_values,
+    lower_bound=1,
+  )
   return flag_values
 
 
@@ -167,15 +176,18 @@ def parse(
     if not value['workdir']:
       raise config_lib.ConfigError("--workdir='': must name a folder")
     size = 'tiny' if tiny.wanted() else chosen[0]
-    known = list(dict.fromkeys(map(_env, figure.groups(size, methods))))
+    groups = figure.groups(size, methods)
+    known = list(dict.fromkeys(map(_env, groups)))
     asked = known if value['envs'] is None else value['envs']
     envs = _check_names('envs', asked, known)
+    _part(groups, envs, value['num_seeds'])
   others = [x for x in argv[1:] if 'only_plot' not in x]
   return Arguments(
     size,
     pathlib.Path(value['workdir']) / size,
     methods,
     envs,
+    value['num_seeds'],
     value['only_plot'],
     shlex.join(['python', argv[0], *others]),
   )
@@ -206,10 +218,23 @@ def _env(group: study.Group) -> str:
   return group.runs[0].config.env.name
 
 
+def _part(
+  groups: Sequence[study.Group], envs: Sequence[str], num_seeds: int | None
+) -> list[study.Group]:
+  """Returns the groups in the requested environments, with so many seeds.
+
+  Raises:
+    ConfigError: as `study.with_seeds` does.
+  """
+  found = [group for group in groups if _env(group) in envs]
+  if num_seeds is None:
+    return found
+  return [study.with_seeds(group, num_seeds) for group in found]
+
+
 def _groups(figure: Figure, arguments: Arguments) -> list[study.Group]:
-  """Returns the groups in the requested environments."""
   groups = figure.groups(arguments.size, arguments.methods)
-  return [group for group in groups if _env(group) in arguments.envs]
+  return _part(groups, arguments.envs, arguments.num_seeds)
 
 
 def _main(figure: Figure, arguments: Arguments) -> None:

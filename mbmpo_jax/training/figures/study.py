@@ -157,18 +157,38 @@ def seeds(
   """
   key = key or config.algorithm
   look = appearance.of(config.algorithm)
-  return Group(
-    panel,
-    key,
-    label or look.label,
-    color or look.color,
-    tuple(
+  first = Run(f'{panel}/{folder or key}/seed={config.seed}', config)
+  return with_seeds(
+    Group(panel, key, label or look.label, color or look.color, (first,)),
+    num_seeds,
+  )
+
+
+def with_seeds(group: Group, num_seeds: int) -> Group:
+  """Returns a group with another number of runs; the first ones stay the same.
+
+  Args:
+    group: at least one run; the names end with `/seed=<n>`.
+    num_seeds: number of runs, whose seeds follow the first run's.
+
+  Raises:
+    ConfigError: a sweep's number of runs cannot be changed.
+  """
+  first = group.runs[0]
+  if first.sweep is not None:
+    raise config_lib.ConfigError(
+      f'--num_seeds={num_seeds}: the runs of {group.panel!r} are a sweep, which'
+      f' has {len(group.runs)} seeds'
+    )
+  folder, start = first.name.rpartition('/')[0], first.config.seed
+  return group._replace(
+    runs=tuple(
       Run(
-        f'{panel}/{folder or key}/seed={seed}',
-        config_lib.replaced(config, {'seed': seed}),
+        f'{folder}/seed={seed}',
+        config_lib.replaced(first.config, {'seed': seed}),
       )
-      for seed in range(config.seed, config.seed + num_seeds)
-    ),
+      for seed in range(start, start + num_seeds)
+    )
   )
 
 
