@@ -12,19 +12,17 @@ the difference of the two means is an estimate of the error. Writes
 
 import json
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app
-from absl import flags
 
 from mbmpo_jax import envs
 from mbmpo_jax.theory import optimum
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.launch import benchmark
 from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import folder_flag
 
 _NUM_ACTIONS, _NUM_STARTS = 11, 10_000
 
@@ -60,18 +58,6 @@ def found(
   }
 
 
-def parse(argv: Sequence[str]) -> pathlib.Path:
-  """Parses the flags and returns the folder; bad input exits with one line."""
-  folder = flags.DEFINE_string(
-    'workdir',
-    'runs/figures/benchmark_optimum',
-    'Folder to which the file is written.',
-  )
-  with training_flags.one_line_errors():
-    training_flags.parse_defined(argv, ['workdir'], required=['workdir'])
-  return pathlib.Path(folder.value)
-
-
 def main(root: pathlib.Path) -> None:
   """Computes the returns, prints them, and writes them."""
   rows: list[dict[str, Any]] = []
@@ -85,4 +71,4 @@ def main(root: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  folder_flag.run(main, 'runs/figures/benchmark_optimum')

@@ -10,17 +10,15 @@ does not decrease with k.
 """
 
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from absl import app
-from absl import flags
 
 from mbmpo_jax.theory import bounds
 from mbmpo_jax.training.figures import report
 from mbmpo_jax.training.launch import flags as training_flags
+from mbmpo_jax.training.launch import folder_flag
 from mbmpo_jax.training.reporting import plot_paper
 
 _GAMMAS = (0.85, 0.9, 0.95)
@@ -107,18 +105,6 @@ def draw(found: dict[str, dict[str, np.ndarray]]) -> Any:
   return plot_paper.maps(entries, x=r'model error $\epsilon_m$', y='$k$')
 
 
-def parse(argv: Sequence[str]) -> pathlib.Path:
-  """Parses the flags and returns the folder; bad input exits with one line."""
-  folder = flags.DEFINE_string(
-    'workdir',
-    'runs/figures/m3po_fig4',
-    'Folder to which the figure is written.',
-  )
-  with training_flags.one_line_errors():
-    training_flags.parse_defined(argv, ['workdir'], required=['workdir'])
-  return pathlib.Path(folder.value)
-
-
 def main(root: pathlib.Path) -> None:
   """Computes and draws the figure, and prints the claims' verdicts."""
   with training_flags.one_line_errors():
@@ -139,4 +125,4 @@ def main(root: pathlib.Path) -> None:
 
 
 if __name__ == '__main__':
-  app.run(main, flags_parser=parse)
+  folder_flag.run(main, 'runs/figures/m3po_fig4')

@@ -374,11 +374,10 @@ def _parse_flags(
   try:
     return flag_values(argv)[1:]
   except flags.UnrecognizedFlagError as error:
-    *others, last = (f'--{name}' for name in known)
     raise config_lib.ConfigError(
       f'{error.flagvalue}: unknown flag'
-      f'{validation.nearest(error.flagname, known)}; known flags are'
-      f' {", ".join(others)} and {last}'
+      f'{validation.nearest(error.flagname, known)}; known:'
+      f' {", ".join(f"--{name}" for name in known)}'
     ) from error
   except flags.Error as error:
     text = _one_line(error)
