@@ -169,5 +169,13 @@ def test_presets_are_valid(path: pathlib.Path) -> None:
   assert type(config) is algorithms.config(path.parent.name)
   env = envs.make(config.env.name)
   validation.validate(config, env_max_episode_steps=env.max_episode_steps)
+  if isinstance(env, envs.Tasked):
+    for made in (config, tiny_lib.shrink(config)):
+      length = made.collect.episode_length
+      built = envs.from_config(made.env, episode_length=length)
+      assert isinstance(built, envs.Tasked)
+      assert envs.switches(made.env) == (built.schedule == 'switch')
+  else:
+    assert not envs.switches(config.env)
   config.run.eval_episodes = 7
   assert module.get_config().run.eval_episodes != 7

@@ -27,6 +27,7 @@ _SKIPPED = {
   r'CONSTRAINTS=': 'installs',
   r'pip install': 'installs',
   r'own_environment': 'test_examples.py runs it at its full size',
+  r'--branch_from': 'needs a finished run; test_branching.py makes one',
   r'my_tasks': 'needs a module of the reader',
   r'--env=all': 'compiles every environment, minutes',
 }

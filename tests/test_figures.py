@@ -450,6 +450,9 @@ def test_every_figure_has_runs_that_are_allowed(name, size) -> None:
       # How long a run is trained is all that may differ.
       config = dataclasses.replace(run.config, run=config_lib.Run())
       assert made.setdefault(run.name, config) == config
+    if isinstance(env, envs.Tasked):  # The runs differ only in the seed.
+      length = run.config.collect.episode_length
+      envs.from_config(run.config.env, episode_length=length)
   left = estimate.seconds_left(
     study.runs(groups), pathlib.Path('nowhere'), figure.costs
   )

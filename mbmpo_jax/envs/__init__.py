@@ -206,6 +206,24 @@ def from_config(
   return env
 
 
+def switches(section: config.Env) -> bool:
+  """Returns whether tasks change within an episode, without building anything.
+
+  Building may start JAX, after which its devices cannot be chosen. The default
+  schedule is the attribute of the registered class; a function without one
+  counts as `episode`.
+
+  Args:
+    section: `config.env`; the environment need not exist.
+  """
+  factory: Any = _FACTORIES.get(section.name)
+  if isinstance(factory, worlds.Variants):
+    known = factory.variants
+    factory = known.get(section.variant or next(iter(known)))
+  default = getattr(factory, 'schedule', 'episode')
+  return (section.tasks or default) == 'switch'
+
+
 def _build(
   name: str, variant: str | None
 ) -> base.Environment | families.Family:

@@ -26,6 +26,7 @@ from mbmpo_jax import config
 from mbmpo_jax import quiet
 from mbmpo_jax.training.launch import flags as training_flags
 from mbmpo_jax.training.launch import imports
+from mbmpo_jax.training.launch import tiny
 from mbmpo_jax.training.launch import waits
 
 _WORKDIR = flags.DEFINE_string(
@@ -121,6 +122,10 @@ def main(_: None) -> None:
       with waits.announced('exporting the policy'):
         saved_policy.export_policy(policy, path)
       print(f'{path}: the {which} policy, {_written(path)}', flush=True)
+    context = _CONTEXT.value or 0
+    if tiny.wanted():
+      sizes = config.flatten(policy.config)
+      context = min(context, sizes.get('model.context_size', context))
     episodes = _EPISODES.value or policy.config.run.eval_episodes
     key = jax.random.PRNGKey(_SEED.value)
     playing = waits.announced(f'compiling and playing {episodes} episodes')
@@ -133,7 +138,7 @@ def main(_: None) -> None:
           num_episodes=episodes,
           given=_TASKS.value,
           greedy=_GREEDY.value,
-          context=_CONTEXT.value or 0,
+          context=context,
         )
     else:
       run = evaluate.make_evaluate(

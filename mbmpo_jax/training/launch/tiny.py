@@ -34,7 +34,13 @@ def shrink(config: _Config) -> _Config:
   members, tasks and trajectories do not change, because they depend on each
   other.
   """
+  # Imported here, so that a mistyped flag fails without waiting for it.
+  from mbmpo_jax import envs
+
   now = config_lib.flatten(config)
+  if envs.switches(config.env) and not config.env.switch_period:
+    # 0 stands for the family's period, which may be longer than an episode.
+    now['env.switch_period'] = None
   return config_lib.replaced(
     config,
     {
