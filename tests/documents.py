@@ -7,6 +7,7 @@ import pathlib
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -189,7 +190,7 @@ def _make_venv(folder: pathlib.Path, scripts: dict[str, str]) -> None:
 
 
 def run(
-  command: str, folder: pathlib.Path, *, timeout: float = 280, **variables: str
+  command: str, folder: pathlib.Path, *, timeout: float = 900, **variables: str
 ) -> subprocess.CompletedProcess[str]:
   """Runs a block of commands in a copy of the repository, with small sizes."""
   environment = {
@@ -204,13 +205,19 @@ def run(
   # The suite's simulated devices, and what makes `make` a child of another.
   for name in ('XLA_FLAGS', 'MAKEFLAGS', 'MAKELEVEL', 'MFLAGS'):
     environment.pop(name, None)
-  return subprocess.run(
-    ['bash', '-euc', command],
+  arguments = ['bash', '-euc', command]
+  with subprocess.Popen(
+    arguments,
     cwd=folder,
     env=environment,
-    timeout=timeout,
-    check=False,
     stdout=subprocess.PIPE,
     stderr=subprocess.STDOUT,
     text=True,
-  )
+    start_new_session=True,
+  ) as process:
+    try:
+      said, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+      os.killpg(process.pid, signal.SIGKILL)  # The shell's programs, too.
+      raise
+  return subprocess.CompletedProcess(arguments, process.returncode, said)
