@@ -133,8 +133,10 @@ def _check_names(section: Any, kind: type, name: str = '') -> None:
   Otherwise a misspelt assignment in a configuration file would go unnoticed.
   """
   if not isinstance(section, kind):
+    # Sections of different algorithms may have the same name.
     raise config_lib.ConfigError(
-      f'{name or "config"}={section!r}: must be of type {kind.__name__}'
+      f'{name or "config"}={section!r}: must be of type'
+      f' {kind.__module__}.{kind.__qualname__}'
     )
   prefix = f'{name}.' if name else ''
   hints = typing.get_type_hints(kind)

@@ -131,6 +131,7 @@ def test_another_environment_has_another_best_policy(source) -> None:
       lambda: _config(policy__hidden_sizes=(9,)),
       'its state does not fit the new configuration: policy',
     ),
+    (_config, 'run.num_iterations=4: must be > 4, the iterations that'),
   ],
 )
 def test_what_does_not_fit_is_refused(config, said, source, tmp_path) -> None:

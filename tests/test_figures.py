@@ -371,6 +371,7 @@ def _figures() -> dict[str, command.Figure]:
     (('--quick', '--envs='), '--envs=: must name at least one of point'),
     (('--quick', '--envs=half_cheeta'), "did you mean 'half_cheetah'?"),
     (('--quick', '--num_seeds=0'), 'num_seeds=0: '),
+    (('--quick', '--num_seeds=1001'), 'num_seeds=1001: '),
     (('--quick', '--workdir='), "--workdir='': must name a folder"),
     (('--quick', '--only_plto'), "did you mean 'only_plot'?"),
     (('--quick', 'x'), 'x: unexpected argument'),

@@ -91,8 +91,8 @@ def begin(
     sharding: of the result.
 
   Raises:
-    ConfigError: if the algorithm is another, or the state has another structure
-      under the new configuration.
+    ConfigError: if the algorithm is another, the state has another structure
+      under the new configuration, or no iteration is left to do.
   """
   if config.algorithm != branch.config.algorithm:
     raise config_lib.ConfigError(
@@ -110,6 +110,12 @@ def begin(
       f'--branch_from={branch.source}: its state does not fit the new'
       f' configuration: {error}'
     ) from error
+  if branch.iteration >= config.run.num_iterations:
+    raise config_lib.ConfigError(
+      f'run.num_iterations={config.run.num_iterations}: must be >'
+      f' {branch.iteration}, the iterations that --branch_from={branch.source}'
+      ' has done'
+    )
   counters = state.counters
   if config.seed != branch.config.seed:
     # The run splits its key, and the results of a split are those of folding in

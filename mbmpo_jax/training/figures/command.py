@@ -152,6 +152,7 @@ def define(figure: Figure, flag_values: flags.FlagValues) -> flags.FlagValues:
     'Runs per curve; the number that belongs to the size by default.',
     flag_values=flag_values,
     lower_bound=1,
+    upper_bound=1000,
   )
   return flag_values
 
